@@ -1,0 +1,51 @@
+# Everything a newcomer needs: `make study` and `make test`; both make .venv first if it is missing or stale.
+PYTHON  ?= python3
+CONFIG  ?= config.yaml
+CORES   ?= all
+PROFILE ?= workflow/profiles/default
+VENV    := .venv
+BIN     := $(VENV)/bin
+# The stamp is written last, so an interrupted set-up is simply made again.
+STAMP   := $(VENV)/.complete
+
+.PHONY: study test check format lock clean help
+
+study: $(STAMP)  ## run the study of $(CONFIG) on all cores
+	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE)
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+format: $(STAMP)  ## format the code in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+lock:  ## resolve pyproject.toml to exact versions (needs uv)
+	uv pip compile --universal --python-version 3.11 --all-extras --no-emit-index-url --no-annotate --no-header \
+		--upgrade pyproject.toml -o constraints.txt
+
+clean:  ## remove what a study wrote (not .venv)
+	rm -rf results/* .snakemake
+	git checkout -- results 2>/dev/null || true
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ntksim needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "'$(PYTHON)' cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "setting up $(VENV) (about a minute, once)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
