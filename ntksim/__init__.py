@@ -1,0 +1,57 @@
+"""Empirical neural tangent kernels of fully-connected networks over many seeds and widths.
+
+The public names are loaded on first use (PEP 562), so that ``import ntksim`` costs neither Numba nor pandas: every job
+of a sweep parses the workflow, and the workflow imports this package.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Kernel": "ntksim.engine.infinite",
+    "Network": "ntksim.engine.network",
+    "Parameters": "ntksim.engine.empirical",
+    "Trajectory": "ntksim.engine.training",
+    "closed_form": "ntksim.engine.predictions",
+    "empirical_ntk": "ntksim.engine.empirical",
+    "infinite_kernel": "ntksim.engine.infinite",
+    "network_outputs": "ntksim.engine.empirical",
+    "read_table": "ntksim.study.tables",
+    "sample_parameters": "ntksim.engine.empirical",
+    "train": "ntksim.engine.training",
+}
+__all__ = [
+    "Kernel",
+    "Network",
+    "Parameters",
+    "Trajectory",
+    "closed_form",
+    "empirical_ntk",
+    "infinite_kernel",
+    "network_outputs",
+    "read_table",
+    "sample_parameters",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
+    from ntksim.engine.infinite import Kernel, infinite_kernel
+    from ntksim.engine.network import Network
+    from ntksim.engine.predictions import closed_form
+    from ntksim.engine.training import Trajectory, train
+    from ntksim.study.tables import read_table
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ntksim' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

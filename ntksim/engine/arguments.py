@@ -1,0 +1,75 @@
+"""Checks of the arguments that public functions share: what was expected, what was given, what to do."""
+
+from collections.abc import Iterable
+from numbers import Integral
+
+import numpy as np
+
+PRECISIONS = ("float64", "float32")
+
+
+def points(name: str, x: object, features: int | None = None) -> np.ndarray:
+    """``x`` as a C-contiguous float64 array (n, d) of finite numbers, n and d at least 1."""
+    array = _numeric(name, x)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have shape (points, features), neither of them 0; got shape {array.shape}")
+    if features is not None and array.shape[1] != features:
+        raise ValueError(f"{name} must have {features} features like the first set of points; got {array.shape[1]}")
+    return _finite(name, array)
+
+
+def targets(name: str, y: object, size: int) -> np.ndarray:
+    """``y`` as a float64 array (size,) of finite numbers."""
+    array = _numeric(name, y)
+    if array.shape != (size,):
+        raise ValueError(f"{name} must have shape ({size},), one target per point; got shape {array.shape}")
+    return _finite(name, array)
+
+
+def seed_array(seeds: object) -> np.ndarray:
+    """``seeds`` as a uint64 array (S,); a sequence (or range) of integers from 0 to 2^64 - 1."""
+    if isinstance(seeds, (str, bytes, Integral)) or not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds must be a sequence of non-negative integers, such as range(8); got {seeds!r}")
+    values = list(seeds)
+    for value in values:
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise TypeError(f"seeds must be integers; got {value!r}")
+        if not 0 <= value < 2**64:
+            raise ValueError(f"seeds must be from 0 to 2^64 - 1; got {value}")
+    if not values:
+        raise ValueError("seeds must hold at least one seed; got an empty sequence")
+    return np.array([int(value) for value in values], dtype=np.uint64)
+
+
+def precision(dtype: object) -> np.dtype:
+    """``dtype`` as a NumPy dtype, float64 or float32."""
+    try:
+        found = np.dtype(dtype)  # type: ignore[call-overload]
+    except TypeError:
+        found = None
+    if found is None or found.name not in PRECISIONS:
+        raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}")
+    return found
+
+
+def require_cpu(device: object) -> None:
+    """Refuse devices that this version does not have."""
+    if device != "cpu":
+        raise ValueError(f"device must be 'cpu', the only one in this version; got {device!r}")
+
+
+def _numeric(name: str, value: object) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise TypeError
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an array of real numbers; got {type(value).__name__}") from None
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _finite(name: str, array: np.ndarray) -> np.ndarray:
+    bad = int(np.count_nonzero(~np.isfinite(array)))
+    if bad:
+        raise ValueError(f"{name} must be finite; {bad} of {array.size} entries are NaN or infinite")
+    return array
