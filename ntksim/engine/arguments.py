@@ -73,3 +73,11 @@ def _finite(name: str, array: np.ndarray) -> np.ndarray:
     if bad:
         raise ValueError(f"{name} must be finite; {bad} of {array.size} entries are NaN or infinite")
     return array
+
+
+def finite_array(name: str, value: object, ndim: int | None) -> np.ndarray:
+    """``value`` as a finite float64 array with ``ndim`` axes (any number for None)."""
+    array = _numeric(name, value)
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes; got shape {array.shape}")
+    return _finite(name, array)
