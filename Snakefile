@@ -1,0 +1,21 @@
+"""A width-scaling study: dataset -> limit -> shards -> tables -> figure. Run it with `make study`."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/kernels.smk"
+include: "workflow/rules/results.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=plan.tables(study)),
+        expand(f"{RESULTS}/figures/convergence.{{suffix}}", suffix=["svg", "png"]),
+    localrule: True

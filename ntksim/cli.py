@@ -1,0 +1,196 @@
+"""The `ntksim` command: each subcommand binds arguments to one function of the study.
+
+Errors that a user can mend are one message and an exit status of 2 (configuration) or 1 (a stage), never a traceback.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from ntksim.study.config import ConfigError, NetworkOptions, Study, load_study
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    if getattr(options, "threads", None):
+        os.environ["NUMBA_NUM_THREADS"] = str(options.threads)  # read when Numba is first imported
+    try:
+        return options.run(options) or 0
+    except ConfigError as error:
+        return _fail(error, 2)
+    except (ValueError, TypeError, OSError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 130)
+    except Exception as error:
+        # StageError lives beside pyarrow, which a configuration error must not have to load
+        if type(error).__name__ != "StageError":
+            raise
+        return _fail(error, 1)
+
+
+def _fail(error: object, status: int) -> int:
+    print("\n".join(f"ntksim: error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+    return status
+
+
+def _study(options: argparse.Namespace) -> int:
+    from ntksim.study.runner import run_study
+
+    status = run_study(options.config, options.cores, options.profile)
+    if status == 0:
+        from ntksim.study.summary import summary
+
+        print(summary(load_study(options.config).results))
+    else:
+        print("ntksim: error: the study did not finish; see the messages above and the logs in results/logs. "
+              "The same command goes on from here.", file=sys.stderr)  # fmt: skip
+    return status
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from ntksim.study.plan import describe
+
+    print(describe(load_study(options.config)))
+
+
+def _show(options: argparse.Namespace) -> None:
+    from ntksim.study.summary import summary
+
+    print(summary(options.results))
+
+
+def _schema(options: argparse.Namespace) -> None:
+    print(json.dumps(Study.model_json_schema(), indent=2))
+
+
+def _dataset(options: argparse.Namespace) -> None:
+    from ntksim.study import datasets
+
+    classes = (options.classes[0], options.classes[1])
+    datasets.write(options.output, datasets.digits(classes, options.train, options.test, options.seed))
+
+
+def _network(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    fields = {name: getattr(options, name) for name in NetworkOptions.model_fields}
+    return NetworkOptions(**fields).network(options.width)
+
+
+def _limit(options: argparse.Namespace) -> None:
+    from ntksim.study import stages
+
+    stages.limit(options.dataset, _network(options), options.output)
+
+
+def _initial(options: argparse.Namespace) -> None:
+    from ntksim.study import stages
+
+    stages.initial_shard(
+        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output
+    )
+
+
+def _training(options: argparse.Namespace) -> None:
+    from ntksim.study import stages
+
+    stages.training_shard(
+        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output,
+        relative_learning_rate=options.relative_learning_rate, relative_time=options.relative_time,
+        snapshots=options.snapshots,
+    )  # fmt: skip
+
+
+def _tables(options: argparse.Namespace) -> None:
+    from ntksim.study.tables import make_tables
+
+    make_tables(load_study(options.config), options.output)
+
+
+def _figure(options: argparse.Namespace) -> None:
+    from ntksim.study import figures
+    from ntksim.study.tables import read_table
+
+    figures.save(figures.convergence(read_table(options.results, "convergence")), options.output)
+
+
+def seed_range(text: str) -> range:
+    """``FIRST:STOP`` as a range of seeds, such as 0:32 for seeds 0 to 31."""
+    first, _, stop = text.partition(":")
+    try:
+        seeds = range(int(first), int(stop))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected FIRST:STOP, such as 0:32, got {text!r}") from None
+    if not seeds or seeds.start < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 <= FIRST < STOP, got {text!r}")
+    return seeds
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ntksim", description="Width-scaling studies of neural tangent kernels.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    study = command("study", _study, "run the study of a configuration file and print what it found")
+    study.add_argument("config")
+    study.add_argument("--cores", default="all", help="cores to use (default: all)")
+    study.add_argument("--profile", default="workflow/profiles/default", help="Snakemake profile")
+    command("plan", _plan, "show a study's jobs and their cost; compute nothing").add_argument("config")
+    command("show", _show, "print the summary of a results folder").add_argument("results")
+    command("schema", _schema, "print the JSON schema of the configuration")
+
+    dataset = command("dataset", _dataset, "stage: write the data set")
+    dataset.add_argument("--name", choices=["digits"], required=True)
+    dataset.add_argument("--classes", type=int, nargs=2, required=True)
+    for name in ("train", "test", "seed"):
+        dataset.add_argument(f"--{name}", type=int, required=True)
+    dataset.add_argument("--output", required=True)
+
+    limit = command("limit", _limit, "stage: write the infinite-width kernels of a network")
+    initial = command("initial", _initial, "stage: kernels at initialisation of a block of seeds")
+    training = command("training", _training, "stage: gradient descent of a block of seeds")
+    for stage in (limit, initial, training):
+        _network_options(stage)
+    for stage in (initial, training):
+        stage.add_argument("--limit", required=True, help="the network's limit")
+        stage.add_argument("--seeds", type=seed_range, required=True, metavar="FIRST:STOP")
+        stage.add_argument("--precision", choices=["float64", "float32"], default="float64")
+    training.add_argument("--relative-learning-rate", type=float, required=True)
+    training.add_argument("--relative-time", type=float, required=True)
+    training.add_argument("--snapshots", type=int, required=True)
+
+    tables = command("tables", _tables, "stage: collect a study's shards into tables")
+    tables.add_argument("config")
+    tables.add_argument("--output", required=True, help="folder of the tables")
+    figure = command("figure", _figure, "stage: draw the error to the limit against width")
+    figure.add_argument("results")
+    figure.add_argument("--output", required=True, help="path without its suffix")
+    return parser
+
+
+def _network_options(parser: argparse.ArgumentParser) -> None:
+    """The keys of a network in the configuration, as options."""
+    for name, field in NetworkOptions.model_fields.items():
+        option = "--" + name.replace("_", "-")
+        if field.annotation is bool:
+            parser.add_argument(option, action="store_true", help=field.description)
+        else:
+            kind = int if field.annotation is int else str if name in ("activation", "parameterization") else float
+            parser.add_argument(
+                option, type=kind, required=field.is_required(),
+                default=None if field.is_required() else field.default, help=field.description,
+            )  # fmt: skip
+    parser.add_argument("--width", type=int, required=True, help="neurons per hidden layer")
+    parser.add_argument("--dataset", required=True, help="the data set")
+    parser.add_argument("--output", required=True, help="the file to write")
+    parser.add_argument("--threads", type=int, help="threads to use (default: all)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

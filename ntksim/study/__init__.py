@@ -1,0 +1,1 @@
+"""The study: configuration, sharding, stages, tables and figures around the engine."""

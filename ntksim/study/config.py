@@ -1,0 +1,200 @@
+"""The configuration of a study: a closed schema with a description per key, and errors that say what to do.
+
+This module loads neither Numba nor pandas: the workflow reads it in every job.
+"""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ntksim.engine.network import Network
+
+_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"  # a network's name is part of file names
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names each key, what was expected and the remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Dataset(_Section):
+    """The points and targets, centred with the training mean and scaled to the sphere of radius sqrt(features)."""
+
+    name: Literal["digits"] = Field(description="data set: the handwritten digits that ship with scikit-learn")
+    classes: list[int] = Field(min_length=2, max_length=2, description="two digits; the first has target -1, the second +1")
+    train: int = Field(ge=2, description="training points, half of each class")
+    test: int = Field(ge=2, description="test points, half of each class")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the choice of points")
+
+    @field_validator("classes")
+    @classmethod
+    def _two_digits(cls, classes: list[int]) -> list[int]:
+        if len(set(classes)) != 2 or not all(0 <= c <= 9 for c in classes):
+            raise ValueError("expected two different digits from 0 to 9")
+        return classes
+
+
+class NetworkOptions(_Section):
+    """A network without its width."""
+
+    depth: int = Field(ge=1, description="number of hidden layers")
+    activation: Literal["relu", "erf", "tanh", "linear"] = Field(description="activation of the hidden layers")
+    parameterization: Literal["ntk", "notes", "standard"] = Field(
+        default="ntk", description="where the 1/sqrt(width) stands: ntk (Jacot et al.), notes, or standard"
+    )
+    sigma_w: float = Field(default=1.0, gt=0, description="scale of the hidden weights")
+    sigma_a: float = Field(default=1.0, gt=0, description="scale of the readout")
+    sigma_b: float | None = Field(default=None, ge=0, description="scale of the biases; leave out for no biases")
+    output_bias: bool = Field(default=False, description="whether the output has a bias (needs sigma_b)")
+    output_scale: float = Field(default=1.0, gt=0, description="factor alpha of the output")
+
+    def network(self, width: int) -> Network:
+        """The network of one width."""
+        return Network(width=width, **self.model_dump())
+
+
+def _widths(description: str) -> Any:
+    return Field(min_length=1, description=description)
+
+
+def _checked_widths(widths: list[int]) -> list[int]:
+    if any(width < 1 for width in widths):
+        raise ValueError("expected widths of at least 1")
+    if len(set(widths)) != len(widths):
+        raise ValueError("expected each width once")
+    return sorted(widths)
+
+
+class Initial(_Section):
+    """Kernels at initialisation."""
+
+    widths: list[int] = _widths("widths of all hidden layers")
+    seeds: int = Field(ge=2, description="networks per width: seeds 0, 1, ...")
+
+    _check = field_validator("widths")(_checked_widths)
+
+
+class Training(_Section):
+    """Training on the squared loss 1/2 sum r^2."""
+
+    method: Literal["gradient_descent"] = Field(default="gradient_descent", description="full-batch gradient descent")
+    widths: list[int] = _widths("widths of all hidden layers")
+    seeds: int = Field(ge=2, description="networks per width: seeds 0, 1, ...")
+    relative_learning_rate: float = Field(
+        default=0.5, gt=0, lt=2, description="learning rate in units of 1 / lambda_max(K_infinity); stable below 2"
+    )
+    relative_time: float = Field(gt=0, description="end of training, in units of 1 / lambda_max(K_infinity)")
+    snapshots: int = Field(default=20, ge=1, description="log-spaced times at which outputs and kernels are looked at")
+
+
+class Study(_Section):
+    """A study: networks of several widths and seeds on one data set."""
+
+    dataset: Dataset = Field(description="the points and targets")
+    networks: dict[str, NetworkOptions] = Field(min_length=1, description="the networks, by name")
+    initial: Initial = Field(description="kernels at initialisation")
+    training: Training | None = Field(default=None, description="training; leave out to study initialisation alone")
+    precision: Literal["float64", "float32"] = Field(default="float64", description="arithmetic of networks and kernels")
+    seeds_per_shard: int = Field(default=32, ge=1, description="seeds that one job computes")
+    results: str = Field(default="results", min_length=1, description="folder for everything that the study writes")
+
+    @field_validator("networks")
+    @classmethod
+    def _named(cls, networks: dict[str, NetworkOptions]) -> dict[str, NetworkOptions]:
+        import re
+
+        for name in networks:
+            if not re.match(_NAME, name):
+                raise ValueError(f"the name {name!r} must be letters, digits and underscores, a letter first")
+        return networks
+
+    def science_hash(self) -> str:
+        """Hash of everything in the configuration that a number can depend on."""
+        text = json.dumps(self.model_dump(exclude={"results", "seeds_per_shard"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and check a configuration file (YAML).
+
+    Raises ConfigError with one line per problem.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give the path of a configuration, such as config.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a text file ({error})") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return parse_study(content, source=str(path))
+
+
+def parse_study(content: object, source: str = "config") -> Study:
+    """Check a configuration that is already a mapping; ``source`` starts the messages."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: expected keys such as dataset, networks, initial; got {type(content).__name__}")
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(problem) for problem in error.errors())
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
+    for name, options in study.networks.items():
+        try:
+            options.network(1)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{source}: networks.{name}: {error}") from None
+    return study
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    kind, given = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    if kind == "missing":
+        return f"{key}: this key is missing; add it ({_description(problem['loc'])})"
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = expected if expected.startswith(("expected", "the name")) else f"expected {expected}"
+    return f"{key}: {expected}, got {given!r}; {_description(problem['loc'])}"
+
+
+def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    model: Any = Study
+    for part in location:
+        if model is dict:
+            model = NetworkOptions
+            continue
+        field = model.model_fields.get(part) if model else None
+        if field is None:
+            return None
+        if part == "networks":
+            model = dict
+        else:
+            model = {"dataset": Dataset, "initial": Initial, "training": Training}.get(part)
+    return None if model is dict else model
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    model = _model_at(location)
+    return list(model.model_fields) if model else []
+
+
+def _description(location: tuple[Any, ...]) -> str:
+    for end in range(len(location), 0, -1):
+        model = _model_at(location[: end - 1])
+        if model and location[end - 1] in model.model_fields:
+            return f"it is: {model.model_fields[location[end - 1]].description}"
+    return "see config.yaml for an example"

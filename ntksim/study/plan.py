@@ -1,0 +1,132 @@
+"""From a study to its jobs: cells (network, width), shards (a cell and a block of seeds), their files and their cost.
+
+Shards are fixed blocks of seeds: block k holds seeds k B to (k+1) B - 1, cut at the last one asked for. So a file's
+name says what is in it, and asking for more seeds, widths or networks leaves every full block as it is.
+
+Like `config`, this module loads neither Numba nor pandas.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntksim.study.config import NetworkOptions, Study
+
+TABLES = ("initial", "convergence", "training", "drift", "spectrum")
+TRAINING_TABLES = ("training", "drift")
+
+# Two cores of a current server reach about 100 (float64) and 200 (float32) GFLOP/s in GEMM, and a core draws a normal in
+# a few nanoseconds. Plans take a fraction of that; they bound a job, they are no benchmark.
+_FLOPS_PER_SECOND = {"float64": 2e10, "float32": 4e10}
+_DRAWS_PER_SECOND = 1.5e8
+_STARTUP_SECONDS, _STARTUP_MB = 3.0, 500.0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Seeds first..last of one network at one width, in one stage ("initial" or "training")."""
+
+    stage: str
+    network: str
+    width: int
+    first: int
+    last: int
+
+    @property
+    def file(self) -> str:
+        """Path below the results folder."""
+        return f"{self.stage}/{self.network}.width-{self.width}.seeds-{self.first}-{self.last}.parquet"
+
+    @property
+    def seeds(self) -> range:
+        """The seeds."""
+        return range(self.first, self.last + 1)
+
+
+def shards(study: Study) -> list[Shard]:
+    """Every shard of the study, the largest cells first so that the last jobs to run are short."""
+    found = []
+    for stage, section in (("initial", study.initial), ("training", study.training)):
+        if section is None:
+            continue
+        for width in sorted(section.widths, reverse=True):
+            for network in study.networks:
+                for first in range(0, section.seeds, study.seeds_per_shard):
+                    last = min(first + study.seeds_per_shard, section.seeds) - 1
+                    found.append(Shard(stage, network, width, first, last))
+    return found
+
+
+def tables(study: Study) -> list[str]:
+    """Names of the tables that the study makes."""
+    return [name for name in TABLES if study.training is not None or name not in TRAINING_TABLES]
+
+
+def limit_file(study: Study, network: str, width: int) -> str:
+    """Path of a cell's limit below the results folder: one for all widths, but in the standard parameterization."""
+    per_width = study.networks[network].parameterization == "standard"
+    return f"limit/{network}.width-{width}.npz" if per_width else f"limit/{network}.npz"
+
+
+def network_arguments(options: NetworkOptions) -> str:
+    """The options of a network as the command line of a job takes them."""
+    words = []
+    for key, value in options.model_dump().items():
+        option = "--" + key.replace("_", "-")
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            words.append(f"{option} {value}")
+    return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimated seconds on one core, and peak memory in MB."""
+
+    seconds: float
+    memory_mb: float
+
+
+def cost(study: Study, shard: Shard) -> Cost:
+    """A shard's cost from its flops, draws and bytes."""
+    depth, m = study.networks[shard.network].depth, shard.width
+    n, d = study.dataset.train, 64
+    parameters = d * m + (depth - 1) * m * m + m
+    itemsize = 8 if study.precision == "float64" else 4
+    if shard.stage == "initial":
+        flops, draws = 4 * n * parameters + 4 * n * n * m * depth, 2 * parameters
+        held = 4 * n * (d + depth * m)
+    else:
+        assert study.training is not None
+        steps = study.training.relative_time / study.training.relative_learning_rate
+        flops, draws = 6 * n * parameters * steps, parameters
+        held = 2 * parameters + 6 * n * (d + depth * m)
+    each = flops / _FLOPS_PER_SECOND[study.precision] + draws / _DRAWS_PER_SECOND
+    return Cost(_STARTUP_SECONDS + len(shard.seeds) * each, _STARTUP_MB + held * itemsize / 1e6)
+
+
+def describe(study: Study) -> str:
+    """The plan as text: shards, estimated core seconds and the largest job's memory, per stage and network."""
+    lines = [f"{'stage':<10} {'network':<16} {'widths':<16} {'seeds':>6} {'jobs':>5} {'core seconds':>13} {'memory MB':>10}"]
+    every = shards(study)
+    for stage in ("initial", "training"):
+        for network in study.networks:
+            mine = [s for s in every if s.stage == stage and s.network == network]
+            if not mine:
+                continue
+            costs = [cost(study, s) for s in mine]
+            widths = f"{min(s.width for s in mine)}..{max(s.width for s in mine)}"
+            seconds, memory = sum(c.seconds for c in costs), max(c.memory_mb for c in costs)
+            seeds = 1 + max(s.last for s in mine)
+            lines.append(f"{stage:<10} {network:<16} {widths:<16} {seeds:>6} {len(mine):>5} {seconds:>13.0f} {memory:>10.0f}")
+    total = sum(cost(study, s).seconds for s in every)
+    lines.append(f"{len(every)} jobs of kernels and training, about {total:.0f} core seconds; results go to {Path(study.results)}/")
+    return "\n".join(lines)
+
+
+def training_arguments(study: Study) -> str:
+    """The options of a training job that are the same for all networks."""
+    if study.training is None:
+        return ""
+    names = ("relative_learning_rate", "relative_time", "snapshots")
+    return " ".join(f"--{name.replace('_', '-')} {getattr(study.training, name)}" for name in names)

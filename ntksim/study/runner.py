@@ -1,0 +1,58 @@
+"""Run a whole study through Snakemake: one writer per results folder, stale locks cleared, and a summary at the end."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ntksim.study.config import ConfigError, load_study
+from ntksim.study.storage import StageError
+
+SNAKEFILE = Path("Snakefile")
+
+
+def run_study(config: str, cores: str, profile: str) -> int:
+    """Run the study of a configuration file and return Snakemake's exit status.
+
+    Raises ConfigError for a bad configuration or a missing Snakefile, StageError if another run writes the same folder.
+    """
+    study = load_study(config)
+    if not SNAKEFILE.is_file():
+        raise ConfigError("there is no Snakefile in this folder; run from the root of the project")
+    results = Path(study.results)
+    with only_writer(results):
+        # The lock above is ours, so a lock of Snakemake's was left by a run that was killed.
+        if _snakemake(config, cores, profile, "--unlock", quiet=True).returncode:
+            return _snakemake(config, cores, profile, "--dry-run").returncode or 1
+        pending = _snakemake(config, cores, profile, "--dry-run", "--quiet", quiet=True)
+        if pending.returncode == 0 and "Nothing to be done" in pending.stdout + pending.stderr:
+            print(f"Nothing to do: {results} is up to date with {config}.")
+            return 0
+        return _snakemake(config, cores, profile).returncode
+
+
+@contextmanager
+def only_writer(results: Path) -> Iterator[None]:
+    """Hold the results folder for this process. Raises StageError if another holds it or it cannot be written."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        handle = (results / ".lock").open("a")
+    except OSError as error:
+        raise StageError(f"{results}: cannot be written ({error.strerror}); set the key results to another folder") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StageError(f"{results}: another run is writing this study; wait for it or stop it first") from None
+        yield
+
+
+def _snakemake(config: str, cores: str, profile: str, *options: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", "--cores", cores, "--workflow-profile", profile]
+    command += ["--configfile", config, "--config", f"config_path={config}", *options]
+    # The jobs' commands begin with `ntksim`: the one of this environment.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=quiet, text=True)

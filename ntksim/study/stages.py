@@ -1,0 +1,123 @@
+"""What each rule of the workflow runs: functions of paths and values.
+
+A shard carries what it was computed from; :func:`shard_identity` says it once, for the stage that writes and the stage
+that collects.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ntksim.engine import measures
+from ntksim.engine.empirical import empirical_ntk
+from ntksim.engine.infinite import infinite_kernel
+from ntksim.engine.network import Network
+from ntksim.engine.training import train
+from ntksim.study import datasets
+from ntksim.study.config import NetworkOptions
+from ntksim.study.storage import StageError, provenance, read_arrays, write_arrays, write_table
+
+
+def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
+    """Write the infinite-width kernels: NNGP and NTK of the training points, and NTK of test with training points."""
+    data = datasets.read(dataset)
+    train_kernel = infinite_kernel(network, data.x_train)
+    test_kernel = infinite_kernel(network, data.x_test, data.x_train)
+    write_arrays(output, nngp=train_kernel.nngp, ntk=train_kernel.ntk, ntk_test=test_kernel.ntk)
+
+
+def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_hash: str, **options: Any) -> dict[str, Any]:
+    """What the numbers of a shard depend on, as JSON values."""
+    fields = {name: getattr(network, name) for name in NetworkOptions.model_fields}
+    return {
+        "stage": stage,
+        "network": fields,
+        "width": network.width,
+        "seeds": [min(seeds), max(seeds)],
+        "dataset": dataset_hash,
+        **options,
+    }
+
+
+def initial_shard(
+    dataset: str | Path, limit_path: str | Path, network: Network, seeds: range, dtype: str, output: str | Path
+) -> None:
+    """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues."""
+    data, reference = datasets.read(dataset), _limit(limit_path, dataset)
+    kernels = _kernels(network, data.x_train, seeds, dtype)
+    columns: dict[str, Any] = {"seed": np.asarray(seeds, dtype=np.int64)}
+    columns |= measures.kernel_statistics(kernels, reference, data.y_train)
+    columns["eigenvalues"] = list(measures.spectrum(kernels))
+    identity = shard_identity("initial", network, seeds, data.hash, dtype=dtype)
+    write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance()})
+
+
+def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str) -> np.ndarray:
+    """Kernels (S, n, n), a few seeds at a time so that long shards show progress."""
+    every = []
+    for first in range(seeds.start, seeds.stop, 8):
+        block = range(first, min(first + 8, seeds.stop))
+        every.append(empirical_ntk(network, x, seeds=block, dtype=dtype))
+        print(f"width {network.width}: kernels of {block.stop - seeds.start} of {len(seeds)} seeds", flush=True)
+    return np.concatenate(every)
+
+
+def training_shard(
+    dataset: str | Path,
+    limit_path: str | Path,
+    network: Network,
+    seeds: range,
+    dtype: str,
+    output: str | Path,
+    *,
+    relative_learning_rate: float,
+    relative_time: float,
+    snapshots: int,
+) -> None:
+    """Write gradient descent of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf)."""
+    data, reference = datasets.read(dataset), _limit(limit_path, dataset)
+    learning_rate = relative_learning_rate / np.linalg.eigvalsh(reference)[-1]
+    steps = max(1, round(relative_time / relative_learning_rate))
+    shown = np.unique(np.round(np.geomspace(1, steps, snapshots)).astype(np.int64))
+    trajectory = train(
+        network, data.x_train, data.y_train, seeds=seeds, method="gradient_descent", learning_rate=learning_rate,
+        times=learning_rate * np.concatenate([[0], shown]), x_test=data.x_test, dtype=dtype,
+    )  # fmt: skip
+    assert trajectory.test_outputs is not None
+    test_residual = trajectory.test_outputs.astype(np.float64) - data.y_test
+    per_seed, times = len(trajectory.times), trajectory.times
+    columns = {
+        "seed": np.repeat(np.asarray(seeds, dtype=np.int64), per_seed),
+        "time": np.tile(times, len(seeds)),
+        "relative_time": np.tile(times / learning_rate * relative_learning_rate, len(seeds)),
+        "loss": trajectory.loss.ravel(),
+        "test_loss": 0.5 * np.sum(test_residual**2, axis=-1).ravel(),
+        "kernel_drift": trajectory.kernel_drift.ravel(),
+        "parameter_drift": trajectory.parameter_drift.ravel(),
+        "status": np.repeat(np.array(trajectory.status, dtype=object), per_seed),
+    }
+    options = training_options(relative_learning_rate, relative_time, snapshots)
+    identity = shard_identity("training", network, seeds, data.hash, dtype=dtype, **options)
+    write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance()})
+
+
+def training_options(relative_learning_rate: float, relative_time: float, snapshots: int) -> dict[str, Any]:
+    """The part of a training shard's identity that an initial shard has not."""
+    return {
+        "relative_learning_rate": relative_learning_rate,
+        "relative_time": relative_time,
+        "snapshots": snapshots,
+    }
+
+
+def _limit(path: str | Path, dataset: str | Path) -> np.ndarray:
+    arrays = read_arrays(path)
+    size = len(datasets.read(dataset).x_train)
+    if "ntk" not in arrays or arrays["ntk"].shape != (size, size):
+        raise StageError(f"{path}: not the limit of {dataset}, which has {size} training points; delete it and run again")
+    return arrays["ntk"]
+
+

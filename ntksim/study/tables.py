@@ -1,0 +1,216 @@
+"""The tables of a study: tidy, typed Parquet files with units and provenance."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy import stats
+
+from ntksim.study import datasets, plan
+from ntksim.study.config import Study
+from ntksim.study.stages import shard_identity, training_options
+from ntksim.study.storage import StageError, provenance, read_arrays, read_arrow, write_table
+
+INITIAL_QUANTITIES = (
+    "relative_frobenius_error",
+    "relative_operator_error",
+    "smallest_eigenvalue",
+    "largest_eigenvalue",
+    "condition_number",
+    "trace",
+    "kernel_target_alignment",
+    "limit_alignment",
+)
+DRIFT_QUANTITIES = ("kernel_drift", "parameter_drift", "loss", "test_loss")
+CONFIDENCE = 0.95
+
+# Units and meaning of every column, kept in the Parquet schema.
+COLUMNS = {
+    "network": "name of the network in the configuration",
+    "activation": "activation of the hidden layers",
+    "depth": "number of hidden layers",
+    "parameterization": "where the 1/sqrt(width) stands",
+    "width": "neurons per hidden layer",
+    "seed": "seed of the network",
+    "relative_frobenius_error": "||K_m - K_inf||_F / ||K_inf||_F",
+    "relative_operator_error": "||K_m - K_inf||_2 / ||K_inf||_2",
+    "smallest_eigenvalue": "of K_m, units of the kernel",
+    "largest_eigenvalue": "of K_m, units of the kernel",
+    "condition_number": "largest over smallest eigenvalue of K_m",
+    "trace": "of K_m, units of the kernel",
+    "kernel_target_alignment": "y'Ky / (||K||_F ||y||^2)",
+    "limit_alignment": "cosine of K_m and K_inf in the Frobenius inner product",
+    "quantity": "the column of the per-seed table that is summarised",
+    "count": "seeds in the statistics",
+    "excluded": "seeds left out because the value is not finite",
+    "mean": "over seeds",
+    "root_mean_square": "over seeds",
+    "standard_deviation": "over seeds, n - 1 in the denominator",
+    "standard_error": "of the mean",
+    "interval_low": "95% t-interval of the mean",
+    "interval_high": "95% t-interval of the mean",
+    "time": "t = learning rate x steps, units of 1 / eigenvalue of the kernel",
+    "relative_time": "t times lambda_max(K_inf)",
+    "loss": "1/2 sum of squared residuals on training points",
+    "test_loss": "1/2 sum of squared residuals on test points",
+    "kernel_drift": "||K_t - K_0||_F / ||K_0||_F",
+    "parameter_drift": "||theta_t - theta_0|| / ||theta_0||",
+    "status": "finished or diverged",
+    "index": "0 for the largest eigenvalue",
+    "limit_eigenvalue": "of K_inf, units of the kernel",
+}
+
+
+def read_table(results: str | Path, name: str) -> pd.DataFrame:
+    """A table of a study as a data frame, its provenance in ``frame.attrs``.
+
+    Parameters
+    ----------
+    results : the study's results folder.
+    name : initial, convergence, training, drift or spectrum.
+
+    Raises
+    ------
+    FileNotFoundError that lists the tables there are; ValueError for a damaged one.
+    """
+    folder = Path(results) / "tables"
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        present = sorted(p.stem for p in folder.glob("*.parquet"))
+        known = f"there are {', '.join(present)}" if present else f"{folder} holds no tables; run the study first"
+        raise FileNotFoundError(f"no table {name!r} in {results}: {known}")
+    try:
+        table, metadata = read_arrow(path)
+    except StageError as error:
+        raise ValueError(str(error)) from None
+    frame = table.to_pandas()
+    frame.attrs.update(metadata)
+    return frame
+
+
+def make_tables(study: Study, output: str | Path) -> None:
+    """Collect every shard of a study into its tables, in the folder ``output``.
+
+    Raises StageError for a shard that is missing, damaged, or computed from something else than the study asks for.
+    """
+    results = Path(study.results)
+    dataset_hash = datasets.read(results / "dataset.npz").hash
+    every = plan.shards(study)
+    ordered = sorted(every, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
+    frames: dict[str, list[pd.DataFrame]] = {"initial": [], "training": []}
+    for shard in ordered:
+        frames[shard.stage].append(_read_shard(study, shard, dataset_hash))
+    initial = pd.concat(frames["initial"], ignore_index=True)
+    made = {"spectrum": _spectrum(study, initial)}
+    initial = initial.drop(columns="eigenvalues")
+    made |= {"initial": initial, "convergence": summarise(initial, INITIAL_QUANTITIES)}
+    if study.training is not None:
+        training = pd.concat(frames["training"], ignore_index=True)
+        final = training[training.groupby(["network", "width", "seed"])["time"].transform("max") == training["time"]]
+        made |= {"training": training, "drift": summarise(final, DRIFT_QUANTITIES)}
+    metadata = {
+        "config_hash": study.science_hash(),
+        "config": study.model_dump(),
+        "dataset_hash": dataset_hash,
+        "provenance": provenance(),
+    }
+    for name, frame in made.items():
+        _write(Path(output) / f"{name}.parquet", frame, {"table": name, **metadata})
+
+
+def summarise(frame: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
+    """Statistics over seeds of each quantity per network and width, a row each.
+
+    Values that are not finite are counted in ``excluded`` and enter no statistic. A row without any value holds NaN.
+    """
+    keys = ["network", "activation", "depth", "parameterization", "width"]
+    rows = []
+    for key, group in frame.groupby(keys, sort=False):
+        for quantity in quantities:
+            values = group[quantity].to_numpy()
+            finite = values[np.isfinite(values)]
+            excluded = len(values) - len(finite)
+            row = dict(zip(keys, key, strict=True)) | {"quantity": quantity, "count": len(finite), "excluded": excluded}
+            rows.append(row | _statistics(finite))
+    return pd.DataFrame(rows)
+
+
+def _statistics(values: np.ndarray) -> dict[str, float]:
+    n = len(values)
+    mean = values.mean() if n else np.nan
+    deviation = values.std(ddof=1) if n > 1 else np.nan
+    error = deviation / np.sqrt(n) if n else np.nan
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error if n > 1 else np.nan
+    return {
+        "mean": mean,
+        "root_mean_square": np.sqrt(np.mean(values**2)) if n else np.nan,
+        "standard_deviation": deviation,
+        "standard_error": error,
+        "interval_low": mean - reach,
+        "interval_high": mean + reach,
+    }
+
+
+def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFrame:
+    path = Path(study.results) / shard.file
+    table, metadata = read_arrow(path)
+    options = study.networks[shard.network]
+    extra: dict[str, Any] = {"dtype": study.precision}
+    if shard.stage == "training" and study.training is not None:
+        t = study.training
+        extra |= training_options(t.relative_learning_rate, t.relative_time, t.snapshots)
+    wanted = shard_identity(shard.stage, options.network(shard.width), shard.seeds, dataset_hash, **extra)
+    found = metadata.get("identity")
+    if found != wanted:
+        differing = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
+        raise StageError(f"{path}: computed from another {', '.join(differing)} than the study asks for; delete it and run again")
+    frame = table.to_pandas()
+    description = {
+        "network": shard.network,
+        "activation": options.activation,
+        "depth": options.depth,
+        "parameterization": options.parameterization,
+        "width": shard.width,
+    }
+    for position, (name, value) in enumerate(description.items()):
+        frame.insert(position, name, value)
+    return frame
+
+
+def _spectrum(study: Study, initial: pd.DataFrame) -> pd.DataFrame:
+    parts = []
+    for (network, width), group in initial.groupby(["network", "width"], sort=False):
+        reference = read_arrays(Path(study.results) / plan.limit_file(study, network, width))["ntk"]
+        values = np.stack(group["eigenvalues"].to_list())
+        finite = values[np.isfinite(values).all(axis=1)]
+        n = values.shape[1]
+        enough = len(finite) > 1
+        part = pd.DataFrame({
+            "network": network,
+            "width": width,
+            "index": np.arange(n),
+            "limit_eigenvalue": np.linalg.eigvalsh(reference)[::-1],
+            "mean": finite.mean(axis=0) if len(finite) else np.full(n, np.nan),
+            "standard_deviation": finite.std(axis=0, ddof=1) if enough else np.full(n, np.nan),
+            "count": len(finite),
+            "excluded": len(values) - len(finite),
+        })  # fmt: skip
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
+    fields = []
+    for name, dtype in frame.dtypes.items():
+        kind = pa.float64() if dtype.kind == "f" else pa.int64() if dtype.kind == "i" else pa.string()
+        fields.append(pa.field(str(name), kind, metadata={"description": COLUMNS[str(name)]}))
+    write_table(path, pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False), json_ready(metadata))
+
+
+def json_ready(value: Any) -> Any:
+    """The value as JSON would give it back (tuples become lists)."""
+    return json.loads(json.dumps(value))

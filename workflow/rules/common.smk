@@ -1,0 +1,57 @@
+"""The study behind the rules. Nothing heavy is imported here: every job parses this file."""
+
+from ntksim.study import plan
+from ntksim.study.config import ConfigError, parse_study
+
+# `ntksim study` says which file the configuration came from; plain `snakemake` reads config.yaml.
+CONFIG_PATH = config.pop("config_path", "config.yaml")
+try:
+    study = parse_study(dict(config), source=CONFIG_PATH)
+except ConfigError as error:
+    raise WorkflowError(str(error))
+
+RESULTS = study.results
+
+
+wildcard_constraints:
+    network="|".join(study.networks),
+    width=r"\d+",
+    first=r"\d+",
+    last=r"\d+",
+    cell=r"[^/]+",
+
+
+def shard_of(stage, wildcards):
+    first, last = int(wildcards.first), int(wildcards.last)
+    return plan.Shard(stage, wildcards.network, int(wildcards.width), first, last)
+
+
+def shard_files(stage):
+    return [
+        f"{RESULTS}/{shard.file}"
+        for shard in plan.shards(study)
+        if shard.stage == stage
+    ]
+
+
+def limit_of(wildcards):
+    return (
+        f"{RESULTS}/{plan.limit_file(study, wildcards.network, int(wildcards.width))}"
+    )
+
+
+def network_options(wildcards):
+    return plan.network_arguments(study.networks[wildcards.network])
+
+
+# What ran out is raised with every attempt.
+def shard_memory(stage):
+    return lambda wildcards, attempt: int(
+        attempt * 1.5 * plan.cost(study, shard_of(stage, wildcards)).memory_mb
+    )
+
+
+def shard_minutes(stage):
+    return lambda wildcards, attempt: attempt * (
+        10 + int(plan.cost(study, shard_of(stage, wildcards)).seconds / 20)
+    )

@@ -1,0 +1,115 @@
+"""Data, limits, and the shards of kernels and training."""
+
+
+rule dataset:
+    output:
+        f"{RESULTS}/dataset.npz",
+    log:
+        f"{RESULTS}/logs/dataset.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/dataset.jsonl"
+    conda:
+        "../envs/ntksim.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=(
+            f"--name {study.dataset.name} --classes {study.dataset.classes[0]} {study.dataset.classes[1]}"
+            f" --train {study.dataset.train} --test {study.dataset.test} --seed {study.dataset.seed}"
+        ),
+    message:
+        "Data set {params.options}"
+    shell:
+        "ntksim dataset {params.options} --output {output} > {log} 2>&1"
+
+
+def width_of_limit(cell):
+    """A limit is one file for all widths, but in the standard parameterization, where the cell names the width."""
+    network, _, width = cell.partition(".width-")
+    return network, int(width or 1)
+
+
+rule limit:
+    input:
+        dataset=f"{RESULTS}/dataset.npz",
+    output:
+        f"{RESULTS}/limit/{{cell}}.npz",
+    log:
+        f"{RESULTS}/logs/limit/{{cell}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/limit/{{cell}}.jsonl"
+    conda:
+        "../envs/ntksim.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        network=lambda wildcards: plan.network_arguments(
+            study.networks[width_of_limit(wildcards.cell)[0]]
+        ),
+        width=lambda wildcards: width_of_limit(wildcards.cell)[1],
+    message:
+        "Infinite-width kernels of {wildcards.cell}"
+    shell:
+        "ntksim limit {params.network} --width {params.width} --dataset {input.dataset}"
+        " --threads {threads} --output {output} > {log} 2>&1"
+
+
+rule initial_shard:
+    input:
+        dataset=f"{RESULTS}/dataset.npz",
+        limit=limit_of,
+    output:
+        f"{RESULTS}/initial/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.parquet",
+    log:
+        f"{RESULTS}/logs/initial/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/initial/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.jsonl"
+    conda:
+        "../envs/ntksim.yaml"
+    threads: 1
+    resources:
+        mem_mb=shard_memory("initial"),
+        runtime=shard_minutes("initial"),
+    params:
+        network=network_options,
+        precision=study.precision,
+        stop=lambda wildcards: int(wildcards.last) + 1,
+    message:
+        "Kernels at initialisation: {wildcards.network}, width {wildcards.width}, seeds {wildcards.first} to {wildcards.last}"
+    shell:
+        "ntksim initial {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
+        " --precision {params.precision} --dataset {input.dataset} --limit {input.limit}"
+        " --threads {threads} --output {output} > {log} 2>&1"
+
+
+rule training_shard:
+    input:
+        dataset=f"{RESULTS}/dataset.npz",
+        limit=limit_of,
+    output:
+        f"{RESULTS}/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.parquet",
+    log:
+        f"{RESULTS}/logs/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.jsonl"
+    conda:
+        "../envs/ntksim.yaml"
+    threads: 1
+    resources:
+        mem_mb=shard_memory("training"),
+        runtime=shard_minutes("training"),
+    params:
+        network=network_options,
+        precision=study.precision,
+        stop=lambda wildcards: int(wildcards.last) + 1,
+        schedule=plan.training_arguments(study),
+    message:
+        "Training: {wildcards.network}, width {wildcards.width}, seeds {wildcards.first} to {wildcards.last}"
+    shell:
+        "ntksim training {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
+        " {params.schedule} --precision {params.precision} --dataset {input.dataset} --limit {input.limit}"
+        " --threads {threads} --output {output} > {log} 2>&1"
