@@ -111,9 +111,9 @@ def _tables(options: argparse.Namespace) -> None:
 
 def _figure(options: argparse.Namespace) -> None:
     from ntksim.study import figures
-    from ntksim.study.tables import read_table
+    from ntksim.study.storage import read_arrow
 
-    figures.save(figures.convergence(read_table(options.results, "convergence")), options.output)
+    figures.save(figures.convergence(read_arrow(options.table)[0].to_pandas()), options.output)
 
 
 def seed_range(text: str) -> range:
@@ -169,8 +169,8 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_argument("config")
     tables.add_argument("--output", required=True, help="folder of the tables")
     figure = command("figure", _figure, "stage: draw the error to the limit against width")
-    figure.add_argument("results")
-    figure.add_argument("--output", required=True, help="path without its suffix")
+    figure.add_argument("table", help="the table `convergence`")
+    figure.add_argument("--output", nargs="+", required=True, help="files to write, .svg or .png")
     return parser
 
 

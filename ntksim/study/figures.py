@@ -1,5 +1,6 @@
 """Figures: each a function of tables."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +14,6 @@ from ntksim.study.storage import atomic
 # Okabe & Ito's palette, told apart by readers with any colour vision; markers tell the lines apart in grey print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*"
-FORMATS = ("svg", "png")
 
 
 def convergence(table: pd.DataFrame) -> plt.Figure:
@@ -53,11 +53,14 @@ def convergence(table: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def save(figure: plt.Figure, stem: str | Path) -> None:
-    """Write a figure as SVG and PNG (200 dots per inch), atomically and without a date, so that equal tables give equal files."""
+def save(figure: plt.Figure, paths: Iterable[str | Path]) -> None:
+    """Write a figure to files ending in .svg or .png (200 dots per inch), atomically.
+
+    No date is written, so that equal tables give equal files.
+    """
     with matplotlib.rc_context({"svg.hashsalt": "ntksim", "svg.fonttype": "path"}):
-        for suffix in FORMATS:
-            with atomic(f"{stem}.{suffix}") as temporary:
-                metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-                figure.savefig(temporary, dpi=200, metadata=metadata)
+        for path in paths:
+            vector = Path(path).suffix == ".svg"
+            with atomic(path) as temporary:
+                figure.savefig(temporary, dpi=200, metadata={"Date": None} if vector else {"Software": None})
     plt.close(figure)

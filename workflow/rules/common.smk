@@ -40,6 +40,12 @@ def limit_of(wildcards):
     )
 
 
+def width_of_limit(cell):
+    """A limit is one file for all widths, but in the standard parameterization, where the cell names the width."""
+    network, _, width = cell.partition(".width-")
+    return network, int(width or 1)
+
+
 def network_options(wildcards):
     return plan.network_arguments(study.networks[wildcards.network])
 

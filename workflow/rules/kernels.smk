@@ -25,12 +25,6 @@ rule dataset:
         "ntksim dataset {params.options} --output {output} > {log} 2>&1"
 
 
-def width_of_limit(cell):
-    """A limit is one file for all widths, but in the standard parameterization, where the cell names the width."""
-    network, _, width = cell.partition(".width-")
-    return network, int(width or 1)
-
-
 rule limit:
     input:
         dataset=f"{RESULTS}/dataset.npz",

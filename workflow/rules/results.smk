@@ -1,5 +1,7 @@
 """Tables and figures."""
 
+import os
+
 
 rule tables:
     input:
@@ -22,7 +24,7 @@ rule tables:
     params:
         science=study.science_hash(),
         config=CONFIG_PATH,
-        folder=f"{RESULTS}/tables",
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
     message:
         "Tables in {params.folder}"
     shell:
@@ -45,10 +47,7 @@ rule figure:
     resources:
         mem_mb=1000,
         runtime=10,
-    params:
-        results=RESULTS,
-        stem=f"{RESULTS}/figures/convergence",
     message:
         "Figure: error to the limit against width"
     shell:
-        "ntksim figure {params.results} --output {params.stem} > {log} 2>&1"
+        "ntksim figure {input} --output {output} > {log} 2>&1"
