@@ -1,0 +1,36 @@
+"""Networks that tests run over, and their parameters in the oracle's form."""
+
+import itertools
+
+import naive
+import numpy as np
+
+import ntksim
+from ntksim.engine.network import ACTIVATIONS, PARAMETERIZATIONS
+
+POINTS = np.random.default_rng(1).normal(size=(5, 3))
+BIASES = ((None, False), (0.0, False), (0.4, False), (0.4, True))
+NETWORKS = [
+    ntksim.Network(len(widths), widths, activation, kind, 1.3, 0.9, sigma_b, output_bias, 1.6)
+    for activation, kind, widths, (sigma_b, output_bias) in itertools.product(
+        ACTIVATIONS, PARAMETERIZATIONS, ((6,), (7, 12, 5)), BIASES
+    )
+    if not (output_bias and kind == "notes")
+]
+
+
+def label(network):
+    bias = "no_bias" if network.sigma_b is None else f"bias{network.sigma_b}" + "_out" * network.output_bias
+    return f"{network.activation}-{network.parameterization}-depth{network.depth}-{bias}"
+
+
+def oracle_arguments(network, d, seed, dtype="float64"):
+    """(g, beta, weights, biases, a, c) of the oracle from the package's stored parameters."""
+    p = ntksim.sample_parameters(network, d, seed, dtype=dtype)
+    g, beta = naive.multipliers(
+        network.parameterization, d, network.widths, network.sigma_w, network.sigma_a, network.sigma_b,
+        network.output_bias, network.output_scale,
+    )  # fmt: skip
+    weights = [w.astype(float) for w in p.weights]
+    biases = [np.zeros(n) for n in network.widths] if p.biases is None else [b.astype(float) for b in p.biases]
+    return g, beta, weights, biases, p.readout.astype(float), 0.0 if p.output_bias is None else p.output_bias

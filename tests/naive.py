@@ -1,0 +1,123 @@
+"""A slow, obvious oracle in NumPy and SciPy: it shares no code with the package.
+
+Networks are dictionaries of explicit multipliers; gradients are taken parameter by parameter.
+"""
+
+import math
+
+import numpy as np
+from scipy import integrate, special
+
+PHI = {
+    "relu": (lambda z: np.where(z > 0, z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
+    "erf": (special.erf, lambda z: 2 / math.sqrt(math.pi) * np.exp(-z * z)),
+    "tanh": (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
+    "linear": (lambda z: z + 0.0, lambda z: np.ones_like(z)),
+}
+
+
+def multipliers(kind, d, widths, sigma_w, sigma_a, sigma_b, output_bias, alpha):
+    """Forward multipliers (weights of each layer, readout) and (biases, output bias)."""
+    fan_in = [d, *widths]
+    if kind == "ntk":
+        g = [sigma_w / math.sqrt(n) for n in fan_in[:-1]] + [sigma_a / math.sqrt(fan_in[-1])]
+        beta = sigma_b
+    elif kind == "notes":
+        g = [1.0] + [1 / math.sqrt(n) for n in fan_in[1:]]
+        beta = 1.0
+    else:
+        g = [1.0] * len(fan_in)
+        beta = 1.0
+    g[-1] *= alpha
+    hidden = 0.0 if sigma_b is None else beta
+    return g, [hidden] * len(widths) + [hidden * alpha if output_bias else 0.0]
+
+
+def initial_scales(kind, d, widths, sigma_w, sigma_a):
+    """Standard deviation of the stored weights of each layer, readout last."""
+    fan_in = [d, *widths]
+    if kind == "ntk":
+        return [1.0] * len(fan_in)
+    if kind == "notes":
+        return [sigma_w / math.sqrt(d)] + [sigma_w] * (len(widths) - 1) + [sigma_a]
+    return [sigma_w / math.sqrt(n) for n in fan_in[:-1]] + [sigma_a / math.sqrt(fan_in[-1])]
+
+
+def output(phi, g, beta, weights, biases, a, c, x):
+    """Outputs (n,); weights are lists of matrices, biases lists of vectors."""
+    h = x
+    for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        h = phi(g[layer] * h @ w.T + beta[layer] * b)
+    return g[-1] * h @ a + beta[-1] * c
+
+
+def jacobian(activation, g, beta, weights, biases, a, c, x, with_biases, with_output_bias):
+    """df/dtheta, (n, parameters), point by point and layer by layer."""
+    phi, slope = PHI[activation]
+    rows = []
+    for point in x:
+        h, z = [point], []
+        for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
+            z.append(g[layer] * w @ h[-1] + beta[layer] * b)
+            h.append(phi(z[-1]))
+        parts = [g[-1] * h[-1]]
+        if with_output_bias:
+            parts.append(np.array([beta[-1]]))
+        upstream = g[-1] * a
+        for layer in reversed(range(len(weights))):
+            local = upstream * slope(z[layer])
+            parts.append((g[layer] * np.outer(local, h[layer])).ravel())
+            if with_biases:
+                parts.append(beta[layer] * local)
+            upstream = g[layer] * weights[layer].T @ local
+        rows.append(np.concatenate(parts))
+    return np.array(rows)
+
+
+def gaussian_pair(function, k11, k12, k22):
+    """E[function(u, v)] by nested adaptive quadrature over independent normals."""
+    s1 = math.sqrt(k11)
+    slope = k12 / s1
+    rest = math.sqrt(max(k22 - slope * slope, 0.0))
+
+    def density(t):
+        return math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
+
+    def inner(s):
+        kink = [-slope * s / rest] if rest > 0 and abs(slope * s / rest) < 9 else []
+        edges = [-9.0, *kink, 9.0]
+        total = 0.0
+        for low, high in zip(edges[:-1], edges[1:], strict=True):
+            total += integrate.quad(lambda t: function(s1 * s, slope * s + rest * t) * density(t), low, high, epsabs=1e-13, epsrel=1e-12, limit=200)[0]
+        return total
+
+    return sum(
+        integrate.quad(lambda s: inner(s) * density(s), low, high, epsabs=1e-12, epsrel=1e-11, limit=200)[0]
+        for low, high in ((-9.0, 0.0), (0.0, 9.0))
+    )
+
+
+def descent(activation, g, beta, weights, biases, a, c, x, y, rate, steps, with_biases, with_output_bias):
+    """Plain gradient descent with explicit Jacobians; yields (outputs, kernel, flat parameters) before each step."""
+    shapes = [w.shape for w in weights]
+    weights, biases, a, c = [w.copy() for w in weights], [b.copy() for b in biases], a.copy(), float(c)
+    history = []
+    for _ in range(steps + 1):
+        f = output(PHI[activation][0], g, beta, weights, biases, a, c, x)
+        j = jacobian(activation, g, beta, weights, biases, a, c, x, with_biases, with_output_bias)
+        flat = np.concatenate([*(w.ravel() for w in weights), a, *(b for b in biases if with_biases), [c] * with_output_bias])
+        history.append((f, j @ j.T, flat))
+        update = -rate * j.T @ (f - y)
+        at = a.size
+        a = a + update[:at]
+        if with_output_bias:
+            c += update[at]
+            at += 1
+        for layer in reversed(range(len(weights))):
+            size = weights[layer].size
+            weights[layer] = weights[layer] + update[at : at + size].reshape(shapes[layer])
+            at += size
+            if with_biases:
+                biases[layer] = biases[layer] + update[at : at + biases[layer].size]
+                at += biases[layer].size
+    return history
