@@ -17,14 +17,14 @@ import math
 
 import numpy as np
 
-from ntksim.engine.jit import bits_of_float, float_of_bits, fma, jit
+from ntksim.engine.jit import bits_of_float, float_of_bits, fma, jit, jit_inline
 
 _u32, _u64, _f32 = np.uint32, np.uint64, np.float32
 
 ROWS_PER_BLOCK = 4
 
 
-@jit
+@jit_inline
 def philox(c0, c1, c2, c3, k0, k1):
     """Four random uint32 from a counter and a key of uint32 words (Philox 4x32-10)."""
     for _ in range(10):
@@ -39,7 +39,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@jit
+@jit_inline
 def _log(x):
     """Natural logarithm of a positive normal float32, within 1 ulp (coefficients: Cephes logf)."""
     # x = 2^e m with m in [sqrt(1/2), sqrt(2)): subtracting the bits of sqrt(1/2) puts the carry in the exponent.
@@ -61,7 +61,7 @@ def _log(x):
     return fma(e, _f32(0.693359375), _f32(t + y))
 
 
-@jit
+@jit_inline
 def _cos_sin(word):
     """Cosine and sine of 2 pi word / 2^32 (shifted by an eighth of a turn), float32, within 2 ulp (Cephes)."""
     # The two high bits are the quadrant; the others an angle in [-pi/4, pi/4).
@@ -83,7 +83,7 @@ def _cos_sin(word):
     return cosine, sine
 
 
-@jit
+@jit_inline
 def normal_pair(u, v):
     """Two independent standard normals (float32) from two random uint32: Box & Muller, radius from u, angle from v."""
     uniform = _f32(_f32(_f32(u) + _f32(1)) * _f32(2.0**-32))  # in (0, 1]

@@ -11,6 +11,8 @@ from numba.extending import intrinsic
 # Scalar formulas and serial loops. `nogil` lets other Python threads run; `error_model="numpy"` drops the test for a
 # zero divisor, which would keep LLVM from vectorising a loop.
 jit = njit(cache=True, nogil=True, error_model="numpy")
+# Scalar formulas inside a loop that must vectorise: LLVM would leave functions of this size as calls.
+jit_inline = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 # Loops over seeds.
 jit_parallel = njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 

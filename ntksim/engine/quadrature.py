@@ -63,8 +63,10 @@ def gaussian_expectations(code, k11, k12, k22):
             rho = math.copysign(1.0, rho)
     # Step 0.7/s leaves about 1e-6, so that the first halving, which squares it, is accepted.
     nodes = 2 * int(math.ceil(_REACH * max(2.0, max(s1, s2) / 0.7)))
+    if 2 * nodes > _MAX_NODES:
+        return np.nan, np.nan, False
     value, slope, _, _ = _trapezoid(code, s1, s2, rho, nodes)
-    while nodes < _MAX_NODES:
+    while 2 * nodes <= _MAX_NODES:
         nodes *= 2
         finer, finer_slope, size, size_slope = _trapezoid(code, s1, s2, rho, nodes)
         settled = abs(finer - value) <= TOLERANCE * size and abs(finer_slope - slope) <= TOLERANCE * size_slope

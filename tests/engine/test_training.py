@@ -1,0 +1,169 @@
+"""Gradient descent against the oracle's plain loop, and the constant-kernel theory against itself and against training."""
+
+import naive
+import numpy as np
+import pytest
+from cases import POINTS, label, oracle_arguments
+from scipy.linalg import expm
+from tolerances import assert_close
+
+import ntksim
+
+TARGETS = np.array([1.0, -1.0, 0.5, 0.0, -0.3])
+TEST_POINTS = np.random.default_rng(9).normal(size=(2, 3))
+NETWORKS = [
+    ntksim.Network(2, (7, 6), activation, kind, 1.2, 0.9, sigma_b, output_bias, 1.3)
+    for activation, kind, sigma_b, output_bias in [
+        ("tanh", "ntk", None, False), ("tanh", "ntk", 0.3, True), ("erf", "notes", 0.3, False), ("relu", "notes", None, False),
+        ("tanh", "standard", 0.3, True), ("linear", "standard", 0.0, False),
+    ]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=label)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-11), ("float32", 1e-4)])
+def test_descent_follows_the_oracle(network, dtype, tolerance):
+    run = ntksim.train(
+        network, POINTS, TARGETS, seeds=[4, 9], method="gradient_descent", learning_rate=5e-3, steps=60,
+        times=[0.0, 0.005, 0.05, 0.3], x_test=TEST_POINTS, keep_kernels=True, dtype=dtype,
+    )  # fmt: skip
+    assert run.times == pytest.approx([0, 0.005, 0.05, 0.3])
+    assert run.status == ("finished", "finished")
+    for s, seed in enumerate((4, 9)):
+        arguments = oracle_arguments(network, 3, seed)
+        has_bias = network.sigma_b is not None
+        history = naive.descent(network.activation, *arguments, POINTS, TARGETS, 5e-3, 60, has_bias, network.output_bias)
+        _, k0, theta0 = history[0]
+        for t, step in enumerate((0, 1, 10, 60)):
+            f, kernel, theta = history[step]
+            assert_close(run.outputs[s, t], f, tolerance)
+            assert_close(run.kernels[s, t], kernel, tolerance)
+            assert run.loss[s, t] == pytest.approx(0.5 * np.sum((f - TARGETS) ** 2), rel=tolerance)
+            drift = np.linalg.norm(kernel - k0) / np.linalg.norm(k0)
+            assert run.kernel_drift[s, t] == pytest.approx(drift, rel=1e-3 if dtype == "float32" else 1e-9, abs=1e-6)
+            moved = np.linalg.norm(theta - theta0) / np.linalg.norm(theta0)
+            assert run.parameter_drift[s, t] == pytest.approx(moved, rel=1e-3 if dtype == "float32" else 1e-9, abs=1e-6)
+
+
+def test_training_starts_from_the_initial_network():
+    network = ntksim.Network(3, 50, "tanh", sigma_b=0.1)
+    run = ntksim.train(
+        network, POINTS, TARGETS, seeds=[3, 1], method="gradient_descent", steps=3, x_test=TEST_POINTS, keep_kernels=True
+    )
+    assert (run.kernels[:, 0] == ntksim.empirical_ntk(network, POINTS, seeds=[3, 1])).all()
+    assert (run.outputs[:, 0] == ntksim.network_outputs(network, POINTS, seeds=[3, 1])).all()
+    assert (run.test_outputs[:, 0] == ntksim.network_outputs(network, TEST_POINTS, seeds=[3, 1])).all()
+    assert run.kernel_drift[:, 0].tolist() == run.parameter_drift[:, 0].tolist() == [0, 0]
+    assert run.evaluations.tolist() == [4, 4]
+    alone = ntksim.train(network, POINTS, TARGETS, seeds=[1], method="gradient_descent", steps=3)
+    assert (alone.outputs[0] == run.outputs[1]).all()
+
+
+def test_defaults_reach_convergence():
+    x = np.eye(3)
+    run = ntksim.train(ntksim.Network(1, 2000, "erf"), x, np.ones(3), seeds=[0], method="gradient_descent")
+    assert run.loss[0, -1] < 1e-12 * run.loss[0, 0]
+    values = np.linalg.eigvalsh(ntksim.infinite_kernel(ntksim.Network(1, 1, "erf"), x).ntk)
+    assert run.learning_rate == pytest.approx(1 / values[-1])
+    assert run.times[-1] == pytest.approx(20 / values[0], rel=0.1)
+    assert (np.diff(run.loss[0]) <= 0).all()
+
+
+def test_wide_network_is_lazy():
+    """Deviation from the linearised prediction on training and test points falls by about 4 when the width grows 4 times."""
+    deviations = []
+    for width in (256, 1024, 4096):
+        network = ntksim.Network(1, width, "tanh", sigma_w=1.5)
+        run = ntksim.train(
+            network, POINTS, TARGETS, seeds=range(8), method="gradient_descent", learning_rate=0.05, steps=400, x_test=TEST_POINTS
+        )
+        worst = []
+        for s in range(8):
+            joint = ntksim.empirical_ntk(network, np.concatenate([POINTS, TEST_POINTS]), seeds=[s])[0]
+            train, test = ntksim.closed_form(
+                joint[:5, :5], run.outputs[s, 0], TARGETS, run.times, joint[5:, :5], run.test_outputs[s, 0], run.learning_rate
+            )
+            worst.append(max(np.abs(train - run.outputs[s]).max(), np.abs(test - run.test_outputs[s]).max()))
+        deviations.append(np.mean(worst))
+    slope = np.polyfit(np.log([256, 1024, 4096]), np.log(deviations), 1)[0]
+    assert -1.25 < slope < -0.75
+
+
+def test_divergence_is_a_status():
+    network = ntksim.Network(2, 20, "relu")
+    with pytest.warns(RuntimeWarning, match="2 / lambda_max"):
+        run = ntksim.train(network, POINTS, TARGETS, seeds=[0, 1], method="gradient_descent", learning_rate=100.0, steps=200)
+    assert run.status == ("diverged", "diverged")
+    assert np.isnan(run.loss[:, -1]).all()
+    assert np.isfinite(run.loss[:, 0]).all()
+
+
+def test_closed_form_is_the_matrix_exponential():
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(5, 5))
+    kernel, cross = factor @ factor.T, rng.normal(size=(2, 5)) @ factor.T
+    f0, f0_test, times = rng.normal(size=(3, 5)), rng.normal(size=(3, 2)), [0.0, 0.3, 4.0]
+    train, test = ntksim.closed_form(kernel, f0, TARGETS, times, cross, f0_test)
+    assert train.shape == (3, 3, 5)
+    assert test.shape == (3, 3, 2)
+    for s in range(3):
+        for i, t in enumerate(times):
+            decay = expm(-kernel * t)
+            assert_close(train[s, i], TARGETS + decay @ (f0[s] - TARGETS), 1e-10)
+            gain = np.linalg.solve(kernel, (np.eye(5) - decay) @ (f0[s] - TARGETS))
+            assert_close(test[s, i], f0_test[s] - cross @ gain, 1e-9)
+    train, test = ntksim.closed_form(kernel, f0[0], TARGETS, [np.inf], cross, f0_test[0])
+    assert_close(train[0], TARGETS, 1e-12)
+    assert_close(test[0], f0_test[0] - cross @ np.linalg.solve(kernel, f0[0] - TARGETS), 1e-9)
+
+
+@pytest.mark.parametrize("relative_rate", [1e-3, 0.3, 1.0, 1.9])
+def test_discrete_closed_form_is_the_iteration(relative_rate):
+    rng = np.random.default_rng(1)
+    factor = rng.normal(size=(5, 5))
+    kernel, cross, f0 = factor @ factor.T, rng.normal(size=(2, 5)) @ factor.T, rng.normal(size=5)
+    rate = relative_rate / np.linalg.eigvalsh(kernel)[-1]
+    f, f_test = f0.copy(), np.zeros(2)
+    train, test = ntksim.closed_form(kernel, f0, TARGETS, rate * np.arange(31), cross, learning_rate=rate)
+    for k in range(31):
+        assert_close(train[k], f, 1e-11)
+        assert np.abs(test[k] - f_test).max() < 1e-11
+        f, f_test = f - rate * kernel @ (f - TARGETS), f_test - rate * cross @ (f - TARGETS)
+    with pytest.raises(ValueError, match="whole numbers of steps"):
+        ntksim.closed_form(kernel, f0, TARGETS, [0.5 * rate], learning_rate=rate)
+
+
+def test_singular_kernel_keeps_its_null_space():
+    v = np.array([1.0, 2.0, 2.0]) / 3
+    kernel, f0, y = 2 * np.outer(v, v), np.array([1.0, 0.0, 3.0]), np.zeros(3)
+    train, test = ntksim.closed_form(kernel, f0, y, [0.0, 1.0, np.inf], kernel[:1], f0[:1])
+    assert np.isfinite(train).all()
+    assert_close(train[-1], f0 - v * (v @ f0), 1e-14)
+    assert_close(test[:, 0], train[:, 0], 1e-14)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"y": np.ones(4)}, "y must have shape"),
+        ({"y": np.full(5, np.nan)}, "y must be finite"),
+        ({"method": "adam"}, "method must be one of"),
+        ({"learning_rate": 0.0}, "learning_rate must be finite and positive"),
+        ({"steps": 0}, "steps must be an integer"),
+        ({"times": [1.0, 0.5]}, "times must ascend"),
+        ({"times": [np.inf]}, "finite numbers"),
+        ({"times": [1.0], "steps": 1, "learning_rate": 0.1}, "beyond steps=1"),
+        ({"tolerance": 1e-3}, "tolerance belongs to gradient_flow"),
+        ({"x_test": np.ones((1, 2))}, "x_test must have 3 features"),
+        ({"x": np.ones((5, 3)), "learning_rate": None}, "singular"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    good = {"x": POINTS, "y": TARGETS, "seeds": [0], "method": "gradient_descent"}
+    with pytest.raises((TypeError, ValueError), match=message):
+        ntksim.train(ntksim.Network(1, 4), **(good | arguments))
+
+
+def test_gradient_flow_is_refused_clearly():
+    with pytest.raises(NotImplementedError, match="use method='gradient_descent'"):
+        ntksim.train(ntksim.Network(1, 4), POINTS, TARGETS, seeds=[0])
