@@ -1,0 +1,124 @@
+"""The front door: every bad configuration gets one message that names the key and the remedy, before any computation."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ntksim.study.config import ConfigError, Study, load_study, parse_study
+
+ROOT = Path(__file__).parents[2]
+GOOD = yaml.safe_load((ROOT / "config.yaml").read_text())
+ABSENT = object()
+
+
+def changed(path, value):
+    content = copy.deepcopy(GOOD)
+    *parents, last = path.split(".")
+    place = content
+    for part in parents:
+        place = place[part]
+    if value is ABSENT:
+        del place[last]
+    else:
+        place[last] = value
+    return content
+
+
+BAD = [
+    ("presicion", "float64", "presicion: unknown key; did you mean 'precision'?"),
+    ("initial.sedes", 3, "initial.sedes: unknown key; did you mean 'seeds'?"),
+    ("networks.relu_1.width", 3, "networks.relu_1.width: unknown key; known keys are depth, activation"),
+    ("dataset", ABSENT, "dataset: this key is missing"),
+    ("initial.seeds", ABSENT, "initial.seeds: this key is missing"),
+    ("initial.widths", [64, 0], "initial.widths: expected widths of at least 1, got [64, 0]"),
+    ("initial.widths", [64, 64], "initial.widths: expected each width once"),
+    ("initial.widths", [], "initial.widths"),
+    ("initial.widths", "64", "initial.widths: expected a valid list, got '64'"),
+    ("initial.widths", [64.5], "initial.widths.0: expected a valid integer, got 64.5"),
+    ("initial.seeds", True, "initial.seeds: expected a valid integer, got True"),
+    ("initial.seeds", "32", "initial.seeds: expected a valid integer, got '32'"),
+    ("networks.relu_1.activation", "swish", "networks.relu_1.activation: expected 'relu', 'erf', 'tanh' or 'linear', got 'swish'"),
+    ("networks.relu_1.sigma_w", -1.0, "networks.relu_1.sigma_w: expected greater than 0, got -1.0"),
+    ("networks.relu_1.sigma_w", float("nan"), "networks.relu_1.sigma_w: expected a finite number"),
+    ("networks.relu_1.output_bias", True, "networks.relu_1: output_bias=True needs biases: set sigma_b"),
+    ("networks", {"../x": {"depth": 1, "activation": "relu"}}, "networks: the name '../x' must be letters"),
+    ("networks", {}, "networks: "),
+    ("training.method", "gradient_flow", "training.method: expected 'gradient_descent', got 'gradient_flow'"),
+    ("training.relative_learning_rate", 2.5, "training.relative_learning_rate: expected less than 2, got 2.5"),
+    ("dataset.classes", [4, 4], "dataset.classes: expected two different digits"),
+    ("dataset.name", "mnist", "dataset.name: expected 'digits', got 'mnist'"),
+    ("precision", "float16", "precision: expected 'float64' or 'float32', got 'float16'"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BAD, ids=[f"{p}-{i}" for i, (p, _, _) in enumerate(BAD)])
+def test_bad_values_are_named(path, value, message):
+    with pytest.raises(ConfigError) as error:
+        parse_study(changed(path, value), source="c.yaml")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"c.yaml: {message}")
+
+
+def test_several_problems_are_several_lines():
+    content = changed("presicion", 1)
+    content["initial"]["seeds"] = "x"
+    with pytest.raises(ConfigError) as error:
+        parse_study(content)
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "expected keys such as dataset"), ("a: [", "not valid YAML"), ("- 1", "expected keys"), (None, "no such file")]
+)
+def test_bad_files_end_with_one_message_and_status_2(tmp_path, text, message):
+    path = tmp_path / "c.yaml"
+    if text is not None:
+        path.write_text(text)
+    for command in ("study", "plan"):
+        run = subprocess.run([sys.executable, "-m", "ntksim.cli", command, str(path)], cwd=ROOT, capture_output=True, text=True)
+        assert run.returncode == 2
+        assert message in run.stderr
+        assert "Traceback" not in run.stderr + run.stdout
+        assert len(run.stderr.strip().splitlines()) == 1
+
+
+def test_the_schema_is_in_step():
+    """`ntksim schema > workflow/schemas/config.schema.json` after a change."""
+    stored = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
+    assert stored == json.loads(json.dumps(Study.model_json_schema()))
+    for section in (stored, *stored["$defs"].values()):
+        assert section["additionalProperties"] is False
+        assert all("description" in key for key in section["properties"].values())
+
+
+def test_default_study():
+    study = load_study(ROOT / "config.yaml")
+    assert study.initial.widths == [64, 128, 256, 512, 1024, 2048, 4096]
+    assert study.science_hash() == parse_study(changed("results", "elsewhere")).science_hash()
+    assert study.science_hash() != parse_study(changed("networks.relu_1.sigma_w", 1.0)).science_hash()
+
+
+def test_the_front_door_loads_no_compiler():
+    code = "import sys, ntksim, ntksim.study.plan; sys.exit(any(m in sys.modules for m in ('numba', 'pandas', 'scipy')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_engine_needs_nothing_of_the_study():
+    """The engine computes with every package of the study made unimportable."""
+    code = """
+import sys
+for name in ("pandas", "pyarrow", "snakemake", "matplotlib", "sklearn", "pydantic", "yaml", "jsonschema"):
+    sys.modules[name] = None
+import ntksim
+ntksim.empirical_ntk(ntksim.Network(1, 4), [[1.0, 2.0]], seeds=[0])
+ntksim.train, ntksim.closed_form, ntksim.infinite_kernel
+import ntksim.engine.measures
+sys.exit(any(name.startswith("ntksim.study") for name in sys.modules))
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,0 +1,117 @@
+"""Plan, data, storage and statistics of a study."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+from ntksim.engine import measures
+from ntksim.study import datasets, plan, storage, tables
+from ntksim.study.config import parse_study
+
+
+def study(**changes):
+    content = {
+        "dataset": {"name": "digits", "classes": [4, 9], "train": 8, "test": 4},
+        "networks": {"relu_1": {"activation": "relu", "depth": 1}, "std": {"activation": "tanh", "depth": 2, "parameterization": "standard"}},
+        "initial": {"widths": [8, 16], "seeds": 10},
+        "seeds_per_shard": 4,
+    }
+    return parse_study(content | changes)
+
+
+def test_shards_are_fixed_blocks():
+    files = {s.file for s in plan.shards(study())}
+    assert "initial/relu_1.width-8.seeds-0-3.parquet" in files
+    assert "initial/relu_1.width-8.seeds-8-9.parquet" in files
+    assert len(files) == 2 * 2 * 3
+    more_seeds = {s.file for s in plan.shards(study(initial={"widths": [8, 16, 32], "seeds": 12}))}
+    assert {f for f in files if "8-9" not in f} < more_seeds
+    covered = [seed for s in plan.shards(study()) if (s.network, s.width) == ("std", 16) for seed in s.seeds]
+    assert covered == list(range(10))
+
+
+def test_limits_depend_on_the_width_in_the_standard_parameterization_alone():
+    assert plan.limit_file(study(), "relu_1", 8) == plan.limit_file(study(), "relu_1", 16)
+    assert plan.limit_file(study(), "std", 8) != plan.limit_file(study(), "std", 16)
+
+
+def test_digits_are_centred_on_the_sphere():
+    data = datasets.digits((4, 9), 64, 32, 0)
+    assert data.x_train.shape == (64, 64)
+    assert data.x_test.shape == (32, 64)
+    assert np.allclose(np.linalg.norm(np.concatenate([data.x_train, data.x_test]), axis=1), 8, rtol=1e-14)
+    assert sorted(np.unique(data.y_train, return_counts=True)[1]) == [32, 32]
+    assert data.hash == datasets.digits((4, 9), 64, 32, 0).hash != datasets.digits((4, 9), 64, 32, 1).hash
+    # centred before scaling: recover the raw images' mean direction
+    raw = datasets.Data(np.array([[1.0, 0.0], [3.0, 2.0]]), np.ones(2), np.array([[2.0, 2.0]]), np.ones(1))
+    centred = datasets.on_sphere(raw)
+    assert np.allclose(centred.x_train, [[-1, -1], [1, 1]])
+    assert np.allclose(centred.x_test, [[0, np.sqrt(2)]])
+
+
+def test_bad_data_is_refused():
+    with pytest.raises(storage.StageError, match="ask for fewer"):
+        datasets.digits((4, 9), 5000, 32, 0)
+    double = datasets.Data(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.ones(3), np.array([[2.0, 2.0]]), np.ones(1))
+    with pytest.raises(storage.StageError, match="repeat"):
+        datasets.on_sphere(double)
+    constant = datasets.Data(np.ones((3, 2)), np.ones(3), np.ones((1, 2)), np.ones(1))
+    with pytest.raises(storage.StageError, match="training mean"):
+        datasets.on_sphere(constant)
+
+
+def test_writes_are_atomic(tmp_path):
+    path = tmp_path / "a" / "x.npz"
+    storage.write_arrays(path, a=np.arange(3))
+    with pytest.raises(RuntimeError), storage.atomic(path) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise RuntimeError
+    assert storage.read_arrays(path)["a"].tolist() == [0, 1, 2]
+    assert [p.name for p in path.parent.iterdir()] == ["x.npz"]
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(storage.StageError, match="damaged"):
+        storage.read_arrays(path)
+
+
+def test_statistics_over_seeds():
+    keys = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "width": 8}
+    frame = pd.DataFrame([keys | {"seed": s, "loss": v} for s, v in enumerate([1.0, 2.0, 6.0, np.nan, np.inf])])
+    row = tables.summarise(frame, ["loss"]).iloc[0]
+    assert (row["count"], row["excluded"]) == (3, 2)
+    assert row["mean"] == 3.0
+    assert row["root_mean_square"] == pytest.approx(np.sqrt(41 / 3))
+    assert row["standard_deviation"] == pytest.approx(np.sqrt(7))
+    assert row["standard_error"] == pytest.approx(np.sqrt(7 / 3))
+    low, high = stats.ttest_1samp([1.0, 2.0, 6.0], 0).confidence_interval(0.95)
+    assert (row["interval_low"], row["interval_high"]) == pytest.approx((low, high))
+
+
+def test_measures_on_diagonal_kernels():
+    kernels, reference = np.array([np.diag([4.0, 1.0]), np.diag([2.0, 0.0]), np.diag([np.nan, 1.0])]), np.diag([2.0, 1.0])
+    found = measures.kernel_statistics(kernels, reference, np.array([1.0, 1.0]))
+    assert found["relative_frobenius_error"][:2] == pytest.approx([2 / np.sqrt(5), 1 / np.sqrt(5)])
+    assert found["relative_operator_error"][:2] == pytest.approx([1.0, 0.5])
+    assert found["largest_eigenvalue"][:2].tolist() == [4, 2]
+    assert found["smallest_eigenvalue"][:2].tolist() == [1, 0]
+    assert found["condition_number"][:2].tolist() == [4, np.inf]
+    assert found["trace"][:2].tolist() == [5, 2]
+    assert found["limit_alignment"][:2] == pytest.approx([9 / np.sqrt(17 * 5), 2 / np.sqrt(5)])
+    assert found["kernel_target_alignment"][:2] == pytest.approx([5 / (np.sqrt(17) * 2), 0.5])
+    assert all(np.isnan(values[2]) for values in found.values())
+
+
+def test_network_arguments_round_trip():
+    """The command line of a job rebuilds the very network of the configuration."""
+    from ntksim import cli
+
+    options = parse_study(
+        yaml.safe_load("""
+        dataset: {name: digits, classes: [1, 2], train: 4, test: 2}
+        networks: {n: {activation: erf, depth: 2, sigma_w: 1.1234567890123456, sigma_b: 0.0, output_bias: true}}
+        initial: {widths: [4], seeds: 2}
+        """)
+    ).networks["n"]
+    words = ["limit", *plan.network_arguments(options).split(), "--width", "4", "--dataset", "d", "--output", "o"]
+    assert cli._network(cli._parser().parse_args(words)) == options.network(4)

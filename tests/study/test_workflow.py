@@ -1,0 +1,127 @@
+"""A minimal study end to end through Snakemake, with checks on what it leaves behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import ntksim
+from ntksim.study import datasets
+
+ROOT = Path(__file__).parents[2]
+CONTENT = {
+    "dataset": {"name": "digits", "classes": [3, 8], "train": 10, "test": 6},
+    "networks": {
+        "tanh_2": {"activation": "tanh", "depth": 2, "sigma_w": 1.5, "sigma_b": 0.1},
+        "relu_std": {"activation": "relu", "depth": 1, "parameterization": "standard"},
+    },
+    "initial": {"widths": [16, 32], "seeds": 6},
+    "training": {"widths": [16], "seeds": 3, "relative_time": 5.0, "snapshots": 4},
+    "seeds_per_shard": 4,
+}
+
+
+def run(folder, content):
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(content | {"results": str(folder / "results")}))
+    command = [sys.executable, "-m", "ntksim.cli", "study", str(path), "--cores", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    status, text = run(folder, CONTENT)
+    assert status == 0, text
+    return folder, text
+
+
+def test_tables_hold_what_the_engine_computes(finished):
+    folder, text = finished
+    results = folder / "results"
+    assert "slope" in text
+    assert str(results / "figures") in text
+    initial = ntksim.read_table(results, "initial")
+    assert len(initial) == 2 * 2 * 6
+    assert initial["width"].dtype == np.int64
+    data = datasets.read(results / "dataset.npz")
+    network = ntksim.Network(2, 32, "tanh", sigma_w=1.5, sigma_b=0.1)
+    kernel = ntksim.empirical_ntk(network, data.x_train, seeds=[5])[0]
+    limit = ntksim.infinite_kernel(network, data.x_train).ntk
+    row = initial[(initial["network"] == "tanh_2") & (initial["width"] == 32) & (initial["seed"] == 5)].iloc[0]
+    assert row["relative_frobenius_error"] == pytest.approx(np.linalg.norm(kernel - limit) / np.linalg.norm(limit), rel=1e-12)
+    assert row["trace"] == pytest.approx(np.trace(kernel), rel=1e-12)
+
+    training = ntksim.read_table(results, "training")
+    assert set(training["status"]) == {"finished"}
+    assert (training.groupby(["network", "seed"])["time"].min() == 0).all()
+    assert (training[training["time"] == 0][["kernel_drift", "parameter_drift"]] == 0).all(axis=None)
+    spectrum = ntksim.read_table(results, "spectrum")
+    assert spectrum[(spectrum["network"] == "tanh_2") & (spectrum["width"] == 32)]["limit_eigenvalue"].to_numpy() == pytest.approx(
+        np.linalg.eigvalsh(limit)[::-1], rel=1e-9
+    )
+    convergence = ntksim.read_table(results, "convergence")
+    mine = initial[(initial["network"] == "relu_std") & (initial["width"] == 16)]["trace"]
+    found = convergence.query("network == 'relu_std' and width == 16 and quantity == 'trace'").iloc[0]
+    assert found["mean"] == pytest.approx(mine.mean())
+    assert ntksim.read_table(results, "drift")["count"].eq(3).all()
+
+
+def test_tables_say_where_they_come_from(finished):
+    results = finished[0] / "results"
+    for name in ("initial", "convergence", "training", "drift", "spectrum"):
+        frame = ntksim.read_table(results, name)
+        assert frame.attrs["config_hash"]
+        assert frame.attrs["config"]["initial"]["seeds"] == 6
+        assert frame.attrs["provenance"]["versions"]["numba"]
+        schema = pq.read_schema(results / "tables" / f"{name}.parquet")
+        assert all(schema.field(column).metadata[b"description"] for column in schema.names)
+    with pytest.raises(FileNotFoundError, match="there are convergence, drift, initial, spectrum, training"):
+        ntksim.read_table(results, "nothing")
+    for suffix in ("svg", "png"):
+        assert (results / "figures" / f"convergence.{suffix}").stat().st_size > 5000
+
+
+def test_only_what_is_new_is_computed(finished):
+    folder, _ = finished
+    shards = {p: p.stat().st_mtime_ns for kind in ("initial", "training") for p in (folder / "results" / kind).iterdir()}
+    status, text = run(folder, CONTENT)
+    assert status == 0
+    assert "Nothing to do" in text
+    wider = CONTENT | {"initial": {"widths": [16, 32, 24], "seeds": 6}}
+    status, text = run(folder, wider)
+    assert status == 0, text
+    assert {p: p.stat().st_mtime_ns for p in shards} == shards
+    assert set(ntksim.read_table(folder / "results", "initial")["width"]) == {16, 24, 32}
+    changed = wider | {"networks": CONTENT["networks"] | {"relu_std": CONTENT["networks"]["relu_std"] | {"sigma_w": 1.2}}}
+    status, text = run(folder, changed)
+    assert status == 0, text
+    again = {p for p in shards if p.stat().st_mtime_ns != shards[p]}
+    assert again == {p for p in shards if p.name.startswith("relu_std")}
+
+
+def test_a_damaged_shard_is_named(finished):
+    folder, _ = finished
+    shard = folder / "results" / "initial" / "tanh_2.width-16.seeds-0-3.parquet"
+    kept = shard.read_bytes()
+    try:
+        shard.write_bytes(kept[:100])
+        config = folder / "config.yaml"
+        command = [sys.executable, "-m", "ntksim.cli", "tables", str(config), "--output", str(folder / "other")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert shard.name in done.stderr
+        assert "delete it and run the study again" in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        shard.write_bytes(kept)
+
+
+def test_every_rule_is_lint_clean():
+    done = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
