@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from ntksim.engine.network import Network
 from ntksim.study.config import ConfigError, NetworkOptions, Study, load_study
 
 
@@ -74,7 +75,7 @@ def _dataset(options: argparse.Namespace) -> None:
     datasets.write(options.output, datasets.digits(classes, options.train, options.test, options.seed))
 
 
-def _network(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _network(options: argparse.Namespace) -> Network:
     fields = {name: getattr(options, name) for name in NetworkOptions.model_fields}
     return NetworkOptions(**fields).network(options.width)
 
@@ -88,9 +89,7 @@ def _limit(options: argparse.Namespace) -> None:
 def _initial(options: argparse.Namespace) -> None:
     from ntksim.study import stages
 
-    stages.initial_shard(
-        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output
-    )
+    stages.initial_shard(options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output)
 
 
 def _training(options: argparse.Namespace) -> None:

@@ -88,7 +88,9 @@ def gaussian_pair(function, k11, k12, k22):
         edges = [-9.0, *kink, 9.0]
         total = 0.0
         for low, high in zip(edges[:-1], edges[1:], strict=True):
-            total += integrate.quad(lambda t: function(s1 * s, slope * s + rest * t) * density(t), low, high, epsabs=1e-13, epsrel=1e-12, limit=200)[0]
+            total += integrate.quad(
+                lambda t: function(s1 * s, slope * s + rest * t) * density(t), low, high, epsabs=1e-13, epsrel=1e-12, limit=200
+            )[0]
         return total
 
     return sum(

@@ -7,8 +7,6 @@ or arcsin of the correlation would lose half of the digits on the diagonal. tanh
 
 import math
 
-import numpy as np
-
 from ntksim.engine.jit import jit
 from ntksim.engine.network import ACTIVATIONS
 
@@ -78,7 +76,7 @@ def relu_dual(k11, k12, k22):
 def erf_dual(k11, k12, k22):
     """Arc-sine kernel and that of the derivative."""
     # (1 + 2 k11)(1 + 2 k22) - 4 k12^2, without cancelling the large products
-    root = math.sqrt(1 + 2 * k11 + 2 * k22 + 4 * max(k11 * k22 - k12 * k12, 0.0))
+    root = math.sqrt(1 + 2 * (k11 + k22) + 4 * max(k11 * k22 - k12 * k12, 0.0))
     return 2 / math.pi * math.atan2(2 * k12, root), 4 / math.pi / root
 
 

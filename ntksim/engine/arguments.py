@@ -34,7 +34,7 @@ def seed_array(seeds: object) -> np.ndarray:
     for value in values:
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise TypeError(f"seeds must be integers; got {value!r}")
-        if not 0 <= value < 2**64:
+        if not 0 <= int(value) < 2**64:
             raise ValueError(f"seeds must be from 0 to 2^64 - 1; got {value}")
     if not values:
         raise ValueError("seeds must hold at least one seed; got an empty sequence")

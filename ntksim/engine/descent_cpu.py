@@ -88,7 +88,7 @@ def _descend(
     outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift,
 ):  # fmt: skip
     """Train one seed; fills the rows of its snapshots, at ascending ``steps``. Returns (passes, whether it stayed finite)."""
-    n, snapshots, room, widest = x.shape[0], steps.size, np.sum(widths[:-1]), np.max(widths)
+    n, room, widest = x.shape[0], np.sum(widths[:-1]), np.max(widths)
     theta = np.empty(parameter_offsets(widths)[-1], x.dtype)
     draw_parameters(seed, stream, widths, scales[1], scales[3], theta)
     initial = theta.copy()

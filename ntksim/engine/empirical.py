@@ -127,4 +127,3 @@ def empirical_ntk(
     with one_blas_thread():
         kernels_cpu.kernels_of_seeds(workers_for(seed_list), seed_list, *layer_arguments(network, x.shape[1]), x, split, out)
     return out
-

@@ -11,6 +11,7 @@ This module needs NumPy alone, so that a workflow can check its networks without
 
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -84,7 +85,7 @@ class Network:
     def _checked_width(self) -> int | tuple[int, ...]:
         if isinstance(self.width, Integral) and not isinstance(self.width, bool):
             return _positive_integer("width", self.width)
-        if isinstance(self.width, (str, bytes, bool)) or not hasattr(self.width, "__iter__"):
+        if isinstance(self.width, (str, bytes, bool)) or not isinstance(self.width, Iterable):
             raise TypeError(f"width must be an integer or a sequence of {self.depth} integers, got {self.width!r}")
         widths = tuple(_positive_integer("width", w) for w in self.width)
         if len(widths) != self.depth:

@@ -6,6 +6,7 @@ This module loads neither Numba nor pandas: the workflow reads it in every job.
 import difflib
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,8 +110,6 @@ class Study(_Section):
     @field_validator("networks")
     @classmethod
     def _named(cls, networks: dict[str, NetworkOptions]) -> dict[str, NetworkOptions]:
-        import re
-
         for name in networks:
             if not re.match(_NAME, name):
                 raise ValueError(f"the name {name!r} must be letters, digits and underscores, a letter first")
@@ -161,14 +160,19 @@ def _explain(problem: Any) -> str:
     kind, given = problem["type"], problem["input"]
     if kind == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1])
-        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.7)
         hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
         return f"{key}: unknown key; {hint}"
     if kind == "missing":
         return f"{key}: this key is missing; add it ({_description(problem['loc'])})"
+    if kind == "too_short":
+        return f"{key}: expected at least {problem['ctx']['min_length']} entries, got {given!r}; {_description(problem['loc'])}"
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected if expected.startswith(("expected", "the name")) else f"expected {expected}"
     return f"{key}: {expected}, got {given!r}; {_description(problem['loc'])}"
+
+
+_SECTIONS = {"dataset": Dataset, "initial": Initial, "training": Training}
 
 
 def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
@@ -180,10 +184,7 @@ def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
         field = model.model_fields.get(part) if model else None
         if field is None:
             return None
-        if part == "networks":
-            model = dict
-        else:
-            model = {"dataset": Dataset, "initial": Initial, "training": Training}.get(part)
+        model = dict if part == "networks" else _SECTIONS.get(part)
     return None if model is dict else model
 
 

@@ -39,9 +39,7 @@ def digits(classes: tuple[int, int], train: int, test: int, seed: int) -> Data:
             f"dataset.train + dataset.test = {train + test} points are asked for, but the digits "
             f"{classes[0]} and {classes[1]} have {len(x)}; ask for fewer"
         )
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y, train_size=train, test_size=test, stratify=y, random_state=seed
-    )
+    x_train, x_test, y_train, y_test = train_test_split(x, y, train_size=train, test_size=test, stratify=y, random_state=seed)
     return on_sphere(Data(x_train, y_train, x_test, y_test))
 
 
@@ -53,7 +51,7 @@ def on_sphere(data: Data) -> Data:
     mean = data.x_train.mean(axis=0)
     x_train, x_test = (_scaled(points - mean) for points in (data.x_train, data.x_test))
     if len(np.unique(x_train, axis=0)) < len(x_train):
-        raise StageError("the training points repeat, so every kernel would be singular; remove duplicates or change dataset.seed")
+        raise StageError("training points repeat, so every kernel would be singular; remove duplicates or change dataset.seed")
     return Data(x_train, data.y_train, x_test, data.y_test)
 
 

@@ -94,7 +94,7 @@ def cost(study: Study, shard: Shard) -> Cost:
     parameters = d * m + (depth - 1) * m * m + m
     itemsize = 8 if study.precision == "float64" else 4
     if shard.stage == "initial":
-        flops, draws = 4 * n * parameters + 4 * n * n * m * depth, 2 * parameters
+        flops, draws = float(4 * n * parameters + 4 * n * n * m * depth), 2 * parameters
         held = 4 * n * (d + depth * m)
     else:
         assert study.training is not None
@@ -120,7 +120,7 @@ def describe(study: Study) -> str:
             seeds = 1 + max(s.last for s in mine)
             lines.append(f"{stage:<10} {network:<16} {widths:<16} {seeds:>6} {len(mine):>5} {seconds:>13.0f} {memory:>10.0f}")
     total = sum(cost(study, s).seconds for s in every)
-    lines.append(f"{len(every)} jobs of kernels and training, about {total:.0f} core seconds; results go to {Path(study.results)}/")
+    lines.append(f"{len(every)} jobs of kernels and training: about {total:.0f} core seconds; results in {Path(study.results)}/")
     return "\n".join(lines)
 
 

@@ -119,5 +119,3 @@ def _limit(path: str | Path, dataset: str | Path) -> np.ndarray:
     if "ntk" not in arrays or arrays["ntk"].shape != (size, size):
         raise StageError(f"{path}: not the limit of {dataset}, which has {size} training points; delete it and run again")
     return arrays["ntk"]
-
-

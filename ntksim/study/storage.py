@@ -51,7 +51,7 @@ def write_arrays(path: str | Path, **arrays: Any) -> None:
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """Read what :func:`write_arrays` wrote. Raises StageError for a file that is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise StageError(f"{path}: no such file; run the stage that writes it first") from None

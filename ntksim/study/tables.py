@@ -183,7 +183,8 @@ def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFr
 
 def _spectrum(study: Study, initial: pd.DataFrame) -> pd.DataFrame:
     parts = []
-    for (network, width), group in initial.groupby(["network", "width"], sort=False):
+    for _, group in initial.groupby(["network", "width"], sort=False):
+        network, width = str(group["network"].iloc[0]), int(group["width"].iloc[0])
         reference = read_arrays(Path(study.results) / plan.limit_file(study, network, width))["ntk"]
         values = np.stack(group["eigenvalues"].to_list())
         finite = values[np.isfinite(values).all(axis=1)]

@@ -37,17 +37,21 @@ BAD = [
     ("initial.seeds", ABSENT, "initial.seeds: this key is missing"),
     ("initial.widths", [64, 0], "initial.widths: expected widths of at least 1, got [64, 0]"),
     ("initial.widths", [64, 64], "initial.widths: expected each width once"),
-    ("initial.widths", [], "initial.widths"),
+    ("initial.widths", [], "initial.widths: expected at least 1 entries, got []"),
     ("initial.widths", "64", "initial.widths: expected a valid list, got '64'"),
     ("initial.widths", [64.5], "initial.widths.0: expected a valid integer, got 64.5"),
     ("initial.seeds", True, "initial.seeds: expected a valid integer, got True"),
     ("initial.seeds", "32", "initial.seeds: expected a valid integer, got '32'"),
-    ("networks.relu_1.activation", "swish", "networks.relu_1.activation: expected 'relu', 'erf', 'tanh' or 'linear', got 'swish'"),
+    (
+        "networks.relu_1.activation",
+        "swish",
+        "networks.relu_1.activation: expected 'relu', 'erf', 'tanh' or 'linear', got",
+    ),
     ("networks.relu_1.sigma_w", -1.0, "networks.relu_1.sigma_w: expected greater than 0, got -1.0"),
     ("networks.relu_1.sigma_w", float("nan"), "networks.relu_1.sigma_w: expected a finite number"),
     ("networks.relu_1.output_bias", True, "networks.relu_1: output_bias=True needs biases: set sigma_b"),
     ("networks", {"../x": {"depth": 1, "activation": "relu"}}, "networks: the name '../x' must be letters"),
-    ("networks", {}, "networks: "),
+    ("networks", {}, "networks: expected at least 1 entries"),
     ("training.method", "gradient_flow", "training.method: expected 'gradient_descent', got 'gradient_flow'"),
     ("training.relative_learning_rate", 2.5, "training.relative_learning_rate: expected less than 2, got 2.5"),
     ("dataset.classes", [4, 4], "dataset.classes: expected two different digits"),
@@ -74,7 +78,8 @@ def test_several_problems_are_several_lines():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "expected keys such as dataset"), ("a: [", "not valid YAML"), ("- 1", "expected keys"), (None, "no such file")]
+    ("text", "message"),
+    [("", "expected keys such as dataset"), ("a: [", "not valid YAML"), ("- 1", "expected keys"), (None, "no such file")],
 )
 def test_bad_files_end_with_one_message_and_status_2(tmp_path, text, message):
     path = tmp_path / "c.yaml"

@@ -14,7 +14,10 @@ from ntksim.study.config import parse_study
 def study(**changes):
     content = {
         "dataset": {"name": "digits", "classes": [4, 9], "train": 8, "test": 4},
-        "networks": {"relu_1": {"activation": "relu", "depth": 1}, "std": {"activation": "tanh", "depth": 2, "parameterization": "standard"}},
+        "networks": {
+            "relu_1": {"activation": "relu", "depth": 1},
+            "std": {"activation": "tanh", "depth": 2, "parameterization": "standard"},
+        },
         "initial": {"widths": [8, 16], "seeds": 10},
         "seeds_per_shard": 4,
     }

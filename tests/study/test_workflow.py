@@ -62,9 +62,9 @@ def test_tables_hold_what_the_engine_computes(finished):
     assert (training.groupby(["network", "seed"])["time"].min() == 0).all()
     assert (training[training["time"] == 0][["kernel_drift", "parameter_drift"]] == 0).all(axis=None)
     spectrum = ntksim.read_table(results, "spectrum")
-    assert spectrum[(spectrum["network"] == "tanh_2") & (spectrum["width"] == 32)]["limit_eigenvalue"].to_numpy() == pytest.approx(
-        np.linalg.eigvalsh(limit)[::-1], rel=1e-9
-    )
+    assert spectrum[(spectrum["network"] == "tanh_2") & (spectrum["width"] == 32)][
+        "limit_eigenvalue"
+    ].to_numpy() == pytest.approx(np.linalg.eigvalsh(limit)[::-1], rel=1e-9)
     convergence = ntksim.read_table(results, "convergence")
     mine = initial[(initial["network"] == "relu_std") & (initial["width"] == 16)]["trace"]
     found = convergence.query("network == 'relu_std' and width == 16 and quantity == 'trace'").iloc[0]
