@@ -4,17 +4,53 @@ Fast-math is off everywhere: contraction and reassociation would make the draws,
 the processor. Where a fused multiply-add is wanted it is written out as :func:`fma`.
 """
 
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.extending import intrinsic
 
-# Scalar formulas and serial loops. `nogil` lets other Python threads run; `error_model="numpy"` drops the test for a
-# zero divisor, which would keep LLVM from vectorising a loop.
-jit = njit(cache=True, nogil=True, error_model="numpy")
+
+def _cache_folder() -> str:
+    """Where compiled code is kept: below NUMBA_CACHE_DIR, or the user's cache folder, one folder per state of the engine.
+
+    Numba looks at a function's own file alone and would go on using code with the old text of a callee inlined.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return str(Path(config.CACHE_DIR or Path(home) / "ntksim") / f"engine-{digest.hexdigest()[:12]}")
+
+
+_CACHE_FOLDER = _cache_folder()
+
+
+def _compiler(**options: Any) -> Callable[..., Any]:
+    """A decorator that compiles with ``options``, and caches in the engine's own folder."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        before, config.CACHE_DIR = config.CACHE_DIR, _CACHE_FOLDER  # read when a function is decorated
+        try:
+            # error_model="numpy" drops the test for a zero divisor, which would keep LLVM from vectorising a loop;
+            # nogil lets other Python threads run.
+            return njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+        finally:
+            config.CACHE_DIR = before
+
+    return decorate
+
+
+# Scalar formulas and serial loops.
+jit = _compiler()
 # Scalar formulas inside a loop that must vectorise: LLVM would leave functions of this size as calls.
-jit_inline = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+jit_inline = _compiler(forceinline=True)
 # Loops over seeds.
-jit_parallel = njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+jit_parallel = _compiler(parallel=True)
 
 
 @intrinsic

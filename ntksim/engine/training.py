@@ -93,7 +93,10 @@ def train(
     x = points("x", x)
     y = targets("y", y, len(x))
     tests = np.empty((0, x.shape[1])) if x_test is None else points("x_test", x_test, features=x.shape[1])
-    rate, shown = _schedule(network, x, times, steps, learning_rate)
+    rate, asked = _schedule(network, x, times, steps, learning_rate)
+    # Step 0 is the reference of every drift, asked for or not; equal steps are computed once.
+    shown, where = np.unique(np.concatenate([[0], asked]), return_inverse=True)
+    where = where[1:]
 
     size, count, n = seed_list.size, shown.size, len(x)
     outputs, test_outputs = np.full((size, count, n), np.nan, kind), np.full((size, count, len(tests)), np.nan, kind)
@@ -107,14 +110,14 @@ def train(
             outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift, evaluations, finite,
         )  # fmt: skip
     return Trajectory(
-        times=rate * shown,
-        outputs=outputs,
-        test_outputs=None if x_test is None else test_outputs,
-        loss=loss,
-        kernel_drift=kernel_drift,
-        parameter_drift=parameter_drift,
+        times=rate * asked,
+        outputs=outputs[:, where],
+        test_outputs=None if x_test is None else test_outputs[:, where],
+        loss=loss[:, where],
+        kernel_drift=kernel_drift[:, where],
+        parameter_drift=parameter_drift[:, where],
         evaluations=evaluations,
-        kernels=kernels if keep_kernels else None,
+        kernels=kernels[:, where] if keep_kernels else None,
         status=tuple("finished" if ok else "diverged" for ok in finite),
         learning_rate=rate,
     )
@@ -123,7 +126,7 @@ def train(
 def _schedule(
     network: Network, x: np.ndarray, times: Sequence[float] | None, steps: int | None, learning_rate: float | None
 ) -> tuple[float, np.ndarray]:
-    """Learning rate and the steps at which to look, ascending from 0 (the reference of every drift)."""
+    """Learning rate and the steps at which to look, ascending."""
     eigenvalues = np.linalg.eigvalsh(infinite_kernel(network, x).ntk)
     if learning_rate is None:
         learning_rate = 1 / eigenvalues[-1]

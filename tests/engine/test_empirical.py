@@ -85,6 +85,22 @@ def test_bits_do_not_depend_on_threads_or_split():
     assert (whole[[4, 0, 1, 3, 2]] == np.concatenate(parts)).all()
 
 
+def test_initial_kernels_never_hold_a_weight_matrix():
+    """Peak memory of a width whose square would take 512 MB grows by a fraction of that."""
+    import subprocess
+    import sys
+
+    code = """
+import resource, sys, ntksim
+def peak(width):
+    ntksim.empirical_ntk(ntksim.Network(2, width), [[1.0, 2.0]], seeds=[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak(16)
+sys.exit(peak(8192) - before > 60)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_sum_over_layers_is_the_kernel():
     """Each layer's share by freezing: a linear network's kernel is the sum of L+1 products of matrices."""
     network = ntksim.Network(2, (8, 6), "linear")

@@ -9,7 +9,7 @@ from tolerances import QUADRATURE, assert_close
 
 import ntksim
 from ntksim.engine.activations import activation_code, closed_dual
-from ntksim.engine.quadrature import gaussian_expectations
+from ntksim.engine.quadrature import TOLERANCE, gaussian_expectations
 
 GOLDEN_POINTS = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
 # activation, parameterization, entries 00, 01, 11 of NNGP and NTK (None: not known)
@@ -54,6 +54,20 @@ def test_quadrature_at_parallel_and_opposite_points(scale):
         assert settled
         assert value == pytest.approx(sign * square, rel=1e-9)
         assert derivative == pytest.approx(slope, rel=1e-9)
+
+
+def test_quadrature_reaches_its_tolerance():
+    """Against a dense trapezoidal sum over independent normals, for standard deviations from 0.1 to 10."""
+    rng, code = np.random.default_rng(2), activation_code("tanh")
+    t = np.linspace(-9, 9, 1501)
+    weight = np.exp(-t * t / 2) / math.sqrt(2 * math.pi) * (t[1] - t[0])
+    for _ in range(20):
+        s1, s2, rho = *np.exp(rng.uniform(np.log(0.1), np.log(10), 2)), rng.uniform(-1, 1)
+        u, v = np.tanh(s1 * t)[:, None], np.tanh(s2 * (rho * t[:, None] + math.sqrt(1 - rho * rho) * t))
+        found = gaussian_expectations(code, s1 * s1, rho * s1 * s2, s2 * s2)
+        for value, integrand in zip(found[:2], (u * v, (1 - u * u) * (1 - v * v)), strict=True):
+            both = np.outer(weight, weight)
+            assert abs(value - np.sum(both * integrand)) <= TOLERANCE * np.sum(both * np.abs(integrand))
 
 
 def test_quadrature_refuses_what_it_cannot_do():

@@ -59,6 +59,16 @@ def test_training_starts_from_the_initial_network():
     assert (alone.outputs[0] == run.outputs[1]).all()
 
 
+def test_times_need_not_start_at_zero_or_differ():
+    """Drift refers to step 0 even if nobody looks at it, and two times that fall on one step are that step twice."""
+    network, common = ntksim.Network(1, 30, "tanh"), {"seeds": [2], "method": "gradient_descent", "learning_rate": 0.01}
+    full = ntksim.train(network, POINTS, TARGETS, times=[0.0, 0.1, 0.2], **common)
+    late = ntksim.train(network, POINTS, TARGETS, times=[0.1, 0.101, 0.2], **common)
+    assert late.times == pytest.approx([0.1, 0.1, 0.2])
+    for name in ("outputs", "loss", "kernel_drift", "parameter_drift"):
+        assert (getattr(late, name) == getattr(full, name)[:, [1, 1, 2]]).all()
+
+
 def test_defaults_reach_convergence():
     x = np.eye(3)
     run = ntksim.train(ntksim.Network(1, 2000, "erf"), x, np.ones(3), seeds=[0], method="gradient_descent")
