@@ -17,5 +17,9 @@ rule all:
     default_target: True
     input:
         expand(f"{RESULTS}/tables/{{table}}.parquet", table=plan.tables(study)),
-        expand(f"{RESULTS}/figures/convergence.{{suffix}}", suffix=["svg", "png"]),
+        expand(
+            f"{RESULTS}/figures/{{figure}}.{{suffix}}",
+            figure=plan.figures(study),
+            suffix=["svg", "png"],
+        ),
     localrule: True

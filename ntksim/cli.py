@@ -112,7 +112,7 @@ def _figure(options: argparse.Namespace) -> None:
     from ntksim.study import figures
     from ntksim.study.storage import read_arrow
 
-    figures.save(figures.convergence(read_arrow(options.table)[0].to_pandas()), options.output)
+    figures.save(figures.FIGURES[options.name](read_arrow(options.table)[0].to_pandas()), options.output)
 
 
 def seed_range(text: str) -> range:
@@ -167,8 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     tables = command("tables", _tables, "stage: collect a study's shards into tables")
     tables.add_argument("config")
     tables.add_argument("--output", required=True, help="folder of the tables")
-    figure = command("figure", _figure, "stage: draw the error to the limit against width")
-    figure.add_argument("table", help="the table `convergence`")
+    figure = command("figure", _figure, "stage: draw a figure from a table")
+    figure.add_argument("name", choices=["convergence", "drift"])
+    figure.add_argument("table", help="the table of that name")
     figure.add_argument("--output", nargs="+", required=True, help="files to write, .svg or .png")
     return parser
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ntksim.study.config import NetworkOptions, Study
 
-TABLES = ("initial", "convergence", "training", "drift", "spectrum")
+TABLES = ("initial", "convergence", "training", "drift", "spectrum", "scaling_laws")
+FIGURES = ("convergence", "drift")
 TRAINING_TABLES = ("training", "drift")
 
 # Two cores of a current server reach about 100 (float64) and 200 (float32) GFLOP/s in GEMM, and a core draws a normal in
@@ -59,6 +60,11 @@ def shards(study: Study) -> list[Shard]:
 def tables(study: Study) -> list[str]:
     """Names of the tables that the study makes."""
     return [name for name in TABLES if study.training is not None or name not in TRAINING_TABLES]
+
+
+def figures(study: Study) -> list[str]:
+    """Names of the figures that the study draws, each from the table of its name."""
+    return [name for name in FIGURES if name in tables(study)]
 
 
 def limit_file(study: Study, network: str, width: int) -> str:

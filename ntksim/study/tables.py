@@ -12,6 +12,7 @@ from scipy import stats
 
 from ntksim.study import datasets, plan
 from ntksim.study.config import Study
+from ntksim.study.scaling_laws import scaling_laws
 from ntksim.study.stages import shard_identity, training_options
 from ntksim.study.storage import StageError, provenance, read_arrays, read_arrow, write_table
 
@@ -50,9 +51,9 @@ COLUMNS = {
     "mean": "over seeds",
     "root_mean_square": "over seeds",
     "standard_deviation": "over seeds, n - 1 in the denominator",
-    "standard_error": "of the mean",
-    "interval_low": "95% t-interval of the mean",
-    "interval_high": "95% t-interval of the mean",
+    "standard_error": "of the mean, or of the exponent (bootstrap over seeds)",
+    "interval_low": "95% interval: t of the mean, or bootstrap over seeds of the exponent",
+    "interval_high": "95% interval: t of the mean, or bootstrap over seeds of the exponent",
     "time": "t = learning rate x steps, units of 1 / eigenvalue of the kernel",
     "relative_time": "t times lambda_max(K_inf)",
     "loss": "1/2 sum of squared residuals on training points",
@@ -60,6 +61,11 @@ COLUMNS = {
     "kernel_drift": "||K_t - K_0||_F / ||K_0||_F",
     "parameter_drift": "||theta_t - theta_0|| / ||theta_0||",
     "status": "finished or diverged",
+    "widths_fitted": "widths in the fit",
+    "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
+    "exponent": "of the width, least squares in logarithms",
+    "theory_exponent": "of the width, for this activation, depth and parameterization; NaN where theory gives none",
+    "z_score": "(exponent - theory_exponent) / standard_error",
     "index": "0 for the largest eigenvalue",
     "limit_eigenvalue": "of K_inf, units of the kernel",
 }
@@ -71,7 +77,7 @@ def read_table(results: str | Path, name: str) -> pd.DataFrame:
     Parameters
     ----------
     results : the study's results folder.
-    name : initial, convergence, training, drift or spectrum.
+    name : initial, convergence, training, drift, spectrum or scaling_laws.
 
     Raises
     ------
@@ -108,10 +114,12 @@ def make_tables(study: Study, output: str | Path) -> None:
     made = {"spectrum": _spectrum(study, initial)}
     initial = initial.drop(columns="eigenvalues")
     made |= {"initial": initial, "convergence": summarise(initial, INITIAL_QUANTITIES)}
+    final = None
     if study.training is not None:
         training = pd.concat(frames["training"], ignore_index=True)
         final = training[training.groupby(["network", "width", "seed"])["time"].transform("max") == training["time"]]
         made |= {"training": training, "drift": summarise(final, DRIFT_QUANTITIES)}
+    made["scaling_laws"] = scaling_laws(initial, final)
     metadata = {
         "config_hash": study.science_hash(),
         "config": study.model_dump(),

@@ -7,7 +7,7 @@ import yaml
 from scipy import stats
 
 from ntksim.engine import measures
-from ntksim.study import datasets, plan, storage, tables
+from ntksim.study import datasets, plan, scaling_laws, storage, tables
 from ntksim.study.config import parse_study
 
 
@@ -89,6 +89,27 @@ def test_statistics_over_seeds():
     assert row["standard_error"] == pytest.approx(np.sqrt(7 / 3))
     low, high = stats.ttest_1samp([1.0, 2.0, 6.0], 0).confidence_interval(0.95)
     assert (row["interval_low"], row["interval_high"]) == pytest.approx((low, high))
+
+
+def test_scaling_laws_recover_a_power_law():
+    """Seeds scattered by 10% around 3 m^-0.7 at 5 widths: exponent within 4 of its own standard errors (1e-4), law in words."""
+    rng, rows = np.random.default_rng(5), []
+    for width in (64, 128, 256, 512, 1024):
+        for seed, noise in enumerate(rng.normal(1, 0.1, 32)):
+            error = 3 * width**-0.7 * noise
+            rows.append({"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "width": width,
+                         "seed": seed, "relative_frobenius_error": error, "relative_operator_error": np.nan})  # fmt: skip
+    laws = scaling_laws.scaling_laws(pd.DataFrame(rows), None)
+    assert laws["quantity"].to_list() == ["relative_frobenius_error"]  # nothing finite, no law
+    law = laws.iloc[0]
+    assert abs(law["exponent"] + 0.7) < 4 * law["standard_error"]
+    assert law["standard_error"] == pytest.approx(0.1 / np.sqrt(32) / np.sqrt(10 * np.log(2) ** 2), rel=0.3)
+    assert law["interval_low"] < law["exponent"] < law["interval_high"]
+    assert law["prefactor"] == pytest.approx(3, rel=0.1)
+    assert law["theory_exponent"] == -0.5
+    assert law["z_score"] == pytest.approx((law["exponent"] + 0.5) / law["standard_error"])
+    assert scaling_laws.theory_exponent("kernel_drift", "tanh", 3, "ntk") == -1
+    assert np.isnan(scaling_laws.theory_exponent("kernel_drift", "tanh", 3, "standard"))
 
 
 def test_measures_on_diagonal_kernels():

@@ -44,7 +44,7 @@ def finished(tmp_path_factory):
 def test_tables_hold_what_the_engine_computes(finished):
     folder, text = finished
     results = folder / "results"
-    assert "slope" in text
+    assert "exponent" in text
     assert str(results / "figures") in text
     initial = ntksim.read_table(results, "initial")
     assert len(initial) == 2 * 2 * 6
@@ -74,17 +74,18 @@ def test_tables_hold_what_the_engine_computes(finished):
 
 def test_tables_say_where_they_come_from(finished):
     results = finished[0] / "results"
-    for name in ("initial", "convergence", "training", "drift", "spectrum"):
+    for name in ("initial", "convergence", "training", "drift", "spectrum", "scaling_laws"):
         frame = ntksim.read_table(results, name)
         assert frame.attrs["config_hash"]
         assert frame.attrs["config"]["initial"]["seeds"] == 6
         assert frame.attrs["provenance"]["versions"]["numba"]
         schema = pq.read_schema(results / "tables" / f"{name}.parquet")
         assert all(schema.field(column).metadata[b"description"] for column in schema.names)
-    with pytest.raises(FileNotFoundError, match="there are convergence, drift, initial, spectrum, training"):
+    with pytest.raises(FileNotFoundError, match="there are convergence, drift, initial, scaling_laws, spectrum, training"):
         ntksim.read_table(results, "nothing")
     for suffix in ("svg", "png"):
-        assert (results / "figures" / f"convergence.{suffix}").stat().st_size > 5000
+        for figure in ("convergence", "drift"):
+            assert (results / "figures" / f"{figure}.{suffix}").stat().st_size > 5000
 
 
 def test_only_what_is_new_is_computed(finished):

@@ -19,6 +19,7 @@ wildcard_constraints:
     first=r"\d+",
     last=r"\d+",
     cell=r"[^/]+",
+    figure="|".join(plan.FIGURES),
 
 
 def shard_of(stage, wildcards):

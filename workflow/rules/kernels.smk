@@ -22,7 +22,7 @@ rule dataset:
     message:
         "Data set {params.options}"
     shell:
-        "ntksim dataset {params.options} --output {output} > {log} 2>&1"
+        "ntksim dataset {params.options} --output {output:q} > {log:q} 2>&1"
 
 
 rule limit:
@@ -48,8 +48,8 @@ rule limit:
     message:
         "Infinite-width kernels of {wildcards.cell}"
     shell:
-        "ntksim limit {params.network} --width {params.width} --dataset {input.dataset}"
-        " --threads {threads} --output {output} > {log} 2>&1"
+        "ntksim limit {params.network} --width {params.width} --dataset {input.dataset:q}"
+        " --threads {threads} --output {output:q} > {log:q} 2>&1"
 
 
 rule initial_shard:
@@ -76,8 +76,8 @@ rule initial_shard:
         "Kernels at initialisation: {wildcards.network}, width {wildcards.width}, seeds {wildcards.first} to {wildcards.last}"
     shell:
         "ntksim initial {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
-        " --precision {params.precision} --dataset {input.dataset} --limit {input.limit}"
-        " --threads {threads} --output {output} > {log} 2>&1"
+        " --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
+        " --threads {threads} --output {output:q} > {log:q} 2>&1"
 
 
 rule training_shard:
@@ -105,5 +105,5 @@ rule training_shard:
         "Training: {wildcards.network}, width {wildcards.width}, seeds {wildcards.first} to {wildcards.last}"
     shell:
         "ntksim training {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
-        " {params.schedule} --precision {params.precision} --dataset {input.dataset} --limit {input.limit}"
-        " --threads {threads} --output {output} > {log} 2>&1"
+        " {params.schedule} --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
+        " --threads {threads} --output {output:q} > {log:q} 2>&1"

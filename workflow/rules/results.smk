@@ -28,18 +28,18 @@ rule tables:
     message:
         "Tables in {params.folder}"
     shell:
-        "ntksim tables {params.config} --output {params.folder} > {log} 2>&1"
+        "ntksim tables {params.config:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule figure:
     input:
-        f"{RESULTS}/tables/convergence.parquet",
+        f"{RESULTS}/tables/{{figure}}.parquet",
     output:
-        expand(f"{RESULTS}/figures/convergence.{{suffix}}", suffix=["svg", "png"]),
+        multiext(f"{RESULTS}/figures/{{figure}}", ".svg", ".png"),
     log:
-        f"{RESULTS}/logs/figures/convergence.log",
+        f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/figures/convergence.jsonl"
+        f"{RESULTS}/benchmarks/figures/{{figure}}.jsonl"
     localrule: True
     conda:
         "../envs/ntksim.yaml"
@@ -48,6 +48,6 @@ rule figure:
         mem_mb=1000,
         runtime=10,
     message:
-        "Figure: error to the limit against width"
+        "Figure {wildcards.figure}"
     shell:
-        "ntksim figure {input} --output {output} > {log} 2>&1"
+        "ntksim figure {wildcards.figure} {input:q} --output {output:q} > {log:q} 2>&1"

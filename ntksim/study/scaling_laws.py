@@ -1,0 +1,85 @@
+"""Power laws in the width: exponent and prefactor per network and quantity, beside the exponent that theory gives.
+
+The fit is least squares of the logarithm of the root mean square over seeds against the logarithm of the width. Its
+uncertainty is a bootstrap over seeds, within each width. The exponent is reported as it comes out, never forced.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+ERRORS = ("relative_frobenius_error", "relative_operator_error")
+MOVEMENTS = ("kernel_drift", "parameter_drift")
+SMOOTH = ("tanh", "erf", "linear")
+
+
+def theory_exponent(quantity: str, activation: str, depth: int, parameterization: str) -> float:
+    """The exponent of the width that theory gives, NaN where it gives none.
+
+    Errors to the limit: -1/2 (central limit theorem). Kernel drift: -1 for smooth activations (Dyer & Gur-Ari 2019, Huang
+    & Yau 2020); for ReLU -1/2 in the limit, where a share m^(-1/2) of the gates flips, with steeper slopes at the widths
+    of a study. Parameter drift relative to ||theta_0||: -1/2 for one hidden layer, -1 for more.
+    """
+    if quantity in ERRORS:
+        return -0.5
+    if parameterization == "standard":  # its time and rates scale with the width
+        return np.nan
+    if quantity == "kernel_drift":
+        return -1.0 if activation in SMOOTH else -0.5
+    return -0.5 if depth == 1 else -1.0
+
+
+def scaling_laws(initial: pd.DataFrame, final: pd.DataFrame | None) -> pd.DataFrame:
+    """Fit every network and quantity: a row each.
+
+    ``initial`` is the table of that name; ``final`` the rows of ``training`` at the last time, or None without training.
+    Networks with fewer than two widths have no law and no row. Values that are not finite are left out.
+    """
+    rows: list[dict] = []
+    for frame, quantities in ((initial, ERRORS), (final, MOVEMENTS)):
+        if frame is None:
+            continue
+        for key, group in frame.groupby(["network", "activation", "depth", "parameterization"], sort=False):
+            for quantity in quantities:
+                rows += _law(dict(zip(("network", "activation", "depth", "parameterization"), key, strict=True)), quantity, group)
+    columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted", "prefactor", "exponent"]
+    columns += ["standard_error", "interval_low", "interval_high", "theory_exponent", "z_score"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _law(cell: dict, quantity: str, group: pd.DataFrame) -> Iterable[dict]:
+    samples = {}
+    for width, values in group.groupby("width")[quantity]:
+        finite = values.to_numpy()[np.isfinite(values.to_numpy())]
+        if len(finite) > 1 and np.any(finite > 0):
+            samples[width] = finite
+    if len(samples) < 2:
+        return []
+    log_width = np.log(np.array(list(samples), dtype=np.float64))
+    exponent, intercept = np.polyfit(log_width, [_log_rms(v) for v in samples.values()], 1)
+    rng = np.random.default_rng(0)  # fixed: equal shards, equal tables
+    resampled = [_log_rms(rng.choice(v, (RESAMPLES, len(v)))) for v in samples.values()]
+    exponents = np.polyfit(log_width, np.array(resampled), 1)[0]
+    error = exponents.std(ddof=1)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(exponents, [tail, 100 - tail])
+    theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"])
+    fit = {
+        "quantity": quantity,
+        "widths_fitted": len(samples),
+        "prefactor": np.exp(intercept),
+        "exponent": exponent,
+        "standard_error": error,
+        "interval_low": low,
+        "interval_high": high,
+        "theory_exponent": theory,
+        "z_score": (exponent - theory) / error if error > 0 else np.nan,
+    }
+    return [cell | fit]
+
+
+def _log_rms(values: np.ndarray) -> np.ndarray:
+    return 0.5 * np.log(np.mean(values**2, axis=-1))
