@@ -42,12 +42,13 @@ def _study(options: argparse.Namespace) -> int:
     from ntksim.study.runner import run_study
 
     status = run_study(options.config, options.cores, options.profile)
+    results = load_study(options.config).results
     if status == 0:
         from ntksim.study.summary import summary
 
-        print(summary(load_study(options.config).results))
+        print(summary(results))
     else:
-        print("ntksim: error: the study did not finish; see the messages above and the logs in results/logs. "
+        print(f"ntksim: error: the study did not finish; see the messages above and the logs in {results}/logs. "
               "The same command goes on from here.", file=sys.stderr)  # fmt: skip
     return status
 

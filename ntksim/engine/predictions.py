@@ -56,14 +56,16 @@ def closed_form(
     decay, gain = _flow(values, times) if learning_rate is None else _descent(values, times, learning_rate)
 
     residual = (f0 - y) @ vectors
-    train = y + (decay * residual[..., None, :]) @ vectors.T
+    with np.errstate(over="ignore", invalid="ignore"):  # a learning rate that diverges: infinite or NaN, as it is
+        train = y + (decay * residual[..., None, :]) @ vectors.T
     if kernel_test is None:
         return train
     kernel_test = finite_array("kernel_test", kernel_test, 2)
     if kernel_test.shape[1] != n:
         raise ValueError(f"kernel_test must have shape (n*, {n}), test points by training points; got {kernel_test.shape}")
     start = np.zeros(len(kernel_test)) if f0_test is None else _outputs("f0_test", f0_test, len(kernel_test))
-    return train, start[..., None, :] - (gain * residual[..., None, :]) @ (kernel_test @ vectors).T
+    with np.errstate(over="ignore", invalid="ignore"):
+        return train, start[..., None, :] - (gain * residual[..., None, :]) @ (kernel_test @ vectors).T
 
 
 def _flow(values: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

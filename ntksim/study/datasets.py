@@ -36,7 +36,7 @@ def digits(classes: tuple[int, int], train: int, test: int, seed: int) -> Data:
     x, y = images.data[chosen], np.where(images.target[chosen] == classes[0], -1.0, 1.0)
     if train + test > len(x):
         raise StageError(
-            f"dataset.train + dataset.test = {train + test} points are asked for, but the digits "
+            f"train + test = {train + test} points are asked for, but the digits "
             f"{classes[0]} and {classes[1]} have {len(x)}; ask for fewer"
         )
     x_train, x_test, y_train, y_test = train_test_split(x, y, train_size=train, test_size=test, stratify=y, random_state=seed)

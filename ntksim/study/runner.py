@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ntksim.study.config import ConfigError, load_study
+from ntksim.study.config import ConfigError, Study, load_study
 from ntksim.study.storage import StageError
 
 SNAKEFILE = Path("Snakefile")
@@ -23,6 +23,7 @@ def run_study(config: str, cores: str, profile: str) -> int:
     if not SNAKEFILE.is_file():
         raise ConfigError("there is no Snakefile in this folder; run from the root of the project")
     results = Path(study.results)
+    _check_data(study)
     with only_writer(results):
         # The lock above is ours, so a lock of Snakemake's was left by a run that was killed.
         if _snakemake(config, cores, profile, "--unlock", quiet=True).returncode:
@@ -32,6 +33,17 @@ def run_study(config: str, cores: str, profile: str) -> int:
             print(f"Nothing to do: {results} is up to date with {config}.")
             return 0
         return _snakemake(config, cores, profile).returncode
+
+
+def _check_data(study: Study) -> None:
+    """Make the data set once in memory: what is wrong with it is said now, in one line, not by a failed job."""
+    from ntksim.study.datasets import digits
+
+    wanted = study.dataset
+    try:
+        digits((wanted.classes[0], wanted.classes[1]), wanted.train, wanted.test, wanted.seed)
+    except (StageError, ValueError) as error:
+        raise ConfigError(f"dataset: {error}") from None
 
 
 @contextmanager

@@ -93,6 +93,16 @@ def test_bad_files_end_with_one_message_and_status_2(tmp_path, text, message):
         assert len(run.stderr.strip().splitlines()) == 1
 
 
+def test_too_many_points_are_refused_before_any_job(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(changed("dataset.train", 5000) | {"results": str(tmp_path / "results")}))
+    run = subprocess.run([sys.executable, "-m", "ntksim.cli", "study", str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "dataset: train + test = 5032 points are asked for, but the digits 4 and 9 have 361" in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
 def test_the_schema_is_in_step():
     """`ntksim schema > workflow/schemas/config.schema.json` after a change."""
     stored = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
