@@ -93,16 +93,25 @@ def normal_pair(u, v):
 
 
 @jit
-def _fill_block(counter, layer, seed_high, key0, key1, col0, scale, r0, r1, r2, r3):
-    """Scaled normals of one row block, into four rows of equal length."""
+def _fill_block(counter, layer, seed_high, key0, key1, col0, scale, words, r0, r1, r2, r3):
+    """Scaled normals of one row block, into four rows of equal length.
+
+    Two loops over ``words``, which stays in the first-level cache: one loop for both needs more vector registers than
+    there are (measured per number: 1.5 ns together, 1.2 ns apart).
+    """
+    w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
     for j in range(r0.size):
-        w0, w1, w2, w3 = philox(counter, _u32(col0 + j), layer, seed_high, key0, key1)
-        z0, z1 = normal_pair(w0, w1)
-        z2, z3 = normal_pair(w2, w3)
-        r0[j] = _f32(scale * z0)
-        r1[j] = _f32(scale * z1)
-        r2[j] = _f32(scale * z2)
-        r3[j] = _f32(scale * z3)
+        w0[j], w1[j], w2[j], w3[j] = philox(counter, _u32(col0 + j), layer, seed_high, key0, key1)
+    _scaled_pairs(w0, w1, scale, r0, r1)
+    _scaled_pairs(w2, w3, scale, r2, r3)
+
+
+@jit
+def _scaled_pairs(u, v, scale, a, b):
+    for j in range(a.size):
+        z0, z1 = normal_pair(u[j], v[j])
+        a[j] = _f32(scale * z0)
+        b[j] = _f32(scale * z1)
 
 
 @jit
@@ -112,15 +121,17 @@ def fill_scaled(key0, key1, layer, seed_high, row0, col0, scale, out):
     ``row0`` is a multiple of four. ``scale`` is a float32. The values are float32 numbers, whatever type ``out`` has.
     """
     rows, cols = out.shape
-    whole = rows - rows % ROWS_PER_BLOCK
-    for i in range(0, whole, ROWS_PER_BLOCK):
+    words = np.empty((ROWS_PER_BLOCK, cols), np.uint32)
+    spare = np.empty((ROWS_PER_BLOCK, cols if rows % ROWS_PER_BLOCK else 0), out.dtype)
+    for i in range(0, rows, ROWS_PER_BLOCK):
+        whole = i + ROWS_PER_BLOCK <= rows
+        block = out[i : i + ROWS_PER_BLOCK] if whole else spare
         counter = _u32((row0 + i) // ROWS_PER_BLOCK)
-        _fill_block(counter, layer, seed_high, key0, key1, col0, scale, out[i], out[i + 1], out[i + 2], out[i + 3])
-    if whole < rows:
-        spare = np.empty((ROWS_PER_BLOCK, cols), out.dtype)
-        counter = _u32((row0 + whole) // ROWS_PER_BLOCK)
-        _fill_block(counter, layer, seed_high, key0, key1, col0, scale, spare[0], spare[1], spare[2], spare[3])
-        out[whole:] = spare[: rows - whole]
+        _fill_block(
+            counter, layer, seed_high, key0, key1, col0, scale, words, block[0], block[1], block[2], block[3]
+        )  # fmt: skip
+        if not whole:
+            out[i:] = spare[: rows - i]
 
 
 @jit
