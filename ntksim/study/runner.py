@@ -64,7 +64,7 @@ def only_writer(results: Path) -> Iterator[None]:
 
 def _snakemake(config: str, cores: str, profile: str, *options: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "snakemake", "--cores", cores, "--workflow-profile", profile]
-    command += ["--configfile", config, "--config", f"config_path={config}", *options]
+    command += ["--configfile", config, *options]
     # The jobs' commands begin with `ntksim`: the one of this environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=quiet, text=True)

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import ntksim
-from ntksim.study import datasets
+from ntksim.study import datasets, plan
+from ntksim.study.config import load_study
 
 ROOT = Path(__file__).parents[2]
 CONTENT = {
@@ -70,6 +71,18 @@ def test_tables_hold_what_the_engine_computes(finished):
     found = convergence.query("network == 'relu_std' and width == 16 and quantity == 'trace'").iloc[0]
     assert found["mean"] == pytest.approx(mine.mean())
     assert ntksim.read_table(results, "drift")["count"].eq(3).all()
+
+
+def test_a_study_is_its_own_file_alone(finished):
+    """Nothing of the default study leaks into another, and what runs is what `ntksim plan` announces."""
+    results = finished[0] / "results"
+    planned = {shard.file for shard in plan.shards(load_study(finished[0] / "config.yaml"))}
+    assert planned == {str(p.relative_to(results)) for kind in ("initial", "training") for p in (results / kind).iterdir()}
+    assert {p.name for p in (results / "limit").iterdir()} == {"tanh_2.npz", "relu_std.width-16.npz", "relu_std.width-32.npz"}
+    command = [sys.executable, "-m", "snakemake", "-n", "--configfile", str(finished[0] / "config.yaml"), "--config", "x=1"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "a study is one file" in refused.stderr
 
 
 def test_tables_say_where_they_come_from(finished):

@@ -1,12 +1,20 @@
 """The study behind the rules. Nothing heavy is imported here: every job parses this file."""
 
-from ntksim.study import plan
-from ntksim.study.config import ConfigError, parse_study
+import os
 
-# `ntksim study` says which file the configuration came from; plain `snakemake` reads config.yaml.
-CONFIG_PATH = config.pop("config_path", "config.yaml")
+from ntksim.study import plan
+from ntksim.study.config import ConfigError, load_study
+
+# One file is the whole study. Snakemake's own `configfile:` would merge a user's file into the default one, networks and
+# all, so the Snakefile has none; a study of one's own is `snakemake --configfile FILE` (or `ntksim study FILE`).
+configfiles = workflow.configfiles or ["config.yaml"]
+CONFIG_PATH = os.path.relpath(configfiles[0])
 try:
-    study = parse_study(dict(config), source=CONFIG_PATH)
+    study = load_study(CONFIG_PATH)
+    if len(configfiles) > 1 or workflow.config_settings.config:
+        raise ConfigError(
+            f"{CONFIG_PATH}: a study is one file: leave out --config and all but one --configfile, and edit the file instead"
+        )
 except ConfigError as error:
     raise WorkflowError(str(error))
 
