@@ -8,9 +8,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ntksim.engine.network import Network
-from ntksim.study.config import ConfigError, NetworkOptions, Study, load_study
+from ntksim.study.config import ConfigError, Dataset, NetworkOptions, Study, load_study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,8 +73,9 @@ def _schema(options: argparse.Namespace) -> None:
 def _dataset(options: argparse.Namespace) -> None:
     from ntksim.study import datasets
 
-    classes = (options.classes[0], options.classes[1])
-    datasets.write(options.output, datasets.digits(classes, options.train, options.test, options.seed))
+    fields = {name: getattr(options, name) for name in Dataset.model_fields}
+    fields["file"] = options.file[0] if options.file and len(options.file) == 1 else options.file
+    datasets.write(options.output, datasets.load(Dataset(**fields)))
 
 
 def _network(options: argparse.Namespace) -> Network:
@@ -128,6 +130,16 @@ def seed_range(text: str) -> range:
     return seeds
 
 
+def label(text: str) -> int | float | str:
+    """A class label as YAML would read it: a number if it looks like one."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ntksim", description="Width-scaling studies of neural tangent kernels.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -146,10 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     command("schema", _schema, "print the JSON schema of the configuration")
 
     dataset = command("dataset", _dataset, "stage: write the data set")
-    dataset.add_argument("--name", choices=["digits"], required=True)
-    dataset.add_argument("--classes", type=int, nargs=2, required=True)
-    for name in ("train", "test", "seed"):
-        dataset.add_argument(f"--{name}", type=int, required=True)
+    for name, field in Dataset.model_fields.items():
+        kind = label if name == "classes" else int if name in ("features", "train", "test", "seed") else str
+        many: Any = {"file": "+", "classes": 2}.get(name)
+        dataset.add_argument(f"--{name}", type=kind, nargs=many, default=None if field.is_required() else field.default,
+                             required=field.is_required(), help=field.description)  # fmt: skip
     dataset.add_argument("--output", required=True)
 
     limit = command("limit", _limit, "stage: write the infinite-width kernels of a network")

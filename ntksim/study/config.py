@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ntksim.engine.network import Network
 
@@ -26,21 +26,103 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+CLASSES = {"digits": 10, "iris": 3, "wine": 3, "breast_cancer": 2}  # labels 0, 1, ... of scikit-learn's sets
+FEATURES = {"digits": 64, "iris": 4, "wine": 13, "breast_cancer": 30, "diabetes": 10}
+SYNTHETIC = ("gaussian", "sphere", "circle")
+_SUFFIXES = (".npz", ".csv", ".parquet")
+
+
 class Dataset(_Section):
-    """The points and targets, centred with the training mean and scaled to the sphere of radius sqrt(features)."""
+    """The points and targets: a set that ships with scikit-learn, a synthetic one, or files of one's own."""
 
-    name: Literal["digits"] = Field(description="data set: the handwritten digits that ship with scikit-learn")
-    classes: list[int] = Field(min_length=2, max_length=2, description="two digits; the first has target -1, the second +1")
-    train: int = Field(ge=2, description="training points, half of each class")
-    test: int = Field(ge=2, description="test points, half of each class")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the choice of points")
+    name: Literal["digits", "iris", "wine", "breast_cancer", "diabetes", "gaussian", "sphere", "circle"] | None = Field(
+        default=None,
+        description="a set of scikit-learn, or synthetic points (normal, on the sphere of radius sqrt(features), on the unit "
+        "circle) with the targets x_1 x_2",
+    )
+    file: str | list[str] | None = Field(
+        default=None,
+        description="your own data instead of a name: .npz with arrays x and y, .csv or .parquet with feature columns and a "
+        "target column, or a pair [x.npy, y.npy]; the path is taken from the folder you run in",
+    )
+    target: str | None = Field(default=None, description="target column of a .csv or .parquet file (default: target)")
+    classes: list[int | float | str] | None = Field(
+        default=None, description="two labels; the first becomes the target -1, the second +1; leave out for real-valued targets"
+    )
+    features: int | None = Field(default=None, ge=2, description="features of the synthetic sets gaussian and sphere")
+    train: int = Field(ge=2, description="training points")
+    test: int = Field(ge=2, description="test points")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the choice of points, or of synthetic ones")
+    scaling: Literal["sphere", "none"] | None = Field(
+        default=None,
+        description="sphere (default, but for synthetic sets): centre the points with the training mean, scale each to norm "
+        "sqrt(features), and standardize real-valued targets; none: take the numbers as they are",
+    )
 
-    @field_validator("classes")
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the points are made rather than loaded."""
+        return self.name in SYNTHETIC
+
+    @property
+    def files(self) -> list[str]:
+        """The files of one's own data; empty without."""
+        return [self.file] if isinstance(self.file, str) else list(self.file or [])
+
+    @property
+    def target_or_default(self) -> str:
+        """The target column of a table."""
+        return self.target or "target"
+
+    @property
+    def classes_or_default(self) -> list[int | float | str] | None:
+        """The two labels, or None for real-valued targets."""
+        return [0, 1] if self.name == "breast_cancer" and self.classes is None else self.classes
+
+    @property
+    def scaling_or_default(self) -> str:
+        """sphere or none."""
+        return self.scaling or ("none" if self.is_synthetic else "sphere")
+
+    @field_validator("file", mode="before")
     @classmethod
-    def _two_digits(cls, classes: list[int]) -> list[int]:
-        if len(set(classes)) != 2 or not all(0 <= c <= 9 for c in classes):
-            raise ValueError("expected two different digits from 0 to 9")
+    def _readable(cls, file: Any) -> Any:
+        paths = file if isinstance(file, list) else [file]
+        if file is not None:
+            if not all(isinstance(path, str) for path in paths) or not 1 <= len(paths) <= 2:
+                raise ValueError("expected a path, or a pair [x.npy, y.npy]")
+            suffixes = [Path(path).suffix for path in paths]
+            if suffixes != [".npy", ".npy"] and (len(paths) == 2 or suffixes[0] not in _SUFFIXES):
+                raise ValueError("expected one .npz, .csv or .parquet file, or a pair [x.npy, y.npy]")
+        return file
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _two_labels(cls, classes: Any) -> Any:
+        if classes is None:
+            return classes
+        kinds_fit = isinstance(classes, list) and all(isinstance(c, (int, float, str)) and c is not True for c in classes)
+        if not kinds_fit or len(classes) != 2 or classes[0] == classes[1]:
+            raise ValueError("expected two different labels")
         return classes
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Dataset":
+        if (self.name is None) == (self.file is None):
+            raise ValueError("give either name (a set that ships with ntksim) or file (your own data), and not both")
+        if self.target is not None and not (self.files and self.files[0].endswith(_SUFFIXES[1:])):
+            raise ValueError("target names a column of a .csv or .parquet file; leave it out here")
+        if self.name in CLASSES:
+            labels = range(CLASSES[self.name])
+            if self.classes_or_default is None or any(c not in labels for c in self.classes_or_default):
+                raise ValueError(
+                    f"classes: expected two different labels of {self.name}, from 0 to {labels[-1]}, got {self.classes}"
+                )
+        elif self.name is not None and self.classes is not None:
+            raise ValueError(f"classes: the targets of {self.name} are real numbers; leave classes out")
+        if (self.name in ("gaussian", "sphere")) != (self.features is not None):
+            raise ValueError("features: the synthetic sets gaussian and sphere need it, and only they have it")
+        return self
 
 
 class NetworkOptions(_Section):
@@ -167,6 +249,8 @@ def _explain(problem: Any) -> str:
         return f"{key}: this key is missing; add it ({_description(problem['loc'])})"
     if kind == "too_short":
         return f"{key}: expected at least {problem['ctx']['min_length']} entries, got {given!r}; {_description(problem['loc'])}"
+    if kind == "value_error" and isinstance(given, dict):  # of a section as a whole: the message names the keys
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected if expected.startswith(("expected", "the name")) else f"expected {expected}"
     return f"{key}: {expected}, got {given!r}; {_description(problem['loc'])}"

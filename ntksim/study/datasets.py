@@ -1,10 +1,15 @@
-"""Data sets: points on the sphere of radius sqrt(features) and scalar targets."""
+"""Data sets: points and scalar targets, from scikit-learn, from files of one's own, or synthetic."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 
+from ntksim.study.config import Dataset
 from ntksim.study.storage import StageError, content_hash, read_arrays, write_arrays
 
 
@@ -23,43 +28,191 @@ class Data:
         return content_hash(self.x_train, self.y_train, self.x_test, self.y_test)
 
 
-def digits(classes: tuple[int, int], train: int, test: int, seed: int) -> Data:
-    """Two classes of scikit-learn's handwritten digits (8 x 8 pixels), targets -1 and +1, both classes equally often.
+def load(options: Dataset) -> Data:
+    """The data set of a configuration: selected, split and scaled.
 
-    Raises StageError if more points are asked for than there are.
+    Two classes become the targets -1 and +1, in their own proportions in both parts; other targets are real numbers.
+    ``scaling: sphere`` centres the points with the training mean, brings each to the norm sqrt(features), and brings
+    real-valued targets to mean 0 and variance 1 over the training points.
+
+    Raises StageError for data that cannot be used; the message names the key of the configuration and the remedy.
     """
-    from sklearn.datasets import load_digits
+    if options.is_synthetic:
+        data = _synthetic(options)
+    else:
+        x, y = _own(options) if options.file is not None else _sklearn(str(options.name))
+        data = _split(options, x, y)
+    if options.scaling_or_default == "sphere":
+        data = on_sphere(data, standardize_targets=options.classes_or_default is None)
+    _check_training(data)
+    return data
+
+
+def _synthetic(options: Dataset) -> Data:
+    """Independent points with the targets f(x) = x_1 x_2, those of Jacot et al. (2018) on the unit circle."""
+    rng = np.random.default_rng(options.seed)
+    x = rng.normal(size=(options.train + options.test, options.features or 2))
+    if options.name != "gaussian":
+        radius = 1.0 if options.name == "circle" else np.sqrt(x.shape[1])
+        x *= radius / np.linalg.norm(x, axis=1, keepdims=True)
+    y, n = x[:, 0] * x[:, 1], options.train
+    return Data(x[:n], y[:n], x[n:], y[n:])
+
+
+def _sklearn(name: str) -> tuple[np.ndarray, np.ndarray]:
+    import sklearn.datasets
+
+    loaded = getattr(sklearn.datasets, f"load_{name}")()
+    return loaded.data, loaded.target
+
+
+def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, d), finite, and targets (n,) of any type, from the files of the key ``file``."""
+    paths = [Path(p) for p in options.files]
+    try:
+        if len(paths) == 2:
+            x, y = (np.load(path, allow_pickle=False) for path in paths)
+        elif paths[0].suffix == ".npz":
+            with np.load(paths[0], allow_pickle=False) as arrays:
+                if not {"x", "y"} <= set(arrays.files):
+                    raise StageError(f"{_place(options)}: expected arrays x and y, found {', '.join(arrays.files) or 'none'}")
+                x, y = arrays["x"], arrays["y"]
+        else:
+            return _columns(options, pd.read_csv(paths[0]) if paths[0].suffix == ".csv" else pd.read_parquet(paths[0]))
+    except FileNotFoundError as error:
+        raise StageError(f"dataset.file: {error.filename}: no such file; give the path from the folder you run in") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise StageError(f"{_place(options)}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+    if x.ndim != 2 or y.shape != x.shape[:1] or 0 in x.shape:
+        raise StageError(
+            f"{_place(options)}: expected x of shape (points, features) and y of shape (points,); got {x.shape} and {y.shape}"
+        )
+    if x.dtype.kind not in "fiub":
+        raise StageError(f"{_place(options)}: x must hold real numbers; got {x.dtype}")
+    return _finite(options, x), y
+
+
+def _columns(options: Dataset, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    if options.target_or_default not in frame.columns:
+        known = ", ".join(map(str, frame.columns[:8]))
+        raise StageError(
+            f"dataset.target: {_place(options)} has no column {options.target_or_default!r}; its columns begin with {known}"
+        )
+    features = frame.drop(columns=options.target_or_default)
+    if features.shape[1] == 0 or frame.empty:
+        raise StageError(f"{_place(options)}: expected rows with feature columns beside {options.target_or_default!r}")
+    words = [str(c) for c in features.columns if not pd.api.types.is_numeric_dtype(features[c])]
+    if words:
+        raise StageError(f"{_place(options)}: columns that are not numbers: {', '.join(words[:8])}; drop or encode them")
+    return _finite(options, features.to_numpy(np.float64, na_value=np.nan)), frame[options.target_or_default].to_numpy()
+
+
+def _place(options: Dataset) -> str:
+    return f"dataset.file: {', '.join(options.files)}"
+
+
+def _finite(options: Dataset, x: np.ndarray) -> np.ndarray:
+    x = x.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        raise StageError(
+            f"{_place(options)}: {len(bad)} values are missing, NaN or infinite, the first in row {bad[0][0]} and feature "
+            f"{bad[0][1]} (counted from 0); remove those rows or fill them in"
+        )
+    return x
+
+
+def _split(options: Dataset, x: np.ndarray, y: np.ndarray) -> Data:
     from sklearn.model_selection import train_test_split
 
-    images = load_digits()
-    chosen = np.isin(images.target, classes)
-    x, y = images.data[chosen], np.where(images.target[chosen] == classes[0], -1.0, 1.0)
-    if train + test > len(x):
+    what = f"the classes {options.classes_or_default}" if options.classes_or_default else "the data"
+    x, y = _two_classes(options.classes_or_default, x, y) if options.classes_or_default else (x, _real_targets(options, y))
+    if options.train + options.test > len(x):
         raise StageError(
-            f"train + test = {train + test} points are asked for, but the digits "
-            f"{classes[0]} and {classes[1]} have {len(x)}; ask for fewer"
+            f"dataset.train + dataset.test = {options.train + options.test} points are asked for, but {what} have {len(x)}; "
+            "ask for fewer"
         )
-    x_train, x_test, y_train, y_test = train_test_split(x, y, train_size=train, test_size=test, stratify=y, random_state=seed)
-    return on_sphere(Data(x_train, y_train, x_test, y_test))
+    try:
+        parts = train_test_split(
+            x, y, train_size=options.train, test_size=options.test, random_state=options.seed,
+            stratify=y if options.classes_or_default else None,
+        )  # fmt: skip
+    except ValueError as error:  # such as a class with a single point
+        raise StageError(f"dataset.classes: cannot be split into training and test points: {error}") from None
+    return Data(parts[0], parts[2], parts[1], parts[3])
 
 
-def on_sphere(data: Data) -> Data:
+def _two_classes(classes: list[Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    first, second = (y == label for label in classes)
+    for label, chosen in zip(classes, (first, second), strict=True):
+        if not np.any(chosen):
+            known = ", ".join(repr(v) for v in pd.unique(pd.Series(y)).tolist()[:10])
+            raise StageError(f"dataset.classes: no point has the label {label!r}; the labels begin with {known}")
+    chosen = first | second
+    return x[chosen], np.where(first, -1.0, 1.0)[chosen]
+
+
+def _real_targets(options: Dataset, y: np.ndarray) -> np.ndarray:
+    if y.dtype.kind not in "fiub":
+        raise StageError("dataset.classes: the targets are not numbers; name two of their labels, or give numbers")
+    y = y.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(y))
+    if len(bad):
+        raise StageError(f"{_place(options)}: {len(bad)} targets are NaN or infinite, first in row {bad[0]}; remove those rows")
+    return y
+
+
+def on_sphere(data: Data, *, standardize_targets: bool = False) -> Data:
     """Centre all points with the training mean and scale each to norm sqrt(d).
 
-    Raises StageError for constant data and for repeated training points, whose kernel would be singular.
+    Raises StageError for a point at the mean, and for constant targets that are to be standardised.
     """
     mean = data.x_train.mean(axis=0)
     x_train, x_test = (_scaled(points - mean) for points in (data.x_train, data.x_test))
-    if len(np.unique(x_train, axis=0)) < len(x_train):
-        raise StageError("training points repeat, so every kernel would be singular; remove duplicates or change dataset.seed")
-    return Data(x_train, data.y_train, x_test, data.y_test)
+    y_train, y_test = data.y_train, data.y_test
+    if standardize_targets:
+        _check_training(data)
+        centre, spread = y_train.mean(), y_train.std()
+        y_train, y_test = (y_train - centre) / spread, (y_test - centre) / spread
+    return Data(x_train, y_train, x_test, y_test)
 
 
 def _scaled(points: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(points, axis=1, keepdims=True)
     if not norms.all():
-        raise StageError("a point equals the training mean and has no direction; remove it or change dataset.seed")
+        raise StageError(
+            "dataset: a point equals the training mean and has no direction (is the data constant?); remove it, change "
+            "dataset.seed, or set dataset.scaling to none"
+        )
     return points * (np.sqrt(points.shape[1]) / norms)
+
+
+def _check_training(data: Data) -> None:
+    """Refuse what would make every kernel singular or every fit trivial."""
+    _, place, count = np.unique(np.round(data.x_train, 10), axis=0, return_index=True, return_counts=True)
+    if len(place) < len(data.x_train):
+        repeated = int(np.sum(count[count > 1]))
+        raise StageError(
+            f"dataset: {repeated} of {len(data.x_train)} training points repeat others (after scaling), so every kernel "
+            "would be singular; remove duplicates, or change dataset.seed"
+        )
+    if np.ptp(data.y_train) == 0:
+        raise StageError(f"dataset: every training target is {data.y_train[0]:g}; give data whose targets vary, or more points")
+
+
+def feature_count(path: str) -> int:
+    """Features d of a file of one's own, from its head; 1 if it cannot be read, which :func:`load` then explains."""
+    try:
+        if path.endswith(".csv"):
+            return max(1, pd.read_csv(path, nrows=0).shape[1] - 1)
+        if path.endswith(".parquet"):
+            return max(1, len(pq.read_schema(path)) - 1)
+        if path.endswith(".npy"):
+            return int(np.load(path, mmap_mode="r", allow_pickle=False).shape[1])
+        with np.load(path, allow_pickle=False) as arrays:
+            return int(arrays["x"].shape[1])
+    except Exception:
+        return 1
 
 
 def write(path: str | Path, data: Data) -> None:

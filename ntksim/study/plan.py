@@ -6,10 +6,14 @@ name says what is in it, and asking for more seeds, widths or networks leaves ev
 Like `config`, this module loads neither Numba nor pandas.
 """
 
+import shlex
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from ntksim.study.config import NetworkOptions, Study
+from pydantic import BaseModel
+
+from ntksim.study.config import FEATURES, Study
 
 TABLES = ("initial", "convergence", "training", "drift", "spectrum", "scaling_laws")
 FIGURES = ("convergence", "drift")
@@ -73,15 +77,15 @@ def limit_file(study: Study, network: str, width: int) -> str:
     return f"limit/{network}.width-{width}.npz" if per_width else f"limit/{network}.npz"
 
 
-def network_arguments(options: NetworkOptions) -> str:
-    """The options of a network as the command line of a job takes them."""
+def arguments(options: BaseModel) -> str:
+    """A section of the configuration as the command line of a job takes it."""
     words = []
     for key, value in options.model_dump().items():
-        option = "--" + key.replace("_", "-")
-        if value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            words.append(f"{option} {value}")
+        if value is None or value is False:
+            continue
+        words.append("--" + key.replace("_", "-"))
+        if value is not True:
+            words += [shlex.quote(str(v)) for v in (value if isinstance(value, list) else [value])]
     return " ".join(words)
 
 
@@ -93,10 +97,22 @@ class Cost:
     memory_mb: float
 
 
+def _features(study: Study) -> int:
+    data = study.dataset
+    return _features_of_file(data.files[0]) if data.files else FEATURES.get(str(data.name)) or data.features or 2
+
+
+@cache
+def _features_of_file(path: str) -> int:
+    from ntksim.study.datasets import feature_count  # pandas, for the sake of such files alone
+
+    return feature_count(path)
+
+
 def cost(study: Study, shard: Shard) -> Cost:
     """A shard's cost from its flops, draws and bytes."""
     depth, m = study.networks[shard.network].depth, shard.width
-    n, d = study.dataset.train, 64
+    n, d = study.dataset.train, _features(study)
     parameters = d * m + (depth - 1) * m * m + m
     itemsize = 8 if study.precision == "float64" else 4
     if shard.stage == "initial":

@@ -37,13 +37,12 @@ def run_study(config: str, cores: str, profile: str) -> int:
 
 def _check_data(study: Study) -> None:
     """Make the data set once in memory: what is wrong with it is said now, in one line, not by a failed job."""
-    from ntksim.study.datasets import digits
+    from ntksim.study.datasets import load
 
-    wanted = study.dataset
     try:
-        digits((wanted.classes[0], wanted.classes[1]), wanted.train, wanted.test, wanted.seed)
-    except (StageError, ValueError) as error:
-        raise ConfigError(f"dataset: {error}") from None
+        load(study.dataset)
+    except StageError as error:
+        raise ConfigError(str(error)) from None
 
 
 @contextmanager

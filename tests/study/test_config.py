@@ -54,8 +54,19 @@ BAD = [
     ("networks", {}, "networks: expected at least 1 entries"),
     ("training.method", "gradient_flow", "training.method: expected 'gradient_descent', got 'gradient_flow'"),
     ("training.relative_learning_rate", 2.5, "training.relative_learning_rate: expected less than 2, got 2.5"),
-    ("dataset.classes", [4, 4], "dataset.classes: expected two different digits"),
-    ("dataset.name", "mnist", "dataset.name: expected 'digits', got 'mnist'"),
+    ("dataset.classes", [4, 4], "dataset.classes: expected two different labels, got [4, 4]"),
+    ("dataset.classes", [4, 12], "dataset: classes: expected two different labels of digits, from 0 to 9, got [4, 12]"),
+    ("dataset.classes", [4, True], "dataset.classes: expected two different labels, got [4, True]"),
+    ("dataset.name", "mnist", "dataset.name: expected 'digits', 'iris', 'wine'"),
+    ("dataset.name", ABSENT, "dataset: give either name (a set that ships with ntksim) or file (your own data)"),
+    ("dataset.name", "diabetes", "dataset: classes: the targets of diabetes are real numbers; leave classes out"),
+    ("dataset.file", "x.csv", "dataset: give either name"),
+    ("dataset.file", "x.txt", "dataset.file: expected one .npz, .csv or .parquet file, or a pair [x.npy, y.npy], got 'x.txt'"),
+    ("dataset.file", ["x.npy"], "dataset.file: expected one .npz, .csv or .parquet file, or a pair"),
+    ("dataset.file", 3, "dataset.file: expected a path, or a pair [x.npy, y.npy], got 3"),
+    ("dataset.target", "label", "dataset: target names a column of a .csv or .parquet file; leave it out here"),
+    ("dataset.features", 5, "dataset: features: the synthetic sets gaussian and sphere need it, and only they have it"),
+    ("dataset.train", 1, "dataset.train: expected greater than or equal to 2, got 1"),
     ("precision", "float16", "precision: expected 'float64' or 'float32', got 'float16'"),
 ]
 
@@ -98,7 +109,7 @@ def test_too_many_points_are_refused_before_any_job(tmp_path):
     path.write_text(yaml.safe_dump(changed("dataset.train", 5000) | {"results": str(tmp_path / "results")}))
     run = subprocess.run([sys.executable, "-m", "ntksim.cli", "study", str(path)], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
-    assert "dataset: train + test = 5032 points are asked for, but the digits 4 and 9 have 361" in run.stderr
+    assert "dataset.train + dataset.test = 5032 points are asked for, but the classes [4, 9] have 361" in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "results").exists()
 

@@ -7,7 +7,7 @@ import yaml
 from scipy import stats
 
 from ntksim.engine import measures
-from ntksim.study import datasets, plan, scaling_laws, storage, tables
+from ntksim.study import plan, scaling_laws, storage, tables
 from ntksim.study.config import parse_study
 
 
@@ -38,31 +38,6 @@ def test_shards_are_fixed_blocks():
 def test_limits_depend_on_the_width_in_the_standard_parameterization_alone():
     assert plan.limit_file(study(), "relu_1", 8) == plan.limit_file(study(), "relu_1", 16)
     assert plan.limit_file(study(), "std", 8) != plan.limit_file(study(), "std", 16)
-
-
-def test_digits_are_centred_on_the_sphere():
-    data = datasets.digits((4, 9), 64, 32, 0)
-    assert data.x_train.shape == (64, 64)
-    assert data.x_test.shape == (32, 64)
-    assert np.allclose(np.linalg.norm(np.concatenate([data.x_train, data.x_test]), axis=1), 8, rtol=1e-14)
-    assert sorted(np.unique(data.y_train, return_counts=True)[1]) == [32, 32]
-    assert data.hash == datasets.digits((4, 9), 64, 32, 0).hash != datasets.digits((4, 9), 64, 32, 1).hash
-    # centred before scaling: recover the raw images' mean direction
-    raw = datasets.Data(np.array([[1.0, 0.0], [3.0, 2.0]]), np.ones(2), np.array([[2.0, 2.0]]), np.ones(1))
-    centred = datasets.on_sphere(raw)
-    assert np.allclose(centred.x_train, [[-1, -1], [1, 1]])
-    assert np.allclose(centred.x_test, [[0, np.sqrt(2)]])
-
-
-def test_bad_data_is_refused():
-    with pytest.raises(storage.StageError, match="ask for fewer"):
-        datasets.digits((4, 9), 5000, 32, 0)
-    double = datasets.Data(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.ones(3), np.array([[2.0, 2.0]]), np.ones(1))
-    with pytest.raises(storage.StageError, match="repeat"):
-        datasets.on_sphere(double)
-    constant = datasets.Data(np.ones((3, 2)), np.ones(3), np.ones((1, 2)), np.ones(1))
-    with pytest.raises(storage.StageError, match="training mean"):
-        datasets.on_sphere(constant)
 
 
 def test_writes_are_atomic(tmp_path):
@@ -137,5 +112,5 @@ def test_network_arguments_round_trip():
         initial: {widths: [4], seeds: 2}
         """)
     ).networks["n"]
-    words = ["limit", *plan.network_arguments(options).split(), "--width", "4", "--dataset", "d", "--output", "o"]
+    words = ["limit", *plan.arguments(options).split(), "--width", "4", "--dataset", "d", "--output", "o"]
     assert cli._network(cli._parser().parse_args(words)) == options.network(4)

@@ -56,7 +56,7 @@ def width_of_limit(cell):
 
 
 def network_options(wildcards):
-    return plan.network_arguments(study.networks[wildcards.network])
+    return plan.arguments(study.networks[wildcards.network])
 
 
 # What ran out is raised with every attempt.

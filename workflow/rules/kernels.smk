@@ -2,6 +2,8 @@
 
 
 rule dataset:
+    input:
+        study.dataset.files,
     output:
         f"{RESULTS}/dataset.npz",
     log:
@@ -15,10 +17,7 @@ rule dataset:
         mem_mb=1000,
         runtime=10,
     params:
-        options=(
-            f"--name {study.dataset.name} --classes {study.dataset.classes[0]} {study.dataset.classes[1]}"
-            f" --train {study.dataset.train} --test {study.dataset.test} --seed {study.dataset.seed}"
-        ),
+        options=plan.arguments(study.dataset),
     message:
         "Data set {params.options}"
     shell:
@@ -41,7 +40,7 @@ rule limit:
         mem_mb=2000,
         runtime=30,
     params:
-        network=lambda wildcards: plan.network_arguments(
+        network=lambda wildcards: plan.arguments(
             study.networks[width_of_limit(wildcards.cell)[0]]
         ),
         width=lambda wildcards: width_of_limit(wildcards.cell)[1],

@@ -1,0 +1,224 @@
+"""Data sets: the sets that ship with scikit-learn, synthetic ones, one's own files, and everything that is refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.datasets
+import yaml
+
+from ntksim import cli
+from ntksim.study import datasets, plan
+from ntksim.study.config import Dataset
+from ntksim.study.storage import StageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def data_of(**options):
+    return datasets.load(Dataset(**({"train": 6, "test": 3} | options)))
+
+
+def table(rows=12, features=3):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(rows, features)), columns=[f"f{i}" for i in range(features)])
+    return frame.assign(target=rng.normal(size=rows))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The same numbers in every format."""
+    frame = table()
+    x, y = frame.drop(columns="target").to_numpy(), frame["target"].to_numpy()
+    np.savez(tmp_path / "own.npz", x=x, y=y)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    frame.to_parquet(tmp_path / "own.parquet")
+    return tmp_path
+
+
+def test_digits_are_centred_on_the_sphere():
+    options = {"name": "digits", "classes": [4, 9], "train": 64, "test": 32}
+    data = data_of(**options)
+    assert data.x_train.shape == (64, 64)
+    assert data.x_test.shape == (32, 64)
+    assert np.allclose(np.linalg.norm(np.concatenate([data.x_train, data.x_test]), axis=1), 8, rtol=1e-14)
+    assert sorted(np.unique(data.y_train, return_counts=True)[1]) == [32, 32]
+    assert data.hash == data_of(**options).hash != data_of(**options, seed=1).hash
+    # centred before scaling: recover the raw images' mean direction
+    raw = datasets.Data(np.array([[1.0, 0.0], [3.0, 2.0]]), np.ones(2), np.array([[2.0, 2.0]]), np.ones(1))
+    centred = datasets.on_sphere(raw)
+    assert np.allclose(centred.x_train, [[-1, -1], [1, 1]])
+    assert np.allclose(centred.x_test, [[0, np.sqrt(2)]])
+
+
+def test_the_first_class_is_minus_one():
+    raw = sklearn.datasets.load_wine()
+    data = data_of(name="wine", classes=[2, 0], scaling="none", train=40, test=20)
+    for x, y in zip(data.x_train, data.y_train, strict=True):
+        label = raw.target[np.flatnonzero((raw.data == x).all(axis=1))[0]]
+        assert label == (2 if y == -1 else 0)
+
+
+def test_real_targets_are_standardized_with_the_training_points():
+    raw = data_of(name="diabetes", scaling="none", train=50, test=20)
+    data = data_of(name="diabetes", train=50, test=20)
+    assert abs(data.y_train.mean()) < 1e-14
+    assert data.y_train.std() == pytest.approx(1)
+    assert data.y_test == pytest.approx((raw.y_test - raw.y_train.mean()) / raw.y_train.std())
+
+
+@pytest.mark.parametrize("name", ["iris", "breast_cancer"])
+def test_the_other_sets_of_scikit_learn(name):
+    data = data_of(name=name, train=20, test=10, **({"classes": [0, 2]} if name == "iris" else {}))
+    assert data.x_train.shape == (20, {"iris": 4, "breast_cancer": 30}[name])
+    assert set(data.y_train) == {-1, 1}
+
+
+def test_synthetic_points():
+    for name, features, radius in (("circle", None, 1.0), ("sphere", 5, np.sqrt(5)), ("gaussian", 5, None)):
+        data = data_of(name=name, features=features, train=400, test=5)
+        norms = np.linalg.norm(data.x_train, axis=1)
+        if radius:
+            assert norms == pytest.approx(np.full(400, radius))
+        else:
+            # a chi-square of 2000 degrees of freedom: within 5 standard deviations (false alarm 6e-7)
+            assert abs(np.sum(norms**2) - 2000) < 5 * np.sqrt(4000)
+        assert data.y_train == pytest.approx(data.x_train[:, 0] * data.x_train[:, 1])
+        assert data.hash != data_of(name=name, features=features, train=400, test=5, seed=1).hash
+
+
+def test_every_format_gives_the_same_data(folder):
+    hashes = {
+        data_of(file=str(folder / "own.npz")).hash,
+        data_of(file=[str(folder / "x.npy"), str(folder / "y.npy")]).hash,
+        data_of(file=str(folder / "own.parquet")).hash,
+        data_of(file=str(folder / "own.csv")).hash,
+    }
+    assert len(hashes) == 1
+    counts = {datasets.feature_count(str(folder / f)) for f in ("own.npz", "x.npy", "own.csv", "own.parquet")}
+    assert counts == {3}
+
+
+def test_a_column_of_words_as_two_classes(tmp_path):
+    frame = table(20).rename(columns={"target": "kind"})
+    frame["kind"] = ["cat", "dog", "cow", "dog", "cat"] * 4
+    frame.to_csv(tmp_path / "pets.csv", index=False)
+    data = data_of(file=str(tmp_path / "pets.csv"), target="kind", classes=["dog", "cat"], train=10, test=4)
+    assert sorted(data.y_train) == [-1] * 5 + [1] * 5
+
+
+def test_the_command_line_round_trips(folder):
+    """What the rule prints makes the very data set of the configuration."""
+    for options in (
+        Dataset(name="digits", classes=[4, 9], train=8, test=4),
+        Dataset(name="gaussian", features=3, train=8, test=4, seed=5),
+        Dataset(file=[str(folder / "x.npy"), str(folder / "y.npy")], train=6, test=3, scaling="none"),
+        Dataset(file=str(folder / "own.csv"), target="target", train=6, test=3),
+    ):
+        words = ["dataset", *plan.arguments(options).split(), "--output", str(folder / "out.npz")]
+        assert cli.main(words) == 0
+        assert datasets.read(folder / "out.npz").hash == datasets.load(options).hash
+
+
+def broken(folder, kind):
+    """Options of a data set with one fault."""
+    frame, path = table(), folder / "bad.csv"
+    options = {"file": str(path)}
+    if kind == "missing":
+        return options
+    if kind == "words":
+        frame["f1"] = "red"
+    elif kind == "nan":
+        frame.loc[4, "f2"] = np.nan
+    elif kind == "infinite target":
+        frame.loc[2, "target"] = np.inf
+    elif kind == "no such column":
+        options["target"] = "label"
+    elif kind == "constant":
+        frame[["f0", "f1", "f2"]] = 1.0
+    elif kind == "constant target":
+        frame["target"] = 2.0
+    elif kind == "duplicates":
+        frame = pd.concat([frame.iloc[:5]] * 3)
+    elif kind == "too few":
+        frame = frame.iloc[:8]
+    elif kind == "unknown class":
+        options["classes"] = [0, 7]
+    elif kind == "lone class":
+        frame["target"] = [0] * 11 + [1]
+        options["classes"] = [0, 1]
+    elif kind == "text targets":
+        frame["target"] = ["a", "b"] * 6
+    elif kind == "empty":
+        frame = frame.iloc[:0]
+    frame.to_csv(path, index=False)
+    if kind == "binary":
+        path.write_bytes(bytes(range(256)) * 8)
+    if kind == "nothing":
+        path.write_text("")
+    return options
+
+
+BAD = {
+    "missing": "bad.csv: no such file",
+    "words": "columns that are not numbers: f1; drop or encode them",
+    "nan": "1 values are missing, NaN or infinite, the first in row 4 and feature 2",
+    "infinite target": "1 targets are NaN or infinite, first in row 2",
+    "no such column": "dataset.target: .* has no column 'label'; its columns begin with f0, f1, f2, target",
+    "constant": "equals the training mean .*is the data constant",
+    "constant target": "every training target is 2",
+    "duplicates": "training points repeat others .* singular; remove duplicates",
+    "too few": r"dataset.train \+ dataset.test = 9 points are asked for, but the data have 8; ask for fewer",
+    "unknown class": "dataset.classes: no point has the label 0; the labels begin with",
+    "lone class": "dataset.classes: cannot be split",
+    "text targets": "dataset.classes: the targets are not numbers; name two of their labels",
+    "empty": "expected rows with feature columns",
+    "binary": "dataset.file: .*bad.csv: cannot be read",
+    "nothing": "dataset.file: .*bad.csv: cannot be read",
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_data_is_refused(tmp_path, kind):
+    with pytest.raises(StageError, match=BAD[kind]) as error:
+        data_of(**broken(tmp_path, kind))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_bad_arrays_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    for arrays, message in (
+        ({"x": np.ones((4, 2))}, "expected arrays x and y, found x"),
+        ({"x": np.ones(4), "y": np.ones(4)}, r"expected x of shape \(points, features\)"),
+        ({"x": np.ones((4, 2)), "y": np.ones(3)}, r"got \(4, 2\) and \(3,\)"),
+        ({"x": np.array([["a", "b"]] * 4), "y": np.ones(4)}, "x must hold real numbers"),
+        ({"x": np.array([[{}]] * 4), "y": np.ones(4)}, "cannot be read"),  # a pickle is not opened
+    ):
+        np.savez(path, **arrays)
+        with pytest.raises(StageError, match=message):
+            data_of(file=str(path))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(StageError, match="cannot be read"):
+        data_of(file=str(path))
+
+
+@pytest.mark.parametrize("kind", ["missing", "nan", "duplicates", "too few"])
+def test_the_study_refuses_bad_data_before_any_job(tmp_path, kind):
+    content = {
+        "dataset": {"train": 6, "test": 3} | broken(tmp_path, kind),
+        "networks": {"a": {"depth": 1, "activation": "relu"}},
+        "initial": {"widths": [8], "seeds": 2},
+        "results": str(tmp_path / "results"),
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "ntksim.cli", "study", str(tmp_path / "c.yaml")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert len(run.stderr.strip().splitlines()) == 1
+    assert "dataset" in run.stderr
+    assert not (tmp_path / "results").exists()
