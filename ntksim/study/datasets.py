@@ -73,7 +73,7 @@ def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
         if len(paths) == 2:
             x, y = (np.load(path, allow_pickle=False) for path in paths)
         elif paths[0].suffix == ".npz":
-            with np.load(paths[0], allow_pickle=False) as arrays:
+            with paths[0].open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 if not {"x", "y"} <= set(arrays.files):
                     raise StageError(f"{_place(options)}: expected arrays x and y, found {', '.join(arrays.files) or 'none'}")
                 x, y = arrays["x"], arrays["y"]
