@@ -18,6 +18,7 @@ _HOME = {
     "empirical_ntk": "ntksim.engine.empirical",
     "infinite_kernel": "ntksim.engine.infinite",
     "network_outputs": "ntksim.engine.empirical",
+    "one_hidden_layer_variance": "ntksim.engine.finite_width",
     "read_table": "ntksim.study.tables",
     "sample_parameters": "ntksim.engine.empirical",
     "train": "ntksim.engine.training",
@@ -31,6 +32,7 @@ __all__ = [
     "empirical_ntk",
     "infinite_kernel",
     "network_outputs",
+    "one_hidden_layer_variance",
     "read_table",
     "sample_parameters",
     "train",
@@ -38,6 +40,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
+    from ntksim.engine.finite_width import one_hidden_layer_variance
     from ntksim.engine.infinite import Kernel, infinite_kernel
     from ntksim.engine.network import Network
     from ntksim.engine.predictions import closed_form

@@ -105,3 +105,26 @@ def value_and_derivative(code, z):
     if code == TANH:
         return tanh(z)
     return z, z * 0 + 1
+
+
+# What a pair expectation E[g(u) g(v)] integrates: the activation and its slope, or the factors of a kernel's variance.
+MEANS, SQUARES, CROSS = 0, 1, 2
+
+
+@jit
+def pair_factors(factors, code, z):
+    """Two functions g of z: phi and phi' (MEANS), their squares (SQUARES), or phi phi' twice (CROSS)."""
+    value, slope = value_and_derivative(code, z)
+    if factors == SQUARES:
+        return value * value, slope * slope
+    if factors == CROSS:
+        return value * slope, value * slope
+    return value, slope
+
+
+@jit
+def relu_squares_dual(k11, k12, k22):
+    """E[phi(u)^2 phi(v)^2] of ReLU: half the arc-cosine kernel of order 2 (Cho & Saul 2009)."""
+    root = _root_determinant(k11, k12, k22)
+    angle = math.pi - math.atan2(root, k12) if k11 * k22 > 0 else 0.0
+    return (3 * root * k12 + angle * (k11 * k22 + 2 * k12 * k12)) / (2 * math.pi)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import prange
 
-from ntksim.engine.activations import value_and_derivative
+from ntksim.engine.activations import MEANS, pair_factors
 from ntksim.engine.jit import jit, jit_parallel
 
 TOLERANCE = 1e-10  # relative to the expectation of the absolute value
@@ -23,8 +23,11 @@ _MAX_NODES = 1 << 13
 
 
 @jit
-def _trapezoid(code, s1, s2, rho, nodes):
-    """E[phi phi], E[phi' phi'] and their absolute values on ``nodes`` x ``nodes`` points; u = s1 x, v = s2 (rho x + r y)."""
+def _trapezoid(factors, code, s1, s2, rho, nodes):
+    """E[g(u) g(v)] of the two functions g of ``pair_factors``, and their absolute values, on nodes^2 points.
+
+    u = s1 x and v = s2 (rho x + r y), with independent normal x and y.
+    """
     step = 2 * _REACH / nodes
     weights = np.empty(nodes + 1)
     for i in range(nodes + 1):
@@ -34,16 +37,16 @@ def _trapezoid(code, s1, s2, rho, nodes):
     total, total_slope, size, size_slope = 0.0, 0.0, 0.0, 0.0
     for i in range(nodes + 1):
         x = -_REACH + step * i
-        phi_u, slope_u = value_and_derivative(code, s1 * x)
+        phi_u, slope_u = pair_factors(factors, code, s1 * x)
         inner, inner_slope, inner_size, inner_size_slope = 0.0, 0.0, 0.0, 0.0
         if across == 0:
-            phi_v, slope_v = value_and_derivative(code, s2 * rho * x)
+            phi_v, slope_v = pair_factors(factors, code, s2 * rho * x)
             inner, inner_slope, inner_size, inner_size_slope = phi_v, slope_v, abs(phi_v), abs(slope_v)
         else:
             for j in range(nodes + 1):
                 y = -_REACH + step * j
                 weight = weights[j]
-                phi_v, slope_v = value_and_derivative(code, s2 * (rho * x + across * y))
+                phi_v, slope_v = pair_factors(factors, code, s2 * (rho * x + across * y))
                 inner += weight * phi_v
                 inner_slope += weight * slope_v
                 inner_size += weight * abs(phi_v)
@@ -57,8 +60,8 @@ def _trapezoid(code, s1, s2, rho, nodes):
 
 
 @jit
-def gaussian_expectations(code, k11, k12, k22):
-    """(E[phi(u) phi(v)], E[phi'(u) phi'(v)], whether both reached ``TOLERANCE``)."""
+def gaussian_expectations(factors, code, k11, k12, k22):
+    """(E[g(u) g(v)] of both functions g of ``pair_factors``, whether both reached ``TOLERANCE``)."""
     s1, s2 = math.sqrt(k11), math.sqrt(k22)
     rho = 0.0
     if k11 > 0 and k22 > 0:
@@ -69,10 +72,10 @@ def gaussian_expectations(code, k11, k12, k22):
     nodes = 2 * int(math.ceil(_REACH * max(2.0, max(s1, s2) / 0.7)))
     if 2 * nodes > _MAX_NODES:
         return np.nan, np.nan, False
-    value, slope, _, _ = _trapezoid(code, s1, s2, rho, nodes)
+    value, slope, _, _ = _trapezoid(factors, code, s1, s2, rho, nodes)
     while 2 * nodes <= _MAX_NODES:
         nodes *= 2
-        finer, finer_slope, size, size_slope = _trapezoid(code, s1, s2, rho, nodes)
+        finer, finer_slope, size, size_slope = _trapezoid(factors, code, s1, s2, rho, nodes)
         settled = abs(finer - value) <= _CHANGE * size and abs(finer_slope - slope) <= _CHANGE * size_slope
         value, slope = finer, finer_slope
         if settled:
@@ -81,19 +84,23 @@ def gaussian_expectations(code, k11, k12, k22):
 
 
 @jit_parallel
-def expectations_of_pairs(code, k11, k12, k22, value, slope):
+def expectations_of_pairs(factors, code, k11, k12, k22, value, slope):
     """Fill the arrays ``value`` and ``slope`` for pairs of covariances; all arguments 1-D. Returns the failures."""
     failed = 0
     for i in prange(k12.size):
-        a, b, settled = gaussian_expectations(code, k11[i], k12[i], k22[i])
+        a, b, settled = gaussian_expectations(factors, code, k11[i], k12[i], k22[i])
         value[i], slope[i] = a, b
         if not settled:
             failed += 1
     return failed
 
 
-def expectations(code: int, k11: np.ndarray, k12: np.ndarray, k22: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def expectations(
+    code: int, k11: np.ndarray, k12: np.ndarray, k22: np.ndarray, factors: int = MEANS
+) -> tuple[np.ndarray, np.ndarray]:
     """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] entry by entry, float64, to a relative error of ``TOLERANCE``.
+
+    With ``factors`` the same of the other functions of ``activations.pair_factors``.
 
     Equal triples are computed once: a kernel on the sphere has one variance, and a symmetric one half of its pairs.
 
@@ -104,7 +111,7 @@ def expectations(code: int, k11: np.ndarray, k12: np.ndarray, k22: np.ndarray) -
     triples, back = np.unique(np.stack([a.ravel() for a in (low, k12, high)], axis=1), axis=0, return_inverse=True)
     value, slope = np.empty(len(triples)), np.empty(len(triples))
     columns = [np.ascontiguousarray(triples[:, i]) for i in range(3)]
-    failed = expectations_of_pairs(code, *columns, value, slope)
+    failed = expectations_of_pairs(factors, code, *columns, value, slope)
     if failed:
         raise ValueError(
             f"the infinite-width limit did not reach a relative error of {TOLERANCE:g} for {failed} of {len(triples)} "

@@ -12,7 +12,7 @@ import pandas as pd
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 ERRORS = ("relative_frobenius_error", "relative_operator_error")
-MOVEMENTS = ("kernel_drift", "parameter_drift")
+MOVEMENTS = ("kernel_drift", "parameter_drift", "largest_linearized_deviation", "largest_test_linearized_deviation")
 SMOOTH = ("tanh", "erf", "linear")
 
 
@@ -21,13 +21,14 @@ def theory_exponent(quantity: str, activation: str, depth: int, parameterization
 
     Errors to the limit: -1/2 (central limit theorem). Kernel drift: -1 for smooth activations (Dyer & Gur-Ari 2019, Huang
     & Yau 2020); for ReLU -1/2 in the limit, where a share m^(-1/2) of the gates flips, with steeper slopes at the widths
-    of a study. Parameter drift relative to ||theta_0||: -1/2 for one hidden layer, -1 for more.
+    of a study; the deviation from the linearised network follows the kernel's drift (Lee et al. 2019 bound it by -1/2).
+    Parameter drift relative to ||theta_0||: -1/2 for one hidden layer, -1 for more.
     """
     if quantity in ERRORS:
         return -0.5
     if parameterization == "standard":  # its time and rates scale with the width
         return np.nan
-    if quantity == "kernel_drift":
+    if quantity != "parameter_drift":
         return -1.0 if activation in SMOOTH else -0.5
     return -0.5 if depth == 1 else -1.0
 

@@ -13,20 +13,28 @@ import pyarrow as pa
 
 from ntksim.engine import measures
 from ntksim.engine.empirical import empirical_ntk
+from ntksim.engine.finite_width import one_hidden_layer_variance
 from ntksim.engine.infinite import infinite_kernel
 from ntksim.engine.network import Network
-from ntksim.engine.training import train
+from ntksim.engine.predictions import closed_form
+from ntksim.engine.training import Trajectory, train
 from ntksim.study import datasets
 from ntksim.study.config import NetworkOptions
 from ntksim.study.storage import StageError, provenance, read_arrays, write_arrays, write_table
 
 
 def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
-    """Write the infinite-width kernels: NNGP and NTK of the training points, and NTK of test with training points."""
+    """Write the infinite-width kernels: NNGP and NTK of the training points, and NTK of test with training points.
+
+    For one hidden layer also ``kernel_variance``, the exact variance of every entry of the empirical NTK times the width.
+    """
     data = datasets.read(dataset)
     train_kernel = infinite_kernel(network, data.x_train)
     test_kernel = infinite_kernel(network, data.x_test, data.x_train)
-    write_arrays(output, nngp=train_kernel.nngp, ntk=train_kernel.ntk, ntk_test=test_kernel.ntk)
+    arrays = {"nngp": train_kernel.nngp, "ntk": train_kernel.ntk, "ntk_test": test_kernel.ntk}
+    if network.depth == 1:
+        arrays["kernel_variance"] = network.widths[0] * one_hidden_layer_variance(network, data.x_train)
+    write_arrays(output, **arrays)
 
 
 def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_hash: str, **options: Any) -> dict[str, Any]:
@@ -46,7 +54,7 @@ def initial_shard(
     dataset: str | Path, limit_path: str | Path, network: Network, seeds: range, dtype: str, output: str | Path
 ) -> None:
     """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues."""
-    data, reference = datasets.read(dataset), _limit(limit_path, dataset)
+    data, reference = datasets.read(dataset), _limits(limit_path, dataset)["ntk"]
     kernels = _kernels(network, data.x_train, seeds, dtype)
     columns: dict[str, Any] = {"seed": np.asarray(seeds, dtype=np.int64)}
     columns |= measures.kernel_statistics(kernels, reference, data.y_train)
@@ -78,8 +86,8 @@ def training_shard(
     snapshots: int,
 ) -> None:
     """Write gradient descent of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf)."""
-    data, reference = datasets.read(dataset), _limit(limit_path, dataset)
-    learning_rate = relative_learning_rate / np.linalg.eigvalsh(reference)[-1]
+    data, limits = datasets.read(dataset), _limits(limit_path, dataset)
+    learning_rate = relative_learning_rate / np.linalg.eigvalsh(limits["ntk"])[-1]
     steps = max(1, round(relative_time / relative_learning_rate))
     shown = np.unique(np.round(np.geomspace(1, steps, snapshots)).astype(np.int64))
     trajectory = train(
@@ -89,7 +97,7 @@ def training_shard(
     assert trajectory.test_outputs is not None
     test_residual = trajectory.test_outputs.astype(np.float64) - data.y_test
     per_seed, times = len(trajectory.times), trajectory.times
-    columns = {
+    columns: dict[str, Any] = {
         "seed": np.repeat(np.asarray(seeds, dtype=np.int64), per_seed),
         "time": np.tile(times, len(seeds)),
         "relative_time": np.tile(times / learning_rate * relative_learning_rate, len(seeds)),
@@ -99,6 +107,7 @@ def training_shard(
         "parameter_drift": trajectory.parameter_drift.ravel(),
         "status": np.repeat(np.array(trajectory.status, dtype=object), per_seed),
     }
+    columns |= _beside_theory(trajectory, network, data, seeds, dtype, limits)
     options = training_options(relative_learning_rate, relative_time, snapshots)
     identity = shard_identity("training", network, seeds, data.hash, dtype=dtype, **options)
     write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance()})
@@ -113,9 +122,47 @@ def training_options(relative_learning_rate: float, relative_time: float, snapsh
     }
 
 
-def _limit(path: str | Path, dataset: str | Path) -> np.ndarray:
+def _beside_theory(
+    trajectory: Trajectory, network: Network, data: datasets.Data, seeds: range, dtype: str, limits: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What constant-kernel theory predicts of every network from its own f_0, and how far the network is from it.
+
+    Per prediction the loss on training points and the root mean square of f_t - prediction over training and over test
+    points, each (S T,). ``linearized``: the network linearised at theta_0 under the same gradient descent, (I - eta K_0)^k.
+    ``closed_form``: gradient flow with K_0, e^(-K_0 t); ``limit_closed_form``: with K_infinity.
+    """
+    count, times = len(data.x_train), trajectory.times
+    outputs = trajectory.outputs.astype(np.float64)
+    assert trajectory.test_outputs is not None
+    tests = trajectory.test_outputs.astype(np.float64)
+    every = np.concatenate([data.x_train, data.x_test])
+    columns: dict[str, list[np.ndarray]] = {}
+    for s, seed in enumerate(seeds):
+        start = np.isfinite(outputs[s, 0]).all() and np.isfinite(tests[s, 0]).all()
+        kernel = empirical_ntk(network, every, data.x_train, seeds=[seed], dtype=dtype)[0].astype(np.float64)
+        predictions: dict[str, tuple[np.ndarray, np.ndarray, float | None]] = {
+            "linearized": (kernel[:count], kernel[count:], trajectory.learning_rate),
+            "closed_form": (kernel[:count], kernel[count:], None),
+            "limit_closed_form": (limits["ntk"], limits["ntk_test"], None),
+        }
+        for name, (own, across, rate) in predictions.items():
+            if start:
+                f, f_test = closed_form(own, outputs[s, 0], data.y_train, times, across, tests[s, 0], rate)
+            else:  # a network that overflows before the first step has no prediction
+                f, f_test = np.full_like(outputs[s], np.nan), np.full_like(tests[s], np.nan)
+            columns.setdefault(f"{name}_loss", []).append(0.5 * np.sum((f - data.y_train) ** 2, axis=-1))
+            columns.setdefault(f"{name}_deviation", []).append(_root_mean_square(outputs[s] - f))
+            columns.setdefault(f"test_{name}_deviation", []).append(_root_mean_square(tests[s] - f_test))
+    return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def _root_mean_square(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.mean(values**2, axis=-1))
+
+
+def _limits(path: str | Path, dataset: str | Path) -> dict[str, np.ndarray]:
     arrays = read_arrays(path)
     size = len(datasets.read(dataset).x_train)
     if "ntk" not in arrays or arrays["ntk"].shape != (size, size):
         raise StageError(f"{path}: not the limit of {dataset}, which has {size} training points; delete it and run again")
-    return arrays["ntk"]
+    return arrays

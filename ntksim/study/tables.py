@@ -26,7 +26,15 @@ INITIAL_QUANTITIES = (
     "kernel_target_alignment",
     "limit_alignment",
 )
-DRIFT_QUANTITIES = ("kernel_drift", "parameter_drift", "loss", "test_loss")
+DRIFT_QUANTITIES = (
+    "kernel_drift",
+    "parameter_drift",
+    "loss",
+    "test_loss",
+    "largest_linearized_deviation",
+    "largest_test_linearized_deviation",
+    "largest_limit_closed_form_deviation",
+)
 CONFIDENCE = 0.95
 
 # Units and meaning of every column, kept in the Parquet schema.
@@ -50,6 +58,7 @@ COLUMNS = {
     "excluded": "seeds left out because the value is not finite",
     "mean": "over seeds",
     "root_mean_square": "over seeds",
+    "exact_root_mean_square": "what the exact law of one hidden layer gives for the root mean square; NaN where none is known",
     "standard_deviation": "over seeds, n - 1 in the denominator",
     "standard_error": "of the mean, or of the exponent (bootstrap over seeds)",
     "interval_low": "95% interval: t of the mean, or bootstrap over seeds of the exponent",
@@ -60,6 +69,15 @@ COLUMNS = {
     "test_loss": "1/2 sum of squared residuals on test points",
     "kernel_drift": "||K_t - K_0||_F / ||K_0||_F",
     "parameter_drift": "||theta_t - theta_0|| / ||theta_0||",
+    "linearized_loss": "loss of the network linearised at theta_0 under the same gradient descent, (I - eta K_0)^k",
+    "closed_form_loss": "loss of gradient flow with the constant kernel K_0, e^(-K_0 t), from the network's own f_0",
+    "limit_closed_form_loss": "loss of gradient flow with the constant kernel K_inf, from the network's own f_0",
+    "linearized_deviation": "root mean square over training points of f_t minus the linearised network",
+    "closed_form_deviation": "root mean square over training points of f_t minus e^(-K_0 t)",
+    "limit_closed_form_deviation": "root mean square over training points of f_t minus e^(-K_inf t)",
+    "test_linearized_deviation": "the same over test points",
+    "test_closed_form_deviation": "the same over test points",
+    "test_limit_closed_form_deviation": "the same over test points",
     "status": "finished or diverged",
     "widths_fitted": "widths in the fit",
     "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
@@ -113,11 +131,11 @@ def make_tables(study: Study, output: str | Path) -> None:
     initial = pd.concat(frames["initial"], ignore_index=True)
     made = {"spectrum": _spectrum(study, initial)}
     initial = initial.drop(columns="eigenvalues")
-    made |= {"initial": initial, "convergence": summarise(initial, INITIAL_QUANTITIES)}
+    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, INITIAL_QUANTITIES))}
     final = None
     if study.training is not None:
         training = pd.concat(frames["training"], ignore_index=True)
-        final = training[training.groupby(["network", "width", "seed"])["time"].transform("max") == training["time"]]
+        final = at_the_end(training)
         made |= {"training": training, "drift": summarise(final, DRIFT_QUANTITIES)}
     made["scaling_laws"] = scaling_laws(initial, final)
     metadata = {
@@ -128,6 +146,28 @@ def make_tables(study: Study, output: str | Path) -> None:
     }
     for name, frame in made.items():
         _write(Path(output) / f"{name}.parquet", frame, {"table": name, **metadata})
+
+
+def at_the_end(training: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``training`` at the last time, with the largest deviations from theory of the whole run beside them."""
+    runs = training.groupby(["network", "width", "seed"], sort=False)
+    final = training[runs["time"].transform("max") == training["time"]].copy()
+    for name in ("linearized_deviation", "test_linearized_deviation", "limit_closed_form_deviation"):
+        # a run that diverged has no largest deviation
+        final[f"largest_{name}"] = runs[name].transform(lambda values: values.max(skipna=False))
+    return final
+
+
+def _with_exact_law(study: Study, convergence: pd.DataFrame) -> pd.DataFrame:
+    """``convergence`` with the exact law of one hidden layer, E||K_m - K_inf||_F^2 = (sum of variances) / m."""
+    exact = np.full(len(convergence), np.nan)
+    errors = convergence["quantity"] == "relative_frobenius_error"
+    for row in np.flatnonzero(errors & (convergence["depth"] == 1)):
+        network, width = str(convergence["network"].iloc[row]), int(convergence["width"].iloc[row])
+        limits = read_arrays(Path(study.results) / plan.limit_file(study, network, width))
+        exact[row] = np.sqrt(limits["kernel_variance"].sum() / width) / np.linalg.norm(limits["ntk"])
+    convergence.insert(list(convergence).index("root_mean_square") + 1, "exact_root_mean_square", exact)
+    return convergence
 
 
 def summarise(frame: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 from tolerances import QUADRATURE, assert_close
 
 import ntksim
-from ntksim.engine.activations import activation_code, closed_dual
+from ntksim.engine.activations import MEANS, activation_code, closed_dual
 from ntksim.engine.quadrature import TOLERANCE, gaussian_expectations
 
 GOLDEN_POINTS = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
@@ -34,7 +34,7 @@ def test_golden_values(activation, kind, nngp, ntk):
 @pytest.mark.parametrize("moments", [(1.0, 0.3, 2.0), (0.2, -0.19, 0.2), (9.0, 8.0, 7.5), (1e-4, 0.0, 3.0)])
 def test_duals_against_nested_quadrature(activation, moments):
     code = activation_code(activation)
-    found = gaussian_expectations(code, *moments)[:2] if activation == "tanh" else closed_dual(code, *moments)
+    found = gaussian_expectations(MEANS, code, *moments)[:2] if activation == "tanh" else closed_dual(code, *moments)
     for value, function in zip(found, naive.PHI[activation], strict=True):
         expected = naive.gaussian_pair(lambda u, v, f=function: float(f(u)) * float(f(v)), *moments)
         own = [naive.gaussian_pair(lambda u, v, f=function: float(f(u)) ** 2, k, k, k) for k in moments[::2]]
@@ -50,7 +50,7 @@ def test_quadrature_at_parallel_and_opposite_points(scale):
     slope = np.sum(weight * (1 - np.tanh(scale * s) ** 2) ** 2)
     k = scale**2
     for sign in (1, -1):
-        value, derivative, settled = gaussian_expectations(activation_code("tanh"), k, sign * k, k)
+        value, derivative, settled = gaussian_expectations(MEANS, activation_code("tanh"), k, sign * k, k)
         assert settled
         assert value == pytest.approx(sign * square, rel=1e-9)
         assert derivative == pytest.approx(slope, rel=1e-9)
@@ -64,7 +64,7 @@ def test_quadrature_reaches_its_tolerance():
     for _ in range(20):
         s1, s2, rho = *np.exp(rng.uniform(np.log(0.1), np.log(10), 2)), rng.uniform(-1, 1)
         u, v = np.tanh(s1 * t)[:, None], np.tanh(s2 * (rho * t[:, None] + math.sqrt(1 - rho * rho) * t))
-        found = gaussian_expectations(code, s1 * s1, rho * s1 * s2, s2 * s2)
+        found = gaussian_expectations(MEANS, code, s1 * s1, rho * s1 * s2, s2 * s2)
         for value, integrand in zip(found[:2], (u * v, (1 - u * u) * (1 - v * v)), strict=True):
             both = np.outer(weight, weight)
             assert abs(value - np.sum(both * integrand)) <= TOLERANCE * np.sum(both * np.abs(integrand))
