@@ -12,6 +12,7 @@ from typing import Any
 
 from ntksim.engine.network import Network
 from ntksim.study.config import ConfigError, Dataset, NetworkOptions, Study, load_study
+from ntksim.study.plan import FIGURES, describe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,8 +56,6 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from ntksim.study.plan import describe
-
     print(describe(load_study(options.config)))
 
 
@@ -115,7 +114,8 @@ def _figure(options: argparse.Namespace) -> None:
     from ntksim.study import figures
     from ntksim.study.storage import read_arrow
 
-    figures.save(figures.FIGURES[options.name](read_arrow(options.table)[0].to_pandas()), options.output)
+    tables = [read_arrow(path)[0].to_pandas() for path in options.tables]
+    figures.save(figures.FIGURES[options.name](*tables), options.output)
 
 
 def seed_range(text: str) -> range:
@@ -181,9 +181,10 @@ def _parser() -> argparse.ArgumentParser:
     tables = command("tables", _tables, "stage: collect a study's shards into tables")
     tables.add_argument("config")
     tables.add_argument("--output", required=True, help="folder of the tables")
-    figure = command("figure", _figure, "stage: draw a figure from a table")
-    figure.add_argument("name", choices=["convergence", "drift"])
-    figure.add_argument("table", help="the table of that name")
+    figure = command("figure", _figure, "stage: draw a figure from tables")
+    figure.add_argument("name", choices=list(FIGURES))
+    sources = "; ".join(f"{name}: {', '.join(tables)}" for name, tables in FIGURES.items())
+    figure.add_argument("tables", nargs="+", help=f"the files of its tables, in this order: {sources}")
     figure.add_argument("--output", nargs="+", required=True, help="files to write, .svg or .png")
     return parser
 

@@ -1,81 +1,179 @@
-"""Figures: each a function of tables."""
+"""Figures: each one function of tables.
 
-from collections.abc import Iterable
+What is measured is drawn with markers and 95% intervals; a fit is a solid line, theory dashed or dotted. Colours are Okabe
+& Ito's, told apart by readers with any colour vision; markers tell the same lines apart in grey print.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from ntksim.study.storage import atomic
 
-# Okabe & Ito's palette, told apart by readers with any colour vision; markers tell the lines apart in grey print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*"
 
 
-def convergence(table: pd.DataFrame) -> plt.Figure:
-    """Error of the empirical kernel to its limit against width, a panel per depth, beside the slope -1/2.
+def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
+    """Error of the empirical kernel to its limit against width, a column per depth.
 
-    ``table`` is ``convergence``.
+    ``table`` is ``convergence``, ``laws`` is ``scaling_laws``. Fits carry their exponent and interval; the exact law of one
+    hidden layer is dashed, and the slope -1/2 of deeper ones is dotted.
     """
-    return _against_width(
-        table,
-        {"relative_frobenius_error": r"relative error $\|K_m - K_\infty\|_F\,/\,\|K_\infty\|_F$"},
-        {"slope −½": -0.5},
-    )
+    labels = {"relative_frobenius_error": r"relative error $\|K_m - K_\infty\|_F\,/\,\|K_\infty\|_F$"}
+    figure = _against_width(table, laws, labels, {"slope −½": -0.5})
+    names = list(dict.fromkeys(table["network"]))
+    for axis, depth in zip(figure.axes, sorted(table["depth"].unique()), strict=True):
+        exact = table[(table["depth"] == depth) & table["exact_root_mean_square"].notna()]
+        for name, rows in exact.groupby("network", sort=False):
+            rows = rows.sort_values("width")
+            place = names.index(name)
+            axis.plot(rows["width"], rows["exact_root_mean_square"], "--", color=_colour(place), label=f"{name}: exact law")
+        axis.legend(fontsize=7, frameon=False, loc="lower left")
+    return figure
 
 
-def drift(table: pd.DataFrame) -> plt.Figure:
-    """Kernel drift and parameter movement at the end of training against width, a column per depth.
+def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
+    """Movement in training against width, a column per depth: the kernel's, the parameters', and f_t off its linearisation.
 
-    ``table`` is ``drift``. The guides are the slopes of theory: see `scaling_laws.theory_exponent`.
+    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. The guides are slopes of theory: see `scaling_laws.theory_exponent`.
     """
     labels = {
         "kernel_drift": r"kernel drift $\|K_t - K_0\|_F\,/\,\|K_0\|_F$",
         "parameter_drift": r"parameter drift $\|\theta_t - \theta_0\|\,/\,\|\theta_0\|$",
+        "largest_linearized_deviation": r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})$, in units of the targets",
     }
-    return _against_width(table, labels, {"slope −½": -0.5, "slope −1": -1.0})
+    return _against_width(table, laws, labels, {"slope −½": -0.5, "slope −1": -1.0})
 
 
-FIGURES = {"convergence": convergence, "drift": drift}
+def spectrum(table: pd.DataFrame) -> plt.Figure:
+    """Eigenvalues of the empirical kernel at three widths beside the limit's, a panel per network.
+
+    ``table`` is ``spectrum``. Lines are means over seeds and bands one standard deviation.
+    """
+    figure, panels = _panels(table)
+    for axis, rows in panels:
+        widths = sorted(rows["width"].unique())
+        shown = dict.fromkeys([widths[0], widths[len(widths) // 2], widths[-1]])
+        for place, width in enumerate(shown):
+            at = rows[rows["width"] == width].sort_values("index")
+            mean, spread = at["mean"].to_numpy(), at["standard_deviation"].fillna(0.0).to_numpy()
+            order = at["index"] + 1
+            axis.plot(
+                order, mean, color=_colour(place), marker=_MARKERS[place], markersize=2.5, linewidth=0.8, label=f"$m$ = {width}"
+            )
+            axis.fill_between(
+                order, np.maximum(mean - spread, mean / 10), mean + spread, color=_colour(place), alpha=0.2, linewidth=0
+            )
+        limit = rows[rows["width"] == widths[-1]].sort_values("index")  # in the standard parameterization, that of the widest
+        axis.plot(
+            limit["index"] + 1, limit["limit_eigenvalue"], color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$"
+        )
+        _logarithmic(axis, "index $j$, largest first", r"eigenvalue $\lambda_j$, in units of the kernel")
+    return figure
 
 
-def _against_width(table: pd.DataFrame, labels: dict[str, str], guides: dict[str, float]) -> plt.Figure:
-    """Root mean squares over seeds against width, log-log; a row per quantity and a column per depth.
+def loss(table: pd.DataFrame) -> plt.Figure:
+    """Training loss against time at the narrowest and the widest network, beside constant-kernel theory; a panel per network.
+
+    ``table`` is ``training``. Solid lines are medians over seeds and bands span all seeds. Theory is that of the widest
+    network's seeds: gradient flow with each one's K_0 (dashed) and with K_infinity (dotted), from its own f_0.
+    """
+    figure, panels = _panels(table)
+    for axis, rows in panels:
+        rows = rows[(rows["status"] == "finished") & (rows["relative_time"] > 0)]
+        widths = sorted(rows["width"].unique())
+        for place, width in enumerate(dict.fromkeys(widths[:1] + widths[-1:])):
+            runs = rows[rows["width"] == width].groupby("relative_time")["loss"]
+            time, colour = np.array(sorted(runs.groups)), _colour(place)
+            axis.plot(
+                time, runs.median(), color=colour, marker=_MARKERS[place], markersize=3, linewidth=1.2, label=f"$m$ = {width}"
+            )
+            axis.fill_between(time, runs.min(), runs.max(), color=colour, alpha=0.2, linewidth=0)
+        widest = rows[rows["width"] == widths[-1]] if widths else rows
+        for column, style, label in (
+            ("closed_form_loss", "--", r"closed form $e^{-K_0 t}$"),
+            ("limit_closed_form_loss", ":", r"closed form $e^{-K_\infty t}$"),
+        ):
+            predicted = widest.groupby("relative_time")[column].median()
+            axis.plot(predicted.index, predicted, color="black", linestyle=style, linewidth=1.3, label=label)
+        _logarithmic(axis, r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless", r"training loss $\frac{1}{2}\sum r^2$")
+    return figure
+
+
+FIGURES: dict[str, Callable[..., plt.Figure]] = {"convergence": convergence, "spectrum": spectrum, "drift": drift, "loss": loss}
+
+
+def _colour(place: int) -> str:
+    return _COLOURS[place % len(_COLOURS)]
+
+
+def _panels(table: pd.DataFrame) -> tuple[plt.Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
+    """A figure with a panel per network, at most three in a row, and (panel, its rows)."""
+    names = list(dict.fromkeys(table["network"]))
+    columns = len(names) if len(names) <= 3 else 2 if len(names) == 4 else 3
+    lines = -(-len(names) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(4.2 * columns, 3.4 * lines), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+
+    def fill() -> Iterator[tuple[Axes, pd.DataFrame]]:
+        for axis, name in zip(axes.flat, names, strict=False):
+            yield axis, table[table["network"] == name]
+            axis.set_title(name, fontsize=10)
+            axis.legend(fontsize=7, frameon=False)
+
+    return figure, fill()
+
+
+def _logarithmic(axis: Axes, x_label: str, y_label: str) -> None:
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
+
+
+def _against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str], guides: dict[str, float]) -> plt.Figure:
+    """Root mean squares over seeds against width with their fits, log-log; a row per quantity and a column per depth.
 
     Bars span the 95% interval of the mean, moved to the point.
     """
     depths, names = sorted(table["depth"].unique()), list(dict.fromkeys(table["network"]))
-    figure, axes = plt.subplots(
-        len(labels),
-        len(depths),
-        figsize=(4.2 * len(depths), 3.5 * len(labels)),
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (4.4 * len(depths), 3.6 * len(labels))
+    figure, axes = plt.subplots(len(labels), len(depths), figsize=size, sharey="row", squeeze=False, layout="constrained")
     for row, (quantity, label) in enumerate(labels.items()):
         for axis, depth in zip(axes[row], depths, strict=True):
             panel = table[(table["quantity"] == quantity) & (table["depth"] == depth)]
             for name in dict.fromkeys(panel["network"]):
-                _line(axis, panel[panel["network"] == name].sort_values("width"), name, names.index(name))
+                law = laws[(laws["network"] == name) & (laws["quantity"] == quantity)]
+                _line(axis, panel[panel["network"] == name].sort_values("width"), law, name, names.index(name))
             _guides(axis, panel, guides)
             axis.set_title(f"{depth} hidden layer{'s' if depth > 1 else ''}", fontsize=10)
             axis.set_xlabel("width $m$ (neurons per hidden layer)")
             axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
-            axis.legend(fontsize=8, frameon=False, loc="best")
+            axis.legend(fontsize=7, frameon=False, loc="lower left")
         axes[row][0].set_ylabel(label)
     return figure
 
 
-def _line(axis: Axes, rows: pd.DataFrame, name: str, place: int) -> None:
+def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, name: str, place: int) -> None:
+    """One network's points with intervals, and its fitted power law where there is one."""
+    label = name
+    if len(law):
+        fit = law.iloc[0]
+        label = f"{name}: $m^{{{fit['exponent']:.2f}}}$ [{fit['interval_low']:.2f}, {fit['interval_high']:.2f}]".replace("-", "−")
+        axis.plot(rows["width"], fit["prefactor"] * rows["width"] ** fit["exponent"], color=_colour(place), linewidth=1.0)
     axis.errorbar(
-        rows["width"], rows["root_mean_square"], yerr=rows["interval_high"] - rows["mean"], label=name, capsize=3,
-        linewidth=1.2, markersize=5, color=_COLOURS[place % len(_COLOURS)], marker=_MARKERS[place % len(_MARKERS)],
+        rows["width"], rows["root_mean_square"], yerr=rows["interval_high"] - rows["mean"], label=label, capsize=3,
+        linestyle="none", markersize=5, color=_colour(place), marker=_MARKERS[place % len(_MARKERS)],
     )  # fmt: skip
 
 
@@ -83,7 +181,7 @@ def _guides(axis: Axes, panel: pd.DataFrame, guides: dict[str, float]) -> None:
     """Lines of given slopes above the data, and ticks at the widths."""
     widths = sorted(panel["width"].unique())
     top = panel.loc[panel["width"] == widths[0], "root_mean_square"].max() * 1.5
-    for (label, slope), style in zip(guides.items(), ("--", ":"), strict=False):
+    for (label, slope), style in zip(guides.items(), (":", "-."), strict=False):
         axis.plot(widths, [top * (width / widths[0]) ** slope for width in widths], color="0.4", linestyle=style, label=label)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")

@@ -6,6 +6,7 @@ name says what is in it, and asking for more seeds, widths or networks leaves ev
 Like `config`, this module loads neither Numba nor pandas.
 """
 
+import hashlib
 import shlex
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,13 @@ from pydantic import BaseModel
 from ntksim.study.config import FEATURES, Study
 
 TABLES = ("initial", "convergence", "training", "drift", "spectrum", "scaling_laws")
-FIGURES = ("convergence", "drift")
+# Every figure is a function of these tables, in this order.
+FIGURES = {
+    "convergence": ("convergence", "scaling_laws"),
+    "spectrum": ("spectrum",),
+    "drift": ("drift", "scaling_laws"),
+    "loss": ("training",),
+}
 TRAINING_TABLES = ("training", "drift")
 
 # Two cores of a current server reach about 100 (float64) and 200 (float32) GFLOP/s in GEMM, and a core draws a normal in
@@ -67,8 +74,13 @@ def tables(study: Study) -> list[str]:
 
 
 def figures(study: Study) -> list[str]:
-    """Names of the figures that the study draws, each from the table of its name."""
-    return [name for name in FIGURES if name in tables(study)]
+    """Names of the figures that the study draws."""
+    return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study))]
+
+
+def looks() -> str:
+    """Hash of the code that draws: a figure is drawn again when its look has changed, and nothing else is."""
+    return hashlib.sha256(Path(__file__).with_name("figures.py").read_bytes()).hexdigest()[:16]
 
 
 def limit_file(study: Study, network: str, width: int) -> str:

@@ -164,7 +164,10 @@ def _with_exact_law(study: Study, convergence: pd.DataFrame) -> pd.DataFrame:
     errors = convergence["quantity"] == "relative_frobenius_error"
     for row in np.flatnonzero(errors & (convergence["depth"] == 1)):
         network, width = str(convergence["network"].iloc[row]), int(convergence["width"].iloc[row])
-        limits = read_arrays(Path(study.results) / plan.limit_file(study, network, width))
+        path = Path(study.results) / plan.limit_file(study, network, width)
+        limits = read_arrays(path)
+        if "kernel_variance" not in limits:
+            raise StageError(f"{path}: written by another version of ntksim; delete it and run the study again")
         exact[row] = np.sqrt(limits["kernel_variance"].sum() / width) / np.linalg.norm(limits["ntk"])
     convergence.insert(list(convergence).index("root_mean_square") + 1, "exact_root_mean_square", exact)
     return convergence

@@ -33,7 +33,10 @@ rule tables:
 
 rule figure:
     input:
-        f"{RESULTS}/tables/{{figure}}.parquet",
+        lambda wildcards: [
+            f"{RESULTS}/tables/{table}.parquet"
+            for table in plan.FIGURES[wildcards.figure]
+        ],
     output:
         multiext(f"{RESULTS}/figures/{{figure}}", ".svg", ".png"),
     log:
@@ -47,6 +50,8 @@ rule figure:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        looks=plan.looks(),
     message:
         "Figure {wildcards.figure}"
     shell:
