@@ -5,6 +5,9 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
+report: "workflow/report/study.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/kernels.smk"
 include: "workflow/rules/results.smk"
@@ -19,4 +22,5 @@ rule all:
             figure=plan.figures(study),
             suffix=["svg", "png"],
         ),
+        f"{RESULTS}/summary.html",
     localrule: True

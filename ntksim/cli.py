@@ -60,9 +60,12 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from ntksim.study.summary import summary
+    from ntksim.study.summary import summary, write_html
 
-    print(summary(options.results))
+    if options.html is None:
+        print(summary(options.results))
+    else:
+        write_html(options.results, options.html)
 
 
 def _schema(options: argparse.Namespace) -> None:
@@ -154,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--cores", default="all", help="cores to use (default: all)")
     study.add_argument("--profile", default="workflow/profiles/default", help="Snakemake profile")
     command("plan", _plan, "show a study's jobs and their cost; compute nothing").add_argument("config")
-    command("show", _show, "print the summary of a results folder").add_argument("results")
+    show = command("show", _show, "print the summary of a results folder")
+    show.add_argument("results")
+    show.add_argument("--html", metavar="FILE", help="write the scaling laws and their provenance as a page instead")
     command("schema", _schema, "print the JSON schema of the configuration")
 
     dataset = command("dataset", _dataset, "stage: write the data set")

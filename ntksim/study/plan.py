@@ -78,9 +78,9 @@ def figures(study: Study) -> list[str]:
     return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study))]
 
 
-def looks() -> str:
-    """Hash of the code that draws: a figure is drawn again when its look has changed, and nothing else is."""
-    return hashlib.sha256(Path(__file__).with_name("figures.py").read_bytes()).hexdigest()[:16]
+def looks(module: str) -> str:
+    """Hash of the module that draws: what it draws is drawn again when its look has changed, and nothing else is."""
+    return hashlib.sha256(Path(__file__).with_name(f"{module}.py").read_bytes()).hexdigest()[:16]
 
 
 def limit_file(study: Study, network: str, width: int) -> str:

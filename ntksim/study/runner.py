@@ -29,10 +29,14 @@ def run_study(config: str, cores: str, profile: str) -> int:
         if _snakemake(config, cores, profile, "--unlock", quiet=True).returncode:
             return _snakemake(config, cores, profile, "--dry-run").returncode or 1
         pending = _snakemake(config, cores, profile, "--dry-run", "--quiet", quiet=True)
+        report = results / "report.html"
         if pending.returncode == 0 and "Nothing to be done" in pending.stdout + pending.stderr:
             print(f"Nothing to do: {results} is up to date with {config}.")
-            return 0
-        return _snakemake(config, cores, profile).returncode
+            if report.is_file():
+                return 0
+        elif status := _snakemake(config, cores, profile).returncode:
+            return status
+        return _snakemake(config, cores, profile, "--report", str(report), quiet=True).returncode
 
 
 def _check_data(study: Study) -> None:

@@ -1,11 +1,24 @@
 """What a study found, in a few lines of text."""
 
+import html
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ntksim.study.storage import atomic
 from ntksim.study.tables import read_table
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Scaling laws</title><style>
+body {{ font: 14px sans-serif; margin: 1.5em }} table {{ border-collapse: collapse }}
+th, td {{ padding: .25em .8em; border-bottom: 1px solid #ccc; text-align: right }} td:nth-child(-n+2) {{ text-align: left }}
+</style></head><body>
+<p>Fits of c m<sup>exponent</sup> to root mean squares over seeds, m the width.</p>
+{laws}
+<p>{provenance}</p>
+</body></html>
+"""
 
 
 def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
@@ -36,10 +49,12 @@ def summary(results: str | Path) -> str:
         lines.append("Movement in training, root mean square over seeds at the largest width:")
         for network in dict.fromkeys(drift["network"]):
             parts = []
-            for quantity in ("kernel_drift", "parameter_drift"):
+            for quantity in ("kernel_drift", "parameter_drift", "largest_linearized_deviation"):
                 rows = drift[(drift["network"] == network) & (drift["quantity"] == quantity)].sort_values("width")
                 last = rows.iloc[-1]
-                name = quantity.replace("_", " ")
+                name = {"largest_linearized_deviation": "rms distance from the linearised network"}.get(
+                    quantity, quantity.replace("_", " ")
+                )
                 parts.append(f"{name} {last['root_mean_square']:.4f}; {_law(laws, network, quantity)}")
             lines += [f"  {network:<14} {part}" for part in parts]
         left_out = int(drift.loc[drift["quantity"] == "loss", "excluded"].sum())
@@ -48,5 +63,28 @@ def summary(results: str | Path) -> str:
     lines += [
         f"Tables:  {results / 'tables'}  (ntksim.read_table({str(results)!r}, 'convergence'))",
         f"Figures: {results / 'figures'}",
+        f"Report:  {results / 'report.html'}",
     ]
     return "\n".join(lines)
+
+
+def write_html(results: str | Path, output: str | Path) -> None:
+    """Write the scaling laws of a results folder, and where they come from, as a self-contained page."""
+    laws = read_table(results, "scaling_laws")
+    source = laws.attrs["provenance"]
+    shown = pd.DataFrame({
+        "network": laws["network"],
+        "quantity": laws["quantity"].str.replace("_", " "),
+        "exponent": laws["exponent"].map("{:+.3f}".format),
+        "95% interval": laws["interval_low"].map("{:+.3f}".format) + " to " + laws["interval_high"].map("{:+.3f}".format),
+        "theory": ["none" if np.isnan(value) else f"{value:+.1f}" for value in laws["theory_exponent"]],
+        "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
+        "prefactor c": laws["prefactor"].map("{:.4g}".format),
+        "widths": laws["widths_fitted"],
+    })  # fmt: skip
+    words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}", f"commit {source['git_commit']}"]
+    words += [str(source["device"]), f"Python {source['python']}"]
+    words += [f"{package} {version}" for package, version in source["versions"].items()]
+    page = _PAGE.format(laws=shown.to_html(index=False, border=0), provenance=html.escape("; ".join(words)))
+    with atomic(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")

@@ -1,5 +1,6 @@
 """A minimal study end to end through Snakemake, with checks on what it leaves behind."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,9 +97,81 @@ def test_tables_say_where_they_come_from(finished):
         assert all(schema.field(column).metadata[b"description"] for column in schema.names)
     with pytest.raises(FileNotFoundError, match="there are convergence, drift, initial, scaling_laws, spectrum, training"):
         ntksim.read_table(results, "nothing")
+
+
+def test_figures_and_report(finished):
+    """Four figures in two formats, and one page that holds them with their captions and asks nothing of the network."""
+    results = finished[0] / "results"
     for suffix in ("svg", "png"):
-        for figure in ("convergence", "drift"):
+        for figure in plan.FIGURES:
             assert (results / "figures" / f"{figure}.{suffix}").stat().st_size > 5000
+    page = (results / "report.html").read_text()
+    for figure in plan.FIGURES:
+        caption = (ROOT / "workflow" / "report" / f"{figure}.rst").read_text()
+        assert caption.split(".")[0].splitlines()[0] in page
+    assert not re.search(r"""(src|href)=["']https?://[^"']*\.(js|css|woff)""", page)
+    laws = (results / "summary.html").read_text()
+    assert "scaling_laws" not in laws
+    assert "relative frobenius error" in laws
+    assert ntksim.read_table(results, "scaling_laws").attrs["config_hash"] in laws
+
+
+def test_training_stands_beside_theory(finished):
+    """The predictions of the table are those of the engine for the same network, K_0 and f_0."""
+    results = finished[0] / "results"
+    training = ntksim.read_table(results, "training")
+    data = datasets.read(results / "dataset.npz")
+    network = ntksim.Network(2, 16, "tanh", sigma_w=1.5, sigma_b=0.1)
+    rows = training[(training["network"] == "tanh_2") & (training["seed"] == 1)]
+    start = ntksim.network_outputs(network, data.x_train, seeds=[1])[0]
+    start_test = ntksim.network_outputs(network, data.x_test, seeds=[1])[0]
+    kernel = ntksim.empirical_ntk(network, data.x_train, seeds=[1])[0]
+    across = ntksim.empirical_ntk(network, data.x_test, data.x_train, seeds=[1])[0]
+    limit = ntksim.infinite_kernel(network, data.x_train).ntk
+    limit_across = ntksim.infinite_kernel(network, data.x_test, data.x_train).ntk
+    rate = rows["time"].max() / round(rows["relative_time"].max() / 0.5)
+    run = ntksim.train(
+        network, data.x_train, data.y_train, seeds=[1], method="gradient_descent", times=rows["time"].to_numpy(),
+        learning_rate=rate, x_test=data.x_test,
+    )  # fmt: skip
+    for name, own, test_kernel, step in (
+        ("linearized", kernel, across, rate),
+        ("closed_form", kernel, across, None),
+        ("limit_closed_form", limit, limit_across, None),
+    ):
+        f, f_test = ntksim.closed_form(own, start, data.y_train, rows["time"].to_numpy(), test_kernel, start_test, step)
+        assert rows[f"{name}_loss"].to_numpy() == pytest.approx(0.5 * ((f - data.y_train) ** 2).sum(axis=1), rel=1e-9)
+        apart, apart_test = run.outputs[0] - f, run.test_outputs[0] - f_test
+        assert rows[f"{name}_deviation"].to_numpy() == pytest.approx(np.sqrt((apart**2).mean(axis=1)), rel=1e-7, abs=1e-11)
+        assert rows[f"test_{name}_deviation"].to_numpy() == pytest.approx(
+            np.sqrt((apart_test**2).mean(axis=1)), rel=1e-7, abs=1e-11
+        )
+    drift = ntksim.read_table(results, "drift").query("network == 'tanh_2' and quantity == 'largest_linearized_deviation'")
+    largest = training[training["network"] == "tanh_2"].groupby("seed")["linearized_deviation"].max()
+    assert drift["mean"].item() == pytest.approx(largest.mean())
+
+
+def test_the_exact_law_stands_beside_the_measured_error(finished):
+    results = finished[0] / "results"
+    x = datasets.read(results / "dataset.npz").x_train
+    network = ntksim.Network(1, 32, "relu", "standard")
+    errors = ntksim.read_table(results, "convergence").query("quantity == 'relative_frobenius_error'")
+    expected = np.sqrt(ntksim.one_hidden_layer_variance(network, x).sum()) / np.linalg.norm(
+        ntksim.infinite_kernel(network, x).ntk
+    )
+    row = errors.query("network == 'relu_std' and width == 32").iloc[0]
+    assert row["exact_root_mean_square"] == pytest.approx(expected, rel=1e-12)
+    assert row["root_mean_square"] == pytest.approx(expected, rel=0.8)
+    assert errors.query("network == 'tanh_2'")["exact_root_mean_square"].isna().all()
+
+
+def test_a_changed_look_draws_figures_alone(finished, monkeypatch):
+    """The hash of the drawing code is a parameter of the figures' rules and of nothing else."""
+    rules = (ROOT / "workflow" / "rules" / "results.smk").read_text()
+    assert rules.count('plan.looks("figures")') == 1
+    before = plan.looks("figures")
+    monkeypatch.setattr(Path, "read_bytes", lambda self: b"another look")
+    assert plan.looks("figures") != before
 
 
 def test_only_what_is_new_is_computed(finished):

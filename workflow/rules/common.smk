@@ -27,7 +27,6 @@ wildcard_constraints:
     first=r"\d+",
     last=r"\d+",
     cell=r"[^/]+",
-    figure="|".join(plan.FIGURES),
 
 
 def shard_of(stage, wildcards):

@@ -31,18 +31,54 @@ rule tables:
         "ntksim tables {params.config:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
-rule figure:
+for figure, sources in plan.FIGURES.items():
+
+    rule:
+        name:
+            f"figure_{figure}"
+        input:
+            [f"{RESULTS}/tables/{table}.parquet" for table in sources],
+        output:
+            report(
+                f"{RESULTS}/figures/{figure}.svg",
+                caption=f"../report/{figure}.rst",
+                category="Figures",
+                labels={"figure": figure},
+            ),
+            f"{RESULTS}/figures/{figure}.png",
+        log:
+            f"{RESULTS}/logs/figures/{figure}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/figures/{figure}.jsonl"
+        localrule: True
+        conda:
+            "../envs/ntksim.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        params:
+            figure=figure,
+            looks=plan.looks("figures"),
+        message:
+            "Figure {params.figure}"
+        shell:
+            "ntksim figure {params.figure} {input:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule summary:
     input:
-        lambda wildcards: [
-            f"{RESULTS}/tables/{table}.parquet"
-            for table in plan.FIGURES[wildcards.figure]
-        ],
+        f"{RESULTS}/tables/scaling_laws.parquet",
     output:
-        multiext(f"{RESULTS}/figures/{{figure}}", ".svg", ".png"),
+        report(
+            f"{RESULTS}/summary.html",
+            caption="../report/summary.rst",
+            category="Laws",
+        ),
     log:
-        f"{RESULTS}/logs/figures/{{figure}}.log",
+        f"{RESULTS}/logs/summary.log",
     benchmark:
-        f"{RESULTS}/benchmarks/figures/{{figure}}.jsonl"
+        f"{RESULTS}/benchmarks/summary.jsonl"
     localrule: True
     conda:
         "../envs/ntksim.yaml"
@@ -51,8 +87,9 @@ rule figure:
         mem_mb=1000,
         runtime=10,
     params:
-        looks=plan.looks(),
+        results=lambda wildcards, output: os.path.dirname(output[0]),
+        looks=plan.looks("summary"),
     message:
-        "Figure {wildcards.figure}"
+        "Summary of {params.results}"
     shell:
-        "ntksim figure {wildcards.figure} {input:q} --output {output:q} > {log:q} 2>&1"
+        "ntksim show {params.results:q} --html {output:q} > {log:q} 2>&1"
