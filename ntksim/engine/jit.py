@@ -79,3 +79,20 @@ def float_of_bits(typingctx, value):
     if value != types.int32:
         return None
     return types.float32(value), lambda context, builder, signature, args: builder.bitcast(args[0], ir.FloatType())
+
+
+@intrinsic
+def wide_vectors(typingctx):
+    """Ask for the widest vectors there are in the function that calls this, which stays a function of its own.
+
+    LLVM prefers 256 bits on processors that have 512, for fear of a lower clock; in a loop of hundreds of vector
+    operations 512 bits are a quarter to a third faster (measured for the Box-Muller loop). Without AVX-512 it changes nothing.
+    """
+
+    def codegen(context, builder, signature, args):
+        # llvmlite's own `add` knows plain attributes alone; a set takes any, and prints them as they are.
+        for attribute in ('"prefer-vector-width"="512"', "noinline"):
+            set.add(builder.function.attributes, attribute)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
