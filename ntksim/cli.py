@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ntksim.engine.network import Network
-from ntksim.study.config import ConfigError, Dataset, NetworkOptions, Study, load_study
+from ntksim.study.config import ConfigError, Dataset, NetworkOptions, Study, load_study, parse_section
 from ntksim.study.plan import FIGURES, describe
 
 
@@ -77,12 +77,12 @@ def _dataset(options: argparse.Namespace) -> None:
 
     fields = {name: getattr(options, name) for name in Dataset.model_fields}
     fields["file"] = options.file[0] if options.file and len(options.file) == 1 else options.file
-    datasets.write(options.output, datasets.load(Dataset(**fields)))
+    datasets.write(options.output, datasets.load(parse_section(Dataset, fields, "dataset")))
 
 
 def _network(options: argparse.Namespace) -> Network:
     fields = {name: getattr(options, name) for name in NetworkOptions.model_fields}
-    return NetworkOptions(**fields).network(options.width)
+    return parse_section(NetworkOptions, fields, "network").network(options.width)
 
 
 def _limit(options: argparse.Namespace) -> None:
@@ -115,10 +115,8 @@ def _tables(options: argparse.Namespace) -> None:
 
 def _figure(options: argparse.Namespace) -> None:
     from ntksim.study import figures
-    from ntksim.study.storage import read_arrow
 
-    tables = [read_arrow(path)[0].to_pandas() for path in options.tables]
-    figures.save(figures.FIGURES[options.name](*tables), options.output)
+    figures.draw(options.name, options.tables, options.output)
 
 
 def seed_range(text: str) -> range:

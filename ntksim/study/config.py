@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -30,6 +30,9 @@ CLASSES = {"digits": 10, "iris": 3, "wine": 3, "breast_cancer": 2}  # labels 0, 
 FEATURES = {"digits": 64, "iris": 4, "wine": 13, "breast_cancer": 30, "diabetes": 10}
 SYNTHETIC = ("gaussian", "sphere", "circle")
 _SUFFIXES = (".npz", ".csv", ".parquet")
+
+
+_AnySection = TypeVar("_AnySection", bound=_Section)
 
 
 class Dataset(_Section):
@@ -227,14 +230,26 @@ def parse_study(content: object, source: str = "config") -> Study:
     try:
         study = Study.model_validate(content)
     except ValidationError as error:
-        lines = dict.fromkeys(_explain(problem) for problem in error.errors())
-        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
+        raise _config_error(source, error) from None
     for name, options in study.networks.items():
         try:
             options.network(1)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{source}: networks.{name}: {error}") from None
     return study
+
+
+def parse_section(section: type[_AnySection], content: dict[str, Any], source: str) -> _AnySection:
+    """Check one section that came as options of a command; ``source`` starts the messages."""
+    try:
+        return section.model_validate(content)
+    except ValidationError as error:
+        raise _config_error(source, error) from None
+
+
+def _config_error(source: str, error: ValidationError) -> ConfigError:
+    lines = dict.fromkeys(_explain(problem) for problem in error.errors())
+    return ConfigError("\n".join(f"{source}: {line}" for line in lines))
 
 
 def _explain(problem: Any) -> str:
@@ -250,7 +265,7 @@ def _explain(problem: Any) -> str:
     if kind == "too_short":
         return f"{key}: expected at least {problem['ctx']['min_length']} entries, got {given!r}; {_description(problem['loc'])}"
     if kind == "value_error" and isinstance(given, dict):  # of a section as a whole: the message names the keys
-        return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected if expected.startswith(("expected", "the name")) else f"expected {expected}"
     return f"{key}: {expected}, got {given!r}; {_description(problem['loc'])}"

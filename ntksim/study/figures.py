@@ -4,7 +4,7 @@ What is measured is drawn with markers and 95% intervals; a fit is a solid line,
 & Ito's, told apart by readers with any colour vision; markers tell the same lines apart in grey print.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ntksim.study.storage import atomic
+from ntksim.study import plan
+from ntksim.study.storage import StageError, atomic, read_arrow
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*"
@@ -109,6 +110,15 @@ def loss(table: pd.DataFrame) -> plt.Figure:
 
 
 FIGURES: dict[str, Callable[..., plt.Figure]] = {"convergence": convergence, "spectrum": spectrum, "drift": drift, "loss": loss}
+
+
+def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) -> None:
+    """Draw the figure ``name`` from the files of its tables. Raises StageError for tables that are not the ones it needs."""
+    read = [read_arrow(path) for path in tables]
+    found = tuple(str(metadata.get("table")) for _, metadata in read)
+    if found != plan.FIGURES[name]:
+        raise StageError(f"the figure {name} needs the tables {', '.join(plan.FIGURES[name])}; got {', '.join(found)}")
+    save(FIGURES[name](*(table.to_pandas() for table, _ in read)), output)
 
 
 def _colour(place: int) -> str:

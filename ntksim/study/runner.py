@@ -22,6 +22,8 @@ def run_study(config: str, cores: str, profile: str) -> int:
     study = load_study(config)
     if not SNAKEFILE.is_file():
         raise ConfigError("there is no Snakefile in this folder; run from the root of the project")
+    if not (Path(profile) / "profile.yaml").is_file():
+        raise ConfigError(f"--profile: {profile} holds no profile.yaml; give a folder such as workflow/profiles/default")
     results = Path(study.results)
     _check_data(study)
     with only_writer(results):

@@ -114,6 +114,25 @@ def test_too_many_points_are_refused_before_any_job(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("dataset --name digits --train 4 --test 2 --output o.npz", "dataset: classes: expected two different labels of digits"),
+        ("dataset --file none.csv --train 4 --test 2 --output o.npz", "dataset.file: none.csv: no such file"),
+        ("limit --depth 0 --activation relu --width 4 --dataset d.npz --output o.npz", "network: depth: expected greater than"),
+        ("limit --depth 1 --activation relu --width 4 --dataset d.npz --output o.npz", "d.npz: no such file"),
+        ("show nowhere", "no tables; run the study first"),
+        ("figure loss none.parquet --output o.svg", "none.parquet: no such file"),
+        ("study config.yaml --profile nowhere", "--profile: nowhere holds no profile.yaml"),
+    ],
+)
+def test_commands_end_with_one_message(command, message):
+    run = subprocess.run([sys.executable, "-m", "ntksim.cli", *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode in (1, 2)
+    assert message in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+
+
 def test_the_schema_is_in_step():
     """`ntksim schema > workflow/schemas/config.schema.json` after a change."""
     stored = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
