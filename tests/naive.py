@@ -12,6 +12,10 @@ PHI = {
     "relu": (lambda z: np.where(z > 0, z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
     "erf": (special.erf, lambda z: 2 / math.sqrt(math.pi) * np.exp(-z * z)),
     "tanh": (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
+    "leaky_relu": (lambda z: np.where(z > 0, z, 0.1 * z), lambda z: np.where(z > 0, 1.0, 0.1)),
+    "abs": (np.abs, np.sign),
+    "gelu": (lambda z: z * special.ndtr(z), lambda z: special.ndtr(z) + z * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)),
+    "sin": (np.sin, np.cos),
     "linear": (lambda z: z + 0.0, lambda z: np.ones_like(z)),
 }
 

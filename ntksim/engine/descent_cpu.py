@@ -29,7 +29,7 @@ def _residuals(outputs, y, residual):
     loss = 0.0
     for i in range(y.size):
         residual[i] = outputs[i] - y[i]
-        loss += 0.5 * float(residual[i]) * float(residual[i])
+        loss += 0.5 * np.float64(residual[i]) * np.float64(residual[i])
     return loss
 
 
@@ -68,7 +68,7 @@ def _step_layer(layer, rate, widths, scales, theta, h, residual, delta):
 def _distance(a, b):
     total = 0.0
     for i in range(a.size):
-        d = float(a[i]) - float(b[i])
+        d = np.float64(a[i]) - np.float64(b[i])
         total += d * d
     return np.sqrt(total)
 
@@ -78,7 +78,7 @@ def _relative_distance(a, b):
     """||a - b|| / ||b|| of flat arrays, in float64."""
     norm = 0.0
     for i in range(b.size):
-        norm += float(b[i]) * float(b[i])
+        norm += np.float64(b[i]) * np.float64(b[i])
     return _distance(a, b) / np.sqrt(norm)
 
 

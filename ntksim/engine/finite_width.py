@@ -12,7 +12,7 @@ with (u, v) Gaussian, so that at every width E[K] is the limit and m Var[K] = Va
 import numpy as np
 
 from ntksim.engine import quadrature
-from ntksim.engine.activations import CROSS, RELU, SQUARES, activation_code, relu_dual, relu_squares_dual
+from ntksim.engine.activations import ABS, CROSS, LEAK, LEAKY_RELU, RELU, SQUARES, activation_code, piecewise_fourth_moments
 from ntksim.engine.arguments import points
 from ntksim.engine.infinite import infinite_kernel
 from ntksim.engine.jit import jit
@@ -54,16 +54,19 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
 def _fourth_moments(code: int, k11: np.ndarray, k12: np.ndarray, k22: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """E[phi^2 phi^2], E[phi phi' phi phi'] and E[phi'^2 phi'^2] of centred Gaussian pairs."""
     k11, k12, k22 = np.broadcast_arrays(k11, k12, k22)
-    if code == RELU:  # a kink, but then phi phi' = phi and phi'^2 = phi'
+    if code in _KINKED:
         moments = np.empty((3, k12.size))
-        _relu_moments(k11.ravel(), k12.ravel(), k22.ravel(), *moments)
+        _piecewise_moments(*_KINKED[code], k11.ravel(), k12.ravel(), k22.ravel(), *moments)
         return moments[0].reshape(k12.shape), moments[1].reshape(k12.shape), moments[2].reshape(k12.shape)
     squares, slopes = quadrature.expectations(code, k11, k12, k22, SQUARES)
     return squares, quadrature.expectations(code, k11, k12, k22, CROSS)[0], slopes
 
 
+# slope below zero, and at zero
+_KINKED = {RELU: (0.0, 0.0), LEAKY_RELU: (LEAK, LEAK), ABS: (-1.0, 0.0)}
+
+
 @jit
-def _relu_moments(k11, k12, k22, squares, cross, slopes):
+def _piecewise_moments(below, at_zero, k11, k12, k22, squares, cross, slopes):
     for i in range(k12.size):
-        squares[i] = relu_squares_dual(k11[i], k12[i], k22[i])
-        cross[i], slopes[i] = relu_dual(k11[i], k12[i], k22[i])
+        squares[i], cross[i], slopes[i] = piecewise_fourth_moments(below, at_zero, k11[i], k12[i], k22[i])

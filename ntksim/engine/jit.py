@@ -55,14 +55,14 @@ jit_parallel = _compiler(parallel=True)
 
 @intrinsic
 def fma(typingctx, a, b, c):
-    """a b + c rounded once, for float32 (one instruction on every processor of the last decade)."""
-    if not a == b == c == types.float32:
+    """a b + c rounded once (one instruction on every processor of the last decade), of floats of one type."""
+    if not a == b == c or a not in (types.float32, types.float64):
         return None
 
     def codegen(context, builder, signature, args):
         return builder.fma(*args)
 
-    return types.float32(a, b, c), codegen
+    return a(a, b, c), codegen
 
 
 @intrinsic
@@ -79,6 +79,22 @@ def float_of_bits(typingctx, value):
     if value != types.int32:
         return None
     return types.float32(value), lambda context, builder, signature, args: builder.bitcast(args[0], ir.FloatType())
+
+
+@intrinsic
+def bits_of_double(typingctx, value):
+    """The 64 bits of a float64 as int64."""
+    if value != types.float64:
+        return None
+    return types.int64(value), lambda context, builder, signature, args: builder.bitcast(args[0], ir.IntType(64))
+
+
+@intrinsic
+def double_of_bits(typingctx, value):
+    """The float64 whose bits are those of an int64."""
+    if value != types.int64:
+        return None
+    return types.float64(value), lambda context, builder, signature, args: builder.bitcast(args[0], ir.DoubleType())
 
 
 @intrinsic

@@ -1,5 +1,7 @@
 """Formulas of one layer: from pre-activation sums to activations, and from Gram matrices to the kernel."""
 
+import numpy as np
+
 from ntksim.engine.activations import activate
 from ntksim.engine.jit import jit
 
@@ -18,7 +20,7 @@ def readout_output(weight, bias, a, c, h):
     """g a.h + beta c of one point, summed in float64."""
     total = 0.0
     for j in range(a.size):
-        total += float(a[j]) * float(h[j])
+        total += np.float64(a[j]) * np.float64(h[j])
     return weight * total + bias * c
 
 

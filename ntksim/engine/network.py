@@ -17,7 +17,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-ACTIVATIONS = ("relu", "erf", "tanh", "linear")
+ACTIVATIONS = ("relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin")
 PARAMETERIZATIONS = ("ntk", "notes", "standard")
 
 

@@ -132,7 +132,9 @@ class NetworkOptions(_Section):
     """A network without its width."""
 
     depth: int = Field(ge=1, description="number of hidden layers")
-    activation: Literal["relu", "erf", "tanh", "linear"] = Field(description="activation of the hidden layers")
+    activation: Literal["relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin"] = Field(
+        description="activation of the hidden layers (leaky_relu has slope 0.1)"
+    )
     parameterization: Literal["ntk", "notes", "standard"] = Field(
         default="ntk", description="where the 1/sqrt(width) stands: ntk (Jacot et al.), notes, or standard"
     )

@@ -13,7 +13,7 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 ERRORS = ("relative_frobenius_error", "relative_operator_error")
 MOVEMENTS = ("kernel_drift", "parameter_drift", "largest_linearized_deviation", "largest_test_linearized_deviation")
-SMOOTH = ("tanh", "erf", "linear")
+SMOOTH = ("tanh", "erf", "linear", "gelu", "sin")
 
 
 def theory_exponent(quantity: str, activation: str, depth: int, parameterization: str) -> float:

@@ -11,7 +11,7 @@ import ntksim
 X = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0], [-0.3, 0.1, 0.2]])
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "erf"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "erf", "leaky_relu", "abs", "gelu", "sin"])
 @pytest.mark.parametrize("sigma_b", [None, 0.5])
 def test_against_nested_quadrature(activation, sigma_b):
     """Every entry from its definition, off the diagonal too, in the notes' parameterization at width 1."""

@@ -9,6 +9,7 @@ from tolerances import QUADRATURE, assert_close
 
 import ntksim
 from ntksim.engine.activations import MEANS, activation_code, closed_dual
+from ntksim.engine.network import ACTIVATIONS
 from ntksim.engine.quadrature import TOLERANCE, gaussian_expectations
 
 GOLDEN_POINTS = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
@@ -17,6 +18,10 @@ GOLDEN = [
     ("relu", "ntk", (9.0490946667, 4.0052129700, 3.558808), (26.879084, 7.9684222277, 10.408224)),
     ("relu", "standard", (9.0490946667, 4.0052129700, 3.558808), (598.5897333, 213.1265068, 231.6369)),
     ("erf", "ntk", (1.1812653959, 0.5426059771, 1.128969991), (6.0628116252, 1.4699375373, 4.6841280501)),
+    ("leaky_relu", "ntk", (9.2282816495, 3.922750764, 3.6276402208), (27.4157629484, 8.3039054002, 10.6138386624)),
+    ("abs", "ntk", (35.7499786667, 18.115429946, 13.788832), (106.893536, 28.6928878394, 41.010096)),
+    ("gelu", "ntk", (8.8385856812, 3.5470660689, 3.2777317949), (27.1675039836, 7.4662663103, 10.0626328229)),
+    ("sin", "ntk", (0.9546982517, 0.1738582232, 0.9545000867), (12.0412696118, 0.3290433148, 5.9080918086)),
     ("tanh", "ntk", (None, None, None), (4.5812088, None, None)),
 ]
 
@@ -30,7 +35,7 @@ def test_golden_values(activation, kind, nngp, ntk):
                 assert found[i, j] == pytest.approx(value, rel=1e-8)
 
 
-@pytest.mark.parametrize("activation", ["relu", "erf", "tanh", "linear"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("moments", [(1.0, 0.3, 2.0), (0.2, -0.19, 0.2), (9.0, 8.0, 7.5), (1e-4, 0.0, 3.0)])
 def test_duals_against_nested_quadrature(activation, moments):
     code = activation_code(activation)

@@ -45,7 +45,7 @@ BAD = [
     (
         "networks.relu_1.activation",
         "swish",
-        "networks.relu_1.activation: expected 'relu', 'erf', 'tanh' or 'linear', got",
+        "networks.relu_1.activation: expected 'relu', 'erf', 'tanh', 'linear', 'leaky_relu'",
     ),
     ("networks.relu_1.sigma_w", -1.0, "networks.relu_1.sigma_w: expected greater than 0, got -1.0"),
     ("networks.relu_1.sigma_w", float("nan"), "networks.relu_1.sigma_w: expected a finite number"),
