@@ -12,11 +12,12 @@ with the factors sigma_w^2 that depend on the parameterization.
 from dataclasses import dataclass
 
 import numpy as np
+from numba import prange
 
 from ntksim.engine import quadrature
 from ntksim.engine.activations import activation_code, closed_dual, has_closed_dual
 from ntksim.engine.arguments import points
-from ntksim.engine.jit import jit
+from ntksim.engine.jit import jit, jit_parallel
 from ntksim.engine.network import Network
 
 
@@ -54,41 +55,79 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     fan_in = (x1.shape[1], *network.widths)
     scales = network.scales(x1.shape[1])
 
-    # second moments: of the pair, and of each point with itself
-    pair = x1 @ x2.T / x1.shape[1]
+    # Second moments of each pair, and of each point with itself: a matrix product is not equal to the row sums to the last
+    # bit. The two n1 x n2 buffers are updated in place.
+    pair = x1 @ x2.T
+    pair /= x1.shape[1]
     own1 = np.einsum("ij,ij->i", x1, x1) / x1.shape[1]
     own2 = np.einsum("ij,ij->i", x2, x2) / x2.shape[1]
-    if symmetric:  # a matrix product is neither symmetric nor equal to the row sums to the last bit
-        pair = (pair + pair.T) / 2
-        np.fill_diagonal(pair, own1)
-
     ntk = np.zeros_like(pair)
+    if symmetric:
+        np.fill_diagonal(pair, own1)
+        mirror(pair)
     for layer in range(network.depth):
         weight = (scales.weight[layer] * scales.weight_init[layer]) ** 2 * fan_in[layer]
         bias = (scales.bias[layer] * scales.bias_init[layer]) ** 2
-        # the layer's own parameters, and those below through the weights
-        tangent = scales.weight[layer] ** 2 * fan_in[layer] * pair + scales.bias[layer] ** 2 + weight * ntk
-        k12, k11, k22 = weight * pair + bias, weight * own1 + bias, weight * own2 + bias
-        pair, slope = _dual(code, k11[:, None], k12, k22[None, :])
-        own1, _ = _dual(code, k11, k11, k11)
-        own2, _ = _dual(code, k22, k22, k22)
-        ntk = slope * tangent
+        k11, k22 = weight * own1 + bias, weight * own2 + bias
+        # the kernel of the layer's own parameters
+        local_weight, local_bias = scales.weight[layer] ** 2 * fan_in[layer], scales.bias[layer] ** 2
+        if has_closed_dual(code):
+            _closed_layer(code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk)
+        else:
+            tangent = local_weight * pair + local_bias + weight * ntk
+            pair, slope = quadrature.expectations(code, k11[:, None], weight * pair + bias, k22[None, :])
+            ntk = slope * tangent
+        own1, own2 = _own(code, k11), _own(code, k22)
+    if symmetric and has_closed_dual(code):
+        mirror(pair)
+        mirror(ntk)
     weight = (scales.weight[-1] * scales.weight_init[-1]) ** 2 * fan_in[-1]
-    nngp = weight * pair + (scales.bias[-1] * scales.bias_init[-1]) ** 2
-    ntk = scales.weight[-1] ** 2 * fan_in[-1] * pair + scales.bias[-1] ** 2 + weight * ntk
-    return Kernel(nngp, ntk)
+    bias = (scales.bias[-1] * scales.bias_init[-1]) ** 2
+    _readout(weight, bias, scales.weight[-1] ** 2 * fan_in[-1], scales.bias[-1] ** 2, pair, ntk)
+    return Kernel(pair, ntk)
 
 
-def _dual(code: int, k11: np.ndarray, k12: np.ndarray, k22: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    k11, k12, k22 = np.broadcast_arrays(k11, k12, k22)
+def _own(code: int, k: np.ndarray) -> np.ndarray:
+    """Second moments of activations whose pre-activations have the variances ``k``."""
     if not has_closed_dual(code):
-        return quadrature.expectations(code, k11, k12, k22)
-    value, slope = np.empty(k12.size), np.empty(k12.size)
-    _closed_duals(code, k11.ravel(), k12.ravel(), k22.ravel(), value, slope)
-    return value.reshape(k12.shape), slope.reshape(k12.shape)
+        return quadrature.expectations(code, k, k, k)[0]
+    return np.array([closed_dual(code, v, v, v)[0] for v in k])
+
+
+@jit_parallel
+def _closed_layer(code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk):
+    """One layer in place: pair <- E[phi phi], ntk <- E[phi' phi'] (local kernel + weight ntk); the upper half if symmetric."""
+    rows = pair.shape[0]
+    # Row r with row n - 1 - r: equal work for every thread on a triangle.
+    for r in prange((rows + 1) // 2):
+        _closed_row(r, code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk)
+        if rows - 1 - r != r:
+            _closed_row(rows - 1 - r, code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk)
 
 
 @jit
-def _closed_duals(code, k11, k12, k22, value, slope):
-    for i in range(k12.size):
-        value[i], slope[i] = closed_dual(code, k11[i], k12[i], k22[i])
+def _closed_row(i, code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk):
+    for j in range(i if symmetric else 0, pair.shape[1]):
+        tangent = local_weight * pair[i, j] + local_bias + weight * ntk[i, j]
+        pair[i, j], slope = closed_dual(code, k11[i], weight * pair[i, j] + bias, k22[j])
+        ntk[i, j] = slope * tangent
+
+
+@jit_parallel
+def _readout(weight, bias, local_weight, local_bias, pair, ntk):
+    """The linear output in place: pair <- NNGP, ntk <- the readout's own kernel + weight ntk."""
+    for i in prange(pair.shape[0]):
+        for j in range(pair.shape[1]):
+            ntk[i, j] = local_weight * pair[i, j] + local_bias + weight * ntk[i, j]
+            pair[i, j] = weight * pair[i, j] + bias
+
+
+@jit_parallel
+def mirror(matrix):
+    """Copy the upper half onto the lower one, block by block for the cache's sake."""
+    n, block = matrix.shape[0], 64
+    for b in prange((n + block - 1) // block):
+        for j0 in range(0, (b + 1) * block, block):
+            for i in range(b * block, min((b + 1) * block, n)):
+                for j in range(j0, min(j0 + block, i)):
+                    matrix[i, j] = matrix[j, i]
