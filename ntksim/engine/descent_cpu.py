@@ -74,12 +74,24 @@ def _distance(a, b):
 
 
 @jit
-def _relative_distance(a, b):
+def relative_distance(a, b):
     """||a - b|| / ||b|| of flat arrays, in float64."""
     norm = 0.0
     for i in range(b.size):
         norm += np.float64(b[i]) * np.float64(b[i])
     return _distance(a, b) / np.sqrt(norm)
+
+
+@jit
+def pull_back(seed, stream, widths, scales, theta, h, derivative, delta, below, vector, out):
+    """out <- out - J' vector, with J = df/dtheta at ``theta``, whose forward pass has filled ``h`` and ``derivative``."""
+    top_sensitivity(seed, stream, widths, scales, theta, derivative, vector.size, delta)
+    _step_readout(1.0, widths, scales, out, h, vector)
+    for layer in range(widths.size - 2, 0, -1):
+        if layer > 1:
+            sensitivity_below(seed, stream, layer, widths, scales, theta, derivative, vector.size, delta, below)
+        _step_layer(layer, 1.0, widths, scales, out, h, vector, delta)
+        delta, below = below, delta
 
 
 @jit
@@ -111,7 +123,7 @@ def _descend(
         if snapshot:
             outputs[at] = f
             loss[at] = now
-            parameter_drift[at] = _relative_distance(theta, initial)
+            parameter_drift[at] = relative_distance(theta, initial)
             if x_test.shape[0] > 0:
                 forward(seed, stream, code, widths, scales, theta, h_test, derivative_test, test_outputs[at])
             kernel[:] = 0
@@ -131,7 +143,7 @@ def _descend(
         if snapshot:
             if at == 0:
                 first[:] = kernel
-            kernel_drift[at] = _relative_distance(kernel.ravel(), first.ravel())
+            kernel_drift[at] = relative_distance(kernel.ravel(), first.ravel())
             if kernels.shape[0] > 0:
                 kernels[at] = kernel
             at += 1

@@ -241,7 +241,8 @@ def add_layer_share(layer, widths, scales, h, delta, n, split, features, sensiti
 
 
 @jit
-def _kernel_of_seed(seed, stream, code, widths, scales, theta, split, h, derivative, delta, below, outputs, grams, kernel):
+def kernel_of_seed(seed, stream, code, widths, scales, theta, split, h, derivative, delta, below, outputs, grams, kernel):
+    """Outputs (n,) and kernel of one seed; h, derivative, delta and below are flat buffers, ``grams`` (3, ...) scratch."""
     n = outputs.size
     forward(seed, stream, code, widths, scales, theta, h, derivative, outputs)
     kernel[:] = 0
@@ -281,6 +282,6 @@ def kernels_of_seeds(workers, seeds, stream, code, widths, scales, x, split, out
         h[: x.size] = x.ravel()
         drawn = np.empty(0, x.dtype)
         for s in range(worker, seeds.size, workers):
-            _kernel_of_seed(
+            kernel_of_seed(
                 seeds[s], stream, code, widths, scales, drawn, split, h, derivative, delta, below, outputs, grams, out[s]
             )

@@ -1,7 +1,7 @@
-"""Training: full-batch gradient descent on the squared loss, with the kernel along the way.
+"""Training on the squared loss, all points at once: gradient flow and gradient descent, with the kernel along the way.
 
-Time is the notes' t: after k steps of gradient descent with learning rate eta, t = eta k. The loss is 1/2 sum r^2, with
-no 1/n, so rates are eigenvalues of the kernel itself.
+Time is the notes' t: that of the flow, and eta k after k steps of gradient descent with learning rate eta. The loss is
+1/2 sum r^2, with no 1/n, so rates are eigenvalues of the kernel itself.
 """
 
 import warnings
@@ -15,6 +15,7 @@ from ntksim.engine import descent_cpu
 from ntksim.engine.arguments import points, precision, require_cpu, seed_array, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.empirical import layer_arguments, workers_for
+from ntksim.engine.flow import Snapshots, flow_seeds
 from ntksim.engine.infinite import infinite_kernel
 from ntksim.engine.network import Network
 
@@ -29,8 +30,10 @@ class Trajectory:
     ``times`` (T,) in the notes' t. ``outputs`` (S, T, n) and ``test_outputs`` (S, T, n*), None without test points.
     ``loss`` (S, T) = 1/2 sum r^2. ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F and ``parameter_drift`` (S, T) =
     ||theta_t - theta_0|| / ||theta_0|| over all stored parameters. ``evaluations`` (S,) counts forward-and-backward
-    passes over the training points. ``kernels`` (S, T, n, n), None unless kept. ``status`` holds "finished" or
-    "diverged" for each seed; what a diverged seed did not reach is NaN.
+    passes over the training points. ``kernels`` (S, T, n, n), None unless kept. ``status`` holds "finished",
+    "diverged" or "step_limit" (the flow was given up after `flow.MAX_STEPS` steps, as it may be for ReLU at small
+    tolerances: every kink costs a step) for each seed; what a seed did not reach is NaN. ``learning_rate`` is None for
+    gradient flow.
     """
 
     times: np.ndarray
@@ -42,7 +45,7 @@ class Trajectory:
     evaluations: np.ndarray
     kernels: np.ndarray | None
     status: tuple[str, ...]
-    learning_rate: float
+    learning_rate: float | None
 
 
 def train(
@@ -66,51 +69,62 @@ def train(
     Parameters
     ----------
     x, y : points (n, d) and targets (n,); ``x_test`` (n*, d), observed only.
-    method : ``"gradient_descent"``; ``"gradient_flow"`` is not in this version.
-    times : when to look, ascending; each is moved to the nearest step. By default 0 and 25 log-spaced times up to the
-        last step.
-    steps : number of steps; by default up to the last of ``times``, or to t = 20 / lambda_min(K_infinity).
-    learning_rate : eta; by default 1 / lambda_max(K_infinity). A warning is given from 2 / lambda_max on.
+    method : ``"gradient_flow"``, theta' = -grad L to an error of ``tolerance``, or ``"gradient_descent"``.
+    times : when to look, ascending; infinity is allowed for the flow. For gradient descent each is moved to the nearest
+        step. By default 0 and 25 log-spaced times up to t = 20 / lambda_min(K_infinity).
+    steps : number of steps of gradient descent; by default up to the last of ``times``.
+    learning_rate : eta of gradient descent; by default 1 / lambda_max(K_infinity). A warning is given from
+        2 / lambda_max on.
+    tolerance : error of the outputs that a step of the flow may add, root mean square over training points, in units of
+        the initial residual's; 1e-4 by default.
     keep_kernels : whether to return K_t, (S, T, n, n).
 
     Raises
     ------
-    NotImplementedError for gradient flow; TypeError or ValueError naming any other argument that does not fit.
+    TypeError or ValueError naming any argument that does not fit.
 
     The notes' assumption 1.1 and section 1.7.
     """
     require_cpu(device)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
-    if method == "gradient_flow":
-        raise NotImplementedError(
-            "method='gradient_flow' is not in this version; use method='gradient_descent', which follows the flow for "
-            "a learning_rate well below 2 / lambda_max"
-        )
-    if tolerance is not None:
-        raise ValueError("tolerance belongs to gradient_flow; gradient_descent has learning_rate and steps")
     kind, seed_list = precision(dtype), seed_array(seeds)
     x = points("x", x)
     y = targets("y", y, len(x))
     tests = np.empty((0, x.shape[1])) if x_test is None else points("x_test", x_test, features=x.shape[1])
-    rate, asked = _schedule(network, x, times, steps, learning_rate)
-    # Step 0 is the reference of every drift, asked for or not; equal steps are computed once.
-    shown, where = np.unique(np.concatenate([[0], asked]), return_inverse=True)
-    where = where[1:]
+    rate: float | None = None
+    if method == "gradient_flow":
+        asked = _flow_times(network, x, times, steps, learning_rate)
+        shown = asked
+    else:
+        if tolerance is not None:
+            raise ValueError("tolerance belongs to gradient_flow; gradient_descent has learning_rate and steps")
+        rate, asked = _schedule(network, x, times, steps, learning_rate)
+        # Step 0 is the reference of every drift, asked for or not.
+        shown = np.concatenate([[0], asked])
+    shown, where = np.unique(shown, return_inverse=True)  # equal times are computed once
+    where = where[-len(asked) :]
 
     size, count, n = seed_list.size, shown.size, len(x)
     outputs, test_outputs = np.full((size, count, n), np.nan, kind), np.full((size, count, len(tests)), np.nan, kind)
     kernels = np.full((size, count if keep_kernels else 0, n, n), np.nan, kind)
     loss, kernel_drift, parameter_drift = (np.full((size, count), np.nan) for _ in range(3))
     evaluations, finite = np.zeros(size, np.int64), np.zeros(size, np.bool_)
+    numbers, inputs = layer_arguments(network, x.shape[1]), (x.astype(kind), y.astype(kind), tests.astype(kind))
     with one_blas_thread():
-        descent_cpu.descend_seeds(
-            workers_for(seed_list), seed_list, *layer_arguments(network, x.shape[1]),
-            x.astype(kind), y.astype(kind), tests.astype(kind), rate, shown,
-            outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift, evaluations, finite,
-        )  # fmt: skip
+        if rate is None:
+            arrays = (outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift)
+            rows = [Snapshots(*(array[s] for array in arrays)) for s in range(size)]
+            allowed = _tolerance(tolerance)
+            status = flow_seeds(workers_for(seed_list), seed_list, numbers, *inputs, shown, allowed, rows, evaluations)
+        else:
+            descent_cpu.descend_seeds(
+                workers_for(seed_list), seed_list, *numbers, *inputs, rate, shown,
+                outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift, evaluations, finite,
+            )  # fmt: skip
+            status = ["finished" if ok else "diverged" for ok in finite]
     return Trajectory(
-        times=rate * asked,
+        times=asked if rate is None else rate * asked,
         outputs=outputs[:, where],
         test_outputs=None if x_test is None else test_outputs[:, where],
         loss=loss[:, where],
@@ -118,9 +132,41 @@ def train(
         parameter_drift=parameter_drift[:, where],
         evaluations=evaluations,
         kernels=kernels[:, where] if keep_kernels else None,
-        status=tuple("finished" if ok else "diverged" for ok in finite),
+        status=tuple(status),
         learning_rate=rate,
     )
+
+
+def _tolerance(tolerance: float | None) -> float:
+    if tolerance is None:
+        return 1e-4
+    if not isinstance(tolerance, (int, float, np.floating)) or not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must be a number between 0 and 1; got {tolerance!r}")
+    return float(tolerance)
+
+
+def _flow_times(
+    network: Network, x: np.ndarray, times: Sequence[float] | None, steps: int | None, learning_rate: float | None
+) -> np.ndarray:
+    """When to look at a flow, ascending."""
+    for name, value in (("steps", steps), ("learning_rate", learning_rate)):
+        if value is not None:
+            raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times and tolerance")
+    if times is None:
+        eigenvalues = np.linalg.eigvalsh(infinite_kernel(network, x).ntk)
+        _check_regular(eigenvalues)
+        return np.concatenate([[0.0], np.geomspace(1 / eigenvalues[-1], 20 / eigenvalues[0], SNAPSHOTS)])
+    asked = np.asarray(times, dtype=np.float64)
+    if asked.ndim != 1 or asked.size == 0 or np.isnan(asked).any() or (asked < 0).any():
+        raise ValueError("times must be a non-empty 1-D sequence of numbers of at least 0 (infinity is allowed)")
+    if not (asked[:-1] <= asked[1:]).all():
+        raise ValueError("times must ascend")
+    return asked
+
+
+def _check_regular(eigenvalues: np.ndarray) -> None:
+    if eigenvalues[0] <= 1e-12 * eigenvalues[-1]:
+        raise ValueError("the infinite-width kernel is singular (are points repeated?): give times or steps")
 
 
 def _schedule(
@@ -144,8 +190,7 @@ def _schedule(
     if times is not None:
         return float(learning_rate), _steps_of(np.asarray(times, dtype=np.float64), float(learning_rate), steps)
     if steps is None:
-        if eigenvalues[0] <= 1e-12 * eigenvalues[-1]:
-            raise ValueError("the infinite-width kernel is singular (are points repeated?): give times or steps")
+        _check_regular(eigenvalues)
         steps = int(np.ceil(20 / eigenvalues[0] / learning_rate))
     shown = np.unique(np.round(np.geomspace(1, steps, min(SNAPSHOTS, steps))).astype(np.int64))
     return float(learning_rate), np.concatenate([[0], shown])

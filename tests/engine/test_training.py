@@ -172,8 +172,3 @@ def test_bad_arguments_are_named(arguments, message):
     good = {"x": POINTS, "y": TARGETS, "seeds": [0], "method": "gradient_descent"}
     with pytest.raises((TypeError, ValueError), match=message):
         ntksim.train(ntksim.Network(1, 4), **(good | arguments))
-
-
-def test_gradient_flow_is_refused_clearly():
-    with pytest.raises(NotImplementedError, match="use method='gradient_descent'"):
-        ntksim.train(ntksim.Network(1, 4), POINTS, TARGETS, seeds=[0])

@@ -1,0 +1,174 @@
+"""Gradient flow: an independent integrator, closed forms, limits of time and width, and what is refused."""
+
+import naive
+import numpy as np
+import pytest
+from cases import oracle_arguments
+from scipy import integrate
+
+import ntksim
+from ntksim.engine import flow
+
+RNG = np.random.default_rng(4)
+X, Y, X_TEST = RNG.normal(size=(5, 3)), RNG.normal(size=5), RNG.normal(size=(2, 3))
+TIMES = [0.0, 0.05, 0.3, 1.0, 4.0]
+
+
+def oracle_flow(network, x, y, x_test, times, seed):
+    """Outputs, test outputs, kernels and flat parameters along theta' = -J' r, by DOP853 on explicit Jacobians."""
+    g, beta, weights, biases, a, c = oracle_arguments(network, x.shape[1], seed)
+    with_biases, with_output = network.sigma_b is not None, network.output_bias
+
+    def unpack(flat):
+        a_, at = flat[: a.size], a.size
+        c_ = flat[at] if with_output else c
+        at += with_output
+        ws, bs = [None] * len(weights), list(biases)
+        for layer in reversed(range(len(weights))):
+            ws[layer] = flat[at : at + weights[layer].size].reshape(weights[layer].shape)
+            at += weights[layer].size
+            if with_biases:
+                bs[layer] = flat[at : at + biases[layer].size]
+                at += biases[layer].size
+        return ws, bs, a_, c_
+
+    parts = [a, *([np.array([c])] if with_output else [])]
+    for layer in reversed(range(len(weights))):
+        parts += [weights[layer].ravel(), *([biases[layer]] if with_biases else [])]
+    phi = naive.PHI[network.activation][0]
+
+    def jacobian(flat):
+        return naive.jacobian(network.activation, g, beta, *unpack(flat), x, with_biases, with_output)
+
+    def velocity(_, flat):
+        return -jacobian(flat).T @ (naive.output(phi, g, beta, *unpack(flat), x) - y)
+
+    start = np.concatenate(parts)
+    found = integrate.solve_ivp(velocity, (0, times[-1]), start, "DOP853", t_eval=times, rtol=1e-10, atol=1e-12).y.T
+    outputs = [np.array([naive.output(phi, g, beta, *unpack(flat), points) for flat in found]) for points in (x, x_test)]
+    return *outputs, np.array([jacobian(flat) @ jacobian(flat).T for flat in found]), found
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ntksim.Network(2, 12, "tanh", "ntk", 1.5),
+        ntksim.Network(1, 9, "erf", "notes", 1.2, 0.8, 0.4),
+        ntksim.Network(3, (7, 8, 6), "gelu", "standard", 1.3, 1.0, 0.2, True),
+        ntksim.Network(2, 10, "sin", "ntk", 1.1, 0.9, 0.0, True, output_scale=2.0),
+    ],
+    ids=["tanh", "erf-notes", "gelu-standard", "sin-alpha"],
+)
+def test_against_an_explicit_integrator(network):
+    """Narrow networks, whose kernels move: outputs, test outputs, kernel and parameters to 1e-4 at tolerance 1e-6."""
+    outputs, tests, kernels, theta = oracle_flow(network, X, Y, X_TEST, TIMES, 3)
+    run = ntksim.train(network, X, Y, seeds=[3], times=TIMES, tolerance=1e-6, x_test=X_TEST, keep_kernels=True)
+    assert run.status == ("finished",)
+    assert np.abs(run.outputs[0] - outputs).max() < 1e-4
+    assert np.abs(run.test_outputs[0] - tests).max() < 1e-4
+    assert np.abs(run.kernels[0] - kernels).max() < 1e-4 * np.abs(kernels).max()
+    drift = np.linalg.norm(theta - theta[0], axis=1) / np.linalg.norm(theta[0])
+    assert run.parameter_drift[0] == pytest.approx(drift, rel=1e-4)
+    moved = np.linalg.norm(kernels - kernels[0], axis=(1, 2)) / np.linalg.norm(kernels[0])
+    assert moved.max() > 0.02  # the case is not lazy
+    assert run.kernel_drift[0] == pytest.approx(moved, rel=1e-4, abs=1e-5)
+    assert run.loss[0] == pytest.approx(0.5 * ((outputs - Y) ** 2).sum(axis=1), abs=1e-3)
+
+
+def test_the_error_follows_the_tolerance():
+    """Over three decades of tolerance the error falls by more than 1.5, and the passes rise by less than 1.5 decades."""
+    network = ntksim.Network(2, 12, "tanh", "ntk", 1.5)
+    outputs, tests, _, _ = oracle_flow(network, X, Y, X_TEST, TIMES, 0)
+    errors, passes = [], []
+    for tolerance in (1e-3, 1e-6):
+        run = ntksim.train(network, X, Y, seeds=[0], times=TIMES, tolerance=tolerance, x_test=X_TEST)
+        errors.append(max(np.abs(run.outputs[0] - outputs).max(), np.abs(run.test_outputs[0] - tests).max()))
+        passes.append(run.evaluations[0])
+    assert errors[1] < errors[0] / 10**1.5
+    assert passes[0] < passes[1] < passes[0] * 10**1.5
+
+
+def test_wide_networks_follow_the_closed_form_in_few_steps():
+    """Width 4096, one hidden layer: within 0.02 of e^(-K_0 t), at a cost that stiffness does not enter."""
+    x = np.concatenate([X, X[:1] + 0.05])  # two near points: condition number above 1,000
+    y = np.append(Y, Y[0] + 0.1)
+    network = ntksim.Network(1, 4096, "tanh", "ntk", 1.5)
+    kernel = ntksim.empirical_ntk(network, x, seeds=[0])[0]
+    values = np.linalg.eigvalsh(kernel)
+    assert values[-1] > 1000 * values[0]
+    times = [0.0, 1 / values[-1], 1.0, 20 / values[0]]
+    run = ntksim.train(network, x, y, seeds=[0], times=times, tolerance=1e-4)
+    expected = ntksim.closed_form(kernel, run.outputs[0, 0], y, times)
+    assert np.abs(run.outputs[0] - expected).max() < 0.02
+    assert run.evaluations[0] < 80  # explicit methods need at least lambda_max t / 3.3, over 6,000
+
+
+def test_limits_of_time():
+    network = ntksim.Network(2, 30, "tanh", "ntk", 1.5)
+    run = ntksim.train(network, X, Y, seeds=[0, 1], times=[0, 0, 1e-9, np.inf, np.inf], x_test=X_TEST)
+    assert (run.outputs[:, 0] == ntksim.network_outputs(network, X, seeds=[0, 1])).all()
+    assert (run.outputs[:, 0] == run.outputs[:, 1]).all()
+    assert (run.kernel_drift[:, 0] == 0).all()
+    assert run.outputs[:, 2] == pytest.approx(run.outputs[:, 0], abs=1e-6)
+    assert run.outputs[:, 3] == pytest.approx(np.array([Y, Y]), abs=1e-5)
+    assert (run.test_outputs[:, 3] == run.test_outputs[:, 4]).all()
+    assert run.learning_rate is None
+
+
+def test_default_times_reach_convergence():
+    network = ntksim.Network(1, 512, "erf", "ntk", 1.5)
+    run = ntksim.train(network, X, Y, seeds=[0])
+    limit = np.linalg.eigvalsh(ntksim.infinite_kernel(network, X).ntk)
+    assert run.times[0] == 0
+    assert run.times[-1] == pytest.approx(20 / limit[0])
+    assert run.loss[0, -1] < 1e-6 * run.loss[0, 0]
+
+
+def test_order_of_seeds_and_points():
+    network = ntksim.Network(2, 16, "tanh", "ntk", 1.5)
+    run = ntksim.train(network, X, Y, seeds=range(4), times=TIMES, tolerance=1e-6)
+    alone = ntksim.train(network, X, Y, seeds=[2], times=TIMES, tolerance=1e-6)
+    assert (run.outputs[2] == alone.outputs[0]).all()
+    order = [3, 0, 4, 1, 2]
+    permuted = ntksim.train(network, X[order], Y[order], seeds=[2], times=TIMES, tolerance=1e-6)
+    assert permuted.outputs[0] == pytest.approx(alone.outputs[0][:, order], abs=1e-9)
+
+
+def test_float32_follows_float64():
+    network = ntksim.Network(2, 64, "tanh", "ntk", 1.5)
+    double = ntksim.train(network, X, Y, seeds=[1], times=TIMES)
+    single = ntksim.train(network, X, Y, seeds=[1], times=TIMES, dtype="float32")
+    assert single.outputs.dtype == np.float32
+    assert single.outputs == pytest.approx(double.outputs, abs=1e-3)
+
+
+def test_relu_ends_with_a_status(monkeypatch):
+    """Kinks bound the order: what is not reached is NaN, and says so."""
+    monkeypatch.setattr(flow, "MAX_STEPS", 20)
+    run = ntksim.train(ntksim.Network(2, 8, "relu"), X, Y, seeds=[0], times=[0, 50.0], tolerance=1e-9)
+    assert run.status == ("step_limit",)
+    assert np.isfinite(run.outputs[0, 0]).all()
+    assert np.isnan(run.outputs[0, 1]).all()
+    assert run.evaluations[0] <= 41
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 5}, "steps belongs to gradient_descent"),
+        ({"learning_rate": 0.1}, "learning_rate belongs to gradient_descent"),
+        ({"tolerance": 0}, "tolerance must be a number between 0 and 1; got 0"),
+        ({"tolerance": "x"}, "tolerance must be a number"),
+        ({"times": [1.0, 0.5]}, "times must ascend"),
+        ({"times": [-1.0]}, "times must be a non-empty"),
+        ({"times": [np.nan]}, "times must be a non-empty"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        ntksim.train(ntksim.Network(1, 8), X, Y, seeds=[0], **options)
+
+
+def test_singular_kernels_need_times():
+    with pytest.raises(ValueError, match="singular"):
+        ntksim.train(ntksim.Network(1, 8), X[[0, 0]], Y[:2], seeds=[0])
