@@ -100,11 +100,11 @@ def _initial(options: argparse.Namespace) -> None:
 def _training(options: argparse.Namespace) -> None:
     from ntksim.study import stages
 
+    names = ("method", "relative_time", "snapshots", "tolerance", "relative_learning_rate")
+    schedule = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     stages.training_shard(
-        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output,
-        relative_learning_rate=options.relative_learning_rate, relative_time=options.relative_time,
-        snapshots=options.snapshots,
-    )  # fmt: skip
+        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, schedule
+    )
 
 
 def _tables(options: argparse.Namespace) -> None:
@@ -170,14 +170,16 @@ def _parser() -> argparse.ArgumentParser:
 
     limit = command("limit", _limit, "stage: write the infinite-width kernels of a network")
     initial = command("initial", _initial, "stage: kernels at initialisation of a block of seeds")
-    training = command("training", _training, "stage: gradient descent of a block of seeds")
+    training = command("training", _training, "stage: training of a block of seeds")
     for stage in (limit, initial, training):
         _network_options(stage)
     for stage in (initial, training):
         stage.add_argument("--limit", required=True, help="the network's limit")
         stage.add_argument("--seeds", type=seed_range, required=True, metavar="FIRST:STOP")
         stage.add_argument("--precision", choices=["float64", "float32"], default="float64")
-    training.add_argument("--relative-learning-rate", type=float, required=True)
+    training.add_argument("--method", choices=["gradient_flow", "gradient_descent"], required=True)
+    training.add_argument("--tolerance", type=float, help="of gradient_flow")
+    training.add_argument("--relative-learning-rate", type=float, help="of gradient_descent")
     training.add_argument("--relative-time", type=float, required=True)
     training.add_argument("--snapshots", type=int, required=True)
 

@@ -173,14 +173,39 @@ class Initial(_Section):
 class Training(_Section):
     """Training on the squared loss 1/2 sum r^2."""
 
-    method: Literal["gradient_descent"] = Field(default="gradient_descent", description="full-batch gradient descent")
+    method: Literal["gradient_flow", "gradient_descent"] = Field(
+        default="gradient_flow", description="gradient flow to a tolerance, or full-batch gradient descent"
+    )
     widths: list[int] = _widths("widths of all hidden layers")
     seeds: int = Field(ge=2, description="networks per width: seeds 0, 1, ...")
-    relative_learning_rate: float = Field(
-        default=0.5, gt=0, lt=2, description="learning rate in units of 1 / lambda_max(K_infinity); stable below 2"
+    tolerance: float | None = Field(
+        default=None, gt=0, lt=1, description="of gradient flow: error of a step relative to the initial residual (default: 1e-4)"
+    )
+    relative_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        lt=2,
+        description="of gradient descent: learning rate in units of 1 / lambda_max(K_infinity); stable below 2 (default: 0.5)",
     )
     relative_time: float = Field(gt=0, description="end of training, in units of 1 / lambda_max(K_infinity)")
     snapshots: int = Field(default=20, ge=1, description="log-spaced times at which outputs and kernels are looked at")
+
+    _check = field_validator("widths")(_checked_widths)
+
+    @model_validator(mode="after")
+    def _belongs(self) -> "Training":
+        if self.method == "gradient_flow" and self.relative_learning_rate is not None:
+            raise ValueError("relative_learning_rate: belongs to method gradient_descent; gradient_flow has tolerance")
+        if self.method == "gradient_descent" and self.tolerance is not None:
+            raise ValueError("tolerance: belongs to method gradient_flow; gradient_descent has relative_learning_rate")
+        return self
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        """What a training job needs to know, its defaults filled in."""
+        flow = self.method == "gradient_flow"
+        own = {"tolerance": self.tolerance or 1e-4} if flow else {"relative_learning_rate": self.relative_learning_rate or 0.5}
+        return {"method": self.method, "relative_time": self.relative_time, "snapshots": self.snapshots} | own
 
 
 class Study(_Section):

@@ -7,6 +7,7 @@ Like `config`, this module loads neither Numba nor pandas.
 """
 
 import hashlib
+import math
 import shlex
 from dataclasses import dataclass
 from functools import cache
@@ -132,8 +133,10 @@ def cost(study: Study, shard: Shard) -> Cost:
         held = 4 * n * (d + depth * m)
     else:
         assert study.training is not None
-        steps = study.training.relative_time / study.training.relative_learning_rate
-        flops, draws = 6 * n * parameters * steps, parameters
+        schedule = study.training.schedule
+        # the flow takes tens of steps of some five passes, whatever the time, and three passes a snapshot
+        passes = schedule["relative_time"] / schedule.get("relative_learning_rate", math.inf) or 150 + 3 * schedule["snapshots"]
+        flops, draws = 6 * n * parameters * passes, parameters
         held = 2 * parameters + 6 * n * (d + depth * m)
     each = flops / _FLOPS_PER_SECOND[study.precision] + draws / _DRAWS_PER_SECOND
     return Cost(_STARTUP_SECONDS + len(shard.seeds) * each, _STARTUP_MB + held * itemsize / 1e6)
@@ -162,5 +165,4 @@ def training_arguments(study: Study) -> str:
     """The options of a training job that are the same for all networks."""
     if study.training is None:
         return ""
-    names = ("relative_learning_rate", "relative_time", "snapshots")
-    return " ".join(f"--{name.replace('_', '-')} {getattr(study.training, name)}" for name in names)
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in study.training.schedule.items())

@@ -4,7 +4,7 @@ A shard carries what it was computed from; :func:`shard_identity` says it once, 
 that collects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +80,27 @@ def training_shard(
     seeds: range,
     dtype: str,
     output: str | Path,
-    *,
-    relative_learning_rate: float,
-    relative_time: float,
-    snapshots: int,
+    schedule: Mapping[str, Any],
 ) -> None:
-    """Write gradient descent of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf)."""
+    """Write the training of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf).
+
+    ``schedule`` is that of the configuration (`config.Training.schedule`).
+    """
     data, limits = datasets.read(dataset), _limits(limit_path, dataset)
-    learning_rate = relative_learning_rate / np.linalg.eigvalsh(limits["ntk"])[-1]
-    steps = max(1, round(relative_time / relative_learning_rate))
-    shown = np.unique(np.round(np.geomspace(1, steps, snapshots)).astype(np.int64))
+    largest = np.linalg.eigvalsh(limits["ntk"])[-1]
+    last, snapshots = schedule["relative_time"], schedule["snapshots"]
+    if schedule["method"] == "gradient_flow":
+        # from where the fastest mode begins to move
+        relative_times = np.concatenate([[0], np.geomspace(min(0.1, last / 2), last, snapshots)])
+        options = {"tolerance": schedule["tolerance"]}
+    else:
+        rate = schedule["relative_learning_rate"]
+        steps = max(1, round(last / rate))
+        relative_times = rate * np.concatenate([[0], np.unique(np.round(np.geomspace(1, steps, snapshots)))])
+        options = {"learning_rate": rate / largest}
     trajectory = train(
-        network, data.x_train, data.y_train, seeds=seeds, method="gradient_descent", learning_rate=learning_rate,
-        times=learning_rate * np.concatenate([[0], shown]), x_test=data.x_test, dtype=dtype,
+        network, data.x_train, data.y_train, seeds=seeds, method=schedule["method"], times=relative_times / largest,
+        x_test=data.x_test, dtype=dtype, **options,
     )  # fmt: skip
     assert trajectory.test_outputs is not None
     test_residual = trajectory.test_outputs.astype(np.float64) - data.y_test
@@ -100,7 +108,7 @@ def training_shard(
     columns: dict[str, Any] = {
         "seed": np.repeat(np.asarray(seeds, dtype=np.int64), per_seed),
         "time": np.tile(times, len(seeds)),
-        "relative_time": np.tile(times / learning_rate * relative_learning_rate, len(seeds)),
+        "relative_time": np.tile(relative_times, len(seeds)),
         "loss": trajectory.loss.ravel(),
         "test_loss": 0.5 * np.sum(test_residual**2, axis=-1).ravel(),
         "kernel_drift": trajectory.kernel_drift.ravel(),
@@ -108,18 +116,8 @@ def training_shard(
         "status": np.repeat(np.array(trajectory.status, dtype=object), per_seed),
     }
     columns |= _beside_theory(trajectory, network, data, seeds, dtype, limits)
-    options = training_options(relative_learning_rate, relative_time, snapshots)
-    identity = shard_identity("training", network, seeds, data.hash, dtype=dtype, **options)
+    identity = shard_identity("training", network, seeds, data.hash, dtype=dtype, **schedule)
     write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance()})
-
-
-def training_options(relative_learning_rate: float, relative_time: float, snapshots: int) -> dict[str, Any]:
-    """The part of a training shard's identity that an initial shard has not."""
-    return {
-        "relative_learning_rate": relative_learning_rate,
-        "relative_time": relative_time,
-        "snapshots": snapshots,
-    }
 
 
 def _beside_theory(
@@ -128,7 +126,8 @@ def _beside_theory(
     """What constant-kernel theory predicts of every network from its own f_0, and how far the network is from it.
 
     Per prediction the loss on training points and the root mean square of f_t - prediction over training and over test
-    points, each (S T,). ``linearized``: the network linearised at theta_0 under the same gradient descent, (I - eta K_0)^k.
+    points, each (S T,). ``linearized``: the network linearised at theta_0 under the same training: (I - eta K_0)^k for
+    gradient descent, and the closed form for the flow.
     ``closed_form``: gradient flow with K_0, e^(-K_0 t); ``limit_closed_form``: with K_infinity.
     """
     count, times = len(data.x_train), trajectory.times

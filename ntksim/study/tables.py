@@ -13,7 +13,7 @@ from scipy import stats
 from ntksim.study import datasets, plan
 from ntksim.study.config import Study
 from ntksim.study.scaling_laws import scaling_laws
-from ntksim.study.stages import shard_identity, training_options
+from ntksim.study.stages import shard_identity
 from ntksim.study.storage import StageError, provenance, read_arrays, read_arrow, write_table
 
 INITIAL_QUANTITIES = (
@@ -63,13 +63,13 @@ COLUMNS = {
     "standard_error": "of the mean, or of the exponent (bootstrap over seeds)",
     "interval_low": "95% interval: t of the mean, or bootstrap over seeds of the exponent",
     "interval_high": "95% interval: t of the mean, or bootstrap over seeds of the exponent",
-    "time": "t = learning rate x steps, units of 1 / eigenvalue of the kernel",
+    "time": "t of the flow, or learning rate x steps; units of 1 / eigenvalue of the kernel",
     "relative_time": "t times lambda_max(K_inf)",
     "loss": "1/2 sum of squared residuals on training points",
     "test_loss": "1/2 sum of squared residuals on test points",
     "kernel_drift": "||K_t - K_0||_F / ||K_0||_F",
     "parameter_drift": "||theta_t - theta_0|| / ||theta_0||",
-    "linearized_loss": "loss of the network linearised at theta_0 under the same gradient descent, (I - eta K_0)^k",
+    "linearized_loss": "loss of the network linearised at theta_0 under the same training; (I - eta K_0)^k for descent",
     "closed_form_loss": "loss of gradient flow with the constant kernel K_0, e^(-K_0 t), from the network's own f_0",
     "limit_closed_form_loss": "loss of gradient flow with the constant kernel K_inf, from the network's own f_0",
     "linearized_deviation": "root mean square over training points of f_t minus the linearised network",
@@ -78,7 +78,7 @@ COLUMNS = {
     "test_linearized_deviation": "the same over test points",
     "test_closed_form_deviation": "the same over test points",
     "test_limit_closed_form_deviation": "the same over test points",
-    "status": "finished or diverged",
+    "status": "finished, diverged, or step_limit (see Trajectory)",
     "widths_fitted": "widths in the fit",
     "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
     "exponent": "of the width, least squares in logarithms",
@@ -212,8 +212,7 @@ def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFr
     options = study.networks[shard.network]
     extra: dict[str, Any] = {"dtype": study.precision}
     if shard.stage == "training" and study.training is not None:
-        t = study.training
-        extra |= training_options(t.relative_learning_rate, t.relative_time, t.snapshots)
+        extra |= study.training.schedule
     wanted = shard_identity(shard.stage, options.network(shard.width), shard.seeds, dataset_hash, **extra)
     found = metadata.get("identity")
     if found != wanted:

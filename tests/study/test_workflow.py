@@ -22,7 +22,7 @@ CONTENT = {
         "relu_std": {"activation": "relu", "depth": 1, "parameterization": "standard"},
     },
     "initial": {"widths": [16, 32], "seeds": 6},
-    "training": {"widths": [16], "seeds": 3, "relative_time": 5.0, "snapshots": 4},
+    "training": {"method": "gradient_descent", "widths": [16], "seeds": 3, "relative_time": 5.0, "snapshots": 4},
     "seeds_per_shard": 4,
 }
 
@@ -163,6 +163,28 @@ def test_the_exact_law_stands_beside_the_measured_error(finished):
     assert row["exact_root_mean_square"] == pytest.approx(expected, rel=1e-12)
     assert row["root_mean_square"] == pytest.approx(expected, rel=0.8)
     assert errors.query("network == 'tanh_2'")["exact_root_mean_square"].isna().all()
+
+
+def test_a_study_of_the_flow(tmp_path):
+    """Gradient flow on synthetic points: one network, checked against the engine."""
+    content = {
+        "dataset": {"name": "circle", "train": 6, "test": 3},
+        "networks": {"gelu": {"activation": "gelu", "depth": 1, "sigma_b": 0.5}},
+        "initial": {"widths": [32], "seeds": 2},
+        "training": {"widths": [32], "seeds": 2, "relative_time": 30.0, "snapshots": 3, "tolerance": 1e-5},
+    }
+    status, text = run(tmp_path, content)
+    assert status == 0, text
+    training = ntksim.read_table(tmp_path / "results", "training")
+    data = datasets.read(tmp_path / "results" / "dataset.npz")
+    largest = np.linalg.eigvalsh(ntksim.infinite_kernel(ntksim.Network(1, 32, "gelu", sigma_b=0.5), data.x_train).ntk)[-1]
+    rows = training[training["seed"] == 1]
+    assert rows["relative_time"].to_numpy() == pytest.approx(rows["time"].to_numpy() * largest)
+    assert rows["relative_time"].max() == pytest.approx(30)
+    network = ntksim.Network(1, 32, "gelu", sigma_b=0.5)
+    flow = ntksim.train(network, data.x_train, data.y_train, seeds=[1], times=rows["time"].to_numpy(), tolerance=1e-5)
+    assert rows["loss"].to_numpy() == pytest.approx(flow.loss[0], rel=1e-6)
+    assert rows["linearized_loss"].to_numpy() == pytest.approx(rows["closed_form_loss"].to_numpy())
 
 
 def test_a_changed_look_draws_figures_alone(finished, monkeypatch):
