@@ -4,6 +4,7 @@ Fast-math is off everywhere: contraction and reassociation would make the draws,
 the processor. Where a fused multiply-add is wanted it is written out as :func:`fma`.
 """
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable
@@ -30,6 +31,25 @@ def _cache_folder() -> str:
 _CACHE_FOLDER = _cache_folder()
 
 
+def _one_at_a_time(save: Callable[..., Any]) -> Callable[..., Any]:
+    """Let one process at a time add to the cache.
+
+    Numba reads an index, picks a free file name and writes the index back: two jobs that start on an empty cache could pick
+    the same name for different code, and a third would then run the wrong one.
+    """
+
+    def locked(*arguments: Any) -> Any:
+        try:
+            Path(_CACHE_FOLDER).mkdir(parents=True, exist_ok=True)
+            with open(Path(_CACHE_FOLDER) / ".lock", "w") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                return save(*arguments)
+        except OSError:
+            return None  # a folder that cannot be written or locked: go on without keeping the code
+
+    return locked
+
+
 def _compiler(**options: Any) -> Callable[..., Any]:
     """A decorator that compiles with ``options``, and caches in the engine's own folder."""
 
@@ -38,7 +58,9 @@ def _compiler(**options: Any) -> Callable[..., Any]:
         try:
             # error_model="numpy" drops the test for a zero divisor, which would keep LLVM from vectorising a loop;
             # nogil lets other Python threads run.
-            return njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+            compiled = njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+            compiled._cache.save_overload = _one_at_a_time(compiled._cache.save_overload)
+            return compiled
         finally:
             config.CACHE_DIR = before
 

@@ -1,5 +1,9 @@
 """Finite networks against the oracle: explicit Jacobians for every parameterization, activation and choice of biases."""
 
+import os
+import subprocess
+import sys
+
 import naive
 import numpy as np
 import pytest
@@ -152,3 +156,19 @@ def test_bad_arguments_are_named(arguments, message):
 def test_bad_networks_are_refused(arguments, message):
     with pytest.raises((TypeError, ValueError), match=message):
         ntksim.Network(**({"depth": 2, "width": 4} | arguments))
+
+
+def test_processes_may_fill_an_empty_cache_together(tmp_path):
+    """Two processes, two activations and precisions, one empty cache: each gets its own numbers, then and from a warm one."""
+    code = """
+import sys, ntksim
+network = ntksim.Network(1, 8, sys.argv[1])
+print(repr(float(ntksim.network_outputs(network, [[0.3, -0.7]], seeds=[1], dtype=sys.argv[2])[0, 0])))
+"""
+    cases = [("tanh", "float32"), ("sin", "float64")]
+    options = {"env": os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}, "stdout": subprocess.PIPE, "text": True}
+    for _ in range(2):
+        runs = [subprocess.Popen([sys.executable, "-c", code, *case], **options) for case in cases]
+        for (activation, dtype), run in zip(cases, runs, strict=True):
+            found = float(run.communicate()[0])
+            assert found == ntksim.network_outputs(ntksim.Network(1, 8, activation), [[0.3, -0.7]], seeds=[1], dtype=dtype)[0, 0]
