@@ -8,13 +8,16 @@ BIN     := $(VENV)/bin
 # The stamp is written last, so an interrupted set-up is simply made again.
 STAMP   := $(VENV)/.complete
 
-.PHONY: study test check format lock clean help
+.PHONY: study test bench check format lock clean help
 
 study: $(STAMP)  ## run the study of $(CONFIG) on all cores
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
+
+bench: $(STAMP)  ## time the engine on this machine
+	$(BIN)/python benchmarks/run.py
 
 check: $(STAMP)  ## lint, formatting and types
 	$(BIN)/ruff check .
