@@ -20,6 +20,8 @@ TOLERANCE = 1e-10  # relative to the expectation of the absolute value
 _CHANGE = 1e-7
 _REACH = 8.7  # standard deviations: the weight beyond is below 1e-17
 _MAX_NODES = 1 << 13
+_TABLE_NODES = (32, 64, 128, 256)  # of the interpolation in the angle
+_SAME = 1e-12  # variances that differ by less, relatively, count as one
 
 
 @jit
@@ -102,13 +104,25 @@ def expectations(
 
     With ``factors`` the same of the other functions of ``activations.pair_factors``.
 
-    Equal triples are computed once: a kernel on the sphere has one variance, and a symmetric one half of its pairs.
+    Points on a sphere share one variance, and their expectations are interpolated in the angle. Otherwise equal triples
+    are computed once: a symmetric kernel has half of its pairs.
 
     Raises ValueError where the error could not be brought below the tolerance (inputs of enormous norm).
     """
     shape = k12.shape
     low, high = np.minimum(k11, k22), np.maximum(k11, k22)
+    if k12.size > 2 * _TABLE_NODES[-1] and np.ptp(low) + np.ptp(high) + (high.max() - low.min()) <= _SAME * high.max():
+        tabulated = _by_angle(code, float(high.max()), k12, factors)
+        if tabulated is not None:
+            return tabulated
     triples, back = np.unique(np.stack([a.ravel() for a in (low, k12, high)], axis=1), axis=0, return_inverse=True)
+    value, slope = _of_triples(code, triples, factors)
+    back = back.ravel()
+    return value[back].reshape(shape), slope[back].reshape(shape)
+
+
+def _of_triples(code: int, triples: np.ndarray, factors: int) -> tuple[np.ndarray, np.ndarray]:
+    """The expectations of rows (k11, k12, k22)."""
     value, slope = np.empty(len(triples)), np.empty(len(triples))
     columns = [np.ascontiguousarray(triples[:, i]) for i in range(3)]
     failed = expectations_of_pairs(factors, code, *columns, value, slope)
@@ -117,5 +131,35 @@ def expectations(
             f"the infinite-width limit did not reach a relative error of {TOLERANCE:g} for {failed} of {len(triples)} "
             f"pairs of points: pre-activations have variances up to {triples.max():.3g}; scale the inputs or sigma_w down"
         )
-    back = back.ravel()
-    return value[back].reshape(shape), slope[back].reshape(shape)
+    return value, slope
+
+
+def _by_angle(code: int, variance: float, k12: np.ndarray, factors: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The expectations of pairs of one variance, by Chebyshev interpolation in the angle between them.
+
+    They are smooth functions of the angle, with all derivatives, up to both ends. Nodes are doubled until the last eighth of
+    the coefficients is below a tenth of ``TOLERANCE`` of the largest value; None if the last doubling does not get there.
+    """
+    for nodes in _TABLE_NODES:
+        at = np.polynomial.chebyshev.chebpts1(nodes)
+        cosines = np.cos((at + 1) * np.pi / 2)
+        triples = np.stack([np.full(nodes, variance), variance * cosines, np.full(nodes, variance)], axis=1)
+        series = [np.polynomial.chebyshev.chebfit(at, values, nodes - 1) for values in _of_triples(code, triples, factors)]
+        if all(np.abs(c[-nodes // 8 :]).max() <= 0.1 * TOLERANCE * np.abs(c).max() for c in series):
+            value, slope = np.empty(k12.shape), np.empty(k12.shape)
+            _interpolate(np.stack(series), variance, k12.ravel(), value.ravel(), slope.ravel())
+            return value, slope
+    return None
+
+
+@jit_parallel
+def _interpolate(series, variance, k12, value, slope):
+    """Both Chebyshev series (2, N) at the angle of every pair, by Clenshaw's recurrence."""
+    for i in prange(k12.size):
+        x = math.atan2(math.sqrt(max(variance * variance - k12[i] * k12[i], 0.0)), k12[i]) * (2 / math.pi) - 1
+        a1, a2, b1, b2 = 0.0, 0.0, 0.0, 0.0
+        for k in range(series.shape[1] - 1, 0, -1):
+            a1, a2 = series[0, k] + 2 * x * a1 - a2, a1
+            b1, b2 = series[1, k] + 2 * x * b1 - b2, b1
+        value[i] = series[0, 0] + x * a1 - a2
+        slope[i] = series[1, 0] + x * b1 - b2

@@ -8,7 +8,8 @@ import pytest
 from tolerances import QUADRATURE, assert_close
 
 import ntksim
-from ntksim.engine.activations import MEANS, activation_code, closed_dual
+from ntksim.engine import quadrature
+from ntksim.engine.activations import CROSS, MEANS, SQUARES, activation_code, closed_dual
 from ntksim.engine.network import ACTIVATIONS
 from ntksim.engine.quadrature import TOLERANCE, gaussian_expectations
 
@@ -73,6 +74,19 @@ def test_quadrature_reaches_its_tolerance():
         for value, integrand in zip(found[:2], (u * v, (1 - u * u) * (1 - v * v)), strict=True):
             both = np.outer(weight, weight)
             assert abs(value - np.sum(both * integrand)) <= TOLERANCE * np.sum(both * np.abs(integrand))
+
+
+@pytest.mark.parametrize(("activation", "factors"), [("tanh", MEANS), ("tanh", SQUARES), ("gelu", CROSS), ("erf", MEANS)])
+@pytest.mark.parametrize("scale", [0.05, 1.0, 6.0])
+def test_interpolation_in_the_angle(activation, factors, scale):
+    """Pairs of one variance, parallel and opposite ones among them, against one quadrature each."""
+    code, k = activation_code(activation), scale**2
+    rho = np.concatenate([[1.0, -1.0, 1 - 1e-12, 1e-9 - 1], np.random.default_rng(3).uniform(-1, 1, 596)])
+    many = quadrature.expectations(code, np.full(600, k), k * rho, np.full(600, k), factors)
+    for i in range(0, 600, 29):
+        one = gaussian_expectations(factors, code, k, k * rho[i], k)
+        for found, expected, largest in zip(many, one[:2], many, strict=True):
+            assert abs(found[i] - expected) <= 2 * TOLERANCE * np.abs(largest).max()
 
 
 def test_quadrature_refuses_what_it_cannot_do():
