@@ -132,7 +132,9 @@ _each_absolute, _each_gelu, _each_sin = _each(absolute), _each(gelu), _each(sin)
 
 @jit
 def _root_determinant(k11, k12, k22):
-    return math.sqrt(max(k11 * k22 - k12 * k12, 0.0))
+    """sqrt(k11 k22 - k12^2), and 0 within rounding of parallel: there the root would turn an error of 1e-16 into 1e-8."""
+    determinant = k11 * k22 - k12 * k12
+    return math.sqrt(determinant) if determinant > 4e-15 * k11 * k22 else 0.0
 
 
 @jit

@@ -151,8 +151,12 @@ class _Flow:
         while at < len(times) and times[at] == 0:
             self.record(at, state, rows)
             at += 1
-        bound = tolerance * max(np.sqrt(np.mean(self.residual(state) ** 2)), np.finfo(np.float64).tiny)
-        size = 1 / max(float(_eigen(state.kernel)[0][-1]), np.finfo(np.float64).tiny)
+        # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
+        largest = max(np.abs(state.outputs).max(), np.abs(self.y).max(), np.finfo(self.x.dtype).tiny)
+        rounding = 100 * float(np.finfo(self.x.dtype).eps) * float(largest)
+        bound = max(tolerance * float(np.sqrt(np.mean(self.residual(state) ** 2))), rounding)
+        fastest = max(float(_eigen(state.kernel)[0][-1]), np.finfo(np.float64).tiny)
+        size = 1 / fastest
         for _ in range(MAX_STEPS):
             if at == len(times):
                 return "finished"
@@ -163,7 +167,7 @@ class _Flow:
             size = min(size, times[-1] - time)
             dense, end, error = self.step(state, size)
             if error > bound:
-                if size < 1e-14 * max(time, 1 / np.finfo(np.float64).max) or size == 0:
+                if size < 1e-14 * max(time, 1 / fastest):
                     return "diverged"
                 size *= max(_SHRINKAGE, _SAFETY * (bound / error) ** (1 / 3))
                 continue

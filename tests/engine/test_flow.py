@@ -115,6 +115,22 @@ def test_limits_of_time():
     assert run.learning_rate is None
 
 
+def test_a_solution_stays_one():
+    """Targets equal to the outputs: nothing moves."""
+    network = ntksim.Network(2, 8, "tanh")
+    start = ntksim.network_outputs(network, X, seeds=[0])[0]
+    run = ntksim.train(network, X, start, seeds=[0], times=[0, 1.0, np.inf])
+    assert run.status == ("finished",)
+    assert run.outputs[0] == pytest.approx(np.array([start] * 3), abs=1e-13)
+
+
+def test_repeated_points_settle_at_the_mean():
+    """A singular kernel: t = infinity is where the residual can no longer move."""
+    run = ntksim.train(ntksim.Network(1, 64, "tanh"), X[[0, 0, 1]], np.array([1.0, 0.0, 2.0]), seeds=[0], times=[0, np.inf])
+    assert run.status == ("finished",)
+    assert run.outputs[0, 1] == pytest.approx([0.5, 0.5, 2.0], abs=1e-5)
+
+
 def test_default_times_reach_convergence():
     network = ntksim.Network(1, 512, "erf", "ntk", 1.5)
     run = ntksim.train(network, X, Y, seeds=[0])

@@ -76,6 +76,20 @@ def test_quadrature_reaches_its_tolerance():
             assert abs(value - np.sum(both * integrand)) <= TOLERANCE * np.sum(both * np.abs(integrand))
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_blocks_agree_with_the_whole(activation):
+    """Equal, opposite, parallel and zero points, by one set of points and by two."""
+    x = np.random.default_rng(5).normal(size=(4, 7))
+    x = np.concatenate([x, -x[:1], 2 * x[:1], x[1:2], np.zeros((1, 7))])
+    network = ntksim.Network(3, 1, activation, sigma_w=1.3)
+    whole, block = ntksim.infinite_kernel(network, x), ntksim.infinite_kernel(network, x[:5], x)
+    assert (whole.ntk == whole.ntk.T).all()
+    for one, two in ((whole.ntk, block.ntk), (whole.nngp, block.nngp)):
+        assert np.abs(one[:5] - two).max() <= 1e-12 * np.abs(one).max()
+    values = np.linalg.eigvalsh(whole.ntk)
+    assert values[0] > -1e-12 * values[-1]
+
+
 @pytest.mark.parametrize(("activation", "factors"), [("tanh", MEANS), ("tanh", SQUARES), ("gelu", CROSS), ("erf", MEANS)])
 @pytest.mark.parametrize("scale", [0.05, 1.0, 6.0])
 def test_interpolation_in_the_angle(activation, factors, scale):
