@@ -130,14 +130,15 @@ def cost(study: Study, shard: Shard) -> Cost:
     itemsize = 8 if study.precision == "float64" else 4
     if shard.stage == "initial":
         flops, draws = float(4 * n * parameters + 4 * n * n * m * depth), 2 * parameters
-        held = 4 * n * (d + depth * m)
+        held = 4 * n * (d + depth * m) + (8 + len(shard.seeds)) * n * n
     else:
         assert study.training is not None
         schedule = study.training.schedule
         # the flow takes tens of steps of some five passes, whatever the time, and three passes a snapshot
         passes = schedule["relative_time"] / schedule.get("relative_learning_rate", math.inf) or 150 + 3 * schedule["snapshots"]
         flops, draws = 6 * n * parameters * passes, parameters
-        held = 2 * parameters + 6 * n * (d + depth * m)
+        # a step of the flow holds the network at four places
+        held = 4 * parameters + 12 * n * (d + depth * m) + 20 * n * n
     each = flops / _FLOPS_PER_SECOND[study.precision] + draws / _DRAWS_PER_SECOND
     return Cost(_STARTUP_SECONDS + len(shard.seeds) * each, _STARTUP_MB + held * itemsize / 1e6)
 
