@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ntksim.engine.network import Network
-from ntksim.study.config import ConfigError, Dataset, NetworkOptions, Study, load_study, parse_section
+from ntksim.study.config import ConfigError, Dataset, NetworkOptions, json_schema, load_study, parse_section, read_label
 from ntksim.study.plan import FIGURES, describe
 
 
@@ -69,7 +69,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _schema(options: argparse.Namespace) -> None:
-    print(json.dumps(Study.model_json_schema(), indent=2))
+    print(json.dumps(json_schema(), indent=2))
 
 
 def _dataset(options: argparse.Namespace) -> None:
@@ -131,16 +131,6 @@ def seed_range(text: str) -> range:
     return seeds
 
 
-def label(text: str) -> int | float | str:
-    """A class label as YAML would read it: a number if it looks like one."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ntksim", description="Width-scaling studies of neural tangent kernels.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -162,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
 
     dataset = command("dataset", _dataset, "stage: write the data set")
     for name, field in Dataset.model_fields.items():
-        kind = label if name == "classes" else int if name in ("features", "train", "test", "seed") else str
+        kind = read_label if name == "classes" else int if name in ("features", "train", "test", "seed") else str
         many: Any = {"file": "+", "classes": 2}.get(name)
         dataset.add_argument(f"--{name}", type=kind, nargs=many, default=None if field.is_required() else field.default,
                              required=field.is_required(), help=field.description)  # fmt: skip

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from ntksim.engine.jit import bits_of_double, double_of_bits, fma, jit_inline
+from ntksim.engine.jit import bits_of_float, float_of_bits, fma, jit_inline
 
 _LOG2_E = 1 / math.log(2)
 # ln 2 and pi/2 in parts: the products of the leading part with small integers are exact under fma
@@ -71,7 +71,7 @@ def _long_polynomial(even, odd, x):
 @jit_inline
 def _power_of_two(k):
     """2^k of an integer-valued float64 between -1022 and 1023."""
-    return double_of_bits((np.int64(k) + np.int64(1023)) << np.int64(52))
+    return float_of_bits((np.int64(k) + np.int64(1023)) << np.int64(52))
 
 
 @jit_inline
@@ -129,7 +129,7 @@ def sin_cos(x):
     z = r * r
     s = fma(r * z, _polynomial(_SIN, z), r)
     c = fma(z * z, _polynomial(_COS, z), fma(-0.5, z, 1.0))
-    quadrant = bits_of_double(shifted) & np.int64(3)
+    quadrant = bits_of_float(shifted) & np.int64(3)
     odd = (quadrant & np.int64(1)) != 0
     sine, cosine = (c if odd else s), (s if odd else c)
     return (-sine if quadrant >= 2 else sine), (-cosine if (quadrant == 1) | (quadrant == 2) else cosine)

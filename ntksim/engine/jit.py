@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llvmlite import ir
 from numba import config, njit, types
 from numba.extending import intrinsic
 
@@ -59,7 +58,8 @@ def _compiler(**options: Any) -> Callable[..., Any]:
             # error_model="numpy" drops the test for a zero divisor, which would keep LLVM from vectorising a loop;
             # nogil lets other Python threads run.
             compiled = njit(cache=True, nogil=True, error_model="numpy", **options)(function)
-            compiled._cache.save_overload = _one_at_a_time(compiled._cache.save_overload)
+            if not config.DISABLE_JIT:  # then there is nothing compiled, and no cache
+                compiled._cache.save_overload = _one_at_a_time(compiled._cache.save_overload)
             return compiled
         finally:
             config.CACHE_DIR = before
@@ -87,36 +87,25 @@ def fma(typingctx, a, b, c):
     return a(a, b, c), codegen
 
 
+_INTEGER_OF = {types.float32: types.int32, types.float64: types.int64}
+_FLOAT_OF = {integer: real for real, integer in _INTEGER_OF.items()}
+
+
+def _cast_bits(value, target):
+    """Signature and code of a cast that keeps the bits."""
+    return target(value), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(target))
+
+
 @intrinsic
 def bits_of_float(typingctx, value):
-    """The 32 bits of a float32 as int32."""
-    if value != types.float32:
-        return None
-    return types.int32(value), lambda context, builder, signature, args: builder.bitcast(args[0], ir.IntType(32))
+    """The bits of a float as the integer of its size."""
+    return _cast_bits(value, _INTEGER_OF[value]) if value in _INTEGER_OF else None
 
 
 @intrinsic
 def float_of_bits(typingctx, value):
-    """The float32 whose bits are those of an int32."""
-    if value != types.int32:
-        return None
-    return types.float32(value), lambda context, builder, signature, args: builder.bitcast(args[0], ir.FloatType())
-
-
-@intrinsic
-def bits_of_double(typingctx, value):
-    """The 64 bits of a float64 as int64."""
-    if value != types.float64:
-        return None
-    return types.int64(value), lambda context, builder, signature, args: builder.bitcast(args[0], ir.IntType(64))
-
-
-@intrinsic
-def double_of_bits(typingctx, value):
-    """The float64 whose bits are those of an int64."""
-    if value != types.int64:
-        return None
-    return types.float64(value), lambda context, builder, signature, args: builder.bitcast(args[0], ir.DoubleType())
+    """The float whose bits are those of an integer of its size."""
+    return _cast_bits(value, _FLOAT_OF[value]) if value in _FLOAT_OF else None
 
 
 @intrinsic

@@ -30,9 +30,10 @@ class Trajectory:
     ``times`` (T,) in the notes' t. ``outputs`` (S, T, n) and ``test_outputs`` (S, T, n*), None without test points.
     ``loss`` (S, T) = 1/2 sum r^2. ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F and ``parameter_drift`` (S, T) =
     ||theta_t - theta_0|| / ||theta_0|| over all stored parameters. ``evaluations`` (S,) counts forward-and-backward
-    passes over the training points. ``kernels`` (S, T, n, n), None unless kept. ``status`` holds "finished",
-    "diverged" or "step_limit" (the flow was given up after `flow.MAX_STEPS` steps, as it may be for ReLU at small
-    tolerances: every kink costs a step) for each seed; what a seed did not reach is NaN. ``learning_rate`` is None for
+    passes over the training points; the flow applies each one's gradient up to twice more, which is not counted.
+    ``kernels`` (S, T, n, n), None unless kept. ``status`` holds "finished", "diverged" or "step_limit" (the flow was
+    given up after `flow.MAX_STEPS` steps, as it may be for ReLU at small tolerances: every kink costs a step) for each
+    seed; what a seed did not reach is NaN. ``learning_rate`` is None for
     gradient flow.
     """
 
@@ -71,7 +72,7 @@ def train(
     x, y : points (n, d) and targets (n,); ``x_test`` (n*, d), observed only.
     method : ``"gradient_flow"``, theta' = -grad L to an error of ``tolerance``, or ``"gradient_descent"``.
     times : when to look, ascending; infinity is allowed for the flow. For gradient descent each is moved to the nearest
-        step. By default 0 and 25 log-spaced times up to t = 20 / lambda_min(K_infinity).
+        step. By default 0 and 25 log-spaced times up to the last of ``steps``, or to t = 20 / lambda_min(K_infinity).
     steps : number of steps of gradient descent; by default up to the last of ``times``.
     learning_rate : eta of gradient descent; by default 1 / lambda_max(K_infinity). A warning is given from
         2 / lambda_max on.

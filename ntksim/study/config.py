@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.json_schema import GenerateJsonSchema
 
 from ntksim.engine.network import Network
 
@@ -231,6 +232,25 @@ class Study(_Section):
         """Hash of everything in the configuration that a number can depend on."""
         text = json.dumps(self.model_dump(exclude={"results", "seeds_per_shard"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_label(text: str) -> int | float | str:
+    """A class label on a command line: a number if it looks like one, text as it stands or in double quotes."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else text
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a configuration; workflow/schemas/config.schema.json is a copy of it."""
+    return Study.model_json_schema(schema_generator=_WithoutTitles)
 
 
 def load_study(path: str | Path) -> Study:

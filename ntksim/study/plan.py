@@ -7,7 +7,7 @@ Like `config`, this module loads neither Numba nor pandas.
 """
 
 import hashlib
-import math
+import json
 import shlex
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ntksim.study.config import FEATURES, Study
+from ntksim.study.config import FEATURES, Study, read_label
 
 TABLES = ("initial", "convergence", "training", "drift", "spectrum", "scaling_laws")
 # Every figure is a function of these tables, in this order.
@@ -98,8 +98,13 @@ def arguments(options: BaseModel) -> str:
             continue
         words.append("--" + key.replace("_", "-"))
         if value is not True:
-            words += [shlex.quote(str(v)) for v in (value if isinstance(value, list) else [value])]
+            words += [shlex.quote(_word(v)) for v in value] if isinstance(value, list) else [shlex.quote(str(value))]
     return " ".join(words)
+
+
+def _word(value: object) -> str:
+    """A word that :func:`config.read_label` reads back: text that looks like a number is put in quotes."""
+    return json.dumps(value) if isinstance(value, str) and read_label(value) != value else str(value)
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,10 @@ def cost(study: Study, shard: Shard) -> Cost:
     else:
         assert study.training is not None
         schedule = study.training.schedule
-        # the flow takes tens of steps of some five passes, whatever the time, and three passes a snapshot
-        passes = schedule["relative_time"] / schedule.get("relative_learning_rate", math.inf) or 150 + 3 * schedule["snapshots"]
+        if schedule["method"] == "gradient_descent":
+            passes = schedule["relative_time"] / schedule["relative_learning_rate"]
+        else:  # tens of steps of some five passes, whatever the time, and three passes a snapshot
+            passes = 150.0 + 3 * schedule["snapshots"]
         flops, draws = 6 * n * parameters * passes, parameters
         # a step of the flow holds the network at four places
         held = 4 * parameters + 12 * n * (d + depth * m) + 20 * n * n

@@ -31,14 +31,29 @@ def run_study(config: str, cores: str, profile: str) -> int:
         if _snakemake(config, cores, profile, "--unlock", quiet=True).returncode:
             return _snakemake(config, cores, profile, "--dry-run").returncode or 1
         pending = _snakemake(config, cores, profile, "--dry-run", "--quiet", quiet=True)
-        report = results / "report.html"
         if pending.returncode == 0 and "Nothing to be done" in pending.stdout + pending.stderr:
             print(f"Nothing to do: {results} is up to date with {config}.")
-            if report.is_file():
+            if _report_is_current(results):
                 return 0
         elif status := _snakemake(config, cores, profile).returncode:
             return status
-        return _snakemake(config, cores, profile, "--report", str(report), quiet=True).returncode
+        return _write_report(results, config, cores, profile)
+
+
+def _report_is_current(results: Path) -> bool:
+    report, shown = results / "report.html", [results / "summary.html", *results.glob("figures/*.svg")]
+    return report.is_file() and all(report.stat().st_mtime >= file.stat().st_mtime for file in shown)
+
+
+def _write_report(results: Path, config: str, cores: str, profile: str) -> int:
+    """Make report.html, whole or not at all; what Snakemake says is shown if it fails. Returns its exit status."""
+    unfinished = results / ".report.html"  # Snakemake tells the format by the suffix
+    made = _snakemake(config, cores, profile, "--report", str(unfinished), quiet=True)
+    if made.returncode:
+        print(made.stdout + made.stderr, file=sys.stderr)
+    else:
+        os.replace(unfinished, results / "report.html")
+    return made.returncode
 
 
 def _check_data(study: Study) -> None:

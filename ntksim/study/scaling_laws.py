@@ -46,8 +46,9 @@ def scaling_laws(initial: pd.DataFrame, final: pd.DataFrame | None) -> pd.DataFr
         for key, group in frame.groupby(["network", "activation", "depth", "parameterization"], sort=False):
             for quantity in quantities:
                 rows += _law(dict(zip(("network", "activation", "depth", "parameterization"), key, strict=True)), quantity, group)
-    columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted", "prefactor", "exponent"]
-    columns += ["standard_error", "interval_low", "interval_high", "theory_exponent", "z_score"]
+    columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted"]
+    columns += ["prefactor", "prefactor_low", "prefactor_high", "exponent", "standard_error"]
+    columns += ["interval_low", "interval_high", "theory_exponent", "z_score"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -63,15 +64,18 @@ def _law(cell: dict, quantity: str, group: pd.DataFrame) -> Iterable[dict]:
     exponent, intercept = np.polyfit(log_width, [_log_rms(v) for v in samples.values()], 1)
     rng = np.random.default_rng(0)  # fixed: equal shards, equal tables
     resampled = [_log_rms(rng.choice(v, (RESAMPLES, len(v)))) for v in samples.values()]
-    exponents = np.polyfit(log_width, np.array(resampled), 1)[0]
+    exponents, intercepts = np.polyfit(log_width, np.array(resampled), 1)
     error = exponents.std(ddof=1)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(exponents, [tail, 100 - tail])
+    prefactor_low, prefactor_high = np.exp(np.percentile(intercepts, [tail, 100 - tail]))
     theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"])
     fit = {
         "quantity": quantity,
         "widths_fitted": len(samples),
         "prefactor": np.exp(intercept),
+        "prefactor_low": prefactor_low,
+        "prefactor_high": prefactor_high,
         "exponent": exponent,
         "standard_error": error,
         "interval_low": low,

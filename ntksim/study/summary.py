@@ -9,6 +9,11 @@ import pandas as pd
 from ntksim.study.storage import atomic
 from ntksim.study.tables import read_table
 
+_MOVEMENTS = {
+    "kernel_drift": "kernel drift",
+    "parameter_drift": "parameter drift",
+    "largest_linearized_deviation": "rms distance from the linearised network",
+}
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Scaling laws</title><style>
 body {{ font: 14px sans-serif; margin: 1.5em }} table {{ border-collapse: collapse }}
@@ -49,17 +54,14 @@ def summary(results: str | Path) -> str:
         lines.append("Movement in training, root mean square over seeds at the largest width:")
         for network in dict.fromkeys(drift["network"]):
             parts = []
-            for quantity in ("kernel_drift", "parameter_drift", "largest_linearized_deviation"):
+            for quantity, name in _MOVEMENTS.items():
                 rows = drift[(drift["network"] == network) & (drift["quantity"] == quantity)].sort_values("width")
                 last = rows.iloc[-1]
-                name = {"largest_linearized_deviation": "rms distance from the linearised network"}.get(
-                    quantity, quantity.replace("_", " ")
-                )
                 parts.append(f"{name} {last['root_mean_square']:.4f}; {_law(laws, network, quantity)}")
             lines += [f"  {network:<14} {part}" for part in parts]
         left_out = int(drift.loc[drift["quantity"] == "loss", "excluded"].sum())
         if left_out:
-            lines.append(f"  {left_out} networks diverged and are left out of these statistics")
+            lines.append(f"  {left_out} networks did not finish (diverged, or out of steps) and are left out of these statistics")
     lines += [
         f"Tables:  {results / 'tables'}  (ntksim.read_table({str(results)!r}, 'convergence'))",
         f"Figures: {results / 'figures'}",
@@ -80,6 +82,7 @@ def write_html(results: str | Path, output: str | Path) -> None:
         "theory": ["none" if np.isnan(value) else f"{value:+.1f}" for value in laws["theory_exponent"]],
         "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
+        "its 95% interval": laws["prefactor_low"].map("{:.4g}".format) + " to " + laws["prefactor_high"].map("{:.4g}".format),
         "widths": laws["widths_fitted"],
     })  # fmt: skip
     words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}", f"commit {source['git_commit']}"]

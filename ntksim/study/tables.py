@@ -81,6 +81,8 @@ COLUMNS = {
     "status": "finished, diverged, or step_limit (see Trajectory)",
     "widths_fitted": "widths in the fit",
     "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
+    "prefactor_low": "95% interval of the prefactor, bootstrap over seeds",
+    "prefactor_high": "95% interval of the prefactor, bootstrap over seeds",
     "exponent": "of the width, least squares in logarithms",
     "theory_exponent": "of the width, for this activation, depth and parameterization; NaN where theory gives none",
     "z_score": "(exponent - theory_exponent) / standard_error",

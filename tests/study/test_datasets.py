@@ -1,5 +1,6 @@
 """Data sets: the sets that ship with scikit-learn, synthetic ones, one's own files, and everything that is refused."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def folder(tmp_path):
     np.save(tmp_path / "y.npy", y)
     frame.to_csv(tmp_path / "own.csv", index=False)
     frame.to_parquet(tmp_path / "own.parquet")
+    np.savez(tmp_path / "text.npz", x=np.tile(x, (2, 1)) + np.arange(24)[:, None], y=np.array(["4", "9", "a b"] * 8))
     return tmp_path
 
 
@@ -119,8 +121,10 @@ def test_the_command_line_round_trips(folder):
         Dataset(name="gaussian", features=3, train=8, test=4, seed=5),
         Dataset(file=[str(folder / "x.npy"), str(folder / "y.npy")], train=6, test=3, scaling="none"),
         Dataset(file=str(folder / "own.csv"), target="target", train=6, test=3),
+        Dataset(file=str(folder / "text.npz"), classes=["4", "9"], train=6, test=3),
+        Dataset(file=str(folder / "text.npz"), classes=["a b", "9"], train=6, test=3),
     ):
-        words = ["dataset", *plan.arguments(options).split(), "--output", str(folder / "out.npz")]
+        words = ["dataset", *shlex.split(plan.arguments(options)), "--output", str(folder / "out.npz")]
         assert cli.main(words) == 0
         assert datasets.read(folder / "out.npz").hash == datasets.load(options).hash
 

@@ -81,6 +81,10 @@ def test_scaling_laws_recover_a_power_law():
     assert law["standard_error"] == pytest.approx(0.1 / np.sqrt(32) / np.sqrt(10 * np.log(2) ** 2), rel=0.3)
     assert law["interval_low"] < law["exponent"] < law["interval_high"]
     assert law["prefactor"] == pytest.approx(3, rel=0.1)
+    assert law["prefactor_low"] < law["prefactor"] < law["prefactor_high"]
+    # the intercept's error: that of the slope times the distance of the mean logarithm from 0
+    half = law["standard_error"] * np.log(256) * 1.96
+    assert np.log(law["prefactor_high"] / law["prefactor_low"]) == pytest.approx(2 * half, rel=0.3)
     assert law["theory_exponent"] == -0.5
     assert law["z_score"] == pytest.approx((law["exponent"] + 0.5) / law["standard_error"])
     assert scaling_laws.theory_exponent("kernel_drift", "tanh", 3, "ntk") == -1
