@@ -9,9 +9,10 @@ tanh has no closed form: see `quadrature`.
 import math
 
 import numpy as np
+from numba import types
 
 from ntksim.engine import elementary
-from ntksim.engine.jit import jit, jit_inline, wide_vectors
+from ntksim.engine.jit import compiled_once, jit, jit_inline, wide_vectors
 from ntksim.engine.network import ACTIVATIONS
 
 RELU, ERF, TANH, LINEAR, LEAKY_RELU, ABS, GELU, SIN = range(len(ACTIVATIONS))
@@ -92,28 +93,6 @@ def value_and_derivative(code, z):
     return z, z * 0 + 1
 
 
-@jit
-def activate(code, z, derivative):
-    """Replace the array ``z`` by phi(z), and fill ``derivative`` with phi'(z); a loop of its own, which vectorises, each."""
-    for i in range(z.shape[0]):
-        if code == RELU:
-            _each_relu(z[i], derivative[i])
-        elif code == ERF:
-            _each_erf(z[i], derivative[i])
-        elif code == TANH:
-            _each_tanh(z[i], derivative[i])
-        elif code == LEAKY_RELU:
-            _each_leaky_relu(z[i], derivative[i])
-        elif code == ABS:
-            _each_absolute(z[i], derivative[i])
-        elif code == GELU:
-            _each_gelu(z[i], derivative[i])
-        elif code == SIN:
-            _each_sin(z[i], derivative[i])
-        else:
-            derivative[i, :] = 1
-
-
 def _each(function):
     """A vectorised loop that replaces z by the function's value and fills the derivative."""
 
@@ -128,6 +107,27 @@ def _each(function):
 
 _each_relu, _each_erf, _each_tanh, _each_leaky_relu = _each(relu), _each(erf), _each(tanh), _each(leaky_relu)
 _each_absolute, _each_gelu, _each_sin = _each(absolute), _each(gelu), _each(sin)
+
+
+@compiled_once(lambda real: (types.intp, real[::1], real[::1]))
+def activate(code, z, derivative):
+    """Replace the flat array ``z`` by phi(z), and fill ``derivative`` with phi'(z); a loop of its own, which vectorises, each."""
+    if code == RELU:
+        _each_relu(z, derivative)
+    elif code == ERF:
+        _each_erf(z, derivative)
+    elif code == TANH:
+        _each_tanh(z, derivative)
+    elif code == LEAKY_RELU:
+        _each_leaky_relu(z, derivative)
+    elif code == ABS:
+        _each_absolute(z, derivative)
+    elif code == GELU:
+        _each_gelu(z, derivative)
+    elif code == SIN:
+        _each_sin(z, derivative)
+    else:
+        derivative[:] = 1
 
 
 @jit

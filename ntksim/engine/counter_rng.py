@@ -16,12 +16,14 @@ and a GPU, makes the same bits. A radius comes from 32 random bits: tails reach 
 import math
 
 import numpy as np
+from numba import types
 
-from ntksim.engine.jit import bits_of_float, float_of_bits, fma, jit, jit_inline, wide_vectors
+from ntksim.engine.jit import bits_of_float, compiled_once, float_of_bits, fma, jit, jit_inline, wide_vectors
 
 _u32, _u64, _f32 = np.uint32, np.uint64, np.float32
 
 ROWS_PER_BLOCK = 4
+_STRETCH = 1024  # columns made at a time
 
 
 @jit_inline
@@ -90,68 +92,87 @@ def _cos_sin(word):
 @jit_inline
 def normal_pair(u, v):
     """Two independent standard normals (float32) from two random uint32: Box & Muller, radius from u, angle from v."""
-    uniform = _f32(_f32(_f32(u) + _f32(1)) * _f32(2.0**-32))  # in (0, 1]
+    uniform = fma(_f32(u), _f32(2.0**-32), _f32(2.0**-32))  # (u + 1) / 2^32, in (0, 1]
     radius = _f32(math.sqrt(_f32(_f32(-2) * _log(uniform))))
     cosine, sine = _cos_sin(v)
     return _f32(radius * cosine), _f32(radius * sine)
 
 
 @jit
-def _fill_words(counter, layer, seed_high, key0, key1, col0, w0, w1, w2, w3):
-    """The four random words of each column of one row block."""
-    for j in range(w0.size):
-        w0[j], w1[j], w2[j], w3[j] = philox(counter, _u32(col0 + j), layer, seed_high, key0, key1)
-
-
-@jit
-def _scaled_pairs(u, v, scale, a, b):
-    """Two rows of float32(scale N) from two rows of words."""
+def _fill_words(key0, key1, layer, seed_high, block0, col0, words):
+    """The four random words of every column of some row blocks: ``words`` (blocks, 4, columns)."""
     wide_vectors()
-    for j in range(a.size):
-        z0, z1 = normal_pair(u[j], v[j])
-        a[j] = _f32(scale * z0)
-        b[j] = _f32(scale * z1)
+    for b in range(words.shape[0]):
+        for j in range(words.shape[2]):
+            words[b, 0, j], words[b, 1, j], words[b, 2, j], words[b, 3, j] = philox(
+                _u32(block0 + b), _u32(col0 + j), layer, seed_high, key0, key1
+            )
 
 
 @jit
+def _scale_normals(words, count, scale, out, row, col):
+    """``count`` rows of ``out`` from ``row`` on, columns from ``col`` on, <- float32(scale N), from the words of them."""
+    wide_vectors()
+    columns = words.shape[2]
+    for r in range(0, count, 2):
+        u, v = words[r // 4, r % 4], words[r // 4, r % 4 + 1]
+        a, b = out[row + r, col : col + columns], out[row + r + 1, col : col + columns]
+        for j in range(columns):
+            z0, z1 = normal_pair(u[j], v[j])
+            a[j] = _f32(scale * z0)
+            b[j] = _f32(scale * z1)
+
+
+@jit
+def _copy(source, count, out, row, col):
+    for r in range(count):
+        a, b = source[r], out[row + r, col : col + source.shape[1]]
+        for j in range(a.size):
+            b[j] = a[j]
+
+
+@compiled_once(lambda real: (*[types.uint32] * 4, types.intp, types.intp, types.float32, real[:, ::1]))
 def fill_scaled(key0, key1, layer, seed_high, row0, col0, scale, out):
     """Fill ``out`` (rows, cols) with float32(scale N), N the normals of rows row0.. and columns col0.. of a matrix.
 
     ``row0`` is a multiple of four. ``scale`` is a float32. The values are float32 numbers, whatever type ``out`` has.
 
-    Three loops over buffers that stay in the first-level cache: words, float32 normals, and the copy. One loop for all
-    would need more vector registers than there are, and float64 rows would halve the vectors of the float32 arithmetic
-    (measured per number: 0.7 ns in float32 and 0.75 in float64; in one loop 1.5 and 1.9).
+    Loops over buffers that stay in the first-level cache: words, then float32 normals, then a copy where ``out`` cannot take
+    them as they come. One loop for all would need more vector registers than there are, and float64 rows would halve
+    the vectors of the float32 arithmetic. A number of columns that fills vectors (a multiple of 16) is fastest.
     """
     rows, cols = out.shape
-    words = np.empty((ROWS_PER_BLOCK, cols), np.uint32)
-    normals = np.empty((ROWS_PER_BLOCK, cols), np.float32)
-    for i in range(0, rows, ROWS_PER_BLOCK):
-        counter = _u32((row0 + i) // ROWS_PER_BLOCK)
-        _fill_words(counter, layer, seed_high, key0, key1, col0, words[0], words[1], words[2], words[3])
-        _scaled_pairs(words[0], words[1], scale, normals[0], normals[1])
-        _scaled_pairs(words[2], words[3], scale, normals[2], normals[3])
-        for r in range(min(ROWS_PER_BLOCK, rows - i)):
-            for j in range(cols):
-                out[i + r, j] = normals[r, j]
+    width = min(cols, _STRETCH)
+    blocks = min(max(_STRETCH // width, 1), (rows + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK)
+    room_words, room_normals = np.empty(blocks * ROWS_PER_BLOCK * width, np.uint32), np.empty(blocks * ROWS_PER_BLOCK * width, np.float32)
+    for i in range(0, rows, blocks * ROWS_PER_BLOCK):
+        some = min(blocks * ROWS_PER_BLOCK, rows - i)
+        count = (some + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
+        direct = out.itemsize == 4 and some == count
+        for j in range(0, cols, width):
+            size = min(width, cols - j)
+            words = room_words[: count * size].reshape(count // ROWS_PER_BLOCK, ROWS_PER_BLOCK, size)
+            _fill_words(key0, key1, layer, seed_high, (row0 + i) // ROWS_PER_BLOCK, col0 + j, words)
+            if direct:
+                _scale_normals(words, count, scale, out, i, j)
+            else:
+                normals = room_normals[: count * size].reshape(count, size)
+                _scale_normals(words, count, scale, normals, 0, 0)
+                _copy(normals, some, out, i, j)
 
 
 @jit
-def fill_vector(key0, key1, layer, seed_high, scale, out):
-    """Fill the vector ``out`` with float32(scale N): entry r stands in row r mod 4 and column r div 4."""
-    size = out.size
-    for block in range((size + 3) // ROWS_PER_BLOCK):
-        w0, w1, w2, w3 = philox(_u32(0), _u32(block), layer, seed_high, key0, key1)
-        z0, z1 = normal_pair(w0, w1)
-        z2, z3 = normal_pair(w2, w3)
-        r = ROWS_PER_BLOCK * block
-        out[r] = _f32(scale * z0)
-        if r + 1 < size:
-            out[r + 1] = _f32(scale * z1)
-        if r + 2 < size:
-            out[r + 2] = _f32(scale * z2)
-        if r + 3 < size:
-            out[r + 3] = _f32(scale * z3)
+def fill_vector(key0, key1, layer, seed_high, first, scale, out):
+    """Fill ``out`` with float32(scale N), N the normals of a vector from entry ``first``, a multiple of four, on.
+
+    Entry r of the vector stands in row r mod 4 and column r div 4.
+    """
+    stretch = min((out.size + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK, _STRETCH)
+    normals = np.empty((ROWS_PER_BLOCK, (stretch + 15) // 16 * 16), np.float32)  # whole vectors
+    for begin in range(0, out.size, ROWS_PER_BLOCK * _STRETCH):
+        fill_scaled(key0, key1, layer, seed_high, 0, (first + begin) // ROWS_PER_BLOCK, scale, normals)
+        for r in range(begin, min(begin + ROWS_PER_BLOCK * _STRETCH, out.size)):
+            out[r] = normals[r % ROWS_PER_BLOCK, (r - begin) // ROWS_PER_BLOCK]
 
 
 @jit

@@ -1,67 +1,90 @@
-"""Full-batch gradient descent on the CPU, one network per seed: loops only.
+"""Training on the CPU: the pull-back of a vector of outputs to the parameters, and full-batch gradient descent.
 
-Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta sum_i r_i df(x_i)/dtheta. Since the output is a scalar, the
-gradient is the sensitivity delta^l of the kernel with its rows weighted by the residuals: a snapshot of the kernel costs
-its Gram matrices and no further pass.
+Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r. Since the output is a scalar, row i of J in layer l is the
+sensitivity delta^l_i times the activations below: with both at hand, J' v is one product a layer, and a snapshot of the
+kernel costs its Gram matrices and no further pass.
 """
 
 import numpy as np
-from numba import prange
+from numba import prange, types
 
-from ntksim.engine.blas import gemm
-from ntksim.engine.jit import jit, jit_parallel
+from ntksim.engine.jit import compiled_once, jit, jit_parallel
 from ntksim.engine.kernels_cpu import (
-    add_layer_share,
-    add_readout_share,
+    argument_types,
+    copy_kernel,
     draw_parameters,
-    forward,
-    layer_starts,
-    layer_view,
-    parameter_offsets,
-    sensitivity_below,
-    top_sensitivity,
+    evaluate,
+    gram_of_points,
+    share,
 )
+from ntksim.engine.product import multiply
+
+_INDEX = types.intp
+_ROWS = 96  # rows of a weight matrix that a thread updates at a time
 
 
 @jit
-def _residuals(outputs, y, residual):
-    """r = f - y, and the loss 1/2 sum r^2 in float64."""
-    loss = 0.0
-    for i in range(y.size):
-        residual[i] = outputs[i] - y[i]
-        loss += 0.5 * np.float64(residual[i]) * np.float64(residual[i])
-    return loss
+def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
+    """W <- W - g (v o delta)' h^(l-1) and b <- b - beta v.delta of neurons r0..r1; ``below`` (n, length) is h^(l-1)'."""
+    points, n, length = pairs.points, vector.size, net.lengths[layer - 1]
+    theta, offsets = weights.flat, weights.offsets
+    weighted = np.empty(min(_ROWS, r1 - r0) * n, theta.dtype)
+    factor, bias = theta.dtype.type(-net.scales[0, layer - 1]), theta.dtype.type(net.scales[2, layer - 1])
+    for begin in range(r0, r1, _ROWS):
+        end = min(begin + _ROWS, r1)
+        for r in range(begin, end):
+            at, total = room.delta_at[layer] + r * points, vector.dtype.type(0)
+            row, to = room.delta[at : at + n], weighted[(r - begin) * n : (r - begin + 1) * n]
+            for i in range(n):
+                to[i] = factor * vector[i] * row[i]
+            for i in range(n):
+                total += vector[i] * row[i]
+            theta[offsets[2 * layer - 1] + r] -= bias * total
+        at = offsets[2 * layer - 2] + begin * length
+        multiply(weighted, 0, 1, n, below, 0, length, length, theta, at, length, end - begin, n, False)
+
+
+@jit_parallel
+def _pull_shared(threads, net, weights, room, pairs, layer, vector, below):
+    for thread in prange(threads):
+        r0, r1 = share(0, net.widths[layer], threads, thread)
+        if r0 < r1:
+            _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1)
 
 
 @jit
-def _step_readout(rate, widths, scales, theta, h, residual):
-    """a <- a - eta g sum_i r_i h^L_i, c <- c - eta beta sum_i r_i."""
-    n, last = residual.size, widths.size - 1
-    offsets = parameter_offsets(widths)
-    top = layer_view(h, layer_starts(widths), widths, last - 1, n)
-    a = theta[offsets[2 * last - 2] : offsets[2 * last - 1]]
-    c = theta[offsets[2 * last - 1] :]
+def _transpose(h, length, out):
+    """Rows of ``length`` numbers, one for each of as many points as ``out`` has room for in all, zeros at their ends."""
+    out[:] = 0
+    points = min(h.shape[1], out.size // length)
+    for r0 in range(0, h.shape[0], 16):
+        r1 = min(r0 + 16, h.shape[0])
+        for i in range(points):
+            for r in range(r0, r1):
+                out[i * length + r] = h[r, i]
+
+
+@compiled_once(lambda real: (_INDEX, *argument_types(real)[1:], real[::1]))
+def pull_back(threads, net, weights, room, pairs, vector):
+    """theta <- theta - J' vector, for the theta in ``weights`` and J where ``room`` has been evaluated, perhaps elsewhere."""
+    last, n, points = net.widths.size - 2, vector.size, pairs.points
+    theta, offsets, kind = weights.flat, weights.offsets, vector.dtype.type
+    for r in range(net.widths[last]):
+        at, total = room.at[last] + r * points, kind(0)
+        row = room.h[at : at + n]
+        for i in range(n):
+            total += vector[i] * row[i]
+        theta[offsets[2 * last] + r] -= kind(net.scales[0, last]) * total
     for i in range(n):
-        shift = rate * scales[0, last - 1] * residual[i]
-        for j in range(a.size):
-            a[j] -= shift * top[i, j]
-        c[0] -= rate * scales[2, last - 1] * residual[i]
-
-
-@jit
-def _step_layer(layer, rate, widths, scales, theta, h, residual, delta):
-    """W <- W - eta g (r o delta)' h^(l-1), b <- b - eta beta sum_i r_i delta_i; weights ``delta`` by r in place."""
-    n, start = residual.size, 2 * layer - 2
-    offsets = parameter_offsets(widths)
-    weighted = delta[: n * widths[layer]].reshape(n, widths[layer])
-    b = theta[offsets[start + 1] : offsets[start + 2]]
-    for i in range(n):
-        for j in range(b.size):
-            weighted[i, j] *= residual[i]
-            b[j] -= rate * scales[2, layer - 1] * weighted[i, j]
-    matrix = theta[offsets[start] : offsets[start + 1]].reshape(widths[layer], widths[layer - 1])
-    below = layer_view(h, layer_starts(widths), widths, layer - 1, n)
-    gemm(-rate * scales[0, layer - 1], weighted, True, below, False, 1, matrix)
+        theta[offsets[2 * last + 1]] -= kind(net.scales[2, last]) * vector[i]
+    below = np.zeros(n * np.max(net.lengths[: last + 1]), theta.dtype)
+    for layer in range(1, last + 1):
+        length, at = net.lengths[layer - 1], room.at[layer - 1]
+        _transpose(room.h[at : at + net.widths[layer - 1] * points].reshape(net.widths[layer - 1], points), length, below)
+        if threads > 1:
+            _pull_shared(threads, net, weights, room, pairs, layer, vector, below)
+        else:
+            _pull_rows(net, weights, room, pairs, layer, vector, below, 0, net.widths[layer])
 
 
 @jit
@@ -83,84 +106,55 @@ def relative_distance(a, b):
 
 
 @jit
-def pull_back(seed, stream, widths, scales, theta, h, derivative, delta, below, vector, out):
-    """out <- out - J' vector, with J = df/dtheta at ``theta``, whose forward pass has filled ``h`` and ``derivative``."""
-    top_sensitivity(seed, stream, widths, scales, theta, derivative, vector.size, delta)
-    _step_readout(1.0, widths, scales, out, h, vector)
-    for layer in range(widths.size - 2, 0, -1):
-        if layer > 1:
-            sensitivity_below(seed, stream, layer, widths, scales, theta, derivative, vector.size, delta, below)
-        _step_layer(layer, 1.0, widths, scales, out, h, vector, delta)
-        delta, below = below, delta
+def evaluate_at(threads, seed, net, weights, room, pairs):
+    """:func:`kernels_cpu.evaluate`, for Python, the Gram matrix of the points included."""
+    gram_of_points(net, room, pairs)
+    evaluate(threads, seed, net, weights, room, pairs)
 
 
 @jit
-def _descend(
-    seed, stream, code, widths, scales, x, y, x_test, rate, steps,
+def pull_back_at(threads, net, weights, room, pairs, vector):
+    """:func:`pull_back`, for Python."""
+    pull_back(threads, net, weights, room, pairs, vector)
+
+
+@jit
+def descend(
+    threads, seed, net, weights, room, lean, pairs, tests, test_pairs, y, rate, steps,
     outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift,
 ):  # fmt: skip
-    """Train one seed; fills the rows of its snapshots, at ascending ``steps``. Returns (passes, whether it stayed finite)."""
-    n, room, widest = x.shape[0], np.sum(widths[:-1]), np.max(widths)
-    theta = np.empty(parameter_offsets(widths)[-1], x.dtype)
-    draw_parameters(seed, stream, widths, scales[1], scales[3], theta)
-    initial = theta.copy()
-    h, derivative = np.empty(n * room, x.dtype), np.empty(n * room, x.dtype)
-    delta, below = np.empty(n * widest, x.dtype), np.empty(n * widest, x.dtype)
-    h_test, derivative_test = np.empty(x_test.shape[0] * room, x.dtype), np.empty(x_test.shape[0] * room, x.dtype)
-    h[: x.size] = x.ravel()
-    h_test[: x_test.size] = x_test.ravel()
-    f, residual = np.empty(n, x.dtype), np.empty(n, x.dtype)
-    grams, first, kernel = np.empty((3, n, n), x.dtype), np.empty((n, n), x.dtype), np.empty((n, n), x.dtype)
+    """Train one seed; fills the rows of its snapshots, at ascending ``steps`` from 0 on.
 
+    ``lean`` is ``room`` without a kernel, for the steps between. Returns (passes, whether it stayed finite).
+    """
+    draw_parameters(seed, net, weights)
+    initial, first, kernel = weights.flat.copy(), np.empty((y.size, y.size)), np.empty((y.size, y.size))
+    residual = np.empty(y.size, weights.flat.dtype)
+    gram_of_points(net, room, pairs)
     at = 0
     for step in range(steps[-1] + 1):
-        forward(seed, stream, code, widths, scales, theta, h, derivative, f)
-        now = _residuals(f, y, residual)
+        snapshot = step == steps[at]
+        evaluate(threads, seed, net, weights, room if snapshot else lean, pairs)
+        now = 0.0
+        for i in range(y.size):
+            r = lean.outputs[i] - y[i]
+            now += 0.5 * r * r
+            residual[i] = rate * r
         if not np.isfinite(now):
             return step + 1, False
-        snapshot = step == steps[at]
-        last_pass = step == steps[-1]
         if snapshot:
-            outputs[at] = f
-            loss[at] = now
-            parameter_drift[at] = relative_distance(theta, initial)
-            if x_test.shape[0] > 0:
-                forward(seed, stream, code, widths, scales, theta, h_test, derivative_test, test_outputs[at])
-            kernel[:] = 0
-            add_readout_share(widths, scales, h, n, 0, grams[0], grams[2], kernel)
-        # Backward: each layer's weights are needed for the sensitivity below before they are updated.
-        top_sensitivity(seed, stream, widths, scales, theta, derivative, n, delta)
-        if not last_pass:
-            _step_readout(rate, widths, scales, theta, h, residual)
-        for layer in range(widths.size - 2, 0, -1):
-            if snapshot:
-                add_layer_share(layer, widths, scales, h, delta, n, 0, grams[0], grams[1], grams[2], kernel)
-            if layer > 1:
-                sensitivity_below(seed, stream, layer, widths, scales, theta, derivative, n, delta, below)
-            if not last_pass:
-                _step_layer(layer, rate, widths, scales, theta, h, residual, delta)
-            delta, below = below, delta
-        if snapshot:
+            loss[at], parameter_drift[at] = now, relative_distance(weights.flat, initial)
+            outputs[at] = room.outputs[: y.size]
+            if test_outputs.shape[1] > 0:
+                evaluate(threads, seed, net, weights, tests, test_pairs)
+                test_outputs[at] = tests.outputs[: test_outputs.shape[1]]
+            copy_kernel(room.kernel, pairs, kernel)
             if at == 0:
                 first[:] = kernel
             kernel_drift[at] = relative_distance(kernel.ravel(), first.ravel())
             if kernels.shape[0] > 0:
                 kernels[at] = kernel
             at += 1
+        if step < steps[-1]:
+            pull_back(threads, net, weights, lean, pairs, residual)
     return steps[-1] + 1, True
-
-
-@jit_parallel
-def descend_seeds(
-    workers, seeds, stream, code, widths, scales, x, y, x_test, rate, steps,
-    outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift, evaluations, finite,
-):  # fmt: skip
-    """Gradient descent of every seed; arrays have a leading axis of seeds. ``steps`` ascends and starts at 0."""
-    for worker in prange(workers):
-        for s in range(worker, seeds.size, workers):
-            passes, stayed = _descend(
-                seeds[s], stream, code, widths, scales, x, y, x_test, rate, steps,
-                outputs[s], test_outputs[s], loss[s], kernels[s], kernel_drift[s], parameter_drift[s],
-            )  # fmt: skip
-            evaluations[s] = passes
-            finite[s] = stayed

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
 from ntksim.engine import kernels_cpu
 from ntksim.engine.activations import activation_code
 from ntksim.engine.arguments import points, precision, require_cpu, seed_array
-from ntksim.engine.blas import one_blas_thread
+from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
+from ntksim.engine.product import lanes
+from ntksim.engine.threads import spread
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,49 @@ class Parameters:
     output_bias: float | None
 
 
-def layer_arguments(network: Network, input_dim: int) -> tuple[np.uint32, int, np.ndarray, np.ndarray]:
-    """What compiled code knows of a network: stream, activation code, widths (n_0..n_L, 1) and scales (4, L+1)."""
+# Threads share one network, rather than having one each, from this width on: below, they would wait more than work.
+_WIDE = 512
+
+
+def compiled_network(network: Network, input_dim: int) -> Net:
+    """What compiled code knows of a network with ``input_dim`` inputs."""
     scales = network.scales(input_dim)
     rows = np.stack([scales.weight, scales.weight_init, scales.bias, scales.bias_init])
     widths = np.array([input_dim, *network.widths, 1], dtype=np.int64)
-    return np.uint32(network.stream), activation_code(network.activation), widths, rows
+    lengths = np.array([padded(int(width)) for width in widths])
+    return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows)
 
 
-def workers_for(seeds: np.ndarray) -> int:
-    """Threads that can have a seed each."""
-    return min(numba.get_num_threads(), seeds.size)
+def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype) -> tuple[np.ndarray, Pairs]:
+    """Points as columns (d, points), padded with zeros to whole vectors, and which of them pair up in the kernel of x1 with x2."""
+    blocks = [x1] if x2 is None else [x2, x1]
+    sizes = [-(-len(block) // lanes(kind.itemsize)) * lanes(kind.itemsize) for block in blocks]
+    columns = np.zeros((x1.shape[1], sum(sizes)), kind)
+    columns[:, : len(blocks[0])] = blocks[0].T
+    if x2 is None:
+        return columns, Pairs(0, len(x1), len(x1), sizes[0], sizes[0], True)
+    columns[:, sizes[0] : sizes[0] + len(x1)] = x1.T
+    return columns, Pairs(sizes[0], len(x1), len(x2), sizes[0], sum(sizes), False)
+
+
+def is_wide(network: Network) -> bool:
+    """Whether threads can share one network."""
+    return max(network.widths) >= _WIDE
+
+
+def _at_initialisation(
+    network: Network, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, outputs: np.ndarray, kernels: np.ndarray
+) -> None:
+    """Fill ``outputs`` (S, n) and ``kernels`` (S, rows, cols), unless their second axis is empty."""
+    net, wanted = compiled_network(network, len(columns)), kernels.shape[1] > 0
+
+    def work(threads: int, first: int, end: int, step: int) -> None:
+        rows = kernels_cpu.group_rows(threads)
+        weights = drawn_weights(net, rows, kernels_cpu.KEPT if wanted else 0, columns.dtype)
+        room = make_room(net, columns, pairs, rows, streamed=True, backward=wanted, kernel=wanted)
+        kernels_cpu.evaluate_seeds(threads, first, step, seeds[:end], net, weights, room, pairs, outputs, kernels)
+
+    spread(seeds.size, is_wide(network), work)
 
 
 def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = "float64") -> Parameters:
@@ -58,14 +91,21 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
     if isinstance(input_dim, bool) or not isinstance(input_dim, (int, np.integer)) or input_dim < 1:
         raise ValueError(f"input_dim must be an integer of at least 1; got {input_dim!r}")
     seeds, kind = seed_array([seed]), precision(dtype)
-    stream, _, widths, scales = layer_arguments(network, int(input_dim))
-    offsets = kernels_cpu.parameter_offsets(widths)
+    net = compiled_network(network, int(input_dim))
+    offsets = parameter_offsets(net)
     theta = np.empty(offsets[-1], kind)
-    kernels_cpu.draw_parameters(seeds[0], stream, widths, scales[1], scales[3], theta)
-    parts = np.split(theta, offsets[1:-1])
-    weights = tuple(parts[2 * i].reshape(widths[i + 1], widths[i]) for i in range(network.depth))
-    biases = None if network.sigma_b is None else tuple(parts[1 : 2 * network.depth : 2])
-    return Parameters(weights, biases, parts[-2], float(parts[-1][0]) if network.output_bias else None)
+    kernels_cpu.draw_into(seeds[0], net, stored_weights(net, theta))
+
+    def vector(index: int, size: int) -> np.ndarray:
+        return theta[offsets[index] : offsets[index] + size]
+
+    layers = list(enumerate(network.widths))
+    weights = tuple(
+        vector(2 * i, width * net.lengths[i]).reshape(width, -1)[:, : net.widths[i]].copy() for i, width in layers
+    )
+    biases = None if network.sigma_b is None else tuple(vector(2 * i + 1, width).copy() for i, width in layers)
+    readout, last = vector(2 * network.depth, network.widths[-1]).copy(), float(theta[offsets[-2]])
+    return Parameters(weights, biases, readout, last if network.output_bias else None)
 
 
 def network_outputs(
@@ -84,10 +124,10 @@ def network_outputs(
     """
     require_cpu(device)
     seed_list, kind = seed_array(seeds), precision(dtype)
-    x = points("x", x).astype(kind)
+    x = points("x", x)
     out = np.empty((seed_list.size, len(x)), kind)
-    with one_blas_thread():
-        kernels_cpu.outputs_of_seeds(workers_for(seed_list), seed_list, *layer_arguments(network, x.shape[1]), x, out)
+    columns, pairs = columns_of(x, None, kind)
+    _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0), kind))
     return out
 
 
@@ -117,13 +157,9 @@ def empirical_ntk(
     require_cpu(device)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x1 = points("x1", x1)
-    split = 0
-    x = x1
     if x2 is not None:
         x2 = points("x2", x2, features=x1.shape[1])
-        x, split = np.concatenate([x1, x2]), len(x1)
-    x = x.astype(kind)
-    out = np.empty((seed_list.size, len(x1), len(x) - split), kind)
-    with one_blas_thread():
-        kernels_cpu.kernels_of_seeds(workers_for(seed_list), seed_list, *layer_arguments(network, x.shape[1]), x, split, out)
+    columns, pairs = columns_of(x1, x2, kind)
+    out = np.empty((seed_list.size, pairs.rows, pairs.cols), kind)
+    _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0), kind), out)
     return out

@@ -16,14 +16,16 @@ handful of passes and two eigendecompositions.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import factorial
 
 import numpy as np
 
-from ntksim.engine.descent_cpu import pull_back, relative_distance
-from ntksim.engine.kernels_cpu import draw_parameters, forward, kernel_of_seed, parameter_offsets
+from ntksim.engine.descent_cpu import evaluate_at, pull_back_at, relative_distance
+from ntksim.engine.kernels_cpu import PANEL, draw_into
+from ntksim.engine.layout import Net, Pairs, Room, aligned, make_room, parameter_offsets, stored_weights
+
+Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
 
 MAX_STEPS = 2000
 _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
@@ -36,8 +38,7 @@ class _State:
     """A network at some theta: what a pass leaves behind."""
 
     theta: np.ndarray
-    h: np.ndarray
-    derivative: np.ndarray
+    room: Room
     outputs: np.ndarray
     kernel: np.ndarray
 
@@ -57,42 +58,33 @@ class Snapshots:
 class _Flow:
     """The flow of one seed."""
 
-    def __init__(self, seed: np.uint64, network: tuple, x: np.ndarray, y: np.ndarray, x_test: np.ndarray) -> None:
-        self.seed, (self.stream, self.code, self.widths, self.scales) = seed, network
-        self.x, self.y, self.x_test = x, y, x_test
-        widest, n = int(np.max(self.widths)), len(x)
-        self.delta, self.below = np.empty(n * widest, x.dtype), np.empty(n * widest, x.dtype)
-        self.grams = np.empty((3, n, n), x.dtype)
+    def __init__(self, threads: int, seed: np.uint64, net: Net, x: Points, y: np.ndarray, x_test: Points | None) -> None:
+        self.threads, self.seed, self.net, self.y = threads, seed, net, y
+        self.columns, self.pairs = x
+        self.tests = None
+        if x_test is not None:
+            self.test_pairs = x_test[1]
+            self.tests = make_room(net, *x_test, PANEL, streamed=False, backward=False, kernel=False)
         self.evaluations = 0
-        theta = np.empty(parameter_offsets(self.widths)[-1], x.dtype)
-        draw_parameters(seed, self.stream, self.widths, self.scales[1], self.scales[3], theta)
+        theta = aligned(parameter_offsets(net)[-1], self.columns.dtype)
+        draw_into(seed, net, stored_weights(net, theta))
         self.start = self.look(theta)
-
-    def _buffers(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        h = np.empty(len(points) * int(np.sum(self.widths[:-1])), points.dtype)
-        h[: points.size] = points.ravel()
-        return h, np.empty_like(h)
 
     def look(self, theta: np.ndarray) -> _State:
         """Outputs and kernel at ``theta``."""
-        n = len(self.x)
-        state = _State(theta, *self._buffers(self.x), np.empty(n, self.x.dtype), np.empty((n, n), self.x.dtype))
-        kernel_of_seed(
-            self.seed, self.stream, self.code, self.widths, self.scales, theta, 0, state.h, state.derivative,
-            self.delta, self.below, state.outputs, self.grams, state.kernel,
-        )  # fmt: skip
+        room = make_room(self.net, self.columns, self.pairs, PANEL, streamed=False, backward=True, kernel=True)
+        evaluate_at(self.threads, self.seed, self.net, stored_weights(self.net, theta), room, self.pairs)
         self.evaluations += 1
-        return state
+        kernel = np.triu(room.kernel[:, : self.pairs.cols])
+        return _State(theta, room, room.outputs[: self.pairs.cols], kernel + np.triu(kernel, 1).T)
 
     def residual(self, state: _State) -> np.ndarray:
-        return state.outputs.astype(np.float64) - self.y
+        return state.outputs - self.y
 
     def subtract_gradient(self, state: _State, vector: np.ndarray, theta: np.ndarray) -> None:
         """theta <- theta - J' vector, J at ``state``, in place."""
-        pull_back(
-            self.seed, self.stream, self.widths, self.scales, state.theta, state.h, state.derivative,
-            self.delta, self.below, vector.astype(theta.dtype), theta,
-        )  # fmt: skip
+        weights = stored_weights(self.net, theta)
+        pull_back_at(self.threads, self.net, weights, state.room, self.pairs, vector.astype(theta.dtype))
 
     def record(self, at: int, state: _State, rows: Snapshots) -> None:
         """Fill row ``at`` of every array."""
@@ -103,11 +95,10 @@ class _Flow:
         rows.parameter_drift[at] = relative_distance(state.theta, self.start.theta)
         if len(rows.kernels):
             rows.kernels[at] = state.kernel
-        if len(self.x_test):
-            h, derivative = self._buffers(self.x_test)
-            forward(
-                self.seed, self.stream, self.code, self.widths, self.scales, state.theta, h, derivative, rows.test_outputs[at]
-            )
+        if self.tests is not None:
+            weights = stored_weights(self.net, state.theta)
+            evaluate_at(self.threads, self.seed, self.net, weights, self.tests, self.test_pairs)
+            rows.test_outputs[at] = self.tests.outputs[: self.test_pairs.cols]
 
     def step(self, state: _State, size: float) -> tuple[Callable[[float], _State], _State, float]:
         """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""
@@ -118,7 +109,7 @@ class _Flow:
         ahead = self.look(predicted)
         if not np.isfinite(ahead.kernel).all():
             return lambda s: ahead, ahead, np.inf
-        values, vectors = _eigen(0.5 * (state.kernel.astype(np.float64) + ahead.kernel))
+        values, vectors = _eigen(0.5 * (state.kernel + ahead.kernel))
         modes = residual @ vectors
 
         def dense(s: float) -> _State:
@@ -152,8 +143,8 @@ class _Flow:
             self.record(at, state, rows)
             at += 1
         # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
-        largest = max(np.abs(state.outputs).max(), np.abs(self.y).max(), np.finfo(self.x.dtype).tiny)
-        rounding = 100 * float(np.finfo(self.x.dtype).eps) * float(largest)
+        largest = max(np.abs(state.outputs).max(), np.abs(self.y).max(), np.finfo(self.columns.dtype).tiny)
+        rounding = 100 * float(np.finfo(self.columns.dtype).eps) * float(largest)
         bound = max(tolerance * float(np.sqrt(np.mean(self.residual(state) ** 2))), rounding)
         fastest = max(float(_eigen(state.kernel)[0][-1]), np.finfo(np.float64).tiny)
         size = 1 / fastest
@@ -180,24 +171,17 @@ class _Flow:
         return "finished" if at == len(times) else "step_limit"
 
 
-def flow_seeds(
-    workers: int, seeds: np.ndarray, network: tuple, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, times: np.ndarray,
-    tolerance: float, rows: list[Snapshots], evaluations: np.ndarray,
-) -> list[str]:  # fmt: skip
-    """Integrate every seed, ``workers`` at a time; returns the statuses."""
-
-    def one(s: int) -> str:
-        flow = _Flow(seeds[s], network, x, y, x_test)
-        status = flow.run(times, tolerance, rows[s])
-        evaluations[s] = flow.evaluations
-        return status
-
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, range(len(seeds))))
+def flow_seed(
+    threads: int, seed: np.uint64, net: Net, x: Points, y: np.ndarray, x_test: Points | None, times: np.ndarray,
+    tolerance: float, rows: Snapshots,
+) -> tuple[str, int]:  # fmt: skip
+    """Integrate one seed on some threads; returns its status and the number of passes."""
+    flow = _Flow(threads, seed, net, x, y, x_test)
+    return flow.run(times, tolerance, rows), flow.evaluations
 
 
 def _eigen(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, vectors = np.linalg.eigh(kernel.astype(np.float64))
+    values, vectors = np.linalg.eigh(kernel)
     return np.maximum(values, 0.0), vectors
 
 

@@ -6,12 +6,16 @@ the processor. Where a fused multiply-add is wanted it is written out as :func:`
 
 import fcntl
 import hashlib
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
+import llvmlite.binding as llvm
 from numba import config, njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 
@@ -73,6 +77,71 @@ jit = _compiler()
 jit_inline = _compiler(forceinline=True)
 # Loops over seeds.
 jit_parallel = _compiler(parallel=True)
+
+
+def twins(function: FunctionType) -> tuple[Any, Any]:
+    """A function compiled twice: with its ``prange`` as an ordinary loop, and as one that all threads share.
+
+    The second has a name of its own, by which its files in the cache are known.
+    """
+    name = function.__name__ + "_shared"
+    shared = FunctionType(function.__code__, function.__globals__, name)
+    shared.__qualname__, shared.__doc__ = name, function.__doc__
+    return jit(function), jit_parallel(shared)
+
+
+REALS = (types.float32, types.float64)
+
+
+def _contents(kind: Any) -> list[Any]:
+    """The types of the entries of an array, or of all arrays in a named tuple."""
+    if isinstance(kind, types.BaseNamedTuple):
+        return [entry for field in kind for entry in _contents(field)]
+    return [kind.dtype] if isinstance(kind, types.Array) else []
+
+
+def compiled_once(signature: Callable[[Any], tuple[Any, ...]]) -> Callable[[FunctionType], Any]:
+    """Compile a function for float32 and float64 here and now, and let compiled code call it by its address.
+
+    Numba puts the code of every callee into every caller, and into the callers of those: large inner functions would be
+    compiled a dozen times over. ``signature`` gives the types of the arguments for a type of reals; the function returns
+    nothing. It can be called from compiled code only, and is chosen by the first argument that tells the two apart.
+    """
+
+    def decorate(function: FunctionType) -> Any:
+        compiled = jit(function)
+        variants = {real: signature(real) for real in REALS}
+        names = {real: f"ntksim_{function.__module__}_{function.__name__}_{real}".replace(".", "_") for real in REALS}
+        for real, argument_types in variants.items():
+            compiled.compile(argument_types)
+            result = compiled.overloads[argument_types]
+            llvm.add_symbol(names[real], result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+        single, double = (variants[real] for real in REALS)
+        where = next(i for i in range(len(single)) if _contents(single[i]) != _contents(double[i]))
+
+        def typing(typingctx, *given):
+            real = next(real for real in REALS if _contents(variants[real][where]) == _contents(given[where]))
+            call = types.void(*variants[real])
+
+            def codegen(context, builder, sig, args):
+                kind = context.call_conv.get_function_type(types.void, sig.args)
+                callee = cgutils.get_or_insert_function(builder.module, kind, names[real])
+                status, _ = context.call_conv.call_function(builder, callee, types.void, sig.args, args)
+                with cgutils.if_unlikely(builder, status.is_error):
+                    context.call_conv.return_status_propagate(builder, status)
+                return context.get_dummy_value()
+
+            return call, codegen
+
+        typing.__name__, typing.__doc__ = function.__name__, function.__doc__
+        parameters = inspect.signature(function).parameters.values()
+        typing.__signature__ = inspect.Signature([*inspect.signature(typing).parameters.values()][:1] + [*parameters])
+        shim = intrinsic(typing)
+        shim.py_func = compiled
+        return shim
+
+    return decorate
 
 
 @intrinsic

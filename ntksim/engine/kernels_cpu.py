@@ -1,38 +1,57 @@
-"""Loops over seeds, layers and tiles on the CPU: forward and backward passes, and the empirical kernel.
+"""Loops over seeds, layers and panels on the CPU: forward and backward passes, and the empirical kernel.
 
 Structured form (Novak et al. 2022, for fully-connected networks): with delta^l = df/dz^l,
 
     K = g_(L+1)^2 H^L H^L' + beta_(L+1)^2 + sum_l (delta^l delta^l') o (g_l^2 H^(l-1) H^(l-1)' + beta_l^2),
 
 so a kernel costs two passes over every weight matrix and two Gram matrices a layer, never a Jacobian. A weight matrix
-is visited in tiles that stay in cache. A tile is a view where the weights are stored (training), and drawn into scratch
-where they are not (initial kernels), which therefore never hold an m x m matrix. Tile sizes are fixed and
-partial sums are added in tile order: bits depend neither on threads nor on how the seeds are split.
+is visited in panels of rows. Where weights are not stored (initial kernels), a panel is drawn into scratch: no m x m matrix
+is ever held, but where it is small. A panel of the last hidden layer gives the sensitivities of its own neurons at once,
+since delta^L = g a phi'(z^L) needs nothing else: its weights are drawn once and serve both passes, and none of the layer's
+activations need be kept. So one hidden layer of any width takes the memory of a panel.
 
-Arrays of all layers are flat: layer l's activations (n, n_l) start at n * starts[l], its parameters at ``offsets``.
+Each thread has seeds of its own, or for one wide network all share a panel's rows going forward and its columns going back.
+Panels are added in order either way: bits depend neither on threads nor on how the seeds are split.
 """
 
 import numpy as np
-from numba import prange
+from numba import prange, typeof, types
 
-from ntksim.engine.blas import gemm, syrk
 from ntksim.engine.counter_rng import fill_scaled, fill_vector
-from ntksim.engine.jit import jit, jit_parallel
+from ntksim.engine.jit import compiled_once, jit, jit_parallel
 from ntksim.engine.layer_rules import (
     add_layer_kernel,
+    add_readout,
     add_readout_kernel,
     finish_layer,
     finish_sensitivity,
-    readout_output,
     readout_sensitivity,
 )
+from ntksim.engine.layout import Net, Pairs, Room, Weights
+from ntksim.engine.product import multiply
 
-# A tile of 256 x 512 float32 numbers is 512 KiB: it stays in the second-level cache between generator and GEMM.
-TILE_ROWS = 256
-TILE_COLS = 512
-GRAM_COLS = 8192
+# Rows of a panel. The longer, the fewer times the sums below are read and written; the shorter, the more stays in cache.
+PANEL = 48
+# Panels that threads share at a time, each: the more, the less they wait for each other.
+_PANELS_PER_THREAD = 2
+# Middle layers of a network with at most so many weights are drawn once and kept; more are cheaper to draw than to fetch.
+KEPT = 1 << 20
+_UNIT = 12  # threads share rows in multiples of the generator's four and the product's six
+FORWARD, BACK, BOTH = 0, 1, 2  # what a sweep over a layer does
 
 _u32, _f32 = np.uint32, np.float32
+
+
+def argument_types(real):
+    """Types of (seed, net, weights, room, pairs), which compiled functions hand on, for a type of reals."""
+    flat, integers = np.empty(0, real.name), np.empty(0, np.int64)
+    net = Net(np.uint32(0), 0, integers, integers, np.empty((4, 1)))
+    weights = Weights(flat, integers, np.empty(0, np.bool_), integers, True)
+    doubles = np.empty((0, 0))
+    room = Room(
+        flat, flat, flat, integers, integers, True, np.empty(0), np.empty((0, 0, 0)), doubles, doubles, doubles.astype(real.name)
+    )
+    return types.uint64, *(typeof(example) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -57,231 +76,255 @@ def seed_words(seed):
 
 
 @jit
-def parameter_offsets(widths):
-    """Where each layer's weights and biases start in a flat parameter vector; the last entry is its length.
-
-    ``widths`` is (n_0, ..., n_L, 1). Entry 2(l-1) is the start of layer l's weights, 2(l-1)+1 that of its biases.
-    """
-    layers = widths.size - 1
-    offsets = np.zeros(2 * layers + 1, np.int64)
-    for layer in range(layers):
-        offsets[2 * layer + 1] = offsets[2 * layer] + widths[layer] * widths[layer + 1]
-        offsets[2 * layer + 2] = offsets[2 * layer + 1] + widths[layer + 1]
-    return offsets
+def _draw_rows(seed, net, layer, begin, end, flat, at):
+    """Draw rows begin..end of W^layer into ``flat``, the first of them at ``at``; what pads a row is drawn too."""
+    low, high = seed_words(seed)
+    length = net.lengths[layer - 1]
+    panel = flat[at : at + (end - begin) * length].reshape(end - begin, length)
+    fill_scaled(low, net.stream, weight_code(layer), high, begin, 0, _f32(net.scales[1, layer - 1]), panel)
 
 
 @jit
-def draw_parameters(seed, stream, widths, weight_init, bias_init, theta):
-    """Fill the flat vector ``theta`` with a seed's parameters, as stored."""
-    low, high = seed_words(seed)
-    offsets = parameter_offsets(widths)
-    layers = widths.size - 1
-    for layer in range(1, layers + 1):
-        weights = theta[offsets[2 * layer - 2] : offsets[2 * layer - 1]]
-        scale = _f32(weight_init[layer - 1])
-        if layer == layers:
-            fill_vector(low, stream, weight_code(layer), high, scale, weights)
+def _draw_vector(seed, net, code, scale, begin, out):
+    """Entries of a vector of parameters from ``begin`` on; zero where the scale is."""
+    if scale == 0:
+        out[:] = 0
+    else:
+        low, high = seed_words(seed)
+        fill_vector(low, net.stream, code, high, begin, _f32(scale), out)
+
+
+@compiled_once(lambda real: (*argument_types(real)[:3],))
+def draw_parameters(seed, net, weights):
+    """Fill the parameter vector ``weights.flat`` with a seed's parameters, as stored, and zeros between them."""
+    theta, offsets, last = weights.flat, weights.offsets, net.widths.size - 1
+    theta[:] = 0
+    for layer in range(1, last + 1):
+        start, size = offsets[2 * layer - 2], net.widths[layer - 1]
+        if layer == last:
+            _draw_vector(seed, net, weight_code(layer), net.scales[1, layer - 1], 0, theta[start : start + size])
         else:
-            matrix = weights.reshape(widths[layer], widths[layer - 1])
-            fill_scaled(low, stream, weight_code(layer), high, 0, 0, scale, matrix)
-        biases = theta[offsets[2 * layer - 1] : offsets[2 * layer]]
-        fill_vector(low, stream, bias_code(layer), high, _f32(bias_init[layer - 1]), biases)
+            _draw_rows(seed, net, layer, 0, net.widths[layer], theta, start)
+            for r in range(net.widths[layer]):
+                row = start + r * net.lengths[layer - 1]
+                theta[row + size : row + net.lengths[layer - 1]] = 0
+        biases = theta[offsets[2 * layer - 1] : offsets[2 * layer - 1] + net.widths[layer]]
+        _draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], 0, biases)
 
 
 @jit
-def _vector(seed, stream, code, scale, theta, start, size):
-    """A bias or readout vector: a view of ``theta`` where parameters are stored, drawn where it is empty."""
-    if theta.size:
-        return theta[start : start + size]
-    out = np.empty(size, theta.dtype)
-    low, high = seed_words(seed)
-    fill_vector(low, stream, code, high, _f32(scale), out)
-    return out
+def draw_into(seed, net, weights):
+    """:func:`draw_parameters`, for Python."""
+    draw_parameters(seed, net, weights)
 
 
 @jit
-def _tile(seed, stream, layer, scale, theta, start, columns, i0, i1, j0, j1, scratch):
-    """Rows i0..i1 and columns j0..j1 of W^layer: a view of ``theta``, or drawn into ``scratch`` where it is empty."""
-    if theta.size:
-        return theta[start + i0 * columns : start + i1 * columns].reshape(i1 - i0, columns)[:, j0:j1]
-    tile = scratch[: (i1 - i0) * (j1 - j0)].reshape(i1 - i0, j1 - j0)
-    low, high = seed_words(seed)
-    fill_scaled(low, stream, weight_code(layer), high, i0, j0, _f32(scale), tile)
-    return tile[:, :]
+def _vector(seed, net, weights, index, begin, end):
+    """Entries begin..end of the vector of parameters at ``weights.offsets[index]``: a view, or drawn."""
+    if weights.stored:
+        return weights.flat[weights.offsets[index] + begin : weights.offsets[index] + end]
+    out = np.empty(end - begin, weights.flat.dtype)
+    layer = index // 2 + 1
+    if index % 2 == 0:
+        _draw_vector(seed, net, weight_code(layer), net.scales[1, layer - 1], begin, out)
+    else:
+        _draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], begin, out)
+    return out[:]
 
 
 @jit
-def _scratch(theta, rows, cols):
-    """Room for a tile, if tiles are to be drawn."""
-    size = 0 if theta.size else min(rows, TILE_ROWS) * min(cols, TILE_COLS)
-    return np.empty(size, theta.dtype)
+def _readout(seed, net, weights, begin, end):
+    """Entries of the readout vector a."""
+    return _vector(seed, net, weights, 2 * (net.widths.size - 2), begin, end)
 
 
-# --- one layer --------------------------------------------------------------------------------------------------------
-
-
-@jit
-def _forward_layer(seed, stream, layer, scale, theta, start, inputs, outputs):
-    """outputs (n, m) = inputs (n, k) W^layer'."""
-    rows, cols = outputs.shape[1], inputs.shape[1]
-    scratch = _scratch(theta, rows, cols)
-    for i0 in range(0, rows, TILE_ROWS):
-        i1 = min(i0 + TILE_ROWS, rows)
-        for j0 in range(0, cols, TILE_COLS):
-            j1 = min(j0 + TILE_COLS, cols)
-            tile = _tile(seed, stream, layer, scale, theta, start, cols, i0, i1, j0, j1, scratch)
-            gemm(1, inputs[:, j0:j1], False, tile, True, 0 if j0 == 0 else 1, outputs[:, i0:i1])
+# --- a panel ----------------------------------------------------------------------------------------------------------
 
 
 @jit
-def _backward_layer(seed, stream, layer, scale, theta, start, delta, below):
-    """below (n, k) = delta (n, m) W^layer."""
-    rows, cols = delta.shape[1], below.shape[1]
-    scratch = _scratch(theta, rows, cols)
-    for j0 in range(0, cols, TILE_COLS):
-        j1 = min(j0 + TILE_COLS, cols)
-        for i0 in range(0, rows, TILE_ROWS):
-            i1 = min(i0 + TILE_ROWS, rows)
-            tile = _tile(seed, stream, layer, scale, theta, start, cols, i0, i1, j0, j1, scratch)
-            gemm(1, delta[:, i0:i1], False, tile, False, 0 if i0 == 0 else 1, below[:, j0:j1])
+def share(begin, end, threads, thread):
+    """The part of begin..end that a thread takes, in multiples of ``_UNIT``."""
+    units = (end - begin + _UNIT - 1) // _UNIT
+    first, last = units * thread // threads, units * (thread + 1) // threads
+    return min(begin + first * _UNIT, end), min(begin + last * _UNIT, end)
 
 
 @jit
-def gram(a, split, partial, out):
-    """out = a a' (split 0), or the Gram matrix of the first ``split`` rows of a with the others."""
-    out[:] = 0
-    for j0 in range(0, a.shape[1], GRAM_COLS):
-        j1 = min(j0 + GRAM_COLS, a.shape[1])
-        if split == 0:
-            syrk(a[:, j0:j1], partial)
-        else:
-            gemm(1, a[:split, j0:j1], False, a[split:, j0:j1], True, 0, partial)
-        for i in range(out.shape[0]):
-            for j in range(out.shape[1]):
-                out[i, j] += partial[i, j]
+def group_rows(threads):
+    """Rows that are worked on at a time: a panel, or some panels for each of several threads."""
+    return PANEL if threads == 1 else PANEL * _PANELS_PER_THREAD * threads
+
+
+@jit
+def _weights_at(net, weights, layer, r, begin):
+    """Where row ``r`` of W^layer, in the group of panels that starts at ``begin``, stands."""
+    return weights.place[layer] + (r if weights.whole[layer] else r - begin) * net.lengths[layer - 1]
+
+
+@jit
+def _row_at(net, room, pairs, layer, r, begin):
+    """Where neuron ``r`` of a layer, in the group of panels that starts at ``begin``, stands behind the layer's start."""
+    return (r - begin if room.streamed and layer == net.widths.size - 2 else r) * pairs.points
+
+
+@jit
+def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
+    """Activations and slopes of neurons r0..r1; in the last hidden layer their sensitivities too, if there is room."""
+    source, points = _weights_at(net, weights, layer, r0, begin), pairs.points
+    if not weights.stored:
+        _draw_rows(seed, net, layer, r0, r1, weights.flat, source)
+    offset, size = _row_at(net, room, pairs, layer, r0, begin), (r1 - r0) * points
+    at = room.at[layer] + offset
+    multiply(
+        weights.flat, source, 1, net.lengths[layer - 1], room.h, room.at[layer - 1], points, points, room.h, at, points,
+        r1 - r0, net.widths[layer - 1], True,
+    )  # fmt: skip
+    h, slope = room.h[at : at + size].reshape(r1 - r0, points), room.slope[at : at + size].reshape(r1 - r0, points)
+    b = _vector(seed, net, weights, 2 * layer - 1, r0, r1)
+    finish_layer(net.code, net.scales[0, layer - 1], net.scales[2, layer - 1], b, h, slope)
+    if room.delta.size > 0 and layer == net.widths.size - 2:
+        at = room.delta_at[layer] + offset
+        a = _readout(seed, net, weights, r0, r1)
+        readout_sensitivity(net.scales[0, layer], a, slope, room.delta[at : at + size].reshape(r1 - r0, points))
+
+
+@jit
+def _backward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
+    """Complete delta of neurons r0..r1, which holds the product with W^(layer+1), and draw their weights anew if need be."""
+    at, delta_at, size = room.at[layer] + r0 * pairs.points, room.delta_at[layer] + r0 * pairs.points, (r1 - r0) * pairs.points
+    finish_sensitivity(net.scales[0, layer], room.slope[at : at + size], room.delta[delta_at : delta_at + size])
+    if layer > 1 and not weights.stored and not weights.whole[layer]:
+        _draw_rows(seed, net, layer, r0, r1, weights.flat, _weights_at(net, weights, layer, r0, begin))
+
+
+@jit
+def _backward_columns(net, weights, room, pairs, layer, begin, r0, r1, c0, c1):
+    """Neurons c0..c1 of the layer below: delta += W' delta, over rows r0..r1."""
+    multiply(
+        weights.flat, _weights_at(net, weights, layer, r0, begin) + c0, net.lengths[layer - 1], 1,
+        room.delta, room.delta_at[layer] + _row_at(net, room, pairs, layer, r0, begin), pairs.points, pairs.points,
+        room.delta, room.delta_at[layer - 1] + c0 * pairs.points, pairs.points, c1 - c0, r1 - r0, r0 == 0,
+    )  # fmt: skip
+
+
+@jit
+def _gram_rows(values, at, terms, pairs, i0, i1, partial, total):
+    """total[i] += sum over ``terms`` neurons of values_i values_j, for kernel rows i0..i1: the upper half if symmetric."""
+    step = 48
+    for i in range(i0, i1, step):
+        end = min(i + step, i1)
+        lane = i // 16 * 16 if pairs.symmetric else 0
+        multiply(
+            values, at + pairs.first + i, pairs.points, 1, values, at + lane, pairs.points, pairs.lanes - lane,
+            partial.reshape(partial.size), i * pairs.lanes + lane, pairs.lanes, end - i, terms, True,
+        )  # fmt: skip
+        for k in range(i, end):
+            source, sums = partial[k], total[k]
+            for j in range(lane, pairs.lanes):
+                sums[j] += source[j]
+
+
+_INDEX = types.intp
+
+
+@compiled_once(lambda real: (_INDEX, _INDEX, _INDEX, *argument_types(real), _INDEX, _INDEX, _INDEX, _INDEX))
+def _part(phase, threads, thread, seed, net, weights, room, pairs, what, layer, begin, end):
+    """A thread's part of a group of panels: in phase 0 its rows of activations or sensitivities, in phase 1 sums over rows."""
+    if phase == 0:
+        r0, r1 = share(begin, end, threads, thread)
+        if r0 < r1 and what == BACK:
+            _backward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1)
+        elif r0 < r1:
+            _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1)
+        return
+    c0, c1 = share(0, net.widths[layer - 1], threads, thread)
+    i0, i1 = share(0, room.kernel.shape[0], threads, thread)
+    for r0 in range(begin, end, PANEL):
+        r1, at = min(r0 + PANEL, end), _row_at(net, room, pairs, layer, r0, begin)
+        if what != FORWARD and layer > 1 and c0 < c1:
+            _backward_columns(net, weights, room, pairs, layer, begin, r0, r1, c0, c1)
+        if what != BACK:
+            _gram_rows(room.h, room.at[layer] + at, r1 - r0, pairs, i0, i1, room.partial, room.features[layer])
+        if what != FORWARD:
+            _gram_rows(room.delta, room.delta_at[layer] + at, r1 - r0, pairs, i0, i1, room.partial, room.sensitivities)
+
+
+@jit_parallel
+def _shared(phase, threads, seed, net, weights, room, pairs, what, layer, begin, end):
+    for thread in prange(threads):
+        _part(phase, threads, thread, seed, net, weights, room, pairs, what, layer, begin, end)
 
 
 # --- one seed ---------------------------------------------------------------------------------------------------------
 
 
 @jit
-def layer_view(flat, starts, widths, layer, n):
-    """Layer ``layer``'s part (n, n_layer) of a flat buffer."""
-    begin = n * starts[layer]
-    return flat[begin : begin + n * widths[layer]].reshape(n, widths[layer])
+def _sweep(threads, seed, net, weights, room, pairs, what, layer):
+    """One layer, panel by panel: forward, back, or for the last hidden layer both at once."""
+    room.sensitivities[:] = 0
+    for begin in range(0, net.widths[layer], group_rows(threads)):
+        end = min(begin + group_rows(threads), net.widths[layer])
+        for phase in range(2):
+            if threads > 1:
+                _shared(phase, threads, seed, net, weights, room, pairs, what, layer, begin, end)
+            else:
+                _part(phase, 1, 0, seed, net, weights, room, pairs, what, layer, begin, end)
+        if what != BACK and layer == net.widths.size - 2:
+            at = room.at[layer] + _row_at(net, room, pairs, layer, begin, begin)
+            h = room.h[at : at + (end - begin) * pairs.points].reshape(end - begin, pairs.points)
+            add_readout(net.scales[0, layer], _readout(seed, net, weights, begin, end), h, room.outputs)
+
+
+@compiled_once(lambda real: (_INDEX, *argument_types(real)))
+def evaluate(threads, seed, net, weights, room, pairs):
+    """Outputs of one seed, and as far as there is room its sensitivities and kernel; h^0 and its Gram matrix are there."""
+    last = net.widths.size - 2
+    room.outputs[:] = 0
+    room.features[1:] = 0
+    for layer in range(1, last + 1):
+        both = layer == last and room.delta.size > 0
+        _sweep(threads, seed, net, weights, room, pairs, BOTH if both else FORWARD, layer)
+    c = _vector(seed, net, weights, 2 * last + 1, 0, 1)
+    room.outputs[:] += net.scales[2, last] * np.float64(c[0])
+    if room.delta.size == 0:
+        return
+    room.kernel[:] = 0
+    add_readout_kernel(net.scales[0, last], net.scales[2, last], room.features[last], room.kernel)
+    for layer in range(last, 0, -1):
+        if layer < last:
+            _sweep(threads, seed, net, weights, room, pairs, BACK, layer)
+        add_layer_kernel(
+            net.scales[0, layer - 1], net.scales[2, layer - 1], room.sensitivities, room.features[layer - 1], room.kernel
+        )
 
 
 @jit
-def layer_starts(widths):
-    """Cumulated widths: where layer l starts in a buffer of activations, in units of points."""
-    starts = np.zeros(widths.size, np.int64)
-    for layer in range(1, widths.size):
-        starts[layer] = starts[layer - 1] + widths[layer - 1]
-    return starts
+def gram_of_points(net, room, pairs):
+    """The Gram matrix of h^0, which all seeds share."""
+    room.features[0] = 0
+    _gram_rows(room.h, room.at[0], net.widths[0], pairs, 0, room.kernel.shape[0], room.partial, room.features[0])
 
 
 @jit
-def forward(seed, stream, code, widths, scales, theta, h, derivative, outputs):
-    """Forward pass of one seed: fills h^1..h^L, phi'(z^1)..phi'(z^L) and the outputs (n,).
-
-    ``h`` and ``derivative`` are flat buffers; h^0, the inputs, stands in ``h`` already. ``scales`` (4, L+1) holds g, s,
-    beta and t. ``theta`` holds the parameters, or is empty where they are to be drawn.
-    """
-    n, last = outputs.size, widths.size - 1
-    starts, offsets = layer_starts(widths), parameter_offsets(widths)
-    for layer in range(1, last):
-        below, above = layer_view(h, starts, widths, layer - 1, n), layer_view(h, starts, widths, layer, n)
-        start, after = offsets[2 * layer - 2], offsets[2 * layer - 1]
-        _forward_layer(seed, stream, layer, scales[1, layer - 1], theta, start, below, above)
-        b = _vector(seed, stream, bias_code(layer), scales[3, layer - 1], theta, after, widths[layer])
-        slope = layer_view(derivative, starts, widths, layer, n)
-        finish_layer(code, scales[0, layer - 1], scales[2, layer - 1], b, above, slope)
-    a = _vector(seed, stream, weight_code(last), scales[1, last - 1], theta, offsets[2 * last - 2], widths[last - 1])
-    c = _vector(seed, stream, bias_code(last), scales[3, last - 1], theta, offsets[2 * last - 1], 1)
-    top = layer_view(h, starts, widths, last - 1, n)
-    for i in range(n):
-        outputs[i] = readout_output(scales[0, last - 1], scales[2, last - 1], a, c[0], top[i])
-
-
-@jit
-def top_sensitivity(seed, stream, widths, scales, theta, derivative, n, delta):
-    """delta^L (n, n_L) of one seed, into the flat buffer ``delta``."""
-    last = widths.size - 1
-    starts, offsets = layer_starts(widths), parameter_offsets(widths)
-    a = _vector(seed, stream, weight_code(last), scales[1, last - 1], theta, offsets[2 * last - 2], widths[last - 1])
-    slope = layer_view(derivative, starts, widths, last - 1, n)
-    readout_sensitivity(scales[0, last - 1], a, slope, delta[: slope.size].reshape(n, widths[last - 1]))
-
-
-@jit
-def sensitivity_below(seed, stream, layer, widths, scales, theta, derivative, n, delta, below):
-    """delta^(layer-1) from delta^layer, both in flat buffers."""
-    starts, offsets = layer_starts(widths), parameter_offsets(widths)
-    above = delta[: n * widths[layer]].reshape(n, widths[layer])
-    slope = layer_view(derivative, starts, widths, layer - 1, n)
-    out = below[: slope.size].reshape(n, widths[layer - 1])
-    _backward_layer(seed, stream, layer, scales[1, layer - 1], theta, offsets[2 * layer - 2], above, out)
-    finish_sensitivity(scales[0, layer - 1], slope, out)
-
-
-@jit
-def add_readout_share(widths, scales, h, n, split, features, partial, kernel):
-    """Add the readout's share of the kernel; ``features`` and ``partial`` are scratch of the kernel's shape."""
-    last = widths.size - 1
-    gram(layer_view(h, layer_starts(widths), widths, last - 1, n), split, partial, features)
-    add_readout_kernel(scales[0, last - 1], scales[2, last - 1], features, kernel)
-
-
-@jit
-def add_layer_share(layer, widths, scales, h, delta, n, split, features, sensitivities, partial, kernel):
-    """Add a hidden layer's share of the kernel, from delta^layer in the flat buffer ``delta``."""
-    gram(layer_view(h, layer_starts(widths), widths, layer - 1, n), split, partial, features)
-    gram(delta[: n * widths[layer]].reshape(n, widths[layer]), split, partial, sensitivities)
-    add_layer_kernel(scales[0, layer - 1], scales[2, layer - 1], sensitivities, features, kernel)
-
-
-@jit
-def kernel_of_seed(seed, stream, code, widths, scales, theta, split, h, derivative, delta, below, outputs, grams, kernel):
-    """Outputs (n,) and kernel of one seed; h, derivative, delta and below are flat buffers, ``grams`` (3, ...) scratch."""
-    n = outputs.size
-    forward(seed, stream, code, widths, scales, theta, h, derivative, outputs)
-    kernel[:] = 0
-    add_readout_share(widths, scales, h, n, split, grams[0], grams[2], kernel)
-    top_sensitivity(seed, stream, widths, scales, theta, derivative, n, delta)
-    for layer in range(widths.size - 2, 0, -1):
-        add_layer_share(layer, widths, scales, h, delta, n, split, grams[0], grams[1], grams[2], kernel)
-        if layer > 1:
-            sensitivity_below(seed, stream, layer, widths, scales, theta, derivative, n, delta, below)
-            delta, below = below, delta
+def copy_kernel(kernel, pairs, out):
+    """The kernel without its padding; the lower half from the upper one if symmetric."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = kernel[j, i] if pairs.symmetric and j < i else kernel[i, j]
 
 
 # --- many seeds -------------------------------------------------------------------------------------------------------
 
 
-@jit_parallel
-def outputs_of_seeds(workers, seeds, stream, code, widths, scales, x, out):
-    """Outputs at initialisation, (S, n); worker w takes seeds w, w + workers, ..."""
-    n, room = x.shape[0], np.sum(widths[:-1])
-    for worker in prange(workers):
-        h, derivative = np.empty(n * room, x.dtype), np.empty(n * room, x.dtype)
-        h[: x.size] = x.ravel()
-        drawn = np.empty(0, x.dtype)
-        for s in range(worker, seeds.size, workers):
-            forward(seeds[s], stream, code, widths, scales, drawn, h, derivative, out[s])
+@jit
+def evaluate_seeds(threads, first, step, seeds, net, weights, room, pairs, outputs, kernels):
+    """Outputs (S, n) and kernels (S, rows, cols) of seeds first, first + step, ..., one after the other, on some threads.
 
-
-@jit_parallel
-def kernels_of_seeds(workers, seeds, stream, code, widths, scales, x, split, out):
-    """Empirical kernels at initialisation, (S, n, n); with ``split`` > 0 those of the first ``split`` rows of x with
-    the others, (S, split, n - split)."""
-    n, room, widest = x.shape[0], np.sum(widths[:-1]), np.max(widths)
-    for worker in prange(workers):
-        h, derivative = np.empty(n * room, x.dtype), np.empty(n * room, x.dtype)
-        delta, below = np.empty(n * widest, x.dtype), np.empty(n * widest, x.dtype)
-        outputs, grams = np.empty(n, x.dtype), np.empty((3, out.shape[1], out.shape[2]), x.dtype)
-        h[: x.size] = x.ravel()
-        drawn = np.empty(0, x.dtype)
-        for s in range(worker, seeds.size, workers):
-            kernel_of_seed(
-                seeds[s], stream, code, widths, scales, drawn, split, h, derivative, delta, below, outputs, grams, out[s]
-            )
+    ``outputs`` or ``kernels`` with an empty second axis are not filled.
+    """
+    gram_of_points(net, room, pairs)
+    for s in range(first, seeds.size, step):
+        evaluate(threads, seeds[s], net, weights, room, pairs)
+        for i in range(outputs.shape[1]):
+            outputs[s, i] = room.outputs[i]
+        copy_kernel(room.kernel, pairs, kernels[s])

@@ -1,4 +1,7 @@
-"""Formulas of one layer: from pre-activation sums to activations, and from Gram matrices to the kernel."""
+"""Formulas of one layer: from pre-activation sums to activations, and from Gram matrices to the kernel.
+
+Arrays of activations and sensitivities have a row per neuron and a column per point.
+"""
 
 import numpy as np
 
@@ -8,36 +11,39 @@ from ntksim.engine.jit import jit
 
 @jit
 def finish_layer(code, weight, bias, b, z, derivative):
-    """z <- phi(g z + beta b) and derivative <- phi'(...), in place; z holds h W' (n, m), b the stored biases (m,)."""
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            z[i, j] = weight * z[i, j] + bias * b[j]
-    activate(code, z, derivative)
+    """z <- phi(g z + beta b) and derivative <- phi'(...), in place; z holds W h (m, n), b the stored biases (m,)."""
+    kind = z.dtype.type
+    for r in range(z.shape[0]):
+        row, factor, shift = z[r], kind(weight), kind(bias) * b[r]
+        for i in range(row.size):
+            row[i] = factor * row[i] + shift
+    activate(code, z.reshape(z.size), derivative.reshape(z.size))
 
 
 @jit
-def readout_output(weight, bias, a, c, h):
-    """g a.h + beta c of one point, summed in float64."""
-    total = 0.0
-    for j in range(a.size):
-        total += np.float64(a[j]) * np.float64(h[j])
-    return weight * total + bias * c
+def add_readout(weight, a, h, total):
+    """total (n,) += g a'h in float64, for some neurons' activations h (m, n) and readout weights a (m,)."""
+    for r in range(a.size):
+        row, factor = h[r], np.float64(weight) * np.float64(a[r])
+        for i in range(row.size):
+            total[i] += factor * np.float64(row[i])
 
 
 @jit
 def readout_sensitivity(weight, a, derivative, delta):
-    """delta^L = g a phi'(z^L), (n, m)."""
-    for i in range(delta.shape[0]):
-        for j in range(delta.shape[1]):
-            delta[i, j] = weight * a[j] * derivative[i, j]
+    """delta^L = g a phi'(z^L), (m, n)."""
+    for r in range(a.size):
+        slope, row, factor = derivative[r], delta[r], delta.dtype.type(weight) * a[r]
+        for i in range(row.size):
+            row[i] = factor * slope[i]
 
 
 @jit
 def finish_sensitivity(weight, derivative, delta):
-    """delta^l <- (g delta^(l+1) W^(l+1)) phi'(z^l), in place; delta holds the product with W."""
-    for i in range(delta.shape[0]):
-        for j in range(delta.shape[1]):
-            delta[i, j] = weight * delta[i, j] * derivative[i, j]
+    """delta^l <- (g W^(l+1)' delta^(l+1)) phi'(z^l), in place, flat; delta holds the product with W."""
+    factor = delta.dtype.type(weight)
+    for i in range(delta.size):
+        delta[i] = factor * delta[i] * derivative[i]
 
 
 @jit

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from ntksim.engine import descent_cpu
 from ntksim.engine.arguments import points, precision, require_cpu, seed_array, targets
-from ntksim.engine.blas import one_blas_thread
-from ntksim.engine.empirical import layer_arguments, workers_for
-from ntksim.engine.flow import Snapshots, flow_seeds
+from ntksim.engine.descent_cpu import descend
+from ntksim.engine.empirical import columns_of, compiled_network, is_wide
+from ntksim.engine.flow import Points, Snapshots, flow_seed
 from ntksim.engine.infinite import infinite_kernel
+from ntksim.engine.kernels_cpu import PANEL
+from ntksim.engine.layout import Net, aligned, make_room, parameter_offsets, stored_weights, without_kernel
 from ntksim.engine.network import Network
+from ntksim.engine.threads import one_blas_thread, spread
 
 METHODS = ("gradient_descent", "gradient_flow")
 SNAPSHOTS = 25  # of a run whose times are not given, beside t = 0
@@ -92,7 +94,7 @@ def train(
     kind, seed_list = precision(dtype), seed_array(seeds)
     x = points("x", x)
     y = targets("y", y, len(x))
-    tests = np.empty((0, x.shape[1])) if x_test is None else points("x_test", x_test, features=x.shape[1])
+    tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
     rate: float | None = None
     if method == "gradient_flow":
         asked = _flow_times(network, x, times, steps, learning_rate)
@@ -107,23 +109,27 @@ def train(
     where = where[-len(asked) :]
 
     size, count, n = seed_list.size, shown.size, len(x)
-    outputs, test_outputs = np.full((size, count, n), np.nan, kind), np.full((size, count, len(tests)), np.nan, kind)
+    outputs, test_outputs = np.full((size, count, n), np.nan, kind), np.full((size, count, 0 if tests is None else len(tests)), np.nan, kind)
     kernels = np.full((size, count if keep_kernels else 0, n, n), np.nan, kind)
     loss, kernel_drift, parameter_drift = (np.full((size, count), np.nan) for _ in range(3))
-    evaluations, finite = np.zeros(size, np.int64), np.zeros(size, np.bool_)
-    numbers, inputs = layer_arguments(network, x.shape[1]), (x.astype(kind), y.astype(kind), tests.astype(kind))
+    evaluations, status = np.zeros(size, np.int64), [""] * size
+    net, inputs = compiled_network(network, x.shape[1]), columns_of(x, None, kind)
+    test_inputs = None if tests is None else columns_of(tests, None, kind)
+    rows = [
+        Snapshots(*(a[s] for a in (outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift))) for s in range(size)
+    ]
+    allowed = _tolerance(tolerance)
+
+    def work(threads: int, first: int, end: int, step: int) -> None:
+        for s in range(first, end, step):
+            if rate is None:
+                found = flow_seed(threads, seed_list[s], net, inputs, y, test_inputs, shown, allowed, rows[s])
+            else:
+                found = _descend(threads, seed_list[s], net, inputs, y, test_inputs, rate, shown, rows[s])
+            status[s], evaluations[s] = found
+
     with one_blas_thread():
-        if rate is None:
-            arrays = (outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift)
-            rows = [Snapshots(*(array[s] for array in arrays)) for s in range(size)]
-            allowed = _tolerance(tolerance)
-            status = flow_seeds(workers_for(seed_list), seed_list, numbers, *inputs, shown, allowed, rows, evaluations)
-        else:
-            descent_cpu.descend_seeds(
-                workers_for(seed_list), seed_list, *numbers, *inputs, rate, shown,
-                outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift, evaluations, finite,
-            )  # fmt: skip
-            status = ["finished" if ok else "diverged" for ok in finite]
+        spread(size, is_wide(network), work)
     return Trajectory(
         times=asked if rate is None else rate * asked,
         outputs=outputs[:, where],
@@ -136,6 +142,23 @@ def train(
         status=tuple(status),
         learning_rate=rate,
     )
+
+
+def _descend(
+    threads: int, seed: np.uint64, net: Net, x: Points, y: np.ndarray, x_test: Points | None, rate: float, steps: np.ndarray,
+    rows: Snapshots,
+) -> tuple[str, int]:  # fmt: skip
+    """Gradient descent of one seed on some threads; returns its status and the number of passes."""
+    columns, pairs = x
+    room = make_room(net, columns, pairs, PANEL, streamed=False, backward=True, kernel=True)
+    test_columns, test_pairs = x if x_test is None else x_test
+    tests = make_room(net, test_columns, test_pairs, PANEL, streamed=False, backward=False, kernel=False)
+    weights = stored_weights(net, aligned(parameter_offsets(net)[-1], columns.dtype))
+    passes, stayed = descend(
+        threads, seed, net, weights, room, without_kernel(room), pairs, tests, test_pairs, y, rate, steps,
+        rows.outputs, rows.test_outputs, rows.loss, rows.kernels, rows.kernel_drift, rows.parameter_drift,
+    )  # fmt: skip
+    return "finished" if stayed else "diverged", passes
 
 
 def _tolerance(tolerance: float | None) -> float:

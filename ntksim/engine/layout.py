@@ -1,0 +1,158 @@
+"""Where numbers stand in memory: parameters, activations and sensitivities of networks, in flat arrays.
+
+A weight matrix has a row per neuron, padded to whole vectors; activations and sensitivities have a row per neuron and a
+column per point, points padded to whole vectors. A row is summed over, or added to, by vector instructions from end to end.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_PAD = 16  # numbers in the longest vector of the smallest type
+_ALIGNMENT = 64  # bytes: a vector that straddles cache lines costs two loads
+
+
+class Net(NamedTuple):
+    """A network as compiled code knows it.
+
+    ``stream`` is the generator's key, ``code`` the activation's, ``widths`` (n_0, ..., n_L, 1), ``lengths`` the same padded: the
+    length of a row of the next layer's weights; ``scales`` (4, L+1) holds g, s, beta and t.
+    """
+
+    stream: np.uint32
+    code: int
+    widths: np.ndarray
+    lengths: np.ndarray
+    scales: np.ndarray
+
+
+class Pairs(NamedTuple):
+    """Which pairs of columns of an array of activations make the kernel.
+
+    Kernel rows are the ``rows`` columns from ``first`` on, kernel columns the first ``cols``, padded to ``lanes``; there are
+    ``points`` columns in all. ``symmetric``: they are the same points, and the upper half is enough.
+    """
+
+    first: int
+    rows: int
+    cols: int
+    lanes: int
+    points: int
+    symmetric: bool
+
+
+class Weights(NamedTuple):
+    """A network's weights: stored in full, or drawn into scratch panel by panel whenever they are needed.
+
+    ``flat`` is the parameter vector (``stored``), or scratch. Layer l's matrix starts at ``place[l]``; where ``whole[l]`` is
+    false there is room for one group of panels only, which the next one overwrites. ``offsets`` are those of the parameter vector.
+    """
+
+    flat: np.ndarray
+    place: np.ndarray
+    whole: np.ndarray
+    offsets: np.ndarray
+    stored: bool
+
+
+class Room(NamedTuple):
+    """Activations, phi'(z) and sensitivities of all layers, and scratch for Gram matrices.
+
+    Layer l's rows start at ``at[l]`` in ``h`` and ``slope``, and at ``delta_at[l]`` in ``delta``, which is empty for forward
+    passes alone. Where ``streamed``, the last hidden layer has room for one group of panels only. ``outputs`` (points,), the Gram
+    matrices ``features`` (L+1, rows, lanes) of h^0..h^L and ``sensitivities`` (rows, lanes) of one delta, and the
+    ``kernel`` (rows, lanes) are sums in float64; ``partial`` (rows, lanes) is one panel's share. Without a kernel
+    to compute, these have no rows.
+    """
+
+    h: np.ndarray
+    slope: np.ndarray
+    delta: np.ndarray
+    at: np.ndarray
+    delta_at: np.ndarray
+    streamed: bool
+    outputs: np.ndarray
+    features: np.ndarray
+    sensitivities: np.ndarray
+    kernel: np.ndarray
+    partial: np.ndarray
+
+
+def padded(size: int) -> int:
+    """``size`` rounded up to whole vectors, whatever the processor and the type."""
+    return -(-size // _PAD) * _PAD
+
+
+def aligned(size: int, kind: np.dtype) -> np.ndarray:
+    """A flat array of zeros that starts on a cache line."""
+    spare = _ALIGNMENT // kind.itemsize
+    room = np.zeros(size + spare, kind)
+    skip = (-room.ctypes.data % _ALIGNMENT) // kind.itemsize
+    return room[skip : skip + size]
+
+
+def parameter_offsets(net: Net) -> np.ndarray:
+    """Where each layer's weights and biases start in a flat parameter vector, and its length.
+
+    Entry 2(l-1) is the start of layer l's weights (n_l rows of padded length), 2(l-1)+1 that of its biases (n_l); the last
+    layer's weights are the readout, one row, and its bias that of the output.
+    """
+    sizes = [part for l in range(1, net.widths.size) for part in (net.widths[l] * net.lengths[l - 1], net.lengths[l])]
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def stored_weights(net: Net, theta: np.ndarray) -> Weights:
+    """The weights of a parameter vector."""
+    offsets = parameter_offsets(net)
+    place = np.concatenate([[0], offsets[:-3:2]])
+    return Weights(theta, place, np.ones(place.size, np.bool_), offsets, True)
+
+
+def drawn_weights(net: Net, rows: int, keep: int, kind: np.dtype) -> Weights:
+    """Scratch for weights that are drawn, ``rows`` at a time, or whole where they are needed twice and fit in ``keep`` numbers."""
+    last = net.widths.size - 2
+    place, whole, used, longest = np.zeros(last + 1, np.int64), np.zeros(last + 1, np.bool_), 0, 0
+    for layer in range(1, last + 1):
+        size = int(net.widths[layer] * net.lengths[layer - 1])
+        # The first layer's weights serve the forward pass only, and the last one's both passes at once.
+        if 1 < layer < last and used + size <= keep:
+            place[layer], whole[layer] = used, True
+            used += size
+        else:
+            longest = max(longest, min(rows, int(net.widths[layer])) * int(net.lengths[layer - 1]))
+    place[~whole] = used
+    return Weights(aligned(used + longest, kind), place, whole, parameter_offsets(net), False)
+
+
+def make_room(net: Net, columns: np.ndarray, pairs: Pairs, group: int, *, streamed: bool, backward: bool, kernel: bool) -> Room:
+    """Room for the points ``columns`` (d, points), which are put in place.
+
+    Where ``streamed``, the last layer has room for ``group`` rows, and sensitivities for two layers, in turn, beside it.
+    """
+    last, kind = net.widths.size - 2, columns.dtype
+    rows = net.widths[: last + 1].copy()
+    if streamed:
+        rows[last] = min(group, rows[last])
+    at = np.concatenate([[0], np.cumsum(rows)]) * pairs.points
+    if streamed:
+        widest = int(rows[1:last].max(initial=0)) * pairs.points
+        delta_at = np.array([(last - 1 - layer) % 2 * widest for layer in range(last)] + [min(2, last - 1) * widest])
+        size = delta_at[last] + rows[last] * pairs.points
+    else:
+        delta_at = at[: last + 1] - at[1]
+        size = at[-1] - at[1]
+    shape = (pairs.rows if kernel else 0, pairs.lanes)
+    h = aligned(at[-1], kind)
+    h[: columns.size] = columns.ravel()
+    return Room(
+        h, aligned(at[-1], kind), aligned(size if backward else 0, kind), at, delta_at, streamed, np.zeros(pairs.points),
+        np.zeros((last + 1, *shape)), np.zeros(shape), np.zeros(shape), np.zeros(shape, kind),
+    )  # fmt: skip
+
+
+def without_kernel(room: Room) -> Room:
+    """The same room without its kernel: passes through it compute no Gram matrices."""
+    none = np.zeros((0, room.kernel.shape[1]))
+    return room._replace(
+        features=np.zeros((len(room.features), *none.shape)), sensitivities=none, kernel=none, partial=none.astype(room.h.dtype)
+    )
