@@ -99,66 +99,56 @@ def normal_pair(u, v):
 
 
 @jit
-def _fill_words(key0, key1, layer, seed_high, block0, col0, words):
-    """The four random words of every column of some row blocks: ``words`` (blocks, 4, columns)."""
+def _fill_blocks(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length):
+    """Blocks of four rows of float32(scale N) in the flat float32 array ``out``: rows ``length`` apart, the first at ``at``."""
     wide_vectors()
-    for b in range(words.shape[0]):
-        for j in range(words.shape[2]):
-            words[b, 0, j], words[b, 1, j], words[b, 2, j], words[b, 3, j] = philox(
-                _u32(block0 + b), _u32(col0 + j), layer, seed_high, key0, key1
-            )
-
-
-@jit
-def _scale_normals(words, count, scale, out, row, col):
-    """``count`` rows of ``out`` from ``row`` on, columns from ``col`` on, <- float32(scale N), from the words of them."""
-    wide_vectors()
-    columns = words.shape[2]
-    for r in range(0, count, 2):
-        u, v = words[r // 4, r % 4], words[r // 4, r % 4 + 1]
-        a, b = out[row + r, col : col + columns], out[row + r + 1, col : col + columns]
+    for b in range(blocks):
+        r0 = at + ROWS_PER_BLOCK * b * length
+        r1, r2, r3 = r0 + length, r0 + 2 * length, r0 + 3 * length
+        row0, row1, row2, row3 = out[r0 : r0 + columns], out[r1 : r1 + columns], out[r2 : r2 + columns], out[r3 : r3 + columns]
         for j in range(columns):
-            z0, z1 = normal_pair(u[j], v[j])
-            a[j] = _f32(scale * z0)
-            b[j] = _f32(scale * z1)
+            w0, w1, w2, w3 = philox(_u32(block + b), _u32(col0 + j), layer, seed_high, key0, key1)
+            z0, z1 = normal_pair(w0, w1)
+            z2, z3 = normal_pair(w2, w3)
+            row0[j], row1[j] = _f32(scale * z0), _f32(scale * z1)
+            row2[j], row3[j] = _f32(scale * z2), _f32(scale * z3)
 
 
 @jit
-def _copy(source, count, out, row, col):
-    for r in range(count):
-        a, b = source[r], out[row + r, col : col + source.shape[1]]
-        for j in range(a.size):
+def _copy_rows(source, columns, out, at, length, rows):
+    for r in range(rows):
+        a, b = source[r * columns : (r + 1) * columns], out[at + r * length : at + r * length + columns]
+        for j in range(columns):
             b[j] = a[j]
 
 
-@compiled_once(lambda real: (*[types.uint32] * 4, types.intp, types.intp, types.float32, real[:, ::1]))
-def fill_scaled(key0, key1, layer, seed_high, row0, col0, scale, out):
-    """Fill ``out`` (rows, cols) with float32(scale N), N the normals of rows row0.. and columns col0.. of a matrix.
+@compiled_once(lambda real: (*[types.uint32] * 4, *[types.intp] * 4, types.float32, real[::1], types.intp, types.intp))
+def fill_scaled(key0, key1, layer, seed_high, row0, col0, rows, cols, scale, out, at, length):
+    """Fill part of the flat array ``out`` with float32(scale N), N the normals of a matrix, rows row0.. and columns col0.. of it.
 
-    ``row0`` is a multiple of four. ``scale`` is a float32. The values are float32 numbers, whatever type ``out`` has.
-
-    Loops over buffers that stay in the first-level cache: words, then float32 normals, then a copy where ``out`` cannot take
-    them as they come. One loop for all would need more vector registers than there are, and float64 rows would halve
-    the vectors of the float32 arithmetic. A number of columns that fills vectors (a multiple of 16) is fastest.
+    Its ``rows`` rows of ``cols`` numbers lie ``length`` apart, the first one at ``at``. ``row0`` is a multiple of four. The
+    values are float32 numbers, whatever type ``out`` has: float64 rows would halve the vectors of the float32 arithmetic, so
+    they are made in a float32 buffer that stays in the first-level cache. A number of columns that fills vectors (a
+    multiple of 16) is fastest.
     """
-    rows, cols = out.shape
+    direct = rows // ROWS_PER_BLOCK if out.itemsize == 4 else 0  # blocks that are made in place
+    if direct:
+        _fill_blocks(key0, key1, layer, seed_high, row0 // ROWS_PER_BLOCK, col0, direct, cols, scale, out, at, length)
+    done = direct * ROWS_PER_BLOCK
+    if done == rows:
+        return
     width = min(cols, _STRETCH)
-    blocks = min(max(_STRETCH // width, 1), (rows + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK)
-    room_words, room_normals = np.empty(blocks * ROWS_PER_BLOCK * width, np.uint32), np.empty(blocks * ROWS_PER_BLOCK * width, np.float32)
-    for i in range(0, rows, blocks * ROWS_PER_BLOCK):
+    blocks = min(max(_STRETCH // width, 1), (rows - done + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK)
+    buffer = np.empty(blocks * ROWS_PER_BLOCK * width, np.float32)
+    for i in range(done, rows, blocks * ROWS_PER_BLOCK):
         some = min(blocks * ROWS_PER_BLOCK, rows - i)
-        count = (some + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
-        direct = out.itemsize == 4 and some == count
+        count = (some + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK
         for j in range(0, cols, width):
             size = min(width, cols - j)
-            words = room_words[: count * size].reshape(count // ROWS_PER_BLOCK, ROWS_PER_BLOCK, size)
-            _fill_words(key0, key1, layer, seed_high, (row0 + i) // ROWS_PER_BLOCK, col0 + j, words)
-            if direct:
-                _scale_normals(words, count, scale, out, i, j)
-            else:
-                normals = room_normals[: count * size].reshape(count, size)
-                _scale_normals(words, count, scale, normals, 0, 0)
-                _copy(normals, some, out, i, j)
+            _fill_blocks(
+                key0, key1, layer, seed_high, (row0 + i) // ROWS_PER_BLOCK, col0 + j, count, size, scale, buffer, 0, size
+            )
+            _copy_rows(buffer, size, out, at + i * length + j, length, some)
 
 
 @jit
@@ -167,15 +157,19 @@ def fill_vector(key0, key1, layer, seed_high, first, scale, out):
 
     Entry r of the vector stands in row r mod 4 and column r div 4.
     """
-    stretch = min((out.size + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK, _STRETCH)
-    normals = np.empty((ROWS_PER_BLOCK, (stretch + 15) // 16 * 16), np.float32)  # whole vectors
-    for begin in range(0, out.size, ROWS_PER_BLOCK * _STRETCH):
-        fill_scaled(key0, key1, layer, seed_high, 0, (first + begin) // ROWS_PER_BLOCK, scale, normals)
-        for r in range(begin, min(begin + ROWS_PER_BLOCK * _STRETCH, out.size)):
-            out[r] = normals[r % ROWS_PER_BLOCK, (r - begin) // ROWS_PER_BLOCK]
+    longest = ROWS_PER_BLOCK * _STRETCH
+    columns = (min((out.size + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK, _STRETCH) + 15) // 16 * 16  # whole vectors
+    normals = np.empty(ROWS_PER_BLOCK * columns, np.float32)
+    for begin in range(0, out.size, longest):
+        col = (first + begin) // ROWS_PER_BLOCK
+        fill_scaled(key0, key1, layer, seed_high, 0, col, ROWS_PER_BLOCK, columns, scale, normals, 0, columns)
+        for r in range(begin, min(begin + longest, out.size)):
+            out[r] = normals[r % ROWS_PER_BLOCK * columns + (r - begin) // ROWS_PER_BLOCK]
 
 
 @jit
 def fill_normals(key0, key1, layer, seed_high, row0, col0, out):
     """Fill ``out`` (rows, cols) with standard normals: :func:`fill_scaled` at scale 1."""
-    fill_scaled(_u32(key0), _u32(key1), _u32(layer), _u32(seed_high), row0, col0, _f32(1), out)
+    rows, cols = out.shape
+    words = _u32(key0), _u32(key1), _u32(layer), _u32(seed_high)
+    fill_scaled(words[0], words[1], words[2], words[3], row0, col0, rows, cols, _f32(1), out.reshape(out.size), 0, cols)

@@ -15,7 +15,7 @@ from ntksim.engine.activations import activation_code
 from ntksim.engine.arguments import points, precision, require_cpu, seed_array
 from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
-from ntksim.engine.product import lanes
+from ntksim.engine.product import padded_points
 from ntksim.engine.threads import spread
 
 
@@ -47,9 +47,9 @@ def compiled_network(network: Network, input_dim: int) -> Net:
 
 
 def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype) -> tuple[np.ndarray, Pairs]:
-    """Points as columns (d, points), padded with zeros to whole vectors, and which of them pair up in the kernel of x1 with x2."""
+    """Points as columns (d, points), padded with zeros to whole vectors, and which of them pair up in the kernel."""
     blocks = [x1] if x2 is None else [x2, x1]
-    sizes = [-(-len(block) // lanes(kind.itemsize)) * lanes(kind.itemsize) for block in blocks]
+    sizes = [padded_points(len(block), kind.itemsize) for block in blocks]
     columns = np.zeros((x1.shape[1], sum(sizes)), kind)
     columns[:, : len(blocks[0])] = blocks[0].T
     if x2 is None:
@@ -100,9 +100,7 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
         return theta[offsets[index] : offsets[index] + size]
 
     layers = list(enumerate(network.widths))
-    weights = tuple(
-        vector(2 * i, width * net.lengths[i]).reshape(width, -1)[:, : net.widths[i]].copy() for i, width in layers
-    )
+    weights = tuple(vector(2 * i, width * net.lengths[i]).reshape(width, -1)[:, : net.widths[i]].copy() for i, width in layers)
     biases = None if network.sigma_b is None else tuple(vector(2 * i + 1, width).copy() for i, width in layers)
     readout, last = vector(2 * network.depth, network.widths[-1]).copy(), float(theta[offsets[-2]])
     return Parameters(weights, biases, readout, last if network.output_bias else None)

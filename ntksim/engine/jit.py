@@ -10,7 +10,6 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -79,17 +78,6 @@ jit_inline = _compiler(forceinline=True)
 jit_parallel = _compiler(parallel=True)
 
 
-def twins(function: FunctionType) -> tuple[Any, Any]:
-    """A function compiled twice: with its ``prange`` as an ordinary loop, and as one that all threads share.
-
-    The second has a name of its own, by which its files in the cache are known.
-    """
-    name = function.__name__ + "_shared"
-    shared = FunctionType(function.__code__, function.__globals__, name)
-    shared.__qualname__, shared.__doc__ = name, function.__doc__
-    return jit(function), jit_parallel(shared)
-
-
 REALS = (types.float32, types.float64)
 
 
@@ -100,7 +88,7 @@ def _contents(kind: Any) -> list[Any]:
     return [kind.dtype] if isinstance(kind, types.Array) else []
 
 
-def compiled_once(signature: Callable[[Any], tuple[Any, ...]]) -> Callable[[FunctionType], Any]:
+def compiled_once(signature: Callable[[Any], tuple[Any, ...]]) -> Callable[[Callable[..., None]], Any]:
     """Compile a function for float32 and float64 here and now, and let compiled code call it by its address.
 
     Numba puts the code of every callee into every caller, and into the callers of those: large inner functions would be
@@ -108,7 +96,7 @@ def compiled_once(signature: Callable[[Any], tuple[Any, ...]]) -> Callable[[Func
     nothing. It can be called from compiled code only, and is chosen by the first argument that tells the two apart.
     """
 
-    def decorate(function: FunctionType) -> Any:
+    def decorate(function: Callable[..., None]) -> Any:
         compiled = jit(function)
         variants = {real: signature(real) for real in REALS}
         names = {real: f"ntksim_{function.__module__}_{function.__name__}_{real}".replace(".", "_") for real in REALS}
@@ -136,7 +124,8 @@ def compiled_once(signature: Callable[[Any], tuple[Any, ...]]) -> Callable[[Func
 
         typing.__name__, typing.__doc__ = function.__name__, function.__doc__
         parameters = inspect.signature(function).parameters.values()
-        typing.__signature__ = inspect.Signature([*inspect.signature(typing).parameters.values()][:1] + [*parameters])
+        context_parameter = next(iter(inspect.signature(typing).parameters.values()))
+        setattr(typing, "__signature__", inspect.Signature([context_parameter, *parameters]))  # noqa: B010 - mypy knows none
         shim = intrinsic(typing)
         shim.py_func = compiled
         return shim

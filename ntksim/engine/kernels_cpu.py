@@ -31,7 +31,7 @@ from ntksim.engine.layout import Net, Pairs, Room, Weights
 from ntksim.engine.product import multiply
 
 # Rows of a panel. The longer, the fewer times the sums below are read and written; the shorter, the more stays in cache.
-PANEL = 48
+PANEL = 96
 # Panels that threads share at a time, each: the more, the less they wait for each other.
 _PANELS_PER_THREAD = 2
 # Middle layers of a network with at most so many weights are drawn once and kept; more are cheaper to draw than to fetch.
@@ -79,9 +79,8 @@ def seed_words(seed):
 def _draw_rows(seed, net, layer, begin, end, flat, at):
     """Draw rows begin..end of W^layer into ``flat``, the first of them at ``at``; what pads a row is drawn too."""
     low, high = seed_words(seed)
-    length = net.lengths[layer - 1]
-    panel = flat[at : at + (end - begin) * length].reshape(end - begin, length)
-    fill_scaled(low, net.stream, weight_code(layer), high, begin, 0, _f32(net.scales[1, layer - 1]), panel)
+    length, scale = net.lengths[layer - 1], _f32(net.scales[1, layer - 1])
+    fill_scaled(low, net.stream, weight_code(layer), high, begin, 0, end - begin, length, scale, flat, at, length)
 
 
 @jit

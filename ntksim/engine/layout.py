@@ -45,7 +45,7 @@ class Weights(NamedTuple):
     """A network's weights: stored in full, or drawn into scratch panel by panel whenever they are needed.
 
     ``flat`` is the parameter vector (``stored``), or scratch. Layer l's matrix starts at ``place[l]``; where ``whole[l]`` is
-    false there is room for one group of panels only, which the next one overwrites. ``offsets`` are those of the parameter vector.
+    false there is room for one group of panels only, which the next one overwrites. ``offsets`` are the parameter vector's.
     """
 
     flat: np.ndarray
@@ -97,7 +97,7 @@ def parameter_offsets(net: Net) -> np.ndarray:
     Entry 2(l-1) is the start of layer l's weights (n_l rows of padded length), 2(l-1)+1 that of its biases (n_l); the last
     layer's weights are the readout, one row, and its bias that of the output.
     """
-    sizes = [part for l in range(1, net.widths.size) for part in (net.widths[l] * net.lengths[l - 1], net.lengths[l])]
+    sizes = [part for i in range(1, net.widths.size) for part in (net.widths[i] * net.lengths[i - 1], net.lengths[i])]
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
@@ -109,7 +109,7 @@ def stored_weights(net: Net, theta: np.ndarray) -> Weights:
 
 
 def drawn_weights(net: Net, rows: int, keep: int, kind: np.dtype) -> Weights:
-    """Scratch for weights that are drawn, ``rows`` at a time, or whole where they are needed twice and fit in ``keep`` numbers."""
+    """Scratch for weights that are drawn, ``rows`` at a time, or whole where needed twice and fit for ``keep`` numbers."""
     last = net.widths.size - 2
     place, whole, used, longest = np.zeros(last + 1, np.int64), np.zeros(last + 1, np.bool_), 0, 0
     for layer in range(1, last + 1):

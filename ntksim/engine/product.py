@@ -31,29 +31,30 @@ _ROWS = 6
 _INDEX = ir.IntType(64)
 
 
-def lanes(itemsize: int) -> int:
-    """Numbers of ``itemsize`` bytes in a vector: arrays are padded to multiples of it."""
-    return _BYTES // itemsize
+def padded_points(points: int, itemsize: int) -> int:
+    """Points padded to whole vectors of numbers of ``itemsize`` bytes, or to half a vector if it holds them all."""
+    lanes = _BYTES // itemsize
+    return lanes // 2 if points <= lanes // 2 else -(-points // lanes) * lanes
 
 
 @intrinsic(prefer_literal=True)
-def _block(typingctx, rows, vectors, b, b_at, b_term, b_row, v, v_at, v_term, c, c_at, c_row, terms, first):
-    """The block of ``rows`` rows and ``vectors`` vectors, two literals, inlined where it is called.
+def _block(typingctx, rows, vectors, part, b, b_at, b_term, b_row, v, v_at, v_term, c, c_at, c_row, terms, first):
+    """The block of ``rows`` rows and ``vectors`` vectors, or 1 / ``part`` of them: three literals; inlined where it is called.
 
     Arrays come flat, each with the index of its first entry and its strides; ``first`` says that c is to be overwritten.
     """
     integer = types.intp
     signature = types.void(
-        rows, vectors, b, integer, integer, integer, v, integer, integer, c, integer, integer, integer, types.boolean
+        rows, vectors, part, b, integer, integer, integer, v, integer, integer, c, integer, integer, integer, types.boolean
     )
 
     def codegen(context, builder, sig, args):
         b_, v_, c_ = (
-            builder.gep(context.make_array(sig.args[i])(context, builder, args[i]).data, [args[i + 1]]) for i in (2, 6, 9)
+            builder.gep(context.make_array(sig.args[i])(context, builder, args[i]).data, [args[i + 1]]) for i in (3, 7, 10)
         )
-        emit = _Emitter(builder, context.get_data_type(c.dtype), c.dtype.bitwidth // 8)
-        emit.sum_terms(rows.literal_value, vectors.literal_value, b_, args[4], args[5], v_, args[8], args[12])
-        emit.store(c_, args[11], args[13])
+        emit = _Emitter(builder, context.get_data_type(c.dtype), c.dtype.bitwidth // 8, part.literal_value)
+        emit.sum_terms(rows.literal_value, vectors.literal_value, b_, args[5], args[6], v_, args[9], args[13])
+        emit.store(c_, args[12], args[14])
         return context.get_dummy_value()
 
     return signature, codegen
@@ -62,8 +63,8 @@ def _block(typingctx, rows, vectors, b, b_at, b_term, b_row, v, v_at, v_term, c,
 class _Emitter:
     """Emits a block's instructions."""
 
-    def __init__(self, builder, scalar, size):
-        self.builder, self.size, self.width = builder, size, lanes(size)
+    def __init__(self, builder, scalar, size, part):
+        self.builder, self.size, self.width = builder, size, _BYTES // size // part
         self.vector = ir.VectorType(scalar, self.width)
         name = f"llvm.fma.v{self.width}f{8 * size}"
         self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
@@ -115,25 +116,28 @@ class _Emitter:
                     builder.store(builder.fadd(builder.load(place, align=self.size), value), place, align=self.size)
 
 
-def _strip(vectors):
-    """All rows of c, and ``vectors`` vectors of its points."""
+def _strip(vectors, part=1):
+    """All rows of c, and ``vectors`` vectors of its points, or 1 / ``part`` of them."""
 
     @jit
     def strip(b, b_at, b_term, b_row, v, v_at, v_term, c, c_at, c_row, rows, terms, first):
         a = 0
         while a + _ROWS <= rows:
-            _block(_ROWS, vectors, b, b_at + a * b_row, b_term, b_row, v, v_at, v_term, c, c_at + a * c_row, c_row, terms, first)
+            at, to = b_at + a * b_row, c_at + a * c_row
+            _block(_ROWS, vectors, part, b, at, b_term, b_row, v, v_at, v_term, c, to, c_row, terms, first)
             a += _ROWS
         while a + 2 <= rows:
-            _block(2, vectors, b, b_at + a * b_row, b_term, b_row, v, v_at, v_term, c, c_at + a * c_row, c_row, terms, first)
+            at, to = b_at + a * b_row, c_at + a * c_row
+            _block(2, vectors, part, b, at, b_term, b_row, v, v_at, v_term, c, to, c_row, terms, first)
             a += 2
         if a < rows:
-            _block(1, vectors, b, b_at + a * b_row, b_term, b_row, v, v_at, v_term, c, c_at + a * c_row, c_row, terms, first)
+            at, to = b_at + a * b_row, c_at + a * c_row
+            _block(1, vectors, part, b, at, b_term, b_row, v, v_at, v_term, c, to, c_row, terms, first)
 
     return strip
 
 
-_wide_strip, _pair_strip, _thin_strip = _strip(_VECTORS), _strip(2), _strip(1)
+_wide_strip, _pair_strip, _thin_strip, _half_strip = _strip(_VECTORS), _strip(2), _strip(1), _strip(1, 2)
 
 
 def _types(real):
@@ -146,7 +150,7 @@ def multiply(b, b_at, b_term, b_row, v, v_at, v_term, points, c, c_at, c_row, ro
     """c[a, l] <- sum_k b[k, a] v[k, l], or c <- c + that unless ``first``, for ``rows`` rows a and ``points`` points l.
 
     b, v and c are flat arrays of one dtype, with the index of their first entry each; entry (k, a) of b lies b_term k + b_row a
-    further, rows k of v and a of c lie ``v_term`` and ``c_row`` apart. ``points`` is a multiple of ``lanes``.
+    further, rows k of v and a of c lie ``v_term`` and ``c_row`` apart. ``points`` are padded (``padded_points``).
     """
     width = _BYTES // c.itemsize
     for k in range(0, terms, PIECE):
@@ -158,5 +162,8 @@ def multiply(b, b_at, b_term, b_row, v, v_at, v_term, points, c, c_at, c_row, ro
         if at + 2 * width <= points:
             _pair_strip(b, b_k, b_term, b_row, v, v_k + at, v_term, c, c_at + at, c_row, rows, some, fresh)
             at += 2 * width
-        if at < points:
+        if at + width <= points:
             _thin_strip(b, b_k, b_term, b_row, v, v_k + at, v_term, c, c_at + at, c_row, rows, some, fresh)
+            at += width
+        if at < points:
+            _half_strip(b, b_k, b_term, b_row, v, v_k + at, v_term, c, c_at + at, c_row, rows, some, fresh)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numba
 from threadpoolctl import ThreadpoolController
+
 _controller: ThreadpoolController | None = None
 
 

@@ -109,7 +109,10 @@ def train(
     where = where[-len(asked) :]
 
     size, count, n = seed_list.size, shown.size, len(x)
-    outputs, test_outputs = np.full((size, count, n), np.nan, kind), np.full((size, count, 0 if tests is None else len(tests)), np.nan, kind)
+    outputs, test_outputs = (
+        np.full((size, count, n), np.nan, kind),
+        np.full((size, count, 0 if tests is None else len(tests)), np.nan, kind),
+    )
     kernels = np.full((size, count if keep_kernels else 0, n, n), np.nan, kind)
     loss, kernel_drift, parameter_drift = (np.full((size, count), np.nan) for _ in range(3))
     evaluations, status = np.zeros(size, np.int64), [""] * size
