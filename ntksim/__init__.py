@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOME = {
+    "ABC": "ntksim.engine.network",
     "Kernel": "ntksim.engine.infinite",
     "Network": "ntksim.engine.network",
     "Parameters": "ntksim.engine.empirical",
@@ -24,6 +25,7 @@ _HOME = {
     "train": "ntksim.engine.training",
 }
 __all__ = [
+    "ABC",
     "Kernel",
     "Network",
     "Parameters",
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
     from ntksim.engine.finite_width import one_hidden_layer_variance
     from ntksim.engine.infinite import Kernel, infinite_kernel
-    from ntksim.engine.network import Network
+    from ntksim.engine.network import ABC, Network
     from ntksim.engine.predictions import closed_form
     from ntksim.engine.training import Trajectory, train
     from ntksim.study.tables import read_table

@@ -20,15 +20,28 @@ PHI = {
 }
 
 
-def multipliers(kind, d, widths, sigma_w, sigma_a, sigma_b, output_bias, alpha):
+# Powers of the width, (a_1, a_l, a_(L+1), b_1, b_l, b_(L+1), c) of Yang & Hu (2021).
+POWERS = {"mup": (-1 / 2, 0, 1 / 2, 1 / 2, 1 / 2, 1 / 2, 0), "mean_field": (0, None, 1, 0, None, 0, -1)}
+
+
+def multipliers(kind, d, widths, sigma_w, sigma_a, sigma_b, output_bias, alpha, powers=None):
     """Forward multipliers (weights of each layer, readout) and (biases, output bias)."""
     fan_in = [d, *widths]
+    powers = POWERS.get(kind, powers)
     if kind == "ntk":
         g = [sigma_w / math.sqrt(n) for n in fan_in[:-1]] + [sigma_a / math.sqrt(fan_in[-1])]
         beta = sigma_b
     elif kind == "notes":
         g = [1.0] + [1 / math.sqrt(n) for n in fan_in[1:]]
         beta = 1.0
+    elif powers is not None:
+        n = widths[0]
+        g = (
+            [sigma_w / math.sqrt(d) / n ** powers[0]]
+            + [sigma_w / n ** powers[1] for _ in widths[1:]]
+            + [sigma_a / n ** powers[2]]
+        )
+        beta = None if sigma_b is None else sigma_b / n ** powers[0]
     else:
         g = [1.0] * len(fan_in)
         beta = 1.0
@@ -37,9 +50,18 @@ def multipliers(kind, d, widths, sigma_w, sigma_a, sigma_b, output_bias, alpha):
     return g, [hidden] * len(widths) + [hidden * alpha if output_bias else 0.0]
 
 
-def initial_scales(kind, d, widths, sigma_w, sigma_a):
+def rate_factor(kind, widths, powers=None):
+    """What multiplies the gradient in training."""
+    powers = POWERS.get(kind, powers)
+    return 1.0 if powers is None else widths[0] ** -float(powers[6])
+
+
+def initial_scales(kind, d, widths, sigma_w, sigma_a, powers=None):
     """Standard deviation of the stored weights of each layer, readout last."""
     fan_in = [d, *widths]
+    powers = POWERS.get(kind, powers)
+    if powers is not None:
+        return [widths[0] ** -power for power in (powers[3], *[powers[4]] * (len(widths) - 1), powers[5])]
     if kind == "ntk":
         return [1.0] * len(fan_in)
     if kind == "notes":
