@@ -18,6 +18,7 @@ _HOME = {
     "closed_form": "ntksim.engine.predictions",
     "empirical_ntk": "ntksim.engine.empirical",
     "infinite_kernel": "ntksim.engine.infinite",
+    "measures": "ntksim.engine.measures",
     "network_outputs": "ntksim.engine.empirical",
     "one_hidden_layer_variance": "ntksim.engine.finite_width",
     "read_table": "ntksim.study.tables",
@@ -33,6 +34,7 @@ __all__ = [
     "closed_form",
     "empirical_ntk",
     "infinite_kernel",
+    "measures",
     "network_outputs",
     "one_hidden_layer_variance",
     "read_table",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from ntksim.engine import measures
     from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
     from ntksim.engine.finite_width import one_hidden_layer_variance
     from ntksim.engine.infinite import Kernel, infinite_kernel
@@ -53,7 +56,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'ntksim' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    module = import_module(_HOME[name])
+    value = module if _HOME[name].endswith(f".{name}") else getattr(module, name)
     globals()[name] = value
     return value
 

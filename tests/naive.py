@@ -149,3 +149,22 @@ def descent(activation, g, beta, weights, biases, a, c, x, y, rate, steps, with_
                 biases[layer] = biases[layer] + update[at : at + biases[layer].size]
                 at += biases[layer].size
     return history
+
+
+def cosine(a, b):
+    """<a, b> / (|a| |b|) of two matrices, entry by entry."""
+    pairs = [(float(x), float(y)) for x, y in zip(np.ravel(a), np.ravel(b), strict=True)]
+    inner, aa, bb = (math.fsum(p[i] * p[j] for p in pairs) for i, j in ((0, 1), (0, 0), (1, 1)))
+    return inner / math.sqrt(aa * bb)
+
+
+def centre(kernel):
+    """H K H with the explicit matrix H."""
+    h = np.eye(len(kernel)) - np.ones((len(kernel), len(kernel))) / len(kernel)
+    return h @ kernel @ h
+
+
+def entropy_rank(kernel):
+    """exp of the entropy of normalised singular values."""
+    s = np.linalg.svd(kernel, compute_uv=False)
+    return math.exp(-sum(p * math.log(p) for p in s / s.sum() if p > 0))
