@@ -11,12 +11,14 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ABC": "ntksim.engine.network",
+    "Ensemble": "ntksim.engine.ensembles",
     "Kernel": "ntksim.engine.infinite",
     "Network": "ntksim.engine.network",
     "Parameters": "ntksim.engine.empirical",
     "Trajectory": "ntksim.engine.training",
     "closed_form": "ntksim.engine.predictions",
     "empirical_ntk": "ntksim.engine.empirical",
+    "infinite_ensemble": "ntksim.engine.ensembles",
     "infinite_kernel": "ntksim.engine.infinite",
     "measures": "ntksim.engine.measures",
     "network_outputs": "ntksim.engine.empirical",
@@ -27,12 +29,14 @@ _HOME = {
 }
 __all__ = [
     "ABC",
+    "Ensemble",
     "Kernel",
     "Network",
     "Parameters",
     "Trajectory",
     "closed_form",
     "empirical_ntk",
+    "infinite_ensemble",
     "infinite_kernel",
     "measures",
     "network_outputs",
@@ -45,6 +49,7 @@ __all__ = [
 if TYPE_CHECKING:
     from ntksim.engine import measures
     from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
+    from ntksim.engine.ensembles import Ensemble, infinite_ensemble
     from ntksim.engine.finite_width import one_hidden_layer_variance
     from ntksim.engine.infinite import Kernel, infinite_kernel
     from ntksim.engine.network import ABC, Network

@@ -6,7 +6,7 @@ Networks are dictionaries of explicit multipliers; gradients are taken parameter
 import math
 
 import numpy as np
-from scipy import integrate, special
+from scipy import integrate, linalg, special
 
 PHI = {
     "relu": (lambda z: np.where(z > 0, z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
@@ -168,3 +168,18 @@ def entropy_rank(kernel):
     """exp of the entropy of normalised singular values."""
     s = np.linalg.svd(kernel, compute_uv=False)
     return math.exp(-sum(p * math.log(p) for p in s / s.sum() if p > 0))
+
+
+def gaussian_training(ntk, nngp, y, t):
+    """Mean and covariance of f_t on training points, then test points, by the inverse of the NTK (Lee et al. 2019, 14-16).
+
+    ``ntk`` and ``nngp`` are of training points followed by test points.
+    """
+    n = len(y)
+    gain = np.linalg.solve(ntk[:n, :n], np.eye(n) - linalg.expm(-ntk[:n, :n] * t)).T  # functions of one matrix commute
+    parts = []
+    for rows in (slice(0, n), slice(n, None)):
+        a = ntk[rows, :n] @ gain
+        mixed = a @ nngp[:n, rows]
+        parts += [a @ y, nngp[rows, rows] + a @ nngp[:n, :n] @ a.T - mixed - mixed.T]
+    return parts
