@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOME = {
+    "ABC": "ntksim.engine.network",
+    "Ensemble": "ntksim.engine.ensembles",
     "Kernel": "ntksim.engine.infinite",
     "Network": "ntksim.engine.network",
     "Parameters": "ntksim.engine.empirical",
     "Trajectory": "ntksim.engine.training",
     "closed_form": "ntksim.engine.predictions",
     "empirical_ntk": "ntksim.engine.empirical",
+    "infinite_ensemble": "ntksim.engine.ensembles",
     "infinite_kernel": "ntksim.engine.infinite",
+    "measures": "ntksim.engine.measures",
     "network_outputs": "ntksim.engine.empirical",
     "one_hidden_layer_variance": "ntksim.engine.finite_width",
     "read_table": "ntksim.study.tables",
@@ -24,13 +28,17 @@ _HOME = {
     "train": "ntksim.engine.training",
 }
 __all__ = [
+    "ABC",
+    "Ensemble",
     "Kernel",
     "Network",
     "Parameters",
     "Trajectory",
     "closed_form",
     "empirical_ntk",
+    "infinite_ensemble",
     "infinite_kernel",
+    "measures",
     "network_outputs",
     "one_hidden_layer_variance",
     "read_table",
@@ -39,10 +47,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from ntksim.engine import measures
     from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
+    from ntksim.engine.ensembles import Ensemble, infinite_ensemble
     from ntksim.engine.finite_width import one_hidden_layer_variance
     from ntksim.engine.infinite import Kernel, infinite_kernel
-    from ntksim.engine.network import Network
+    from ntksim.engine.network import ABC, Network
     from ntksim.engine.predictions import closed_form
     from ntksim.engine.training import Trajectory, train
     from ntksim.study.tables import read_table
@@ -51,7 +61,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'ntksim' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    module = import_module(_HOME[name])
+    value = module if _HOME[name].endswith(f".{name}") else getattr(module, name)
     globals()[name] = value
     return value
 

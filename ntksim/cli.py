@@ -11,7 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ntksim.engine.network import Network
-from ntksim.study.config import ConfigError, Dataset, NetworkOptions, json_schema, load_study, parse_section, read_label
+from ntksim.study.config import (
+    ConfigError,
+    Dataset,
+    Exponents,
+    NetworkOptions,
+    json_schema,
+    load_study,
+    parse_section,
+    read_label,
+)
 from ntksim.study.plan import FIGURES, describe
 
 
@@ -82,6 +91,8 @@ def _dataset(options: argparse.Namespace) -> None:
 
 def _network(options: argparse.Namespace) -> Network:
     fields = {name: getattr(options, name) for name in NetworkOptions.model_fields}
+    if options.abc is not None:
+        fields["abc"] = dict(zip(Exponents.model_fields, options.abc, strict=True))
     return parse_section(NetworkOptions, fields, "network").network(options.width)
 
 
@@ -190,6 +201,9 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
         option = "--" + name.replace("_", "-")
         if field.annotation is bool:
             parser.add_argument(option, action="store_true", help=field.description)
+        elif name == "abc":
+            names = tuple(key.upper() for key in Exponents.model_fields)
+            parser.add_argument(option, type=float, nargs=len(names), metavar=names, help=field.description)
         else:
             kind = int if field.annotation is int else str if name in ("activation", "parameterization") else float
             parser.add_argument(

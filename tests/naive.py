@@ -6,7 +6,7 @@ Networks are dictionaries of explicit multipliers; gradients are taken parameter
 import math
 
 import numpy as np
-from scipy import integrate, special
+from scipy import integrate, linalg, special
 
 PHI = {
     "relu": (lambda z: np.where(z > 0, z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
@@ -20,15 +20,28 @@ PHI = {
 }
 
 
-def multipliers(kind, d, widths, sigma_w, sigma_a, sigma_b, output_bias, alpha):
+# Powers of the width, (a_1, a_l, a_(L+1), b_1, b_l, b_(L+1), c) of Yang & Hu (2021).
+POWERS = {"mup": (-1 / 2, 0, 1 / 2, 1 / 2, 1 / 2, 1 / 2, 0), "mean_field": (0, None, 1, 0, None, 0, -1)}
+
+
+def multipliers(kind, d, widths, sigma_w, sigma_a, sigma_b, output_bias, alpha, powers=None):
     """Forward multipliers (weights of each layer, readout) and (biases, output bias)."""
     fan_in = [d, *widths]
+    powers = POWERS.get(kind, powers)
     if kind == "ntk":
         g = [sigma_w / math.sqrt(n) for n in fan_in[:-1]] + [sigma_a / math.sqrt(fan_in[-1])]
         beta = sigma_b
     elif kind == "notes":
         g = [1.0] + [1 / math.sqrt(n) for n in fan_in[1:]]
         beta = 1.0
+    elif powers is not None:
+        n = widths[0]
+        g = (
+            [sigma_w / math.sqrt(d) / n ** powers[0]]
+            + [sigma_w / n ** powers[1] for _ in widths[1:]]
+            + [sigma_a / n ** powers[2]]
+        )
+        beta = None if sigma_b is None else sigma_b / n ** powers[0]
     else:
         g = [1.0] * len(fan_in)
         beta = 1.0
@@ -37,9 +50,18 @@ def multipliers(kind, d, widths, sigma_w, sigma_a, sigma_b, output_bias, alpha):
     return g, [hidden] * len(widths) + [hidden * alpha if output_bias else 0.0]
 
 
-def initial_scales(kind, d, widths, sigma_w, sigma_a):
+def rate_factor(kind, widths, powers=None):
+    """What multiplies the gradient in training."""
+    powers = POWERS.get(kind, powers)
+    return 1.0 if powers is None else widths[0] ** -float(powers[6])
+
+
+def initial_scales(kind, d, widths, sigma_w, sigma_a, powers=None):
     """Standard deviation of the stored weights of each layer, readout last."""
     fan_in = [d, *widths]
+    powers = POWERS.get(kind, powers)
+    if powers is not None:
+        return [widths[0] ** -power for power in (powers[3], *[powers[4]] * (len(widths) - 1), powers[5])]
     if kind == "ntk":
         return [1.0] * len(fan_in)
     if kind == "notes":
@@ -127,3 +149,37 @@ def descent(activation, g, beta, weights, biases, a, c, x, y, rate, steps, with_
                 biases[layer] = biases[layer] + update[at : at + biases[layer].size]
                 at += biases[layer].size
     return history
+
+
+def cosine(a, b):
+    """<a, b> / (|a| |b|) of two matrices, entry by entry."""
+    pairs = [(float(x), float(y)) for x, y in zip(np.ravel(a), np.ravel(b), strict=True)]
+    inner, aa, bb = (math.fsum(p[i] * p[j] for p in pairs) for i, j in ((0, 1), (0, 0), (1, 1)))
+    return inner / math.sqrt(aa * bb)
+
+
+def centre(kernel):
+    """H K H with the explicit matrix H."""
+    h = np.eye(len(kernel)) - np.ones((len(kernel), len(kernel))) / len(kernel)
+    return h @ kernel @ h
+
+
+def entropy_rank(kernel):
+    """exp of the entropy of normalised singular values."""
+    s = np.linalg.svd(kernel, compute_uv=False)
+    return math.exp(-sum(p * math.log(p) for p in s / s.sum() if p > 0))
+
+
+def gaussian_training(ntk, nngp, y, t):
+    """Mean and covariance of f_t on training points, then test points, by the inverse of the NTK (Lee et al. 2019, 14-16).
+
+    ``ntk`` and ``nngp`` are of training points followed by test points.
+    """
+    n = len(y)
+    gain = np.linalg.solve(ntk[:n, :n], np.eye(n) - linalg.expm(-ntk[:n, :n] * t)).T  # functions of one matrix commute
+    parts = []
+    for rows in (slice(0, n), slice(n, None)):
+        a = ntk[rows, :n] @ gain
+        mixed = a @ nngp[:n, rows]
+        parts += [a @ y, nngp[rows, rows] + a @ nngp[:n, :n] @ a.T - mixed - mixed.T]
+    return parts

@@ -23,7 +23,7 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
     """Variance over seeds of every entry of the empirical NTK of one hidden layer at initialisation: exact, (n, n) float64.
 
     It is a law at every width: E||K_m - K_infinity||_F^2 is the sum of the entries. In
-    the parameterizations ``ntk`` and ``notes`` they are proportional to 1/m.
+    the parameterizations ``ntk``, ``notes`` and ``mup`` they are proportional to 1/m.
 
     Parameters
     ----------

@@ -39,7 +39,12 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     ----------
     x1, x2 : points (n1, d) and (n2, d); ``x2=None`` means ``x1``.
 
-    The network's width is ignored, but in the ``standard`` parameterization, whose kernel grows like it.
+    The network's width is ignored in ``ntk`` and ``notes``. In the others the recursion is taken at the network's own
+    width n, which finite networks approach with a relative error O(n^(-1/2)), and kernels carry its powers: in
+    ``standard`` the NTK grows like n; in ``mup`` the NNGP is proportional to 1/n (outputs at initialisation vanish at
+    infinite width) and the NTK does not depend on n; in ``mean_field`` both are proportional to 1/n, so that the NTK of
+    training, n^(-c) times ``ntk``, does not depend on n; in ``abc`` they go as the exponents say, to zero or infinity
+    too. In ``mup`` and ``mean_field`` this is the kernel at initialisation only: it moves in training however large n is.
     Closed forms for ReLU, erf and linear; for tanh an adaptive quadrature with relative error 1e-10.
 
     Raises

@@ -1,6 +1,9 @@
-"""Statistics of kernels: distances, alignments and spectra. Stacks of kernels have shape (..., n, n)."""
+"""Statistics of kernels: distances, alignments, spectra, and the modes of training. Stacks of kernels have shape (..., n, n)."""
+
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import entr
 
 
 def frobenius_norm(kernels: np.ndarray) -> np.ndarray:
@@ -28,6 +31,125 @@ def alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """y'Ky / (||K||_F ||y||^2), (...), for targets (n,) (Cristianini et al. 2001)."""
     return alignment(kernels, np.outer(targets, targets))
+
+
+def kernel_distance(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """1 - <K, K_ref>_F / (||K||_F ||K_ref||_F), (...): 0 for proportional kernels, at most 1 for positive semidefinite ones.
+
+    With K_0 as reference it is the kernel distance of Fort et al. (2020), blind to the kernel's size. It is taken as half the
+    squared distance of the normalised kernels, which keeps the digits of small ones.
+    """
+    kernels = np.asarray(kernels, np.float64)
+    difference = kernels / frobenius_norm(kernels)[..., None, None]
+    difference = difference - np.asarray(reference, np.float64) / frobenius_norm(reference)[..., None, None]
+    return 0.5 * np.sum(difference**2, axis=(-2, -1))
+
+
+def kernel_velocity(kernels: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Kernel distance of consecutive snapshots per unit of time, (..., T - 1), of kernels (..., T, n, n) at ``times`` (T,).
+
+    It is that of Fort et al. (2020), who hold the spacing fixed: the distance is quadratic in the angle, so over short
+    intervals the velocity is proportional to their length. NaN between equal times; 0 up to t = infinity.
+    """
+    times = np.asarray(times, np.float64)
+    kernels = np.asarray(kernels, np.float64)
+    with np.errstate(invalid="ignore"):  # infinity - infinity
+        steps = times[1:] - times[:-1]
+    return kernel_distance(kernels[..., 1:, :, :], kernels[..., :-1, :, :]) / np.where(steps > 0, steps, np.nan)
+
+
+def centred(kernels: np.ndarray) -> np.ndarray:
+    """H K H with H = I - 11'/n, (..., n, n): the kernel of features whose mean over the points is taken away."""
+    kernels = np.asarray(kernels, np.float64)
+    rows = kernels - kernels.mean(axis=-1, keepdims=True)
+    return rows - rows.mean(axis=-2, keepdims=True)
+
+
+def centred_alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Alignment of the centred kernels (CKA), (...), between -1 and 1; NaN where one is constant to working precision.
+
+    Cortes et al. (2012), definition 2.
+    """
+    return alignment(_centred_or_nan(kernels), _centred_or_nan(reference))
+
+
+def centred_kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Centred alignment of kernels with yy', (...), for targets (n,) (Cortes et al. 2012); NaN for constant targets."""
+    return centred_alignment(kernels, np.outer(targets, targets))
+
+
+def effective_rank(kernels: np.ndarray) -> np.ndarray:
+    """exp of the entropy of the eigenvalues over their sum, (...), from 1 to n (Roy & Vetterli 2007).
+
+    Eigenvalues that rounding has made negative count as zeros. NaN where a kernel is zero or not finite.
+    """
+    values = np.maximum(spectrum(kernels), 0.0)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return np.exp(np.sum(entr(values / values.sum(axis=-1, keepdims=True)), axis=-1))
+
+
+def participation_ratio(kernels: np.ndarray) -> np.ndarray:
+    """(sum of eigenvalues)^2 / sum of their squares = (tr K)^2 / ||K||_F^2, (...), from 1 to n: a rank without a spectrum."""
+    return np.square(np.trace(np.asarray(kernels, np.float64), axis1=-2, axis2=-1) / frobenius_norm(kernels))
+
+
+@dataclass(frozen=True)
+class ResidualModes:
+    """The residual f_t - y along the eigenvectors of a kernel, the largest eigenvalue first; float64.
+
+    ``eigenvalues`` (..., n), ``components`` (..., T, n) in the units of the outputs, signed so that each starts at 0 or above,
+    and ``decay_rates`` (..., n) in the units of eigenvalues, NaN where no rate can be fitted. Under a constant kernel
+    the rates are the eigenvalues.
+    """
+
+    eigenvalues: np.ndarray
+    components: np.ndarray
+    decay_rates: np.ndarray
+
+
+def residual_modes(
+    kernel: np.ndarray, outputs: np.ndarray, targets: np.ndarray, times: np.ndarray, floor: float | None = None
+) -> ResidualModes:
+    """Decompose the residuals of a training run along the eigenvectors of a kernel, and fit how fast each component decays.
+
+    A rate is minus the slope of the least-squares line through the logarithm of a component against time, from the first
+    snapshot up to where the component first falls to ``floor``, changes sign, or is not finite: it takes two finite times.
+
+    Parameters
+    ----------
+    kernel : (..., n, n), symmetric: K_0 of each run, or one kernel for all. Multiply by `Network.learning_rate_scale` for
+        the rates of the abc parameterizations.
+    outputs : (..., T, n), f_t of training points, such as `Trajectory.outputs`.
+    targets : (n,). times : (T,), ascending; infinity is allowed.
+    floor : below it components are noise; by default the square root of the precision of ``outputs`` times their or the
+        targets' largest size, which leaves half the digits. For a flow of tolerance epsilon, take that times the residual.
+
+    Arora et al. (2019), theorem 4.1; the notes' section 1.7.
+    """
+    kernel, outputs = np.asarray(kernel, np.float64), np.asarray(outputs)
+    finite = np.isfinite(kernel).all(axis=(-2, -1))[..., None]
+    values, vectors = np.linalg.eigh(np.where(finite[..., None], kernel, 0.0))
+    values, vectors = np.where(finite, values, np.nan)[..., ::-1], vectors[..., ::-1]
+    components = np.where(finite[..., None], (outputs - np.asarray(targets, np.float64)) @ vectors, np.nan)
+    components = components * np.where(components[..., :1, :] < 0, -1.0, 1.0)
+    if floor is None:
+        precision = np.finfo(outputs.dtype if outputs.dtype.kind == "f" else np.float64).eps
+        largest = np.nanmax(np.abs(outputs), axis=(-2, -1), initial=np.abs(targets).max())[..., None]
+        levels = np.sqrt(precision) * largest
+    else:
+        levels = np.array([floor])
+    return ResidualModes(values, components, _decay_rates(components, np.asarray(times, np.float64), levels))
+
+
+def _decay_rates(components: np.ndarray, times: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Minus the slopes (..., n) of log components (..., T, n) against time while they are above the levels (..., n or 1)."""
+    used = np.logical_and.accumulate(components > levels[..., None, :], axis=-2) & np.isfinite(times)[:, None]
+    count = used.sum(axis=-2, keepdims=True)
+    time = np.where(used, np.where(np.isfinite(times), times, 0.0)[:, None], 0.0)
+    time = np.where(used, time - time.sum(axis=-2, keepdims=True) / np.maximum(count, 1), 0.0)
+    spread = np.sum(time**2, axis=-2)
+    slope = np.sum(time * np.log(np.where(used, components, 1.0)), axis=-2)
+    return -slope / np.where(spread > 0, spread, np.nan)
 
 
 def spectrum(kernels: np.ndarray) -> np.ndarray:
@@ -65,3 +187,10 @@ def _eigenvalues(kernels: np.ndarray) -> np.ndarray:
     finite = np.isfinite(kernels).all(axis=(-2, -1))
     values = np.linalg.eigvalsh(np.where(finite[..., None, None], kernels, 0.0))
     return np.where(finite[..., None], values, np.nan)
+
+
+def _centred_or_nan(kernels: np.ndarray) -> np.ndarray:
+    """The centred kernels; NaN where nothing but rounding is left of them."""
+    result = centred(kernels)
+    rounding = 100 * np.finfo(np.float64).eps * frobenius_norm(kernels)
+    return np.where((frobenius_norm(result) > rounding)[..., None, None], result, np.nan)

@@ -4,7 +4,8 @@
     f   = g_(L+1) a.h^L (+ beta_(L+1) c),  W_ij ~ N(0, s_l^2),  b_i ~ N(0, t_l^2),  a_r ~ N(0, s_(L+1)^2)
 
 The neural tangent kernel is the Gram matrix of df/dtheta over all parameters as they are stored (W, b, a, c), so the
-forward multiplier g enters it squared and the initial scale s does not. A parameterization is a choice of (g, s).
+forward multiplier g enters it squared and the initial scale s does not. A parameterization is a choice of (g, s), and in
+the abc kinds (`ABC`) also of the power of the width by which learning rates are multiplied.
 
 This module needs NumPy alone, so that a workflow can check its networks without loading a compiler.
 """
@@ -12,13 +13,15 @@ This module needs NumPy alone, so that a workflow can check its networks without
 import math
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 
 import numpy as np
 
 ACTIVATIONS = ("relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin")
-PARAMETERIZATIONS = ("ntk", "notes", "standard")
+PARAMETERIZATIONS = ("ntk", "notes", "standard", "mup", "mean_field", "abc")
+# Beyond these, float32 weights or squares of multipliers lose digits; an equivalent choice of exponents is within them.
+_SMALLEST_FACTOR, _LARGEST_FACTOR = 1e-15, 1e15
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,35 @@ class Scales:
 
 
 @dataclass(frozen=True)
+class ABC:
+    """Exponents of the width n in an abc-parameterization (Yang & Hu 2021), for hidden layers of equal width n.
+
+    Multipliers g_1 = sigma_w / sqrt(d) n^(-a_input), g_l = sigma_w n^(-a_hidden) and g_(L+1) = sigma_a n^(-a_output); initial
+    scales s = n^(-b_...) alike; biases have beta = sigma_b n^(-a_input) and t = n^(-b_input); learning rates are multiplied
+    by n^(-c). Exponents are dimensionless, of either sign; those of hidden layers 2..L do nothing in a network of one.
+
+    (a + theta, b - theta, c - 2 theta) is the same network for every theta: its outputs, effective kernel n^(-c) K and
+    training do not change.
+
+    Raises
+    ------
+    ValueError or TypeError for an exponent that is no finite number.
+    """
+
+    a_input: float
+    a_hidden: float
+    a_output: float
+    b_input: float
+    b_hidden: float
+    b_output: float
+    c: float
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _finite(f"abc.{field.name}", getattr(self, field.name)))
+
+
+@dataclass(frozen=True)
 class Network:
     """A fully-connected network with scalar output.
 
@@ -45,11 +77,15 @@ class Network:
     width : neurons of every hidden layer, or a sequence of ``depth`` such numbers.
     activation : one of ``ACTIVATIONS``.
     parameterization : ``"ntk"`` (Jacot et al. 2018), ``"notes"`` (unit multiplier on the first layer, so that its
-        term carries x.x' rather than x.x'/d) or ``"standard"`` (multipliers 1; the kernel grows like the width).
+        term carries x.x' rather than x.x'/d) or ``"standard"`` (multipliers 1; the kernel grows like the width); the
+        maximal-update ``"mup"`` and, for one hidden layer, ``"mean_field"``, whose outputs at initialisation vanish like
+        n^(-1/2) and whose kernels move in training however wide they are; or ``"abc"``, any powers of the width.
     sigma_w, sigma_a : scales of hidden weights and readout, positive.
     sigma_b : scale of biases; ``None`` means no biases at all, 0 means trainable biases that start at zero.
-    output_bias : whether the output has a bias too; it needs ``sigma_b`` and does not exist in ``"notes"``.
+    output_bias : whether the output has a bias too; it needs ``sigma_b`` and exists in ``"ntk"`` and ``"standard"``.
     output_scale : alpha in f -> alpha f (Chizat & Bach 2019), positive; the kernel carries alpha squared.
+    abc : the exponents of parameterization ``"abc"``, for it alone; ``"mup"`` and ``"mean_field"`` have their own. All
+        three need equal widths.
 
     Raises
     ------
@@ -65,6 +101,7 @@ class Network:
     sigma_b: float | None = None
     output_bias: bool = False
     output_scale: float = 1.0
+    abc: ABC | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depth", _positive_integer("depth", self.depth))
@@ -79,8 +116,31 @@ class Network:
             raise TypeError(f"output_bias must be True or False, got {self.output_bias!r}")
         if self.output_bias and self.sigma_b is None:
             raise ValueError("output_bias=True needs biases: set sigma_b (0 for biases that start at zero)")
-        if self.output_bias and self.parameterization == "notes":
-            raise ValueError("output_bias=True does not exist in parameterization 'notes': use 'ntk' or 'standard'")
+        if self.output_bias and self.parameterization not in ("ntk", "standard"):
+            raise ValueError(
+                f"output_bias=True does not exist in parameterization '{self.parameterization}': use 'ntk' or 'standard'"
+            )
+        self._check_abc()
+
+    def _check_abc(self) -> None:
+        """Whether the exponents belong to the parameterization, and the shape to the exponents."""
+        kind = f"parameterization '{self.parameterization}'"
+        if self.parameterization == "abc" and not isinstance(self.abc, ABC):
+            raise TypeError(f"{kind} needs abc, its seven exponents (ntksim.ABC); got {self.abc!r}")
+        if self.parameterization != "abc" and self.abc is not None:
+            raise ValueError(f"abc belongs to parameterization 'abc'; leave it out of {kind}")
+        if self.exponents is None:
+            return
+        if self.parameterization == "mean_field" and self.depth > 1:
+            raise ValueError(f"{kind} needs depth 1; got {self.depth}: use 'mup', which is the same at depth 1 and has any")
+        if len(set(self.widths)) > 1:
+            raise ValueError(f"width must be equal in every layer in {kind}, whose scales are its powers; got {self.widths}")
+        for name, exponent in asdict(self.exponents).items():
+            if not _SMALLEST_FACTOR <= _shrunk(1.0, self.widths[0], exponent) <= _LARGEST_FACTOR:
+                raise ValueError(
+                    f"abc.{name} = {exponent:g} makes a factor beyond 10^-15 to 10^15 at width {self.widths[0]}: "
+                    "shift the exponents to an equivalent choice (a + theta, b - theta, c - 2 theta)"
+                )
 
     def _checked_width(self) -> int | tuple[int, ...]:
         if isinstance(self.width, Integral) and not isinstance(self.width, bool):
@@ -98,12 +158,27 @@ class Network:
         return self.width if isinstance(self.width, tuple) else (self.width,) * self.depth
 
     @property
+    def exponents(self) -> ABC | None:
+        """The powers of the width in ``"mup"``, ``"mean_field"`` and ``"abc"``; None in the others."""
+        return _PRESETS.get(self.parameterization, self.abc)
+
+    @property
+    def learning_rate_scale(self) -> float:
+        """n^(-c), by which training multiplies learning rates and times, and the kernel to become the effective one.
+
+        It is 1 in ``"ntk"``, ``"notes"`` and ``"standard"``.
+        """
+        return 1.0 if self.exponents is None else _shrunk(1.0, self.widths[0], self.exponents.c)
+
+    @property
     def stream(self) -> int:
         """32-bit hash of the widths: half of the generator's key. Nothing else of the network enters its draws."""
         return zlib.crc32(np.asarray(self.widths, dtype="<u8").tobytes())
 
     def scales(self, input_dim: int) -> Scales:
         """Multipliers and initial scales of layers 1..L+1 for inputs of ``input_dim`` features."""
+        if self.exponents is not None:
+            return self._abc_scales(self.exponents, input_dim)
         fan_in = np.array([input_dim, *self.widths], dtype=np.float64)
         sigma = np.array([self.sigma_w] * self.depth + [self.sigma_a])
         if self.parameterization == "ntk":
@@ -123,6 +198,27 @@ class Network:
         bias[-1] *= self.output_scale
         return Scales(weight, weight_init, bias, bias_init)
 
+    def _abc_scales(self, abc: ABC, input_dim: int) -> Scales:
+        n, inner = self.widths[0], self.depth - 1
+        forward = [abc.a_input] + [abc.a_hidden] * inner + [abc.a_output]
+        initial = [abc.b_input] + [abc.b_hidden] * inner + [abc.b_output]
+        sigma = [self.sigma_w / math.sqrt(input_dim)] + [self.sigma_w] * inner + [self.sigma_a]
+        weight = np.array([_shrunk(s, n, a) for s, a in zip(sigma, forward, strict=True)])
+        weight[-1] *= self.output_scale
+        bias, bias_init = np.zeros(self.depth + 1), np.zeros(self.depth + 1)
+        if self.sigma_b is not None:
+            bias[:-1], bias_init[:-1] = _shrunk(self.sigma_b, n, abc.a_input), _shrunk(1.0, n, abc.b_input)
+        return Scales(weight, np.array([_shrunk(1.0, n, b) for b in initial]), bias, bias_init)
+
+
+def _shrunk(value: float, width: int, exponent: float) -> float:
+    """value n^(-exponent); by a square root, so that 1/2 gives the very bits of value / sqrt(n), and by a division for them."""
+    try:
+        root = math.sqrt(float(width) ** (2 * abs(exponent)))
+    except OverflowError:
+        root = math.inf
+    return value / root if exponent > 0 else value * root
+
 
 def _positive_integer(name: str, value: object) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool):
@@ -132,10 +228,21 @@ def _positive_integer(name: str, value: object) -> int:
     return int(value)
 
 
-def _real(name: str, value: object, *, positive: bool) -> float:
+def _number(name: str, value: object) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
+    return float(value)
+
+
+def _finite(name: str, value: object) -> float:
+    number = _number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
+
+
+def _real(name: str, value: object, *, positive: bool) -> float:
+    number = _number(name, value)
     if not math.isfinite(number) or number < 0 or (positive and number == 0):
         raise ValueError(f"{name} must be finite and {'positive' if positive else 'at least 0'}, got {value!r}")
     return number
@@ -144,3 +251,7 @@ def _real(name: str, value: object, *, positive: bool) -> float:
 def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+
+
+# Yang & Hu (2021), table 1; of mean_field the hidden exponents mean nothing.
+_PRESETS = {"mup": ABC(-0.5, 0, 0.5, 0.5, 0.5, 0.5, 0), "mean_field": ABC(0, 0, 1, 0, 0, 0, -1)}

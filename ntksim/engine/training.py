@@ -1,7 +1,9 @@
 """Training on the squared loss, all points at once: gradient flow and gradient descent, with the kernel along the way.
 
 Time is the notes' t: that of the flow, and eta k after k steps of gradient descent with learning rate eta. The loss is
-1/2 sum r^2, with no 1/n, so rates are eigenvalues of the kernel itself.
+1/2 sum r^2, with no 1/n, so rates are eigenvalues of the kernel itself. In the abc parameterizations, whose learning rates
+carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are those of the effective kernel n^(-c) K: the
+flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
 import warnings
@@ -33,9 +35,9 @@ class Trajectory:
     ``loss`` (S, T) = 1/2 sum r^2. ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F and ``parameter_drift`` (S, T) =
     ||theta_t - theta_0|| / ||theta_0|| over all stored parameters. ``evaluations`` (S,) counts forward-and-backward
     passes over the training points; the flow applies each one's gradient up to twice more, which is not counted.
-    ``kernels`` (S, T, n, n), None unless kept. ``status`` holds "finished", "diverged" or "step_limit" (the flow was
-    given up after `flow.MAX_STEPS` steps, as it may be for ReLU at small tolerances: every kink costs a step) for each
-    seed; what a seed did not reach is NaN. ``learning_rate`` is None for
+    ``kernels`` (S, T, n, n), None unless kept, are plain Gram matrices, without n^(-c). ``status`` holds "finished",
+    "diverged" or "step_limit" (the flow was given up after `flow.MAX_STEPS` steps, as it may be for ReLU at small
+    tolerances: every kink costs a step) for each seed; what a seed did not reach is NaN. ``learning_rate`` is None for
     gradient flow.
     """
 
@@ -72,7 +74,8 @@ def train(
     Parameters
     ----------
     x, y : points (n, d) and targets (n,); ``x_test`` (n*, d), observed only.
-    method : ``"gradient_flow"``, theta' = -grad L to an error of ``tolerance``, or ``"gradient_descent"``.
+    method : ``"gradient_flow"``, theta' = -grad L to an error of ``tolerance``, or ``"gradient_descent"``; both with the
+        parameterization's factor n^(-c) on the gradient. K_infinity below is the effective kernel, with that factor.
     times : when to look, ascending; infinity is allowed for the flow. For gradient descent each is moved to the nearest
         step. By default 0 and 25 log-spaced times up to the last of ``steps``, or to t = 20 / lambda_min(K_infinity).
     steps : number of steps of gradient descent; by default up to the last of ``times``.
@@ -98,7 +101,7 @@ def train(
     rate: float | None = None
     if method == "gradient_flow":
         asked = _flow_times(network, x, times, steps, learning_rate)
-        shown = asked
+        shown = network.learning_rate_scale * asked  # a flow that is n^(-c) as fast, seen as a plain one
     else:
         if tolerance is not None:
             raise ValueError("tolerance belongs to gradient_flow; gradient_descent has learning_rate and steps")
@@ -109,10 +112,8 @@ def train(
     where = where[-len(asked) :]
 
     size, count, n = seed_list.size, shown.size, len(x)
-    outputs, test_outputs = (
-        np.full((size, count, n), np.nan, kind),
-        np.full((size, count, 0 if tests is None else len(tests)), np.nan, kind),
-    )
+    outputs = np.full((size, count, n), np.nan, kind)
+    test_outputs = np.full((size, count, 0 if tests is None else len(tests)), np.nan, kind)
     kernels = np.full((size, count if keep_kernels else 0, n, n), np.nan, kind)
     loss, kernel_drift, parameter_drift = (np.full((size, count), np.nan) for _ in range(3))
     evaluations, status = np.zeros(size, np.int64), [""] * size
@@ -128,7 +129,8 @@ def train(
             if rate is None:
                 found = flow_seed(threads, seed_list[s], net, inputs, y, test_inputs, shown, allowed, rows[s])
             else:
-                found = _descend(threads, seed_list[s], net, inputs, y, test_inputs, rate, shown, rows[s])
+                effective = network.learning_rate_scale * rate
+                found = _descend(threads, seed_list[s], net, inputs, y, test_inputs, effective, shown, rows[s])
             status[s], evaluations[s] = found
 
     with one_blas_thread():
@@ -180,7 +182,7 @@ def _flow_times(
         if value is not None:
             raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times and tolerance")
     if times is None:
-        eigenvalues = np.linalg.eigvalsh(infinite_kernel(network, x).ntk)
+        eigenvalues = _limit_rates(network, x)
         _check_regular(eigenvalues)
         return np.concatenate([[0.0], np.geomspace(1 / eigenvalues[-1], 20 / eigenvalues[0], SNAPSHOTS)])
     asked = np.asarray(times, dtype=np.float64)
@@ -189,6 +191,11 @@ def _flow_times(
     if not (asked[:-1] <= asked[1:]).all():
         raise ValueError("times must ascend")
     return asked
+
+
+def _limit_rates(network: Network, x: np.ndarray) -> np.ndarray:
+    """Ascending eigenvalues of n^(-c) K_infinity: rates in the units of learning rates and times as they are asked for."""
+    return network.learning_rate_scale * np.linalg.eigvalsh(infinite_kernel(network, x).ntk)
 
 
 def _check_regular(eigenvalues: np.ndarray) -> None:
@@ -200,7 +207,7 @@ def _schedule(
     network: Network, x: np.ndarray, times: Sequence[float] | None, steps: int | None, learning_rate: float | None
 ) -> tuple[float, np.ndarray]:
     """Learning rate and the steps at which to look, ascending."""
-    eigenvalues = np.linalg.eigvalsh(infinite_kernel(network, x).ntk)
+    eigenvalues = _limit_rates(network, x)
     if learning_rate is None:
         learning_rate = 1 / eigenvalues[-1]
     elif not np.isfinite(learning_rate) or learning_rate <= 0:

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
-from ntksim.engine.network import Network
+from ntksim.engine.network import ABC, Network
 
 _NAME = r"^[A-Za-z][A-Za-z0-9_]*$"  # a network's name is part of file names
 
@@ -129,6 +129,18 @@ class Dataset(_Section):
         return self
 
 
+class Exponents(_Section):
+    """The powers of the width of parameterization abc (Yang & Hu 2021): multipliers n^-a, initial scales n^-b, rates n^-c."""
+
+    a_input: float = Field(description="exponent of the first layer's multiplier, and of the biases'")
+    a_hidden: float = Field(description="exponent of the multiplier of hidden layers 2 and up")
+    a_output: float = Field(description="exponent of the readout's multiplier")
+    b_input: float = Field(description="exponent of the initial scale of the first layer's weights, and of biases")
+    b_hidden: float = Field(description="exponent of the initial scale of the weights of hidden layers 2 and up")
+    b_output: float = Field(description="exponent of the readout's initial scale")
+    c: float = Field(description="exponent of the factor of learning rates and times")
+
+
 class NetworkOptions(_Section):
     """A network without its width."""
 
@@ -136,18 +148,22 @@ class NetworkOptions(_Section):
     activation: Literal["relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin"] = Field(
         description="activation of the hidden layers (leaky_relu has slope 0.1)"
     )
-    parameterization: Literal["ntk", "notes", "standard"] = Field(
-        default="ntk", description="where the 1/sqrt(width) stands: ntk (Jacot et al.), notes, or standard"
+    parameterization: Literal["ntk", "notes", "standard", "mup", "mean_field", "abc"] = Field(
+        default="ntk",
+        description="where the powers of the width stand: ntk (Jacot et al.), notes, standard, mup (maximal update), mean_field "
+        "(one hidden layer), or abc (any powers)",
     )
     sigma_w: float = Field(default=1.0, gt=0, description="scale of the hidden weights")
     sigma_a: float = Field(default=1.0, gt=0, description="scale of the readout")
     sigma_b: float | None = Field(default=None, ge=0, description="scale of the biases; leave out for no biases")
     output_bias: bool = Field(default=False, description="whether the output has a bias (needs sigma_b)")
     output_scale: float = Field(default=1.0, gt=0, description="factor alpha of the output")
+    abc: Exponents | None = Field(default=None, description="the exponents of parameterization abc, and of it alone")
 
     def network(self, width: int) -> Network:
         """The network of one width."""
-        return Network(width=width, **self.model_dump())
+        abc = ABC(**self.abc.model_dump()) if self.abc else None
+        return Network(width=width, abc=abc, **self.model_dump(exclude={"abc"}))
 
 
 def _widths(description: str) -> Any:
@@ -278,9 +294,11 @@ def parse_study(content: object, source: str = "config") -> Study:
         study = Study.model_validate(content)
     except ValidationError as error:
         raise _config_error(source, error) from None
+    widths = study.initial.widths + (study.training.widths if study.training else [])
     for name, options in study.networks.items():
         try:
-            options.network(1)
+            for width in widths:
+                options.network(width)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{source}: networks.{name}: {error}") from None
     return study
@@ -318,7 +336,7 @@ def _explain(problem: Any) -> str:
     return f"{key}: {expected}, got {given!r}; {_description(problem['loc'])}"
 
 
-_SECTIONS = {"dataset": Dataset, "initial": Initial, "training": Training}
+_SECTIONS = {"dataset": Dataset, "initial": Initial, "training": Training, "abc": Exponents}
 
 
 def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:

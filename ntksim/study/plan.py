@@ -85,8 +85,8 @@ def looks(module: str) -> str:
 
 
 def limit_file(study: Study, network: str, width: int) -> str:
-    """Path of a cell's limit below the results folder: one for all widths, but in the standard parameterization."""
-    per_width = study.networks[network].parameterization == "standard"
+    """Path of a cell's limit below the results folder: one for all widths, where the limit does not depend on the width."""
+    per_width = study.networks[network].parameterization not in ("ntk", "notes")
     return f"limit/{network}.width-{width}.npz" if per_width else f"limit/{network}.npz"
 
 
@@ -97,6 +97,8 @@ def arguments(options: BaseModel) -> str:
         if value is None or value is False:
             continue
         words.append("--" + key.replace("_", "-"))
+        if isinstance(value, dict):  # exponents: numbers, in the order of their keys
+            value = list(value.values())
         if value is not True:
             words += [shlex.quote(_word(v)) for v in value] if isinstance(value, list) else [shlex.quote(str(value))]
     return " ".join(words)

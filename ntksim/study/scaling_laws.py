@@ -22,11 +22,14 @@ def theory_exponent(quantity: str, activation: str, depth: int, parameterization
     Errors to the limit: -1/2 (central limit theorem). Kernel drift: -1 for smooth activations (Dyer & Gur-Ari 2019, Huang
     & Yau 2020); for ReLU -1/2 in the limit, where a share m^(-1/2) of the gates flips, with steeper slopes at the widths
     of a study; the deviation from the linearised network follows the kernel's drift (Lee et al. 2019 bound it by -1/2).
-    Parameter drift relative to ||theta_0||: -1/2 for one hidden layer, -1 for more.
+    Parameter drift relative to ||theta_0||: -1/2 for one hidden layer, -1 for more. In mup and mean_field the kernel moves as
+    much at every width, 0 (Yang & Hu 2021), and outputs leave the linearised network as far.
     """
     if quantity in ERRORS:
         return -0.5
-    if parameterization == "standard":  # its time and rates scale with the width
+    if parameterization in ("mup", "mean_field"):
+        return np.nan if quantity == "parameter_drift" else 0.0
+    if parameterization in ("standard", "abc"):  # time and rates scale with the width, or with any power of it
         return np.nan
     if quantity != "parameter_drift":
         return -1.0 if activation in SMOOTH else -0.5

@@ -5,6 +5,7 @@ that collects.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
 def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_hash: str, **options: Any) -> dict[str, Any]:
     """What the numbers of a shard depend on, as JSON values."""
     fields = {name: getattr(network, name) for name in NetworkOptions.model_fields}
+    fields["abc"] = asdict(network.abc) if network.abc else None
     return {
         "stage": stage,
         "network": fields,
@@ -82,12 +84,13 @@ def training_shard(
     output: str | Path,
     schedule: Mapping[str, Any],
 ) -> None:
-    """Write the training of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf).
+    """Write the training of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf), K_inf
+    being the effective kernel (`Network.learning_rate_scale`).
 
     ``schedule`` is that of the configuration (`config.Training.schedule`).
     """
     data, limits = datasets.read(dataset), _limits(limit_path, dataset)
-    largest = np.linalg.eigvalsh(limits["ntk"])[-1]
+    largest = network.learning_rate_scale * np.linalg.eigvalsh(limits["ntk"])[-1]
     last, snapshots = schedule["relative_time"], schedule["snapshots"]
     if schedule["method"] == "gradient_flow":
         # from where the fastest mode begins to move
@@ -130,7 +133,7 @@ def _beside_theory(
     gradient descent, and the closed form for the flow.
     ``closed_form``: gradient flow with K_0, e^(-K_0 t); ``limit_closed_form``: with K_infinity.
     """
-    count, times = len(data.x_train), trajectory.times
+    count, times, scale = len(data.x_train), trajectory.times, network.learning_rate_scale
     outputs = trajectory.outputs.astype(np.float64)
     assert trajectory.test_outputs is not None
     tests = trajectory.test_outputs.astype(np.float64)
@@ -146,7 +149,7 @@ def _beside_theory(
         }
         for name, (own, across, rate) in predictions.items():
             if start:
-                f, f_test = closed_form(own, outputs[s, 0], data.y_train, times, across, tests[s, 0], rate)
+                f, f_test = closed_form(scale * own, outputs[s, 0], data.y_train, times, scale * across, tests[s, 0], rate)
             else:  # a network that overflows before the first step has no prediction
                 f, f_test = np.full_like(outputs[s], np.nan), np.full_like(tests[s], np.nan)
             columns.setdefault(f"{name}_loss", []).append(0.5 * np.sum((f - data.y_train) ** 2, axis=-1))

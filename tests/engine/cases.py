@@ -1,21 +1,29 @@
 """Networks that tests run over, and their parameters in the oracle's form."""
 
+import dataclasses
 import itertools
 
 import naive
 import numpy as np
 
 import ntksim
-from ntksim.engine.network import ACTIVATIONS, PARAMETERIZATIONS
+from ntksim.engine.network import ACTIVATIONS
 
 POINTS = np.random.default_rng(1).normal(size=(5, 3))
 BIASES = ((None, False), (0.0, False), (0.4, False), (0.4, True))
+# Exponents that no parameterization has; c is not 0.
+ODD = ntksim.ABC(0.1, 0.3, 0.7, -0.2, 0.25, 0.05, 0.4)
+ABC_KINDS = (("mup", None), ("mean_field", None), ("abc", ODD))
 NETWORKS = [
     ntksim.Network(len(widths), widths, activation, kind, 1.3, 0.9, sigma_b, output_bias, 1.6)
     for activation, kind, widths, (sigma_b, output_bias) in itertools.product(
-        ACTIVATIONS, PARAMETERIZATIONS, ((6,), (7, 12, 5)), BIASES
+        ACTIVATIONS, ("ntk", "notes", "standard"), ((6,), (7, 12, 5)), BIASES
     )
     if not (output_bias and kind == "notes")
+] + [
+    ntksim.Network(depth, 7, activation, kind, 1.3, 0.9, sigma_b, False, 1.6, abc)
+    for activation, (kind, abc), depth, sigma_b in itertools.product(("relu", "tanh"), ABC_KINDS, (1, 3), (None, 0.0, 0.4))
+    if not (kind == "mean_field" and depth > 1)
 ]
 
 
@@ -24,12 +32,17 @@ def label(network):
     return f"{network.activation}-{network.parameterization}-depth{network.depth}-{bias}"
 
 
+def powers(network):
+    """The network's own exponents in the oracle's form."""
+    return None if network.abc is None else dataclasses.astuple(network.abc)
+
+
 def oracle_arguments(network, d, seed, dtype="float64"):
     """(g, beta, weights, biases, a, c) of the oracle from the package's stored parameters."""
     p = ntksim.sample_parameters(network, d, seed, dtype=dtype)
     g, beta = naive.multipliers(
         network.parameterization, d, network.widths, network.sigma_w, network.sigma_a, network.sigma_b,
-        network.output_bias, network.output_scale,
+        network.output_bias, network.output_scale, powers(network),
     )  # fmt: skip
     weights = [w.astype(float) for w in p.weights]
     biases = [np.zeros(n) for n in network.widths] if p.biases is None else [b.astype(float) for b in p.biases]

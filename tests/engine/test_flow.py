@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 import pytest
-from cases import oracle_arguments
+from cases import ODD, oracle_arguments, powers
 from scipy import integrate
 
 import ntksim
@@ -15,7 +15,8 @@ TIMES = [0.0, 0.05, 0.3, 1.0, 4.0]
 
 
 def oracle_flow(network, x, y, x_test, times, seed):
-    """Outputs, test outputs, kernels and flat parameters along theta' = -J' r, by DOP853 on explicit Jacobians."""
+    """Outputs, test outputs, kernels and flat parameters along theta' = -n^(-c) J' r, by DOP853 on explicit Jacobians."""
+    rate = naive.rate_factor(network.parameterization, network.widths, powers(network))
     g, beta, weights, biases, a, c = oracle_arguments(network, x.shape[1], seed)
     with_biases, with_output = network.sigma_b is not None, network.output_bias
 
@@ -41,7 +42,7 @@ def oracle_flow(network, x, y, x_test, times, seed):
         return naive.jacobian(network.activation, g, beta, *unpack(flat), x, with_biases, with_output)
 
     def velocity(_, flat):
-        return -jacobian(flat).T @ (naive.output(phi, g, beta, *unpack(flat), x) - y)
+        return -rate * jacobian(flat).T @ (naive.output(phi, g, beta, *unpack(flat), x) - y)
 
     start = np.concatenate(parts)
     found = integrate.solve_ivp(velocity, (0, times[-1]), start, "DOP853", t_eval=times, rtol=1e-10, atol=1e-12).y.T
@@ -56,8 +57,11 @@ def oracle_flow(network, x, y, x_test, times, seed):
         ntksim.Network(1, 9, "erf", "notes", 1.2, 0.8, 0.4),
         ntksim.Network(3, (7, 8, 6), "gelu", "standard", 1.3, 1.0, 0.2, True),
         ntksim.Network(2, 10, "sin", "ntk", 1.1, 0.9, 0.0, True, output_scale=2.0),
+        ntksim.Network(2, 20, "tanh", "mup", 1.5),
+        ntksim.Network(1, 12, "erf", "mean_field", 1.2, 0.8, 0.4),
+        ntksim.Network(2, 8, "tanh", "abc", 1.5, abc=ODD),
     ],
-    ids=["tanh", "erf-notes", "gelu-standard", "sin-alpha"],
+    ids=["tanh", "erf-notes", "gelu-standard", "sin-alpha", "mup", "mean_field", "abc"],
 )
 def test_against_an_explicit_integrator(network):
     """Narrow networks, whose kernels move: outputs, test outputs, kernel and parameters to 1e-4 at tolerance 1e-6."""

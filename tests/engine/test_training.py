@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 import pytest
-from cases import POINTS, label, oracle_arguments
+from cases import ODD, POINTS, label, oracle_arguments, powers
 from scipy.linalg import expm
 from tolerances import assert_close
 
@@ -17,6 +17,10 @@ NETWORKS = [
         ("tanh", "ntk", None, False), ("tanh", "ntk", 0.3, True), ("erf", "notes", 0.3, False), ("relu", "notes", None, False),
         ("tanh", "standard", 0.3, True), ("linear", "standard", 0.0, False),
     ]
+] + [
+    ntksim.Network(1, 7, "tanh", "mean_field", 1.2, 0.9, 0.3),
+    ntksim.Network(2, 7, "tanh", "mup", 1.2, 0.9, None, False, 1.3),
+    ntksim.Network(2, 7, "erf", "abc", 1.2, 0.9, 0.3, False, 1.3, ODD),
 ]  # fmt: skip
 
 
@@ -32,7 +36,8 @@ def test_descent_follows_the_oracle(network, dtype, tolerance):
     for s, seed in enumerate((4, 9)):
         arguments = oracle_arguments(network, 3, seed)
         has_bias = network.sigma_b is not None
-        history = naive.descent(network.activation, *arguments, POINTS, TARGETS, 5e-3, 60, has_bias, network.output_bias)
+        rate = 5e-3 * naive.rate_factor(network.parameterization, network.widths, powers(network))
+        history = naive.descent(network.activation, *arguments, POINTS, TARGETS, rate, 60, has_bias, network.output_bias)
         _, k0, theta0 = history[0]
         for t, step in enumerate((0, 1, 10, 60)):
             f, kernel, theta = history[step]

@@ -50,6 +50,13 @@ BAD = [
     ("networks.relu_1.sigma_w", -1.0, "networks.relu_1.sigma_w: expected greater than 0, got -1.0"),
     ("networks.relu_1.sigma_w", float("nan"), "networks.relu_1.sigma_w: expected a finite number"),
     ("networks.relu_1.output_bias", True, "networks.relu_1: output_bias=True needs biases: set sigma_b"),
+    ("networks.relu_1.parameterization", "abc", "networks.relu_1: parameterization 'abc' needs abc, its seven exponents"),
+    (
+        "networks.relu_1.abc",
+        dict.fromkeys(("a_input", "a_hidden", "a_output", "b_input", "b_hidden", "b_output"), 0),
+        "networks.relu_1.abc.c: this key is missing; add it (it is: exponent of the factor of learning rates",
+    ),
+    ("networks.relu_3.parameterization", "mean_field", "networks.relu_3: parameterization 'mean_field' needs depth 1; got 3"),
     ("networks", {"../x": {"depth": 1, "activation": "relu"}}, "networks: the name '../x' must be letters"),
     ("networks", {}, "networks: expected at least 1 entries"),
     ("training.method", "adam", "training.method: expected 'gradient_flow' or 'gradient_descent', got 'adam'"),

@@ -8,7 +8,7 @@ from scipy import stats
 
 from ntksim.engine import measures
 from ntksim.study import plan, scaling_laws, storage, tables
-from ntksim.study.config import parse_study
+from ntksim.study.config import Exponents, parse_study
 
 
 def study(**changes):
@@ -35,9 +35,12 @@ def test_shards_are_fixed_blocks():
     assert covered == list(range(10))
 
 
-def test_limits_depend_on_the_width_in_the_standard_parameterization_alone():
-    assert plan.limit_file(study(), "relu_1", 8) == plan.limit_file(study(), "relu_1", 16)
-    assert plan.limit_file(study(), "std", 8) != plan.limit_file(study(), "std", 16)
+def test_limits_of_ntk_and_notes_alone_do_not_depend_on_the_width():
+    kinds = dict.fromkeys(("ntk", "notes", "standard", "mup", "mean_field"), {})
+    kinds["abc"] = {"abc": dict.fromkeys(Exponents.model_fields, 0.5)}
+    networks = {kind: {"activation": "relu", "depth": 1, "parameterization": kind} | more for kind, more in kinds.items()}
+    files = {kind: {plan.limit_file(study(networks=networks), kind, width) for width in (8, 16)} for kind in kinds}
+    assert {kind for kind in kinds if len(files[kind]) == 1} == {"ntk", "notes"}
 
 
 def test_writes_are_atomic(tmp_path):
@@ -89,6 +92,8 @@ def test_scaling_laws_recover_a_power_law():
     assert law["z_score"] == pytest.approx((law["exponent"] + 0.5) / law["standard_error"])
     assert scaling_laws.theory_exponent("kernel_drift", "tanh", 3, "ntk") == -1
     assert np.isnan(scaling_laws.theory_exponent("kernel_drift", "tanh", 3, "standard"))
+    assert scaling_laws.theory_exponent("kernel_drift", "tanh", 3, "mup") == 0
+    assert np.isnan(scaling_laws.theory_exponent("kernel_drift", "tanh", 3, "abc"))
 
 
 def test_measures_on_diagonal_kernels():
@@ -105,16 +110,29 @@ def test_measures_on_diagonal_kernels():
     assert all(np.isnan(values[2]) for values in found.values())
 
 
-def test_network_arguments_round_trip():
-    """The command line of a job rebuilds the very network of the configuration."""
+@pytest.mark.parametrize(
+    "network",
+    [
+        "{activation: erf, depth: 2, sigma_w: 1.1234567890123456, sigma_b: 0.0, output_bias: true}",
+        "{activation: erf, depth: 2, parameterization: mup, sigma_b: 0.3}",
+        "{activation: erf, depth: 2, parameterization: abc, abc: {a_input: -0.5, a_hidden: 0, a_output: 0.1234567890123456, "
+        "b_input: 1, b_hidden: -1, b_output: -0.25, c: -1.5}}",
+    ],
+)
+def test_network_arguments_round_trip(network):
+    """The command line of a job rebuilds the very network of the configuration, and a shard's identity is JSON."""
     from ntksim import cli
+    from ntksim.study.stages import shard_identity
 
     options = parse_study(
-        yaml.safe_load("""
-        dataset: {name: digits, classes: [1, 2], train: 4, test: 2}
-        networks: {n: {activation: erf, depth: 2, sigma_w: 1.1234567890123456, sigma_b: 0.0, output_bias: true}}
-        initial: {widths: [4], seeds: 2}
+        yaml.safe_load(f"""
+        dataset: {{name: digits, classes: [1, 2], train: 4, test: 2}}
+        networks: {{n: {network}}}
+        initial: {{widths: [4], seeds: 2}}
         """)
     ).networks["n"]
     words = ["limit", *plan.arguments(options).split(), "--width", "4", "--dataset", "d", "--output", "o"]
     assert cli._network(cli._parser().parse_args(words)) == options.network(4)
+    identity = shard_identity("initial", options.network(4), range(2), "hash")
+    assert tables.json_ready(identity) == identity
+    assert identity["network"] == options.model_dump()

@@ -49,7 +49,7 @@ def limit_of(wildcards):
 
 
 def width_of_limit(cell):
-    """A limit is one file for all widths, but in the standard parameterization, where the cell names the width."""
+    """A limit is one file for all widths, or of one width, which the cell then names (`plan.limit_file`)."""
     network, _, width = cell.partition(".width-")
     return network, int(width or 1)
 
