@@ -8,7 +8,7 @@ kernel costs its Gram matrices and no further pass.
 import numpy as np
 from numba import prange, types
 
-from ntksim.engine.jit import compiled_once, jit, jit_parallel
+from ntksim.engine.jit import compiled_once, jit, jit_inner, jit_parallel
 from ntksim.engine.kernels_cpu import (
     argument_types,
     copy_kernel,
@@ -23,7 +23,7 @@ _INDEX = types.intp
 _ROWS = 96  # rows of a weight matrix that a thread updates at a time
 
 
-@jit
+@jit_inner
 def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
     """W <- W - g (v o delta)' h^(l-1) and b <- b - beta v.delta of neurons r0..r1; ``below`` (n, length) is h^(l-1)'."""
     points, n, length = pairs.points, vector.size, net.lengths[layer - 1]
@@ -52,7 +52,7 @@ def _pull_shared(threads, net, weights, room, pairs, layer, vector, below):
             _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1)
 
 
-@jit
+@jit_inner
 def _transpose(h, length, out):
     """Rows of ``length`` numbers, one for each of as many points as ``out`` has room for in all, zeros at their ends."""
     out[:] = 0
@@ -87,7 +87,7 @@ def pull_back(threads, net, weights, room, pairs, vector):
             _pull_rows(net, weights, room, pairs, layer, vector, below, 0, net.widths[layer])
 
 
-@jit
+@jit_inner
 def _distance(a, b):
     total = 0.0
     for i in range(a.size):

@@ -70,7 +70,7 @@ def _at_initialisation(
     net, wanted = compiled_network(network, len(columns)), kernels.shape[1] > 0
 
     def work(threads: int, first: int, end: int, step: int) -> None:
-        rows = kernels_cpu.group_rows(threads)
+        rows = kernels_cpu.group_rows(threads, net)
         weights = drawn_weights(net, rows, kernels_cpu.KEPT if wanted else 0, columns.dtype)
         room = make_room(net, columns, pairs, rows, streamed=True, backward=wanted, kernel=wanted)
         kernels_cpu.evaluate_seeds(threads, first, step, seeds[:end], net, weights, room, pairs, outputs, kernels)

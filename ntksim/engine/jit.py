@@ -74,6 +74,8 @@ def _compiler(**options: Any) -> Callable[..., Any]:
 jit = _compiler()
 # Scalar formulas inside a loop that must vectorise: LLVM would leave functions of this size as calls.
 jit_inline = _compiler(forceinline=True)
+# What only compiled code calls: without a way in from Python, whose code can be longer than the function's.
+jit_inner = _compiler(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 # Loops over seeds.
 jit_parallel = _compiler(parallel=True)
 
@@ -97,7 +99,7 @@ def compiled_once(signature: Callable[[Any], tuple[Any, ...]]) -> Callable[[Call
     """
 
     def decorate(function: Callable[..., None]) -> Any:
-        compiled = jit(function)
+        compiled = jit_inner(function)
         variants = {real: signature(real) for real in REALS}
         names = {real: f"ntksim_{function.__module__}_{function.__name__}_{real}".replace(".", "_") for real in REALS}
         for real, argument_types in variants.items():

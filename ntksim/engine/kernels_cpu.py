@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange, typeof, types
 
 from ntksim.engine.counter_rng import fill_scaled, fill_vector
-from ntksim.engine.jit import compiled_once, jit, jit_parallel
+from ntksim.engine.jit import compiled_once, jit, jit_inner, jit_parallel
 from ntksim.engine.layer_rules import (
     add_layer_kernel,
     add_readout,
@@ -32,10 +32,9 @@ from ntksim.engine.product import multiply
 
 # Rows of a panel. The longer, the fewer times the sums below are read and written; the shorter, the more stays in cache.
 PANEL = 96
-# Panels that threads share at a time, each: the more, the less they wait for each other.
-_PANELS_PER_THREAD = 2
 # Middle layers of a network with at most so many weights are drawn once and kept; more are cheaper to draw than to fetch.
 KEPT = 1 << 20
+_CACHED = 1 << 21  # numbers that a processor's last cache holds for sure
 _UNIT = 12  # threads share rows in multiples of the generator's four and the product's six
 FORWARD, BACK, BOTH = 0, 1, 2  # what a sweep over a layer does
 
@@ -57,25 +56,25 @@ def argument_types(real):
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
-@jit
+@jit_inner
 def weight_code(layer):
     """The generator's code for the weights of a layer (1..L, and L+1 for the readout)."""
     return _u32(2 * layer)
 
 
-@jit
+@jit_inner
 def bias_code(layer):
     """The generator's code for the biases of a layer."""
     return _u32(2 * layer + 1)
 
 
-@jit
+@jit_inner
 def seed_words(seed):
     """Low and high 32 bits of a seed."""
     return _u32(seed & np.uint64(0xFFFFFFFF)), _u32(seed >> np.uint64(32))
 
 
-@jit
+@jit_inner
 def _draw_rows(seed, net, layer, begin, end, flat, at):
     """Draw rows begin..end of W^layer into ``flat``, the first of them at ``at``; what pads a row is drawn too."""
     low, high = seed_words(seed)
@@ -83,7 +82,7 @@ def _draw_rows(seed, net, layer, begin, end, flat, at):
     fill_scaled(low, net.stream, weight_code(layer), high, begin, 0, end - begin, length, scale, flat, at, length)
 
 
-@jit
+@jit_inner
 def _draw_vector(seed, net, code, scale, begin, out):
     """Entries of a vector of parameters from ``begin`` on; zero where the scale is."""
     if scale == 0:
@@ -117,7 +116,7 @@ def draw_into(seed, net, weights):
     draw_parameters(seed, net, weights)
 
 
-@jit
+@jit_inner
 def _vector(seed, net, weights, index, begin, end):
     """Entries begin..end of the vector of parameters at ``weights.offsets[index]``: a view, or drawn."""
     if weights.stored:
@@ -131,7 +130,7 @@ def _vector(seed, net, weights, index, begin, end):
     return out[:]
 
 
-@jit
+@jit_inner
 def _readout(seed, net, weights, begin, end):
     """Entries of the readout vector a."""
     return _vector(seed, net, weights, 2 * (net.widths.size - 2), begin, end)
@@ -140,7 +139,7 @@ def _readout(seed, net, weights, begin, end):
 # --- a panel ----------------------------------------------------------------------------------------------------------
 
 
-@jit
+@jit_inner
 def share(begin, end, threads, thread):
     """The part of begin..end that a thread takes, in multiples of ``_UNIT``."""
     units = (end - begin + _UNIT - 1) // _UNIT
@@ -149,24 +148,30 @@ def share(begin, end, threads, thread):
 
 
 @jit
-def group_rows(threads):
-    """Rows that are worked on at a time: a panel, or some panels for each of several threads."""
-    return PANEL if threads == 1 else PANEL * _PANELS_PER_THREAD * threads
+def group_rows(threads, net):
+    """Rows that are worked on at a time: a panel, or for several threads some more, that they may wait less for each other.
+
+    Each should have two units, or better two panels as long as the group's weights stay in cache.
+    """
+    least = (2 * _UNIT * threads + PANEL - 1) // PANEL
+    if threads == 1:
+        return PANEL
+    return PANEL * max(least, min(2 * threads, _CACHED // (PANEL * np.max(net.lengths))))
 
 
-@jit
+@jit_inner
 def _weights_at(net, weights, layer, r, begin):
     """Where row ``r`` of W^layer, in the group of panels that starts at ``begin``, stands."""
     return weights.place[layer] + (r if weights.whole[layer] else r - begin) * net.lengths[layer - 1]
 
 
-@jit
+@jit_inner
 def _row_at(net, room, pairs, layer, r, begin):
     """Where neuron ``r`` of a layer, in the group of panels that starts at ``begin``, stands behind the layer's start."""
     return (r - begin if room.streamed and layer == net.widths.size - 2 else r) * pairs.points
 
 
-@jit
+@jit_inner
 def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
     """Activations and slopes of neurons r0..r1; in the last hidden layer their sensitivities too, if there is room."""
     source, points = _weights_at(net, weights, layer, r0, begin), pairs.points
@@ -187,7 +192,7 @@ def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
         readout_sensitivity(net.scales[0, layer], a, slope, room.delta[at : at + size].reshape(r1 - r0, points))
 
 
-@jit
+@jit_inner
 def _backward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
     """Complete delta of neurons r0..r1, which holds the product with W^(layer+1), and draw their weights anew if need be."""
     at, delta_at, size = room.at[layer] + r0 * pairs.points, room.delta_at[layer] + r0 * pairs.points, (r1 - r0) * pairs.points
@@ -196,7 +201,7 @@ def _backward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
         _draw_rows(seed, net, layer, r0, r1, weights.flat, _weights_at(net, weights, layer, r0, begin))
 
 
-@jit
+@jit_inner
 def _backward_columns(net, weights, room, pairs, layer, begin, r0, r1, c0, c1):
     """Neurons c0..c1 of the layer below: delta += W' delta, over rows r0..r1."""
     multiply(
@@ -206,7 +211,7 @@ def _backward_columns(net, weights, room, pairs, layer, begin, r0, r1, c0, c1):
     )  # fmt: skip
 
 
-@jit
+@jit_inner
 def _gram_rows(values, at, terms, pairs, i0, i1, partial, total):
     """total[i] += sum over ``terms`` neurons of values_i values_j, for kernel rows i0..i1: the upper half if symmetric."""
     step = 48
@@ -257,12 +262,12 @@ def _shared(phase, threads, seed, net, weights, room, pairs, what, layer, begin,
 # --- one seed ---------------------------------------------------------------------------------------------------------
 
 
-@jit
+@jit_inner
 def _sweep(threads, seed, net, weights, room, pairs, what, layer):
     """One layer, panel by panel: forward, back, or for the last hidden layer both at once."""
     room.sensitivities[:] = 0
-    for begin in range(0, net.widths[layer], group_rows(threads)):
-        end = min(begin + group_rows(threads), net.widths[layer])
+    for begin in range(0, net.widths[layer], group_rows(threads, net)):
+        end = min(begin + group_rows(threads, net), net.widths[layer])
         for phase in range(2):
             if threads > 1:
                 _shared(phase, threads, seed, net, weights, room, pairs, what, layer, begin, end)
@@ -297,14 +302,14 @@ def evaluate(threads, seed, net, weights, room, pairs):
         )
 
 
-@jit
+@jit_inner
 def gram_of_points(net, room, pairs):
     """The Gram matrix of h^0, which all seeds share."""
     room.features[0] = 0
     _gram_rows(room.h, room.at[0], net.widths[0], pairs, 0, room.kernel.shape[0], room.partial, room.features[0])
 
 
-@jit
+@jit_inner
 def copy_kernel(kernel, pairs, out):
     """The kernel without its padding; the lower half from the upper one if symmetric."""
     for i in range(out.shape[0]):

@@ -6,10 +6,10 @@ Arrays of activations and sensitivities have a row per neuron and a column per p
 import numpy as np
 
 from ntksim.engine.activations import activate
-from ntksim.engine.jit import jit
+from ntksim.engine.jit import jit_inner
 
 
-@jit
+@jit_inner
 def finish_layer(code, weight, bias, b, z, derivative):
     """z <- phi(g z + beta b) and derivative <- phi'(...), in place; z holds W h (m, n), b the stored biases (m,)."""
     kind = z.dtype.type
@@ -20,7 +20,7 @@ def finish_layer(code, weight, bias, b, z, derivative):
     activate(code, z.reshape(z.size), derivative.reshape(z.size))
 
 
-@jit
+@jit_inner
 def add_readout(weight, a, h, total):
     """total (n,) += g a'h in float64, for some neurons' activations h (m, n) and readout weights a (m,)."""
     for r in range(a.size):
@@ -29,7 +29,7 @@ def add_readout(weight, a, h, total):
             total[i] += factor * np.float64(row[i])
 
 
-@jit
+@jit_inner
 def readout_sensitivity(weight, a, derivative, delta):
     """delta^L = g a phi'(z^L), (m, n)."""
     for r in range(a.size):
@@ -38,7 +38,7 @@ def readout_sensitivity(weight, a, derivative, delta):
             row[i] = factor * slope[i]
 
 
-@jit
+@jit_inner
 def finish_sensitivity(weight, derivative, delta):
     """delta^l <- (g W^(l+1)' delta^(l+1)) phi'(z^l), in place, flat; delta holds the product with W."""
     factor = delta.dtype.type(weight)
@@ -46,7 +46,7 @@ def finish_sensitivity(weight, derivative, delta):
         delta[i] = factor * delta[i] * derivative[i]
 
 
-@jit
+@jit_inner
 def add_readout_kernel(weight, bias, features, kernel):
     """kernel += g^2 H H' + beta^2: the readout's share, from the Gram matrix of the last layer's activations."""
     for i in range(kernel.shape[0]):
@@ -54,7 +54,7 @@ def add_readout_kernel(weight, bias, features, kernel):
             kernel[i, j] += weight * weight * features[i, j] + bias * bias
 
 
-@jit
+@jit_inner
 def add_layer_kernel(weight, bias, sensitivities, features, kernel):
     """kernel += (delta delta') o (g^2 H H' + beta^2): the share of a layer's weights and biases."""
     for i in range(kernel.shape[0]):
