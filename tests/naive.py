@@ -125,6 +125,36 @@ def gaussian_pair(function, k11, k12, k22):
     )
 
 
+def gaussian_trapezoid(function, s1, s2, angle):
+    """E[f(u) f(v)] of an analytic f of arrays, points at an angle, by a trapezoidal sum; at 0 and pi a sum along the diagonal."""
+    step = 0.12 / max(1.0, s1, s2)
+    t = step * np.arange(-math.ceil(10 / step), math.ceil(10 / step) + 1)
+    weight = np.exp(-t * t / 2) / math.sqrt(2 * math.pi) * step
+    if angle in (0, math.pi):
+        return float(np.sum(weight * function(s1 * t) * function(math.cos(angle) * s2 * t)))
+    return sum(
+        w * float(function(s1 * x)) * float(weight @ function(s2 * (math.cos(angle) * x + math.sin(angle) * t)))
+        for x, w in zip(t, weight, strict=True)
+    )
+
+
+def infinite_kernels(activation, x, depth, sigma_w, sigma_b):
+    """NNGP and NTK of the ``ntk`` parameterization, readout of variance 1, from their definitions and ``gaussian_trapezoid``."""
+    phi, slope = PHI[activation]
+    pair = x @ x.T / x.shape[1]
+    theta = np.zeros_like(pair)
+    for _ in range(depth):
+        q = sigma_w**2 * pair + sigma_b**2
+        theta = q + sigma_w**2 * theta
+        s = np.sqrt(np.diag(q))
+        for i, j in np.ndindex(q.shape):
+            rho = q[i, j] / (s[i] * s[j]) if s[i] * s[j] > 0 else 0.0
+            angle = 0.0 if i == j else math.acos(min(max(rho, -1.0), 1.0))
+            pair[i, j] = gaussian_trapezoid(phi, s[i], s[j], angle)
+            theta[i, j] *= gaussian_trapezoid(slope, s[i], s[j], angle)
+    return pair, pair + theta
+
+
 def descent(activation, g, beta, weights, biases, a, c, x, y, rate, steps, with_biases, with_output_bias):
     """Plain gradient descent with explicit Jacobians; yields (outputs, kernel, flat parameters) before each step."""
     shapes = [w.shape for w in weights]

@@ -14,7 +14,7 @@ import numpy as np
 from ntksim.engine import quadrature
 from ntksim.engine.activations import ABS, CROSS, LEAK, LEAKY_RELU, RELU, SQUARES, activation_code, piecewise_fourth_moments
 from ntksim.engine.arguments import points
-from ntksim.engine.infinite import infinite_kernel
+from ntksim.engine.infinite import infinite_kernel, mirror
 from ntksim.engine.jit import jit
 from ntksim.engine.network import Network
 
@@ -43,23 +43,27 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
     moments = x @ x.T
     moments = (moments + moments.T) / 2
     k12 = (scales.weight[0] * scales.weight_init[0]) ** 2 * moments + (scales.bias[0] * scales.bias_init[0]) ** 2
-    own = np.diag(k12)
-    squares, cross, slopes = _fourth_moments(activation_code(network.activation), own[:, None], k12, own[None, :])
+    squares, cross, slopes = _fourth_moments(activation_code(network.activation), k12)
     gain, readout = width * scales.weight[1] ** 2, scales.weight_init[1] ** 2
     tangent = readout * (scales.weight[0] ** 2 * moments + scales.bias[0] ** 2)
     mean = infinite_kernel(network, x).ntk - scales.bias[1] ** 2
     return (gain**2 * (squares + 2 * tangent * cross + 3 * tangent**2 * slopes) - mean**2) / width
 
 
-def _fourth_moments(code: int, k11: np.ndarray, k12: np.ndarray, k22: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """E[phi^2 phi^2], E[phi phi' phi phi'] and E[phi'^2 phi'^2] of centred Gaussian pairs."""
-    k11, k12, k22 = np.broadcast_arrays(k11, k12, k22)
+def _fourth_moments(code: int, k12: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """E[phi^2 phi^2], E[phi phi' phi phi'] and E[phi'^2 phi'^2] of Gaussian pairs with covariances ``k12``, (n, n)."""
+    own = k12.diagonal().copy()
     if code in _KINKED:
+        k11, k22 = np.broadcast_arrays(own[:, None], own[None, :])
         moments = np.empty((3, k12.size))
         _piecewise_moments(*_KINKED[code], k11.ravel(), k12.ravel(), k22.ravel(), *moments)
         return moments[0].reshape(k12.shape), moments[1].reshape(k12.shape), moments[2].reshape(k12.shape)
-    squares, slopes = quadrature.expectations(code, k11, k12, k22, SQUARES)
-    return squares, quadrature.expectations(code, k11, k12, k22, CROSS)[0], slopes
+    squares, slopes, cross, unused = k12.copy(), np.ones_like(k12), k12.copy(), np.ones_like(k12)
+    quadrature.expectations(code, own, squares, own, slopes, True, SQUARES)
+    quadrature.expectations(code, own, cross, own, unused, True, CROSS)
+    for half in (squares, slopes, cross):
+        mirror(half)
+    return squares, cross, slopes
 
 
 # slope below zero, and at zero

@@ -11,7 +11,7 @@ import ntksim
 from ntksim.engine import quadrature
 from ntksim.engine.activations import CROSS, MEANS, SQUARES, activation_code, closed_dual
 from ntksim.engine.network import ACTIVATIONS
-from ntksim.engine.quadrature import TOLERANCE, gaussian_expectations
+from ntksim.engine.quadrature import TOLERANCE
 
 GOLDEN_POINTS = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
 # activation, parameterization, entries 00, 01, 11 of NNGP and NTK (None: not known)
@@ -36,11 +36,18 @@ def test_golden_values(activation, kind, nngp, ntk):
                 assert found[i, j] == pytest.approx(value, rel=1e-8)
 
 
+def pair_expectations(code, k11, k12, k22, factors=MEANS):
+    """Both expectations of one pair, from variances and their covariance."""
+    value, slope = np.array([[k12]]), np.ones((1, 1))
+    quadrature.expectations(code, np.array([k11]), value, np.array([k22]), slope, False, factors)
+    return value[0, 0], slope[0, 0]
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("moments", [(1.0, 0.3, 2.0), (0.2, -0.19, 0.2), (9.0, 8.0, 7.5), (1e-4, 0.0, 3.0)])
 def test_duals_against_nested_quadrature(activation, moments):
     code = activation_code(activation)
-    found = gaussian_expectations(MEANS, code, *moments)[:2] if activation == "tanh" else closed_dual(code, *moments)
+    found = pair_expectations(code, *moments) if activation == "tanh" else closed_dual(code, *moments)
     for value, function in zip(found, naive.PHI[activation], strict=True):
         expected = naive.gaussian_pair(lambda u, v, f=function: float(f(u)) * float(f(v)), *moments)
         own = [naive.gaussian_pair(lambda u, v, f=function: float(f(u)) ** 2, k, k, k) for k in moments[::2]]
@@ -56,8 +63,7 @@ def test_quadrature_at_parallel_and_opposite_points(scale):
     slope = np.sum(weight * (1 - np.tanh(scale * s) ** 2) ** 2)
     k = scale**2
     for sign in (1, -1):
-        value, derivative, settled = gaussian_expectations(MEANS, activation_code("tanh"), k, sign * k, k)
-        assert settled
+        value, derivative = pair_expectations(activation_code("tanh"), k, sign * k, k)
         assert value == pytest.approx(sign * square, rel=1e-9)
         assert derivative == pytest.approx(slope, rel=1e-9)
 
@@ -70,8 +76,8 @@ def test_quadrature_reaches_its_tolerance():
     for _ in range(20):
         s1, s2, rho = *np.exp(rng.uniform(np.log(0.1), np.log(10), 2)), rng.uniform(-1, 1)
         u, v = np.tanh(s1 * t)[:, None], np.tanh(s2 * (rho * t[:, None] + math.sqrt(1 - rho * rho) * t))
-        found = gaussian_expectations(MEANS, code, s1 * s1, rho * s1 * s2, s2 * s2)
-        for value, integrand in zip(found[:2], (u * v, (1 - u * u) * (1 - v * v)), strict=True):
+        found = pair_expectations(code, s1 * s1, rho * s1 * s2, s2 * s2)
+        for value, integrand in zip(found, (u * v, (1 - u * u) * (1 - v * v)), strict=True):
             both = np.outer(weight, weight)
             assert abs(value - np.sum(both * integrand)) <= TOLERANCE * np.sum(both * np.abs(integrand))
 
@@ -93,14 +99,21 @@ def test_blocks_agree_with_the_whole(activation):
 @pytest.mark.parametrize(("activation", "factors"), [("tanh", MEANS), ("tanh", SQUARES), ("gelu", CROSS), ("erf", MEANS)])
 @pytest.mark.parametrize("scale", [0.05, 1.0, 6.0])
 def test_interpolation_in_the_angle(activation, factors, scale):
-    """Pairs of one variance, parallel and opposite ones among them, against one quadrature each."""
+    """Pairs of one variance, parallel and opposite ones among them, against one sum each."""
     code, k = activation_code(activation), scale**2
+    phi, slope = naive.PHI[activation]
+    functions = {
+        MEANS: (phi, slope),
+        SQUARES: (lambda z: phi(z) ** 2, lambda z: slope(z) ** 2),
+        CROSS: (lambda z: phi(z) * slope(z),) * 2,
+    }[factors]
     rho = np.concatenate([[1.0, -1.0, 1 - 1e-12, 1e-9 - 1], np.random.default_rng(3).uniform(-1, 1, 596)])
-    many = quadrature.expectations(code, np.full(600, k), k * rho, np.full(600, k), factors)
-    for i in range(0, 600, 29):
-        one = gaussian_expectations(factors, code, k, k * rho[i], k)
-        for found, expected, largest in zip(many, one[:2], many, strict=True):
-            assert abs(found[i] - expected) <= 2 * TOLERANCE * np.abs(largest).max()
+    many = k * rho[None], np.ones((1, 600))
+    quadrature.expectations(code, np.array([k]), many[0], np.full(600, k), many[1], False, factors)
+    for i in (0, 1, 2, 3, *range(29, 600, 29)):
+        for found, function in zip(many, functions, strict=True):
+            expected = naive.gaussian_trapezoid(function, scale, scale, math.acos(rho[i]))
+            assert abs(found[0, i] - expected) <= 2 * TOLERANCE * np.abs(found).max()
 
 
 def test_quadrature_refuses_what_it_cannot_do():
