@@ -69,7 +69,7 @@ def _log(x):
 
 @jit_inline
 def _cos_sin(word):
-    """Cosine and sine of 2 pi word / 2^32 (shifted by an eighth of a turn), float32, within 2 ulp (Cephes)."""
+    """Cosine and sine of 2 pi word / 2^32 (shifted by an eighth of a turn), float32, within 3 ulp (Cephes; measured 2.7)."""
     # The two high bits are the quadrant; the others an angle in [-pi/4, pi/4).
     quadrant = _u32(word >> _u32(30))
     x = _f32(_f32(np.int32(_u32(word << _u32(2)))) * _f32(2 * math.pi * 2.0**-34))

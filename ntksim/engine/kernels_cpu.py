@@ -214,7 +214,7 @@ def _backward_columns(net, weights, room, pairs, layer, begin, r0, r1, c0, c1):
 @jit_inner
 def _gram_rows(values, at, terms, pairs, i0, i1, partial, total):
     """total[i] += sum over ``terms`` neurons of values_i values_j, for kernel rows i0..i1: the upper half if symmetric."""
-    step = 48
+    step = 24
     for i in range(i0, i1, step):
         end = min(i + step, i1)
         lane = i // 16 * 16 if pairs.symmetric else 0

@@ -6,6 +6,7 @@ from scipy import special, stats
 
 import ntksim
 from ntksim.engine import counter_rng
+from ntksim.engine.jit import jit
 
 # Random123's known answers for philox4x32-10: counter, key, result.
 KNOWN_ANSWERS = [
@@ -44,23 +45,70 @@ def test_box_muller_against_double_precision():
     assert np.abs(found).max() <= 6.67
 
 
-def test_normals_fit_out_to_five_sigma():
-    """Chi-square over 102 bins, tails beyond 5 included, on 3.2e7 draws; false alarm 1e-6."""
-    edges = np.concatenate([[-np.inf], np.linspace(-5, 5, 101), [np.inf]])
-    counts, total = np.zeros(edges.size - 1), 0
-    moments = np.zeros(4)
-    for block in range(8):
-        z = draw(2000, 2000, row=2000 * block).astype(float).ravel()
-        counts += np.histogram(z, edges)[0]
-        moments += [np.sum(z**k) for k in (1, 2, 3, 4)]
-        total += z.size
-    expected = np.diff(special.ndtr(edges)) * total
-    assert expected.min() > 5
-    statistic = np.sum((counts - expected) ** 2 / expected)
-    assert stats.chi2.sf(statistic, counts.size - 1) > 1e-6
+@jit
+def tally(blocks, counts, moments):
+    """Counts of 1e6 normals a block in bins of 1/16, and sums of their first four powers."""
+    z = np.empty((1000, 1000), np.float32)
+    for block in range(blocks):
+        counter_rng.fill_normals(1, 2, 3, 0, 1000 * block, 0, z)
+        for x in z.flat:
+            counts[int((x + 8) * 16)] += 1
+            square = np.float64(x) * np.float64(x)
+            moments[0] += x
+            moments[1] += square
+            moments[2] += square * x
+            moments[3] += square * square
+
+
+def test_a_billion_normals_fit():
+    """Chi-square over bins of 1/16 out to the tails, moments, and the count beyond 6; false alarm 3e-6 in all."""
+    counts, moments, blocks = np.zeros(256, np.int64), np.zeros(4), 1000
+    tally(blocks, counts, moments)
+    total = blocks * 10**6
+    assert counts.sum() == total
+    expected = np.diff(special.ndtr((np.arange(257) - 128) / 16)) * total
+    assert counts[:21].sum() + counts[-21:].sum() == 0  # radii come from 32 bits: none beyond 6.67
+    beyond = counts[:32].sum() + counts[-32:].sum()
+    assert stats.poisson.sf(beyond - 1, 2 * special.ndtr(-6) * total) > 1e-6
+    rare = expected < 10
+    seen, wanted = np.append(counts[~rare], counts[rare].sum()), np.append(expected[~rare], expected[rare].sum())
+    assert stats.chi2.sf(np.sum((seen - wanted) ** 2 / wanted), seen.size - 1) > 1e-6
     # each moment's z-score; false alarm of four two-sided tests at 5.5 sigma is 1.5e-7
     scores = (moments / total - [0, 1, 0, 3]) / np.sqrt(np.array([1, 2, 15, 96]) / total)
     assert np.abs(scores).max() < 5.5
+
+
+@jit
+def logarithms(x, out):
+    for i in range(x.size):
+        out[i] = counter_rng._log(x[i])
+
+
+@jit
+def circle(words, cosine, sine):
+    for i in range(words.size):
+        cosine[i], sine[i] = counter_rng._cos_sin(words[i])
+
+
+def test_logarithm_within_an_ulp():
+    """Every 97th float32 in (0, 1], down to the smallest uniform, 2^-32."""
+    low, high = (int(np.float32(v).view(np.uint32)) for v in (2.0**-32, 1.0))
+    x = np.arange(high, low - 1, -97).astype(np.uint32).view(np.float32)
+    found = np.empty_like(x)
+    logarithms(x, found)
+    expected = np.log(x.astype(float))
+    assert (np.abs(found - expected) <= 1.0 * np.spacing(np.abs(expected).astype(np.float32))).all()
+
+
+def test_cosine_and_sine_within_three_ulp():
+    """Every 1021st of the 2^32 angles."""
+    words = np.arange(0, 2**32, 1021, dtype=np.uint64).astype(np.uint32)
+    cosine, sine = np.empty(words.size, np.float32), np.empty(words.size, np.float32)
+    circle(words, cosine, sine)
+    quadrant, low = words >> np.uint32(30), (words << np.uint32(2)).view(np.int32)
+    angle = 2 * np.pi * (quadrant / 4 + low / 2.0**34)
+    for found, expected in ((cosine, np.cos(angle)), (sine, np.sin(angle))):
+        assert (np.abs(found - expected) <= 3.0 * np.spacing(np.abs(expected).astype(np.float32))).all()
 
 
 def test_neighbours_are_uncorrelated():

@@ -1,6 +1,7 @@
 """Gradient descent against the oracle's plain loop, and the constant-kernel theory against itself and against training."""
 
 import naive
+import numba
 import numpy as np
 import pytest
 from cases import ODD, POINTS, label, oracle_arguments, powers
@@ -102,6 +103,25 @@ def test_wide_network_is_lazy():
         deviations.append(np.mean(worst))
     slope = np.polyfit(np.log([256, 1024, 4096]), np.log(deviations), 1)[0]
     assert -1.25 < slope < -0.75
+
+
+@pytest.mark.parametrize("method", ["gradient_descent", "gradient_flow"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_bits_do_not_depend_on_threads(method, dtype):
+    """Three seeds on two threads: the last one is shared. On one thread none is."""
+    network = ntksim.Network(2, (530, 600), "tanh", sigma_b=0.1)
+    options = {"method": method, "times": [0.0, 0.02, 0.1], "x_test": TEST_POINTS, "keep_kernels": True, "dtype": dtype}
+    if method == "gradient_descent":
+        options["learning_rate"] = 0.01
+    run = ntksim.train(network, POINTS, TARGETS, seeds=range(3), **options)
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        alone = ntksim.train(network, POINTS, TARGETS, seeds=range(3), **options)
+    finally:
+        numba.set_num_threads(before)
+    for name in ("outputs", "test_outputs", "loss", "kernels", "kernel_drift", "parameter_drift"):
+        assert (getattr(run, name) == getattr(alone, name)).all()
 
 
 def test_divergence_is_a_status():
