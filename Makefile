@@ -7,6 +7,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 # The stamp is written last, so an interrupted set-up is simply made again.
 STAMP   := $(VENV)/.complete
+# What the benchmark is compared with; it runs on no newer Python than 3.12.
+PEERS   := .venv-peers
 
 .PHONY: study test bench check format lock clean help
 
@@ -16,8 +18,8 @@ study: $(STAMP)  ## run the study of $(CONFIG) on all cores
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 
-bench: $(STAMP)  ## time the engine on this machine
-	$(BIN)/python benchmarks/run.py
+bench: $(STAMP) $(PEERS)/.complete  ## time the engine on this machine; ONLY="kernels small" for some sections
+	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)
 
 check: $(STAMP)  ## lint, formatting and types
 	$(BIN)/ruff check .
@@ -52,3 +54,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Without peers the rest of the benchmark runs: what kept them out stands in the table, and the next `make bench` tries again.
+$(PEERS)/.complete: benchmarks/peers.txt
+	@rm -rf $(PEERS) && mkdir $(PEERS)
+	@for python in $(BIN)/python $(PYTHON) python3.12 python3.11; do \
+		$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && found=$$python && break; \
+	done; \
+	if [ -z "$$found" ]; then echo "no Python 3.11 or 3.12" > $(PEERS)/skipped; \
+	elif echo "setting up $(PEERS) (about a minute, once)" && $$found -m venv --clear $(PEERS) && \
+		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers.txt; then touch $@; \
+	else echo "installing benchmarks/peers.txt failed" > $(PEERS)/skipped; fi
+	@[ ! -e $(PEERS)/skipped ] || echo "peers skipped: $$(cat $(PEERS)/skipped)"

@@ -1,121 +1,265 @@
-"""Time the engine on this machine: `make bench`. Ratios are taken within the run, since machines are noisy.
+"""Time the engine on this machine, against its peers: `make bench`, or `python benchmarks/run.py --only kernels normals`.
 
-Every figure is the best of several runs, warm. "peak" is the GEMM rate of NumPy on 2048 x 2048 products in this process
-(all threads); shares count 4 n m^2 flops per hidden m x m layer of a kernel and 6 n m^2 per step of gradient descent.
+Every time is the best of several runs, warm; what is compared takes turns within the run, since machines are noisy. Times
+are those of one seed, network, step or number, whichever the row is about. "peak" is NumPy's rate on 2048 x 2048 products
+in this process, on all threads; shares count 4 n m^2 flops per hidden m x m layer of a kernel and 6 n m^2 per m x m layer
+and step of descent. A section is a function that yields rows. The table goes to standard output, progress to standard error.
 """
 
 import argparse
+import math
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
+from table import Row, duration, machine, markdown, memory, per_second, plain
+from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
 
 import ntksim
 from ntksim.engine.counter_rng import fill_normals
-from ntksim.study.storage import provenance
+
+DTYPES = ("float32", "float64")
+RELU = {"sigma_w": 2**0.5}
+WITHOUT_PEERS = "--without-peers"
 
 
-def best(function: Callable[[], object], seconds: float = 1.5, least: int = 3) -> float:
-    """The shortest of several runs, after one that warms up."""
-    function()
-    times: list[float] = []
-    while len(times) < least or sum(times) < seconds:
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def tell(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)
 
 
-def peak(dtype: str) -> float:
-    """GEMM rate in flops per second."""
-    a = np.random.default_rng(0).normal(size=(2048, 2048)).astype(dtype)
-    return 2 * 2048**3 / best(lambda: a @ a)
+def points(n: int, d: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, d))
 
 
-def normals(dtype: str) -> None:
-    """One core."""
-    out = np.empty((256, 512), dtype)
-    words = [np.uint32(k) for k in range(4)]
-    ours = best(lambda: fill_normals(*words, 0, 0, out), 0.5) / out.size
-    rng = np.random.default_rng(0)
-    numpy = best(lambda: rng.standard_normal(out.size, dtype), 0.5) / out.size
-    print(f"normals {dtype}: {ours * 1e9:.2f} ns each, NumPy {numpy * 1e9:.2f} ns, {numpy / ours:.1f}x")
+class Bench:
+    """What sections share: options, the measured peaks, and a peer process per precision, started when first needed."""
+
+    def __init__(self, long: bool, with_peers: bool) -> None:
+        self.long = long
+        self.peaks = dict.fromkeys(DTYPES, 0.0)
+        self._peers: dict[str, Peer] = {}
+        self._with_peers = with_peers
+
+    def measure_peaks(self) -> None:
+        """Around every section: the best of the run counts, since other work on the machine lowers it."""
+        for dtype in DTYPES:
+            a = points(2048, 2048).astype(dtype)
+            self.peaks[dtype] = max(self.peaks[dtype], 2 * 2048**3 / best(partial(np.matmul, a, a), 0.5))
+
+    def peer(self, dtype: str) -> Peer:
+        if not self._with_peers:
+            raise PeerError(WITHOUT_PEERS)
+        if dtype not in self._peers:
+            self._peers[dtype] = Peer(dtype)
+        return self._peers[dtype]
+
+    @property
+    def has_peers(self) -> bool:
+        return bool(self._peers)
+
+    def versus(self, ours: Callable[[], object], count: int, dtype: str, name: str, task: str, **arguments: Any) -> dict:
+        """Fields of a row: ours, of which a call makes ``count``, and the peer's, in alternation; ours alone without it."""
+        try:
+            peer = self.peer(dtype)
+            ways = peer.prepare(task, **arguments)
+            tell(f"  {name}: " + "; ".join(f"{way} {duration(seconds)}" for way, seconds in ways.items()))
+            mine, theirs = alternate(ours, peer.turn)
+        except PeerError as error:
+            return {"ours": best(ours) / count, "against": f"peer skipped: {error}"}
+        return {"ours": mine / count, "against": name, "theirs": theirs, "remarks": f"{name}: {next(iter(ways))}"}
+
+    def close(self) -> None:
+        for peer in self._peers.values():
+            peer.close()
 
 
-def kernels(dtype: str, n: int, top: float) -> None:
-    """Initial kernels, three hidden ReLU layers, per seed."""
-    x = np.random.default_rng(0).normal(size=(n, 64))
-    for width, seeds in ((256, 64), (1024, 16), (4096, 2)):
-        network = ntksim.Network(3, width, sigma_w=2**0.5)
-        spent = best(partial(ntksim.empirical_ntk, network, x, seeds=range(seeds), dtype=dtype)) / seeds
-        share = 2 * 4 * n * width**2 / spent / top
-        print(f"kernel {dtype}, n = {n}, width {width}: {spent * 1e3:.2f} ms a seed, {share:.0%} of peak")
+def geometric_means(rows: list[Row], dtype: str) -> Iterator[Row]:
+    ratios = [row.ratio for row in rows if row.ratio is not None]
+    if ratios:
+        mean, least = math.exp(np.log(ratios).mean()), min(ratios)
+        yield Row("kernels", f"{dtype}: geometric mean and smallest of the ratios", against=f"{mean:.3g}x and {least:.3g}x")
 
 
-def activations(dtype: str) -> None:
-    """Width 1024, three hidden layers, against ReLU."""
-    x = np.random.default_rng(0).normal(size=(64, 64))
-    spent = {}
-    for name in ("relu", "tanh", "erf", "gelu", "sin"):
-        network = ntksim.Network(3, 1024, name, sigma_w=1.4)
-        spent[name] = best(partial(ntksim.empirical_ntk, network, x, seeds=range(8), dtype=dtype))
-    print(f"activations {dtype}: " + ", ".join(f"{name} {value / spent['relu']:.2f}x" for name, value in spent.items()))
+def kernels(bench: Bench) -> Iterator[Row]:
+    """Initial kernels of ReLU networks against neural-tangents', initialisation included in both."""
+    for dtype in DTYPES:
+        rows = []
+        x = points(64, 64)
+        for depth, width, seeds in ((3, 256, 64), (3, 1024, 16), (3, 4096, 4), (1, 16384, 8), (1, 262144, 2)):
+            network = ntksim.Network(depth, width, **RELU)
+            ours = partial(ntksim.empirical_ntk, network, x, seeds=range(seeds), dtype=dtype)
+            task = {"depth": depth, "width": width, "x": x.tolist(), "limit": ntksim.infinite_kernel(network, x).ntk.tolist()}
+            fields = bench.versus(ours, seeds, dtype, "neural-tangents", "kernel", **task)
+            flops = (depth - 1) * 4 * 64 * width**2 or None
+            rows.append(Row("kernels", f"{dtype}, n = 64, {depth} x {width:,}", flops=flops, dtype=dtype, **fields))
+            yield rows[-1]
+        yield from geometric_means(rows, dtype)
+        more = partial(ntksim.empirical_ntk, ntksim.Network(3, 4096, **RELU), points(256, 64), seeds=[0, 1], dtype=dtype)
+        spent = best(more) / 2
+        yield Row("kernels", f"{dtype}, n = 256, 3 x 4,096", spent, flops=2 * 4 * 256 * 4096**2, dtype=dtype)
 
 
-def training(dtype: str, top: float) -> None:
-    """Gradient descent, two hidden layers of 1024, two seeds."""
-    x, y = np.random.default_rng(0).normal(size=(64, 64)), np.ones(64)
-    network, steps = ntksim.Network(2, 1024), 40
-    options = {"method": "gradient_descent", "learning_rate": 1e-3, "times": [1e-3 * steps], "dtype": dtype}
-    spent = best(lambda: ntksim.train(network, x, y, seeds=[0, 1], **options)) / steps / 2
-    print(f"descent {dtype}: {spent * 1e3:.2f} ms a step and seed, {6 * 64 * 1024**2 / spent / top:.0%} of peak")
+def small(bench: Bench) -> Iterator[Row]:
+    """Many small networks, four hidden ReLU layers, d = 4, against JAX's vmap of the same formula."""
+    for dtype in DTYPES:
+        for width, n, seeds in ((80, 2, 20_000), (20, 2, 100_000), (80, 8, 10_000)):
+            x = points(n, 4)
+            ours = partial(ntksim.empirical_ntk, ntksim.Network(4, width, **RELU), x, seeds=range(seeds), dtype=dtype)
+            fields = bench.versus(ours, seeds, dtype, "JAX", "small", depth=4, width=width, x=x.tolist())
+            yield Row("small", f"{dtype}, networks of width {width} on {n} points", show=per_second, **fields)
+            if (width, n) == (80, 2):
+                theirs = None if fields.get("theirs") is None else 5e6 * fields["theirs"]
+                extrapolated = {"ours": 5e6 * fields["ours"], "theirs": theirs, "against": fields["against"]}
+                yield Row("small", f"{dtype}, 5,000,000 of them", **extrapolated, remarks="extrapolated from 20,000")
 
 
-def flow() -> None:
-    """128 points of a stiff problem, to t = 20 / lambda_min, against gradient descent at 1 / lambda_max."""
+def wide(bench: Bench) -> Iterator[Row]:
+    """One seed of a wide ReLU network, n = 64, float32, each in a process of its own."""
+    shapes = [(3, 32768), (1, 10**6)] + ([(3, 65536), (1, 10**7)] if bench.long else [])
+    for depth, width in shapes:
+        seen = fresh("one_seed", depth, width, "float32")
+        peak, flops = f"peak memory {memory(seen['memory'])}", (depth - 1) * 4 * 64 * width**2 or None
+        yield Row("wide", f"one seed of {depth} x {width:,}", seen["seconds"], flops=flops, dtype="float32", remarks=peak)
+    widths = [1024, 2048, 4096, 8192]
+    spent = [fresh("one_seed", 3, width, "float32", max(2, 16384 // width))["seconds"] for width in widths]
+    remarks = "from " + ", ".join(f"{s:.3g} s" for s in spent) + " at widths 1,024 to 8,192"
+    exponent = float(np.polyfit(np.log(widths), np.log(spent), 1)[0])
+    yield Row("wide", "exponent of the width in the time of one seed, depth 3", exponent, show=plain, target="2", remarks=remarks)
+    call = partial(fresh, "one_seed", 3, 4096, "float32", 5)
+    pairs = [(call()["seconds"], call(NUMBA_NUM_THREADS="1")["seconds"]) for _ in range(2)]
+    every, single = map(min, zip(*pairs, strict=True))
+    yield Row("wide", "one seed of 3 x 4,096 on all threads", every, "one thread", single)
+
+
+def normals(bench: Bench) -> Iterator[Row]:
+    """Standard normals on one core."""
+    for dtype in DTYPES:
+        out, rng = np.empty((256, 512), dtype), np.random.default_rng(0)
+        words = [np.uint32(k) for k in range(4)]
+        mine, numpys = alternate(
+            partial(fill_normals, *words, 0, 0, out), one_turn(partial(rng.standard_normal, out.size, dtype)), 2.0
+        )
+        yield Row("normals", f"{dtype}, a number, one core", mine / out.size, "NumPy", numpys / out.size)
+
+
+def activations(bench: Bench) -> Iterator[Row]:
+    """Kernels of three hidden layers of 1,024 with other activations, against ReLU's."""
+    x = points(64, 64)
+    for dtype in DTYPES:
+        call = {
+            name: partial(ntksim.empirical_ntk, ntksim.Network(3, 1024, name, sigma_w=1.4), x, seeds=range(8), dtype=dtype)
+            for name in ("relu", "tanh", "erf", "gelu", "sin")
+        }
+        for name, function in call.items():
+            if name != "relu":
+                mine, relu = alternate(function, one_turn(call["relu"]), 2.0)
+                yield Row("activations", f"{dtype}, {name}", mine / 8, "ReLU", relu / 8)
+
+
+def startup(bench: Bench) -> Iterator[Row]:
+    """Fresh processes: with their compiled code in the cache, and with nothing there."""
+    fresh("first")
+    warm = min(fresh("first")["wall"] for _ in range(3))
+    yield Row("startup", "import and first kernel, warm cache", warm, remarks="a whole process")
+    with tempfile.TemporaryDirectory() as folder:
+        cold = fresh("everything", NUMBA_CACHE_DIR=folder)["wall"]
+        again = fresh("everything", NUMBA_CACHE_DIR=folder)["wall"]
+    remarks = f"kernels, outputs, training, limits, both precisions; {again:.3g} s with what this left in the cache"
+    yield Row("startup", "everything, empty cache", cold, remarks=remarks)
+
+
+def training(bench: Bench) -> Iterator[Row]:
+    """Gradient descent, two hidden ReLU layers of 1,024, n = 64, two seeds; ours draws the weights too."""
+    x, y, steps, rate = points(64, 64), np.ones(64), 50, 1e-3
+    network = ntksim.Network(2, 1024)
+    for dtype in DTYPES:
+        options = {"method": "gradient_descent", "learning_rate": rate, "times": [rate * steps], "dtype": dtype}
+        ours = partial(ntksim.train, network, x, y, seeds=[0, 1], **options)
+        task = {"width": 1024, "activation": "relu", "sigma_w": 1.0, "x": x.tolist(), "y": y.tolist(), "rate": rate}
+        fields = bench.versus(ours, 2 * steps, dtype, "JAX", "descent", **task, steps=steps, networks=2)
+        flops = 6 * 64 * 1024**2
+        yield Row("training", f"{dtype}, a step of descent, a seed of two", flops=flops, dtype=dtype, **fields)
+
+
+def limits(bench: Bench) -> Iterator[Row]:
+    """Infinite-width kernels at depth 3: closed forms, and quadrature against them at the same points."""
+    n = 10_000 if bench.long else 4_000
+    yield Row("limits", f"ReLU, {n:,} points", best(partial(ntksim.infinite_kernel, ntksim.Network(3, 1), points(n, 64)), 1.0, 2))
+    x = points(2000, 64)
+    sphere = 8 * x / np.linalg.norm(x, axis=1, keepdims=True)
+    for where, some in (("on the sphere", sphere), ("off the sphere", x[:300])):
+        relu, tanh = (partial(ntksim.infinite_kernel, ntksim.Network(3, 1, name), some) for name in ("relu", "tanh"))
+        mine, closed = alternate(tanh, one_turn(relu), least=2)
+        remarks = f"{mine / closed:.3g} times the closed form's time"
+        yield Row("limits", f"tanh, {len(some):,} points {where}", mine, "ReLU", closed, remarks=remarks)
+
+
+def flow(bench: Bench) -> Iterator[Row]:
+    """Training 128 points of a stiff problem to t = 20 / lambda_min, against descent at 1 / lambda_max."""
     from ntksim.study.config import Dataset
     from ntksim.study.datasets import load
 
     data = load(Dataset(name="digits", classes=[4, 9], train=128, test=32))
-    network = ntksim.Network(2, 1024, "tanh", sigma_w=1.5)
-    values = np.linalg.eigvalsh(ntksim.infinite_kernel(network, data.x_train).ntk)
+    x, y, network = data.x_train, data.y_train, ntksim.Network(2, 1024, "tanh", sigma_w=1.5)
+    values = np.linalg.eigvalsh(ntksim.infinite_kernel(network, x).ntk)
     end, rate = 20 / values[0], 1 / values[-1]
-    x, y = data.x_train, data.y_train
-    spent = best(lambda: ntksim.train(network, x, y, seeds=[0], times=[0, end]), 3, 2)
-    options = {"method": "gradient_descent", "learning_rate": rate, "times": [100 * rate]}
-    step = best(lambda: ntksim.train(network, x, y, seeds=[0], **options), 3, 2) / 100
-    print(f"flow to 20 / lambda_min: {spent:.2f} s; descent needs {end / rate:.0f} steps, {step * end / rate:.0f} s: "
-          f"{step * end / rate / spent:.0f}x")  # fmt: skip
+    steps = math.ceil(end / rate)
+    ours = partial(ntksim.train, network, x, y, seeds=[0], times=[0, end], tolerance=1e-4)
+    task = {"width": 1024, "activation": "tanh", "sigma_w": 1.5, "x": x.tolist(), "y": y.tolist(), "rate": float(rate)}
+    fields = bench.versus(ours, 1, "float64", "JAX's descent", "descent", **task, steps=20, networks=1)
+    if "theirs" in fields:
+        step = fields["theirs"]
+        fields["theirs"] = step * steps
+        fields["remarks"] += f"; extrapolated: {steps:,} steps of {1e3 * step:.3g} ms"
+    yield Row("flow", "float64, 128 digits, tanh, 2 x 1,024, tolerance 1e-4", **fields)
+    options = {"method": "gradient_descent", "learning_rate": rate, "times": [20 * rate]}
+    mine = best(partial(ntksim.train, network, x, y, seeds=[0], **options), 2.0, 2) / 20
+    remarks = f"extrapolated: {steps:,} steps of {1e3 * mine:.3g} ms"
+    yield Row("flow", "the same by ntksim's gradient descent", mine * steps, remarks=remarks)
 
 
-def limits(points: int) -> None:
-    """Infinite-width kernels, depth 3."""
-    x = np.random.default_rng(0).normal(size=(points, 64))
-    closed = best(lambda: ntksim.infinite_kernel(ntksim.Network(3, 1), x), 0.5, 2)
-    print(f"limit, {points} points: ReLU {closed:.2f} s")
-    few = x[:64]
-    quadrature = best(lambda: ntksim.infinite_kernel(ntksim.Network(3, 1, "tanh"), few), 0.5, 2)
-    print(f"limit, 64 points: tanh by quadrature {quadrature:.2f} s")
+SECTIONS = (kernels, small, wide, normals, activations, startup, training, limits, flow)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=4000, help="points of the closed-form limit")
+def measured(bench: Bench, section: Callable[[Bench], Iterator[Row]]) -> Iterator[Row]:
+    """A section's rows, told on standard error as they come; a failure becomes a row, and the others go on."""
+    start = time.perf_counter()
+    bench.measure_peaks()
+    try:
+        for row in section(bench):
+            tell(f"[{row.section}] " + "  ".join(cell for cell in row.cells(bench.peaks) if cell))
+            yield row
+    except Exception as error:
+        tell(f"[{section.__name__}] failed: {error!r}")
+        yield Row(section.__name__, "failed", remarks=repr(error).replace("|", "/"))
+    bench.measure_peaks()
+    tell(f"[{section.__name__}] {time.perf_counter() - start:.0f} s in all")
+
+
+def main() -> int:
+    """Print the table; 1 if a section failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = {section.__name__: section for section in SECTIONS}
+    parser.add_argument("--only", nargs="+", choices=names, metavar="SECTION", help=f"sections to run: {', '.join(names)}")
+    parser.add_argument("--long", action="store_true", help="also networks of width 65,536 and 10^7, and 10,000 points")
+    parser.add_argument(WITHOUT_PEERS, action="store_true", help="time ntksim alone")
     options = parser.parse_args()
-    print(provenance()["device"], {k: v for k, v in provenance()["versions"].items() if k in ("numba", "numpy", "ntksim")})
-    for dtype in ("float32", "float64"):
-        top = peak(dtype)
-        print(f"peak {dtype}: {top / 1e9:.0f} GFLOP/s")
-        normals(dtype)
-        for n in (64, 256):
-            kernels(dtype, n, top)
-        activations(dtype)
-        training(dtype, top)
-    flow()
-    limits(options.points)
+    bench = Bench(options.long, not options.without_peers)
+    try:
+        rows = [row for name in options.only or names for row in measured(bench, names[name])]
+    finally:
+        bench.close()
+    print(machine(bench.peaks))
+    if bench.has_peers:
+        pins = [line for line in (HERE / "peers.txt").read_text().split() if line.startswith(("jax==", "neural-tangents=="))]
+        print(f"- peers: {', '.join(pins)}")
+    print(f"\n{markdown(rows, bench.peaks)}")
+    return any(row.what == "failed" for row in rows)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""What run.py times in fresh processes: `python fresh.py TASK ARGUMENTS` prints one line of JSON."""
+
+import json
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import ntksim
+
+
+def peak_memory() -> float:
+    """Bytes at most. Linux counts what the parent held in ru_maxrss of a child it has forked, so not there."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return 1024 * int(found[1]) if found else unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def points(n: int, d: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, d))
+
+
+def one_seed(depth: str, width: str, dtype: str, calls: str = "1") -> dict[str, float]:
+    """Initial kernel of one seed at 64 points of 64 features, after a narrow network's; the best of some calls."""
+    x, spent = points(64, 64), []
+    ntksim.empirical_ntk(ntksim.Network(int(depth), 64, sigma_w=2**0.5), x, seeds=[0], dtype=dtype)
+    network = ntksim.Network(int(depth), int(width), sigma_w=2**0.5)
+    for _ in range(int(calls)):
+        start = time.perf_counter()
+        kernel = ntksim.empirical_ntk(network, x, seeds=[0], dtype=dtype)
+        spent.append(time.perf_counter() - start)
+        if not np.isfinite(kernel).all():
+            raise ValueError("the kernel is not finite")
+    return {"seconds": min(spent), "memory": peak_memory()}
+
+
+def first() -> dict[str, float]:
+    """A first kernel: 16 points, three hidden layers of 256."""
+    ntksim.empirical_ntk(ntksim.Network(3, 256), points(16, 10), seeds=[0])
+    return {}
+
+
+def everything() -> dict[str, float]:
+    """Whatever there is to compile: kernels, outputs, both kinds of training and limits, in both precisions."""
+    x, y = points(4, 3), np.ones(4)
+    for dtype in ("float32", "float64"):
+        network = ntksim.Network(2, 16, "tanh")
+        ntksim.empirical_ntk(network, x, seeds=[0, 1], dtype=dtype)
+        ntksim.network_outputs(network, x, seeds=[0, 1], dtype=dtype)
+        ntksim.train(network, x, y, seeds=[0, 1], times=[0, 1], dtype=dtype)
+        ntksim.train(network, x, y, seeds=[0, 1], method="gradient_descent", steps=2, learning_rate=1e-3, dtype=dtype)
+    on_sphere = x / np.linalg.norm(x, axis=1, keepdims=True)
+    for activation in ("relu", "tanh"):
+        for some in (x, on_sphere):
+            ntksim.infinite_kernel(ntksim.Network(2, 1, activation), some)
+    return {}
+
+
+TASKS: dict[str, Callable[..., dict[str, float]]] = {"one_seed": one_seed, "first": first, "everything": everything}
+
+if __name__ == "__main__":
+    print(json.dumps(TASKS[sys.argv[1]](*sys.argv[2:])))
