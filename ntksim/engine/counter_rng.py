@@ -18,7 +18,17 @@ import math
 import numpy as np
 from numba import types
 
-from ntksim.engine.jit import bits_of_float, compiled_once, float_of_bits, fma, jit, jit_inline, wide_vectors
+from ntksim.engine.jit import (
+    bits_of_float,
+    compiled_once,
+    float_of_bits,
+    fma,
+    jit,
+    jit_allocating,
+    jit_inline,
+    jit_inner,
+    wide_vectors,
+)
 
 _u32, _u64, _f32 = np.uint32, np.uint64, np.float32
 
@@ -95,7 +105,7 @@ def normal_pair(u, v):
     return _f32(radius * cosine), _f32(radius * sine)
 
 
-@jit
+@jit_inner
 def _fill_blocks(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length):
     """Blocks of four rows of float32(scale N) in the flat float32 array ``out``: rows ``length`` apart, the first at ``at``."""
     wide_vectors()
@@ -111,7 +121,7 @@ def _fill_blocks(key0, key1, layer, seed_high, block, col0, blocks, columns, sca
             row2[j], row3[j] = _f32(scale * z2), _f32(scale * z3)
 
 
-@jit
+@jit_inner
 def _copy_rows(source, columns, out, at, length, rows):
     for r in range(rows):
         a, b = source[r * columns : (r + 1) * columns], out[at + r * length : at + r * length + columns]
@@ -119,7 +129,9 @@ def _copy_rows(source, columns, out, at, length, rows):
             b[j] = a[j]
 
 
-@compiled_once(lambda real: (*[types.uint32] * 4, *[types.intp] * 4, types.float32, real[::1], types.intp, types.intp))
+@compiled_once(
+    lambda real: (*[types.uint32] * 4, *[types.intp] * 4, types.float32, real[::1], types.intp, types.intp), jit_allocating
+)
 def fill_scaled(key0, key1, layer, seed_high, row0, col0, rows, cols, scale, out, at, length):
     """Fill part of the flat array ``out`` with float32(scale N), N the normals of a matrix, rows row0.. and columns col0.. of it.
 
@@ -148,7 +160,7 @@ def fill_scaled(key0, key1, layer, seed_high, row0, col0, rows, cols, scale, out
             _copy_rows(buffer, size, out, at + i * length + j, length, some)
 
 
-@jit
+@compiled_once(lambda real: (*[types.uint32] * 4, types.intp, types.float32, real[::1]), jit_allocating)
 def fill_vector(key0, key1, layer, seed_high, first, scale, out):
     """Fill ``out`` with float32(scale N), N the normals of a vector from entry ``first``, a multiple of four, on.
 

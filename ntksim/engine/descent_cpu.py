@@ -8,7 +8,7 @@ kernel costs its Gram matrices and no further pass.
 import numpy as np
 from numba import prange, types
 
-from ntksim.engine.jit import compiled_once, jit, jit_inner, jit_parallel
+from ntksim.engine.jit import compiled_once, jit, jit_allocating, jit_inner, jit_parallel
 from ntksim.engine.kernels_cpu import (
     argument_types,
     copy_kernel,
@@ -23,7 +23,7 @@ _INDEX = types.intp
 _ROWS = 96  # rows of a weight matrix that a thread updates at a time
 
 
-@jit_inner
+@jit_allocating
 def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
     """W <- W - g (v o delta)' h^(l-1) and b <- b - beta v.delta of neurons r0..r1; ``below`` (n, length) is h^(l-1)'."""
     points, n, length = pairs.points, vector.size, net.lengths[layer - 1]
@@ -64,7 +64,7 @@ def _transpose(h, length, out):
                 out[i * length + r] = h[r, i]
 
 
-@compiled_once(lambda real: (_INDEX, *argument_types(real)[1:], real[::1]))
+@compiled_once(lambda real: (_INDEX, *argument_types(real)[1:], real[::1]), jit_allocating)
 def pull_back(threads, net, weights, room, pairs, vector):
     """theta <- theta - J' vector, for the theta in ``weights`` and J where ``room`` has been evaluated, perhaps elsewhere."""
     last, n, points = net.widths.size - 2, vector.size, pairs.points

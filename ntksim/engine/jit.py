@@ -74,8 +74,10 @@ def _compiler(**options: Any) -> Callable[..., Any]:
 jit = _compiler()
 # Scalar formulas inside a loop that must vectorise: LLVM would leave functions of this size as calls.
 jit_inline = _compiler(forceinline=True)
-# What only compiled code calls: without a way in from Python, whose code can be longer than the function's.
-jit_inner = _compiler(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# What only compiled code calls: without a way in from Python, whose code can be longer than the function's. Where nothing is
+# allocated, arrays are not counted either: an atomic operation a view would be a third of a small network's time.
+jit_allocating = _compiler(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+jit_inner = _compiler(no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 # Loops over seeds.
 jit_parallel = _compiler(parallel=True)
 
@@ -90,7 +92,9 @@ def _contents(kind: Any) -> list[Any]:
     return [kind.dtype] if isinstance(kind, types.Array) else []
 
 
-def compiled_once(signature: Callable[[Any], tuple[Any, ...]]) -> Callable[[Callable[..., None]], Any]:
+def compiled_once(
+    signature: Callable[[Any], tuple[Any, ...]], compiler: Callable[..., Any] = jit_inner
+) -> Callable[[Callable[..., None]], Any]:
     """Compile a function for float32 and float64 here and now, and let compiled code call it by its address.
 
     Numba puts the code of every callee into every caller, and into the callers of those: large inner functions would be
@@ -99,7 +103,7 @@ def compiled_once(signature: Callable[[Any], tuple[Any, ...]]) -> Callable[[Call
     """
 
     def decorate(function: Callable[..., None]) -> Any:
-        compiled = jit_inner(function)
+        compiled = compiler(function)
         variants = {real: signature(real) for real in REALS}
         names = {real: f"ntksim_{function.__module__}_{function.__name__}_{real}".replace(".", "_") for real in REALS}
         for real, argument_types in variants.items():

@@ -48,7 +48,19 @@ def argument_types(real):
     weights = Weights(flat, integers, np.empty(0, np.bool_), integers, True)
     doubles = np.empty((0, 0))
     room = Room(
-        flat, flat, flat, integers, integers, True, np.empty(0), np.empty((0, 0, 0)), doubles, doubles, doubles.astype(real.name)
+        flat,
+        flat,
+        flat,
+        integers,
+        integers,
+        True,
+        flat,
+        flat,
+        np.empty(0),
+        np.empty((0, 0, 0)),
+        doubles,
+        doubles,
+        doubles.astype(real.name),
     )
     return types.uint64, *(typeof(example) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
 
@@ -117,23 +129,17 @@ def draw_into(seed, net, weights):
 
 
 @jit_inner
-def _vector(seed, net, weights, index, begin, end):
-    """Entries begin..end of the vector of parameters at ``weights.offsets[index]``: a view, or drawn."""
-    if weights.stored:
-        return weights.flat[weights.offsets[index] + begin : weights.offsets[index] + end]
-    out = np.empty(end - begin, weights.flat.dtype)
+def _get_vector(seed, net, weights, index, begin, out):
+    """Entries of the vector of parameters at ``weights.offsets[index]`` from ``begin`` on: copied, or drawn."""
     layer = index // 2 + 1
-    if index % 2 == 0:
+    if weights.stored:
+        at = weights.offsets[index] + begin
+        for r in range(out.size):
+            out[r] = weights.flat[at + r]
+    elif index % 2 == 0:
         _draw_vector(seed, net, weight_code(layer), net.scales[1, layer - 1], begin, out)
     else:
         _draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], begin, out)
-    return out[:]
-
-
-@jit_inner
-def _readout(seed, net, weights, begin, end):
-    """Entries of the readout vector a."""
-    return _vector(seed, net, weights, 2 * (net.widths.size - 2), begin, end)
 
 
 # --- a panel ----------------------------------------------------------------------------------------------------------
@@ -153,10 +159,13 @@ def group_rows(threads, net):
 
     Each should have two units, or better two panels as long as the group's weights stay in cache.
     """
-    least = (2 * _UNIT * threads + PANEL - 1) // PANEL
     if threads == 1:
         return PANEL
-    return PANEL * max(least, min(2 * threads, _CACHED // (PANEL * np.max(net.lengths))))
+    longest = 0
+    for layer in range(net.lengths.size):
+        longest = max(longest, net.lengths[layer])
+    least = (2 * _UNIT * threads + PANEL - 1) // PANEL
+    return PANEL * max(least, min(2 * threads, _CACHED // (PANEL * longest)))
 
 
 @jit_inner
@@ -184,11 +193,13 @@ def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
         r1 - r0, net.widths[layer - 1], True,
     )  # fmt: skip
     h, slope = room.h[at : at + size].reshape(r1 - r0, points), room.slope[at : at + size].reshape(r1 - r0, points)
-    b = _vector(seed, net, weights, 2 * layer - 1, r0, r1)
+    b = room.biases[r0 - begin : r1 - begin]
+    _get_vector(seed, net, weights, 2 * layer - 1, r0, b)
     finish_layer(net.code, net.scales[0, layer - 1], net.scales[2, layer - 1], b, h, slope)
     if room.delta.size > 0 and layer == net.widths.size - 2:
         at = room.delta_at[layer] + offset
-        a = _readout(seed, net, weights, r0, r1)
+        a = room.readout[r0 - begin : r1 - begin]
+        _get_vector(seed, net, weights, 2 * layer, r0, a)
         readout_sensitivity(net.scales[0, layer], a, slope, room.delta[at : at + size].reshape(r1 - r0, points))
 
 
@@ -276,7 +287,10 @@ def _sweep(threads, seed, net, weights, room, pairs, what, layer):
         if what != BACK and layer == net.widths.size - 2:
             at = room.at[layer] + _row_at(net, room, pairs, layer, begin, begin)
             h = room.h[at : at + (end - begin) * pairs.points].reshape(end - begin, pairs.points)
-            add_readout(net.scales[0, layer], _readout(seed, net, weights, begin, end), h, room.outputs)
+            a = room.readout[: end - begin]
+            if room.delta.size == 0:  # else the sensitivities needed it too
+                _get_vector(seed, net, weights, 2 * layer, begin, a)
+            add_readout(net.scales[0, layer], a, h, room.outputs)
 
 
 @compiled_once(lambda real: (_INDEX, *argument_types(real)))
@@ -288,8 +302,10 @@ def evaluate(threads, seed, net, weights, room, pairs):
     for layer in range(1, last + 1):
         both = layer == last and room.delta.size > 0
         _sweep(threads, seed, net, weights, room, pairs, BOTH if both else FORWARD, layer)
-    c = _vector(seed, net, weights, 2 * last + 1, 0, 1)
-    room.outputs[:] += net.scales[2, last] * np.float64(c[0])
+    c = room.biases[:1]
+    _get_vector(seed, net, weights, 2 * last + 1, 0, c)
+    for i in range(pairs.points):
+        room.outputs[i] += net.scales[2, last] * np.float64(c[0])
     if room.delta.size == 0:
         return
     room.kernel[:] = 0

@@ -59,10 +59,10 @@ class Room(NamedTuple):
     """Activations, phi'(z) and sensitivities of all layers, and scratch for Gram matrices.
 
     Layer l's rows start at ``at[l]`` in ``h`` and ``slope``, and at ``delta_at[l]`` in ``delta``, which is empty for forward
-    passes alone. Where ``streamed``, the last hidden layer has room for one group of panels only. ``outputs`` (points,), the Gram
-    matrices ``features`` (L+1, rows, lanes) of h^0..h^L and ``sensitivities`` (rows, lanes) of one delta, and the
-    ``kernel`` (rows, lanes) are sums in float64; ``partial`` (rows, lanes) is one panel's share. Without a kernel
-    to compute, these have no rows.
+    passes alone. Where ``streamed``, the last hidden layer has room for one group of panels only. ``biases`` and ``readout``
+    are scratch for a group's vectors of parameters. ``outputs`` (points,), the Gram matrices ``features`` (L+1, rows,
+    lanes) of h^0..h^L and ``sensitivities`` (rows, lanes) of one delta, and the ``kernel`` (rows, lanes) are sums in
+    float64; ``partial`` (rows, lanes) is one panel's share. Without a kernel to compute, these have no rows.
     """
 
     h: np.ndarray
@@ -71,6 +71,8 @@ class Room(NamedTuple):
     at: np.ndarray
     delta_at: np.ndarray
     streamed: bool
+    biases: np.ndarray
+    readout: np.ndarray
     outputs: np.ndarray
     features: np.ndarray
     sensitivities: np.ndarray
@@ -144,10 +146,10 @@ def make_room(net: Net, columns: np.ndarray, pairs: Pairs, group: int, *, stream
     shape = (pairs.rows if kernel else 0, pairs.lanes)
     h = aligned(at[-1], kind)
     h[: columns.size] = columns.ravel()
-    return Room(
-        h, aligned(at[-1], kind), aligned(size if backward else 0, kind), at, delta_at, streamed, np.zeros(pairs.points),
-        np.zeros((last + 1, *shape)), np.zeros(shape), np.zeros(shape), np.zeros(shape, kind),
-    )  # fmt: skip
+    slope, delta = aligned(at[-1], kind), aligned(size if backward else 0, kind)
+    biases, readout = aligned(group, kind), aligned(group, kind)
+    sums = np.zeros(pairs.points), np.zeros((last + 1, *shape)), np.zeros(shape), np.zeros(shape)
+    return Room(h, slope, delta, at, delta_at, streamed, biases, readout, *sums, np.zeros(shape, kind))
 
 
 def without_kernel(room: Room) -> Room:

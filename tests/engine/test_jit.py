@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 
 from ntksim.engine.counter_rng import fill_normals
-from ntksim.engine.jit import compiled_once, jit
+from ntksim.engine.jit import compiled_once, jit, jit_allocating
 
 
 def test_processes_may_fill_an_empty_cache_together(tmp_path):
@@ -30,7 +30,7 @@ print(z.dtype, repr(float(z.astype(float).sum())))
             assert run.communicate()[0].split() == [kind, repr(float(z.sum()))]
 
 
-@compiled_once(lambda real: (types.intp, real[::1]))
+@compiled_once(lambda real: (types.intp, real[::1]), jit_allocating)
 def _fill_after(count, out):
     """Allocates, so that it can fail."""
     room = np.empty(count, out.dtype)
