@@ -22,7 +22,7 @@ from math import factorial
 import numpy as np
 
 from ntksim.engine.descent_cpu import evaluate_at, pull_back_at, relative_distance
-from ntksim.engine.kernels_cpu import PANEL, draw_into
+from ntksim.engine.kernels_cpu import draw_into, group_rows
 from ntksim.engine.layout import Net, Pairs, Room, aligned, make_room, parameter_offsets, stored_weights
 
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
@@ -61,10 +61,11 @@ class _Flow:
     def __init__(self, threads: int, seed: np.uint64, net: Net, x: Points, y: np.ndarray, x_test: Points | None) -> None:
         self.threads, self.seed, self.net, self.y = threads, seed, net, y
         self.columns, self.pairs = x
+        self.group = group_rows(threads, net)
         self.tests = None
         if x_test is not None:
             self.test_pairs = x_test[1]
-            self.tests = make_room(net, *x_test, PANEL, streamed=False, backward=False, kernel=False)
+            self.tests = make_room(net, *x_test, self.group, streamed=False, backward=False, kernel=False)
         self.evaluations = 0
         theta = aligned(parameter_offsets(net)[-1], self.columns.dtype)
         draw_into(seed, net, stored_weights(net, theta))
@@ -72,7 +73,7 @@ class _Flow:
 
     def look(self, theta: np.ndarray) -> _State:
         """Outputs and kernel at ``theta``."""
-        room = make_room(self.net, self.columns, self.pairs, PANEL, streamed=False, backward=True, kernel=True)
+        room = make_room(self.net, self.columns, self.pairs, self.group, streamed=False, backward=True, kernel=True)
         evaluate_at(self.threads, self.seed, self.net, stored_weights(self.net, theta), room, self.pairs)
         self.evaluations += 1
         kernel = np.triu(room.kernel[:, : self.pairs.cols])

@@ -18,7 +18,7 @@ from ntksim.engine.descent_cpu import descend
 from ntksim.engine.empirical import columns_of, compiled_network, is_wide
 from ntksim.engine.flow import Points, Snapshots, flow_seed
 from ntksim.engine.infinite import infinite_kernel
-from ntksim.engine.kernels_cpu import PANEL
+from ntksim.engine.kernels_cpu import group_rows
 from ntksim.engine.layout import Net, aligned, make_room, parameter_offsets, stored_weights, without_kernel
 from ntksim.engine.network import Network
 from ntksim.engine.threads import one_blas_thread, spread
@@ -155,9 +155,9 @@ def _descend(
 ) -> tuple[str, int]:  # fmt: skip
     """Gradient descent of one seed on some threads; returns its status and the number of passes."""
     columns, pairs = x
-    room = make_room(net, columns, pairs, PANEL, streamed=False, backward=True, kernel=True)
+    room = make_room(net, columns, pairs, group_rows(threads, net), streamed=False, backward=True, kernel=True)
     test_columns, test_pairs = x if x_test is None else x_test
-    tests = make_room(net, test_columns, test_pairs, PANEL, streamed=False, backward=False, kernel=False)
+    tests = make_room(net, test_columns, test_pairs, group_rows(threads, net), streamed=False, backward=False, kernel=False)
     weights = stored_weights(net, aligned(parameter_offsets(net)[-1], columns.dtype))
     passes, stayed = descend(
         threads, seed, net, weights, room, without_kernel(room), pairs, tests, test_pairs, y, rate, steps,
