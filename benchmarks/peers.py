@@ -65,8 +65,11 @@ def require_close(what: str, got: Any, expected: Any, tolerance: float) -> None:
 # neural-tangents' empirical kernel of a ReLU network, initialisation included
 
 
-def kernel(depth: int, width: int, x: list, limit: list) -> Ways:
-    """``limit`` is the infinite-width kernel, of which a mean over seeds must be near."""
+def kernel(depth: int, width: int, x: list, limit: list, own: bool = False) -> Ways:
+    """``limit`` is the infinite-width kernel, of which a mean over seeds must be near.
+
+    With ``own`` weights are drawn in float32 by us, as ntksim does, instead of by neural-tangents in the kernel's precision.
+    """
     x = jnp.asarray(x, DTYPE)
     hidden = [stax.Dense(width, W_std=2**0.5, b_std=None), stax.Relu()] * depth
     init, apply, _ = stax.serial(*hidden, stax.Dense(1, W_std=1.0, b_std=None))
@@ -76,7 +79,7 @@ def kernel(depth: int, width: int, x: list, limit: list) -> Ways:
     def given(key: jax.Array) -> Any:
         return init(key, x.shape)[1]
 
-    def own(key: jax.Array) -> Any:
+    def drawn(key: jax.Array) -> Any:
         leaves, tree = jax.tree_util.tree_flatten(jax.eval_shape(given, key))
         keys = jax.random.split(key, len(leaves))
         return tree.unflatten([normals(k, *leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])
@@ -84,7 +87,7 @@ def kernel(depth: int, width: int, x: list, limit: list) -> Ways:
     def of(parameters: Any) -> jax.Array:
         return ntk(x, None, parameters)
 
-    draw = own if DOUBLE else given
+    draw = drawn if own else given
 
     def together(key: jax.Array) -> jax.Array:
         return of(draw(key))
@@ -101,9 +104,6 @@ def kernel(depth: int, width: int, x: list, limit: list) -> Ways:
             yield f"{generator}, two jits, vmap of 8", 8, lambda keys=keys: seconds(firsts(keys))
             parts = list(keys) * CORES
             yield f"{generator}, one jit, {CORES} threads", len(parts), partial(on_threads, one, parts)
-    if draw is own:
-        theirs = jax.jit(given)
-        yield "threefry, two jits, normals in float64", 1, lambda: second(theirs(key("threefry")))
 
 
 # many small networks: the structured form by hand, under vmap
