@@ -11,7 +11,7 @@ STAMP   := $(VENV)/.complete
 .PHONY: study test bench check format lock clean help
 
 study: $(STAMP)  ## run the study of $(CONFIG) on all cores
-	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE)
+	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

@@ -13,7 +13,7 @@ import numpy as np
 
 import ntksim
 from ntksim.engine.counter_rng import fill_normals
-from ntksim.study.storage import provenance
+from ntksim.study.provenance import provenance
 
 
 def best(function: Callable[[], object], seconds: float = 1.5, least: int = 3) -> float:

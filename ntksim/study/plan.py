@@ -86,8 +86,13 @@ def looks(module: str) -> str:
 
 def limit_file(study: Study, network: str, width: int) -> str:
     """Path of a cell's limit below the results folder: one for all widths, where the limit does not depend on the width."""
-    per_width = study.networks[network].parameterization not in ("ntk", "notes")
+    per_width = limit_has_width(study.networks[network].parameterization)
     return f"limit/{network}.width-{width}.npz" if per_width else f"limit/{network}.npz"
+
+
+def limit_has_width(parameterization: str) -> bool:
+    """Whether infinite-width kernels still depend on the width, through powers of it that stand outside the sums."""
+    return parameterization not in ("ntk", "notes")
 
 
 def arguments(options: BaseModel) -> str:

@@ -1,11 +1,9 @@
 """What each rule of the workflow runs: functions of paths and values.
 
-A shard carries what it was computed from; :func:`shard_identity` says it once, for the stage that writes and the stage
-that collects.
+A file carries what it was computed from (`identity`), and a stage reads no file that was computed from something else.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ from ntksim.engine.network import Network
 from ntksim.engine.predictions import closed_form
 from ntksim.engine.training import Trajectory, train
 from ntksim.study import datasets
-from ntksim.study.config import NetworkOptions
-from ntksim.study.storage import StageError, provenance, read_arrays, write_arrays, write_table
+from ntksim.study.identity import limit_identity, require, shard_identity
+from ntksim.study.provenance import provenance
+from ntksim.study.storage import read_arrays, read_metadata, write_arrays, write_table
 
 
 def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
@@ -35,28 +34,16 @@ def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
     arrays = {"nngp": train_kernel.nngp, "ntk": train_kernel.ntk, "ntk_test": test_kernel.ntk}
     if network.depth == 1:
         arrays["kernel_variance"] = network.widths[0] * one_hidden_layer_variance(network, data.x_train)
-    write_arrays(output, **arrays)
-
-
-def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_hash: str, **options: Any) -> dict[str, Any]:
-    """What the numbers of a shard depend on, as JSON values."""
-    fields = {name: getattr(network, name) for name in NetworkOptions.model_fields}
-    fields["abc"] = asdict(network.abc) if network.abc else None
-    return {
-        "stage": stage,
-        "network": fields,
-        "width": network.width,
-        "seeds": [min(seeds), max(seeds)],
-        "dataset": dataset_hash,
-        **options,
-    }
+    metadata = {"identity": limit_identity(network, data.hash), "provenance": provenance()}
+    write_arrays(output, metadata, **arrays)
 
 
 def initial_shard(
     dataset: str | Path, limit_path: str | Path, network: Network, seeds: range, dtype: str, output: str | Path
 ) -> None:
     """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues."""
-    data, reference = datasets.read(dataset), _limits(limit_path, dataset)["ntk"]
+    data = datasets.read(dataset)
+    reference = _limits(limit_path, network, data)["ntk"]
     kernels = _kernels(network, data.x_train, seeds, dtype)
     columns: dict[str, Any] = {"seed": np.asarray(seeds, dtype=np.int64)}
     columns |= measures.kernel_statistics(kernels, reference, data.y_train)
@@ -89,7 +76,8 @@ def training_shard(
 
     ``schedule`` is that of the configuration (`config.Training.schedule`).
     """
-    data, limits = datasets.read(dataset), _limits(limit_path, dataset)
+    data = datasets.read(dataset)
+    limits = _limits(limit_path, network, data)
     largest = network.learning_rate_scale * np.linalg.eigvalsh(limits["ntk"])[-1]
     last, snapshots = schedule["relative_time"], schedule["snapshots"]
     if schedule["method"] == "gradient_flow":
@@ -162,9 +150,6 @@ def _root_mean_square(values: np.ndarray) -> np.ndarray:
     return np.sqrt(np.mean(values**2, axis=-1))
 
 
-def _limits(path: str | Path, dataset: str | Path) -> dict[str, np.ndarray]:
-    arrays = read_arrays(path)
-    size = len(datasets.read(dataset).x_train)
-    if "ntk" not in arrays or arrays["ntk"].shape != (size, size):
-        raise StageError(f"{path}: not the limit of {dataset}, which has {size} training points; delete it and run again")
-    return arrays
+def _limits(path: str | Path, network: Network, data: datasets.Data) -> dict[str, np.ndarray]:
+    require(path, read_metadata(path).get("identity"), limit_identity(network, data.hash))
+    return read_arrays(path)

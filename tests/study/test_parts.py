@@ -122,7 +122,7 @@ def test_measures_on_diagonal_kernels():
 def test_network_arguments_round_trip(network):
     """The command line of a job rebuilds the very network of the configuration, and a shard's identity is JSON."""
     from ntksim import cli
-    from ntksim.study.stages import shard_identity
+    from ntksim.study.identity import shard_identity
 
     options = parse_study(
         yaml.safe_load(f"""
