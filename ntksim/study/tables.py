@@ -14,7 +14,7 @@ from ntksim.study import datasets, identity, plan
 from ntksim.study.config import Study
 from ntksim.study.errors import StageError
 from ntksim.study.provenance import code_identity, provenance
-from ntksim.study.scaling_laws import scaling_laws
+from ntksim.study.scaling_laws import scaling_laws, usable
 from ntksim.study.storage import read_arrays, read_arrow, read_metadata, write_table
 
 INITIAL_QUANTITIES = (
@@ -56,7 +56,7 @@ COLUMNS = {
     "limit_alignment": "cosine of K_m and K_inf in the Frobenius inner product",
     "quantity": "the column of the per-seed table that is summarised",
     "count": "seeds in the statistics",
-    "excluded": "seeds left out because the value is not finite",
+    "excluded": "seeds left out (of all widths in scaling_laws): they did not finish (see status), or the value is not finite",
     "mean": "over seeds",
     "root_mean_square": "over seeds",
     "exact_root_mean_square": "what the exact law of one hidden layer gives for the root mean square; NaN where none is known",
@@ -79,7 +79,8 @@ COLUMNS = {
     "test_linearized_deviation": "the same over test points",
     "test_closed_form_deviation": "the same over test points",
     "test_limit_closed_form_deviation": "the same over test points",
-    "status": "finished, diverged, or step_limit (see Trajectory)",
+    "status": "of the whole run: finished; overflow or nan: a value is infinite or NaN; eigensolver_failed; in training also "
+    "diverged, or step_limit (see Trajectory)",
     "widths_fitted": "widths in the fit",
     "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
     "prefactor_low": "95% interval of the prefactor, bootstrap over seeds",
@@ -177,15 +178,15 @@ def _with_exact_law(study: Study, convergence: pd.DataFrame, dataset_hash: str) 
 def summarise(frame: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
     """Statistics over seeds of each quantity per network and width, a row each.
 
-    Values that are not finite are counted in ``excluded`` and enter no statistic. A row without any value holds NaN.
+    Seeds that did not finish, and values that are not finite, are counted in ``excluded`` and enter no statistic. A row
+    without any value holds NaN.
     """
     keys = ["network", "activation", "depth", "parameterization", "width"]
     rows = []
     for key, group in frame.groupby(keys, sort=False):
         for quantity in quantities:
-            values = group[quantity].to_numpy()
-            finite = values[np.isfinite(values)]
-            excluded = len(values) - len(finite)
+            finite = usable(group, quantity)
+            excluded = len(group) - len(finite)
             row = dict(zip(keys, key, strict=True)) | {"quantity": quantity, "count": len(finite), "excluded": excluded}
             rows.append(row | _statistics(finite))
     return pd.DataFrame(rows)
@@ -238,7 +239,7 @@ def _spectrum(study: Study, initial: pd.DataFrame, dataset_hash: str) -> pd.Data
         network, width = str(group["network"].iloc[0]), int(group["width"].iloc[0])
         reference = _read_limit(study, network, width, dataset_hash)["ntk"]
         values = np.stack(group["eigenvalues"].to_list())
-        finite = values[np.isfinite(values).all(axis=1)]
+        finite = values[np.isfinite(values).all(axis=1) & (group["status"] == "finished").to_numpy()]
         n = values.shape[1]
         enough = len(finite) > 1
         part = pd.DataFrame({
