@@ -73,6 +73,12 @@ def _show(options: argparse.Namespace) -> None:
         write_html(options.results, options.html)
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from ntksim.study.verify import verify
+
+    return 0 if verify(options.results, fraction=options.fraction, shards=options.shards, seed=options.seed) else 1
+
+
 def _schema(options: argparse.Namespace) -> None:
     print(json.dumps(json_schema(), indent=2))
 
@@ -156,6 +162,12 @@ def _parser() -> argparse.ArgumentParser:
     show = command("show", _show, "print the summary of a results folder")
     show.add_argument("results")
     show.add_argument("--html", metavar="FILE", help="write the scaling laws and their provenance as a page instead")
+    verify = command("verify", _verify, "compute a sample of a results folder's shards again and compare")
+    verify.add_argument("results")
+    verify.add_argument("--fraction", type=float, default=0.05, help="share of the shards (default: 0.05), at least one")
+    verify.add_argument("--shards", type=int, help="number of shards instead")
+    verify.add_argument("--seed", type=int, default=0, help="seed of their choice")
+    verify.add_argument("--threads", type=int, help="threads to use (default: all)")
     command("schema", _schema, "print the JSON schema of the configuration")
 
     dataset = command("dataset", _dataset, "stage: write the data set")

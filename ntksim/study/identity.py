@@ -24,7 +24,7 @@ def _network(network: Network) -> dict[str, Any]:
 
 def limit_identity(network: Network, dataset_hash: str) -> dict[str, Any]:
     """Of the infinite-width kernels of a network."""
-    width = network.width if plan.limit_has_width(network.parameterization) else None
+    width = plan.limit_width(network.parameterization, min(network.widths))
     return {"stage": "limit", "network": _network(network), "width": width, "dataset": dataset_hash, **code_identity()}
 
 

@@ -12,6 +12,7 @@ from ntksim.study import integrity
 from ntksim.study.config import ConfigError, Study, load_study
 from ntksim.study.errors import StageError
 from ntksim.study.lock import only_writer
+from ntksim.study.record import write_record
 
 SNAKEFILE = Path("Snakefile")
 _LITTLE_SPACE = 20e6  # bytes; with less left, a failed study is put down to the full disk
@@ -59,8 +60,10 @@ def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bo
         print(f"Nothing to do: {results} is up to date with {snakemake.config}.")
         if _report_is_current(results):
             return 0
-    elif status := snakemake.run(*again).returncode:
-        return status
+    else:
+        write_record(study, snakemake.config)
+        if status := snakemake.run(*again).returncode:
+            return status
     return _write_report(results, snakemake)
 
 

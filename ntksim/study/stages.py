@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from ntksim.engine import measures
 from ntksim.engine.empirical import empirical_ntk
@@ -24,7 +25,11 @@ from ntksim.study.identity import limit_identity, require, shard_identity
 from ntksim.study.provenance import provenance
 from ntksim.study.storage import read_arrays, read_metadata, write_arrays, write_table
 
+# LAPACK's bits may depend on its threads; Numba's loops of the engine do not.
+_one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
+
+@_one_blas_thread
 def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
     """Write the infinite-width kernels: NNGP and NTK of the training points, and NTK of test with training points.
 
@@ -44,6 +49,7 @@ def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
     write_arrays(output, metadata, **arrays)
 
 
+@_one_blas_thread
 def initial_shard(
     dataset: str | Path, limit_path: str | Path, network: Network, seeds: range, dtype: str, output: str | Path
 ) -> None:
@@ -97,6 +103,7 @@ def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str) -> np.nd
     return np.concatenate(every)
 
 
+@_one_blas_thread
 def training_shard(
     dataset: str | Path,
     limit_path: str | Path,
