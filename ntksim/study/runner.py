@@ -53,16 +53,14 @@ def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bo
         if status := snakemake.run(*restore, first=True).returncode:
             return status
         integrity.make_older(study)
-    # Snakemake would not miss a shard whose tables are there.
-    again = ["--forcerun", "tables"] if faults else []
-    pending = snakemake.run("--dry-run", "--quiet", *again, quiet=True)
-    if pending.returncode == 0 and "Nothing to be done" in pending.stdout + pending.stderr:
+    if not faults and snakemake.has_nothing_to_do():
         print(f"Nothing to do: {results} is up to date with {snakemake.config}.")
         if _report_is_current(results):
             return 0
     else:
         write_record(study, snakemake.config)
-        if status := snakemake.run(*again).returncode:
+        # Snakemake would not miss a shard whose tables are there.
+        if status := snakemake.run(*(["--forcerun", "tables"] if faults else [])).returncode:
             return status
     return _write_report(results, snakemake)
 
@@ -130,6 +128,11 @@ class _Snakemake:
                 self._await(process)
                 raise
         return subprocess.CompletedProcess(command, process.returncode, out or "", err or "")
+
+    def has_nothing_to_do(self) -> bool:
+        """Whether Snakemake finds everything there, of these parameters and in this order."""
+        pending = self.run("--dry-run", "--quiet", quiet=True)
+        return pending.returncode == 0 and "Nothing to be done" in pending.stdout + pending.stderr
 
     @staticmethod
     def _await(process: subprocess.Popen[str]) -> None:

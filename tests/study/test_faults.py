@@ -14,14 +14,6 @@ from ntksim.study.tables import read_table
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    status, text = studies.run(folder, studies.TINY)
-    assert status == 0, text
-    return folder / "results"
-
-
-@pytest.fixture(scope="module")
 def folder(undisturbed, tmp_path_factory):
     """A folder of its own with that study's results, for tests to spoil."""
     copy = tmp_path_factory.mktemp("spoilt")
