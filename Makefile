@@ -13,7 +13,7 @@ PEERS   := .venv-peers
 .PHONY: study test bench check format lock clean help
 
 study: $(STAMP)  ## run the study of $(CONFIG) on all cores
-	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE)
+	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

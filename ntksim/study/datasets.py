@@ -10,7 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ntksim.study.config import Dataset
-from ntksim.study.storage import StageError, content_hash, read_arrays, write_arrays
+from ntksim.study.errors import DamagedFile, StageError
+from ntksim.study.provenance import provenance
+from ntksim.study.storage import content_hash, read_arrays, write_arrays
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,9 @@ def feature_count(path: str) -> int:
 
 def write(path: str | Path, data: Data) -> None:
     """Write a data set as .npz, atomically."""
-    write_arrays(path, x_train=data.x_train, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)
+    identity = {"stage": "dataset", "dataset": data.hash}
+    metadata = {"identity": identity, "provenance": provenance()}
+    write_arrays(path, metadata, x_train=data.x_train, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)
 
 
 def read(path: str | Path) -> Data:
@@ -226,4 +230,4 @@ def read(path: str | Path) -> Data:
     try:
         return Data(**arrays)
     except TypeError:
-        raise StageError(f"{path}: not a data set of ntksim; delete it and run the study again") from None
+        raise DamagedFile(f"{path}: not a data set of ntksim; delete it and run the study again") from None

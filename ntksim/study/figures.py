@@ -16,7 +16,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ntksim.study import plan
-from ntksim.study.storage import StageError, atomic, read_arrow
+from ntksim.study.errors import StageError
+from ntksim.study.storage import atomic, read_arrow
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*"

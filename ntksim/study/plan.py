@@ -86,8 +86,16 @@ def looks(module: str) -> str:
 
 def limit_file(study: Study, network: str, width: int) -> str:
     """Path of a cell's limit below the results folder: one for all widths, where the limit does not depend on the width."""
-    per_width = study.networks[network].parameterization not in ("ntk", "notes")
-    return f"limit/{network}.width-{width}.npz" if per_width else f"limit/{network}.npz"
+    own = limit_width(study.networks[network].parameterization, width)
+    return f"limit/{network}.npz" if own is None else f"limit/{network}.width-{own}.npz"
+
+
+def limit_width(parameterization: str, width: int) -> int | None:
+    """The width that infinite-width kernels still depend on, through powers of it outside the sums; None where on none.
+
+    Those are computed at width 1, so that rounding does not tell which cell asked for them.
+    """
+    return None if parameterization in ("ntk", "notes") else width
 
 
 def arguments(options: BaseModel) -> str:

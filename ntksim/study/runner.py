@@ -1,23 +1,30 @@
-"""Run a whole study through Snakemake: one writer per results folder, stale locks cleared, and a summary at the end."""
+"""Run a whole study through Snakemake: one writer per results folder, faults of files mended, a report at the end."""
 
-import fcntl
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
+from ntksim.study import integrity
 from ntksim.study.config import ConfigError, Study, load_study
-from ntksim.study.storage import StageError
+from ntksim.study.errors import StageError
+from ntksim.study.lock import only_writer
+from ntksim.study.record import write_record
 
 SNAKEFILE = Path("Snakefile")
+_LITTLE_SPACE = 20e6  # bytes; with less left, a failed study is put down to the full disk
 
 
-def run_study(config: str, cores: str, profile: str) -> int:
+def run_study(config: str, cores: str, profile: str, *, recompute: bool = False) -> int:
     """Run the study of a configuration file and return Snakemake's exit status.
 
-    Raises ConfigError for a bad configuration or a missing Snakefile, StageError if another run writes the same folder.
+    ``recompute`` allows files of another version of ntksim to be replaced.
+
+    Raises ConfigError for a bad configuration or a missing Snakefile; StageError if another run writes the same folder, if
+    it cannot be written, or if it holds files of another version.
     """
     study = load_study(config)
     if not SNAKEFILE.is_file():
@@ -25,19 +32,37 @@ def run_study(config: str, cores: str, profile: str) -> int:
     if not (Path(profile) / "profile.yaml").is_file():
         raise ConfigError(f"--profile: {profile} holds no profile.yaml; give a folder such as workflow/profiles/default")
     results = Path(study.results)
-    _check_data(study)
-    with only_writer(results):
-        # The lock above is ours, so a lock of Snakemake's was left by a run that was killed.
-        if _snakemake(config, cores, profile, "--unlock", quiet=True).returncode:
-            return _snakemake(config, cores, profile, "--dry-run").returncode or 1
-        pending = _snakemake(config, cores, profile, "--dry-run", "--quiet", quiet=True)
-        if pending.returncode == 0 and "Nothing to be done" in pending.stdout + pending.stderr:
-            print(f"Nothing to do: {results} is up to date with {config}.")
-            if _report_is_current(results):
-                return 0
-        elif status := _snakemake(config, cores, profile).returncode:
+    dataset_hash = _check_data(study)
+    signal.signal(signal.SIGTERM, _terminate)
+    with only_writer(results) as lock:
+        snakemake = _Snakemake(config, cores, profile, lock.fileno())
+        status = _run(study, dataset_hash, snakemake, recompute)
+    if status and (free := shutil.disk_usage(results).free) < _LITTLE_SPACE:
+        raise StageError(f"{results}: the disk is full ({free / 1e6:.0f} MB left); free some space and run the same command")
+    return status
+
+
+def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bool) -> int:
+    results = Path(study.results)
+    integrity.remove_partial(results)
+    faults = integrity.inspect(study, dataset_hash)
+    if not recompute:
+        integrity.refuse_other_versions(results, faults)
+    restore = integrity.clear(study, faults)
+    if restore:
+        if status := snakemake.run(*restore, first=True).returncode:
             return status
-        return _write_report(results, config, cores, profile)
+        integrity.make_older(study)
+    if not faults and snakemake.has_nothing_to_do():
+        print(f"Nothing to do: {results} is up to date with {snakemake.config}.")
+        if _report_is_current(results):
+            return 0
+    else:
+        write_record(study, snakemake.config)
+        # Snakemake would not miss a shard whose tables are there.
+        if status := snakemake.run(*(["--forcerun", "tables"] if faults else [])).returncode:
+            return status
+    return _write_report(results, snakemake)
 
 
 def _report_is_current(results: Path) -> bool:
@@ -45,10 +70,10 @@ def _report_is_current(results: Path) -> bool:
     return report.is_file() and all(report.stat().st_mtime >= file.stat().st_mtime for file in shown)
 
 
-def _write_report(results: Path, config: str, cores: str, profile: str) -> int:
+def _write_report(results: Path, snakemake: "_Snakemake") -> int:
     """Make report.html, whole or not at all; what Snakemake says is shown if it fails. Returns its exit status."""
     unfinished = results / ".report.html"  # Snakemake tells the format by the suffix
-    made = _snakemake(config, cores, profile, "--report", str(unfinished), quiet=True)
+    made = snakemake.run("--report", str(unfinished), quiet=True)
     if made.returncode:
         print(made.stdout + made.stderr, file=sys.stderr)
     else:
@@ -56,35 +81,63 @@ def _write_report(results: Path, config: str, cores: str, profile: str) -> int:
     return made.returncode
 
 
-def _check_data(study: Study) -> None:
-    """Make the data set once in memory: what is wrong with it is said now, in one line, not by a failed job."""
+def _check_data(study: Study) -> str:
+    """Make the data set once in memory: what is wrong with it is said now, in one line, not by a failed job.
+
+    Returns its hash.
+    """
     from ntksim.study.datasets import load
 
     try:
-        load(study.dataset)
+        return load(study.dataset).hash
     except StageError as error:
         raise ConfigError(str(error)) from None
 
 
-@contextmanager
-def only_writer(results: Path) -> Iterator[None]:
-    """Hold the results folder for this process. Raises StageError if another holds it or it cannot be written."""
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        handle = (results / ".lock").open("a")
-    except OSError as error:
-        raise StageError(f"{results}: cannot be written ({error.strerror}); set the key results to another folder") from None
-    with handle:
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which unlike a terminal's interrupt has reached this process alone."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
+
+
+class _Snakemake:
+    """Snakemake on one study. It inherits the lock, and holds it should this process be killed."""
+
+    def __init__(self, config: str, cores: str, profile: str, lock: int) -> None:
+        self.config, self._lock = config, lock
+        # The results folder has a lock of our own, so Snakemake's, which a killed run would leave behind, is not needed.
+        self._options = ["--nolock", "--cores", cores, "--workflow-profile", profile, "--configfile", config]
+
+    def run(self, *options: str, first: bool = False, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run it with more options; with ``first`` they stand before all others, as targets must."""
+        command = [sys.executable, "-m", "snakemake", *(options if first else ()), *self._options]
+        command += () if first else options
+        # The jobs' commands begin with `ntksim`: the one of this environment.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        kept = subprocess.PIPE if quiet else None
+        with subprocess.Popen(
+            command, env=os.environ | {"PATH": path}, stdout=kept, stderr=kept, text=True, pass_fds=[self._lock]
+        ) as process:
+            try:
+                out, err = process.communicate()
+            except KeyboardInterrupt as interrupt:
+                if isinstance(interrupt, _Terminated):
+                    process.send_signal(signal.SIGINT)
+                self._await(process)
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, out or "", err or "")
+
+    def has_nothing_to_do(self) -> bool:
+        """Whether Snakemake finds everything there, of these parameters and in this order."""
+        pending = self.run("--dry-run", "--quiet", quiet=True)
+        return pending.returncode == 0 and "Nothing to be done" in pending.stdout + pending.stderr
+
+    @staticmethod
+    def _await(process: subprocess.Popen[str]) -> None:
+        """Let Snakemake cancel its jobs, on a cluster as well; a second interrupt kills it."""
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StageError(f"{results}: another run is writing this study; wait for it or stop it first") from None
-        yield
-
-
-def _snakemake(config: str, cores: str, profile: str, *options: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, "--workflow-profile", profile]
-    command += ["--configfile", config, *options]
-    # The jobs' commands begin with `ntksim`: the one of this environment.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=quiet, text=True)
+            process.wait()
+        except KeyboardInterrupt:
+            process.kill()

@@ -40,7 +40,7 @@ def scaling_laws(initial: pd.DataFrame, final: pd.DataFrame | None) -> pd.DataFr
     """Fit every network and quantity: a row each.
 
     ``initial`` is the table of that name; ``final`` the rows of ``training`` at the last time, or None without training.
-    Networks with fewer than two widths have no law and no row. Values that are not finite are left out.
+    Networks with fewer than two widths have no law and no row. Seeds that :func:`usable` leaves out are counted.
     """
     rows: list[dict] = []
     for frame, quantities in ((initial, ERRORS), (final, MOVEMENTS)):
@@ -49,16 +49,23 @@ def scaling_laws(initial: pd.DataFrame, final: pd.DataFrame | None) -> pd.DataFr
         for key, group in frame.groupby(["network", "activation", "depth", "parameterization"], sort=False):
             for quantity in quantities:
                 rows += _law(dict(zip(("network", "activation", "depth", "parameterization"), key, strict=True)), quantity, group)
-    columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted"]
+    columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted", "excluded"]
     columns += ["prefactor", "prefactor_low", "prefactor_high", "exponent", "standard_error"]
     columns += ["interval_low", "interval_high", "theory_exponent", "z_score"]
     return pd.DataFrame(rows, columns=columns)
 
 
+def usable(group: pd.DataFrame, quantity: str) -> np.ndarray:
+    """The values of a quantity that enter statistics: those of seeds that finished, and finite."""
+    values = group[quantity].to_numpy()
+    return values[(group["status"] == "finished").to_numpy() & np.isfinite(values)]
+
+
 def _law(cell: dict, quantity: str, group: pd.DataFrame) -> Iterable[dict]:
-    samples = {}
-    for width, values in group.groupby("width")[quantity]:
-        finite = values.to_numpy()[np.isfinite(values.to_numpy())]
+    samples, excluded = {}, 0
+    for width, rows in group.groupby("width"):
+        finite = usable(rows, quantity)
+        excluded += len(rows) - len(finite)
         if len(finite) > 1 and np.any(finite > 0):
             samples[width] = finite
     if len(samples) < 2:
@@ -76,6 +83,7 @@ def _law(cell: dict, quantity: str, group: pd.DataFrame) -> Iterable[dict]:
     fit = {
         "quantity": quantity,
         "widths_fitted": len(samples),
+        "excluded": excluded,
         "prefactor": np.exp(intercept),
         "prefactor_low": prefactor_low,
         "prefactor_high": prefactor_high,

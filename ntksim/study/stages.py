@@ -1,16 +1,16 @@
 """What each rule of the workflow runs: functions of paths and values.
 
-A shard carries what it was computed from; :func:`shard_identity` says it once, for the stage that writes and the stage
-that collects.
+A file carries what it was computed from (`identity`), and a stage reads no file that was computed from something else.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from ntksim.engine import measures
 from ntksim.engine.empirical import empirical_ntk
@@ -20,10 +20,16 @@ from ntksim.engine.network import Network
 from ntksim.engine.predictions import closed_form
 from ntksim.engine.training import Trajectory, train
 from ntksim.study import datasets
-from ntksim.study.config import NetworkOptions
-from ntksim.study.storage import StageError, provenance, read_arrays, write_arrays, write_table
+from ntksim.study.errors import StageError
+from ntksim.study.identity import limit_identity, require, shard_identity
+from ntksim.study.provenance import provenance
+from ntksim.study.storage import read_arrays, read_metadata, write_arrays, write_table
+
+# LAPACK's bits may depend on its threads; Numba's loops of the engine do not.
+_one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
+@_one_blas_thread
 def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
     """Write the infinite-width kernels: NNGP and NTK of the training points, and NTK of test with training points.
 
@@ -33,36 +39,58 @@ def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
     train_kernel = infinite_kernel(network, data.x_train)
     test_kernel = infinite_kernel(network, data.x_test, data.x_train)
     arrays = {"nngp": train_kernel.nngp, "ntk": train_kernel.ntk, "ntk_test": test_kernel.ntk}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise StageError(
+            f"{output}: the infinite-width kernel of this network overflows; lower sigma_w, sigma_a, sigma_b or output_scale"
+        )
     if network.depth == 1:
         arrays["kernel_variance"] = network.widths[0] * one_hidden_layer_variance(network, data.x_train)
-    write_arrays(output, **arrays)
+    metadata = {"identity": limit_identity(network, data.hash), "provenance": provenance()}
+    write_arrays(output, metadata, **arrays)
 
 
-def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_hash: str, **options: Any) -> dict[str, Any]:
-    """What the numbers of a shard depend on, as JSON values."""
-    fields = {name: getattr(network, name) for name in NetworkOptions.model_fields}
-    fields["abc"] = asdict(network.abc) if network.abc else None
-    return {
-        "stage": stage,
-        "network": fields,
-        "width": network.width,
-        "seeds": [min(seeds), max(seeds)],
-        "dataset": dataset_hash,
-        **options,
-    }
-
-
+@_one_blas_thread
 def initial_shard(
     dataset: str | Path, limit_path: str | Path, network: Network, seeds: range, dtype: str, output: str | Path
 ) -> None:
-    """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues."""
-    data, reference = datasets.read(dataset), _limits(limit_path, dataset)["ntk"]
+    """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues and a status."""
+    data = datasets.read(dataset)
+    reference = _limits(limit_path, network, data)["ntk"]
     kernels = _kernels(network, data.x_train, seeds, dtype)
     columns: dict[str, Any] = {"seed": np.asarray(seeds, dtype=np.int64)}
-    columns |= measures.kernel_statistics(kernels, reference, data.y_train)
-    columns["eigenvalues"] = list(measures.spectrum(kernels))
+    columns |= kernel_columns(kernels, reference, data.y_train)
     identity = shard_identity("initial", network, seeds, data.hash, dtype=dtype)
     write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance()})
+
+
+def kernel_columns(kernels: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """Statistics of kernels (S, n, n), eigenvalues and status: a value per seed, NaN where an eigen-solver failed.
+
+    The status is ``finished``; ``overflow`` or ``nan`` where the kernel or a statistic is infinite or NaN (but for the
+    condition number, which of a singular kernel is infinite); or ``eigensolver_failed``.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # the status says it
+        try:
+            columns = measures.kernel_statistics(kernels, reference, targets) | {"eigenvalues": measures.spectrum(kernels)}
+            failed = np.zeros(len(kernels), bool)
+        except np.linalg.LinAlgError:
+            if len(kernels) > 1:
+                parts = [kernel_columns(kernels[s : s + 1], reference, targets) for s in range(len(kernels))]
+                return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+            unknown = np.full_like(kernels, np.nan)
+            columns = measures.kernel_statistics(unknown, reference, targets) | {"eigenvalues": measures.spectrum(unknown)}
+            failed = np.ones(1, bool)
+    checked = [kernels, *(value for name, value in columns.items() if name != "condition_number")]
+    status = np.where(failed, "eigensolver_failed", _finiteness(checked))
+    return columns | {"eigenvalues": list(columns["eigenvalues"]), "status": list(status)}
+
+
+def _finiteness(columns: Iterable[np.ndarray]) -> np.ndarray:
+    """A word per row of arrays of as many rows: overflow if any value is infinite, else nan if any is NaN, else finished."""
+    flat = [np.reshape(column, (len(column), -1)) for column in columns]
+    infinite = np.any([np.isinf(column).any(axis=1) for column in flat], axis=0)
+    unknown = np.any([np.isnan(column).any(axis=1) for column in flat], axis=0)
+    return np.where(infinite, "overflow", np.where(unknown, "nan", "finished"))
 
 
 def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str) -> np.ndarray:
@@ -75,6 +103,7 @@ def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str) -> np.nd
     return np.concatenate(every)
 
 
+@_one_blas_thread
 def training_shard(
     dataset: str | Path,
     limit_path: str | Path,
@@ -89,7 +118,8 @@ def training_shard(
 
     ``schedule`` is that of the configuration (`config.Training.schedule`).
     """
-    data, limits = datasets.read(dataset), _limits(limit_path, dataset)
+    data = datasets.read(dataset)
+    limits = _limits(limit_path, network, data)
     largest = network.learning_rate_scale * np.linalg.eigvalsh(limits["ntk"])[-1]
     last, snapshots = schedule["relative_time"], schedule["snapshots"]
     if schedule["method"] == "gradient_flow":
@@ -116,9 +146,11 @@ def training_shard(
         "test_loss": 0.5 * np.sum(test_residual**2, axis=-1).ravel(),
         "kernel_drift": trajectory.kernel_drift.ravel(),
         "parameter_drift": trajectory.parameter_drift.ravel(),
-        "status": np.repeat(np.array(trajectory.status, dtype=object), per_seed),
     }
+    finiteness = _finiteness(column.reshape(len(seeds), per_seed) for column in columns.values())
     columns |= _beside_theory(trajectory, network, data, seeds, dtype, limits)
+    status = np.array(trajectory.status, dtype=object)
+    columns["status"] = np.repeat(np.where(status == "finished", finiteness, status), per_seed)
     identity = shard_identity("training", network, seeds, data.hash, dtype=dtype, **schedule)
     write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance()})
 
@@ -133,14 +165,14 @@ def _beside_theory(
     gradient descent, and the closed form for the flow.
     ``closed_form``: gradient flow with K_0, e^(-K_0 t); ``limit_closed_form``: with K_infinity.
     """
-    count, times, scale = len(data.x_train), trajectory.times, network.learning_rate_scale
+    count, times = len(data.x_train), trajectory.times
     outputs = trajectory.outputs.astype(np.float64)
     assert trajectory.test_outputs is not None
     tests = trajectory.test_outputs.astype(np.float64)
     every = np.concatenate([data.x_train, data.x_test])
     columns: dict[str, list[np.ndarray]] = {}
     for s, seed in enumerate(seeds):
-        start = np.isfinite(outputs[s, 0]).all() and np.isfinite(tests[s, 0]).all()
+        start = (outputs[s, 0], tests[s, 0])
         kernel = empirical_ntk(network, every, data.x_train, seeds=[seed], dtype=dtype)[0].astype(np.float64)
         predictions: dict[str, tuple[np.ndarray, np.ndarray, float | None]] = {
             "linearized": (kernel[:count], kernel[count:], trajectory.learning_rate),
@@ -148,23 +180,35 @@ def _beside_theory(
             "limit_closed_form": (limits["ntk"], limits["ntk_test"], None),
         }
         for name, (own, across, rate) in predictions.items():
-            if start:
-                f, f_test = closed_form(scale * own, outputs[s, 0], data.y_train, times, scale * across, tests[s, 0], rate)
-            else:  # a network that overflows before the first step has no prediction
-                f, f_test = np.full_like(outputs[s], np.nan), np.full_like(tests[s], np.nan)
+            f, f_test = _prediction(network, own, across, start, data.y_train, times, rate)
             columns.setdefault(f"{name}_loss", []).append(0.5 * np.sum((f - data.y_train) ** 2, axis=-1))
             columns.setdefault(f"{name}_deviation", []).append(_root_mean_square(outputs[s] - f))
             columns.setdefault(f"test_{name}_deviation", []).append(_root_mean_square(tests[s] - f_test))
     return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
+def _prediction(
+    network: Network,
+    own: np.ndarray,
+    across: np.ndarray,
+    start: tuple[np.ndarray, np.ndarray],
+    targets: np.ndarray,
+    times: np.ndarray,
+    rate: float | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs (T, n) and (T, n*) that a kernel predicts; NaN if kernel or start are not finite, or the eigen-solver fails."""
+    scale = network.learning_rate_scale
+    if all(np.isfinite(values).all() for values in (own, across, *start)):
+        with suppress(np.linalg.LinAlgError):
+            f, f_test = closed_form(scale * own, start[0], targets, times, scale * across, start[1], rate)
+            return f, f_test
+    return np.full((len(times), len(start[0])), np.nan), np.full((len(times), len(start[1])), np.nan)
+
+
 def _root_mean_square(values: np.ndarray) -> np.ndarray:
     return np.sqrt(np.mean(values**2, axis=-1))
 
 
-def _limits(path: str | Path, dataset: str | Path) -> dict[str, np.ndarray]:
-    arrays = read_arrays(path)
-    size = len(datasets.read(dataset).x_train)
-    if "ntk" not in arrays or arrays["ntk"].shape != (size, size):
-        raise StageError(f"{path}: not the limit of {dataset}, which has {size} training points; delete it and run again")
-    return arrays
+def _limits(path: str | Path, network: Network, data: datasets.Data) -> dict[str, np.ndarray]:
+    require(path, read_metadata(path).get("identity"), limit_identity(network, data.hash))
+    return read_arrays(path)

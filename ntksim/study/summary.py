@@ -19,7 +19,7 @@ _PAGE = """<!DOCTYPE html>
 body {{ font: 14px sans-serif; margin: 1.5em }} table {{ border-collapse: collapse }}
 th, td {{ padding: .25em .8em; border-bottom: 1px solid #ccc; text-align: right }} td:nth-child(-n+2) {{ text-align: left }}
 </style></head><body>
-<p>Fits of c m<sup>exponent</sup> to root mean squares over seeds, m the width.</p>
+<p>Fits of c m<sup>exponent</sup> to root mean squares over seeds, m the width. {left_out}</p>
 {laws}
 <p>{provenance}</p>
 </body></html>
@@ -59,15 +59,32 @@ def summary(results: str | Path) -> str:
                 last = rows.iloc[-1]
                 parts.append(f"{name} {last['root_mean_square']:.4f}; {_law(laws, network, quantity)}")
             lines += [f"  {network:<14} {part}" for part in parts]
-        left_out = int(drift.loc[drift["quantity"] == "loss", "excluded"].sum())
-        if left_out:
-            lines.append(f"  {left_out} networks did not finish (diverged, or out of steps) and are left out of these statistics")
+    lines += left_out(results)
     lines += [
         f"Tables:  {results / 'tables'}  (ntksim.read_table({str(results)!r}, 'convergence'))",
         f"Figures: {results / 'figures'}",
         f"Report:  {results / 'report.html'}",
     ]
     return "\n".join(lines)
+
+
+def left_out(results: str | Path) -> list[str]:
+    """A line per stage with networks that no statistic holds: how many, why, and where. Empty if all finished."""
+    lines = []
+    for table, stage in (("initial", "at initialisation"), ("training", "in training")):
+        if not (Path(results) / "tables" / f"{table}.parquet").is_file():
+            continue
+        rows = read_table(results, table).drop_duplicates(["network", "width", "seed", "status"])
+        runs = len(rows.drop_duplicates(["network", "width", "seed"]))
+        bad = rows[rows["status"] != "finished"].drop_duplicates(["network", "width", "seed"])
+        if len(bad):
+            why = ", ".join(f"{count} {status}" for status, count in bad["status"].value_counts().items())
+            cells = [
+                f"{network} at width {width}" for network, width in dict.fromkeys(zip(bad["network"], bad["width"], strict=True))
+            ]
+            where = ", ".join(list(cells)[:5]) + (f" and {len(cells) - 5} more cells" if len(cells) > 5 else "")
+            lines.append(f"Left out of the statistics {stage}: {len(bad)} of {runs} networks ({why}): {where}")
+    return lines
 
 
 def write_html(results: str | Path, output: str | Path) -> None:
@@ -84,10 +101,12 @@ def write_html(results: str | Path, output: str | Path) -> None:
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
         "its 95% interval": laws["prefactor_low"].map("{:.4g}".format) + " to " + laws["prefactor_high"].map("{:.4g}".format),
         "widths": laws["widths_fitted"],
+        "seeds left out": laws["excluded"],
     })  # fmt: skip
     words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}", f"commit {source['git_commit']}"]
     words += [str(source["device"]), f"Python {source['python']}"]
     words += [f"{package} {version}" for package, version in source["versions"].items()]
-    page = _PAGE.format(laws=shown.to_html(index=False, border=0), provenance=html.escape("; ".join(words)))
+    missing = html.escape(" ".join(left_out(results)) or "Every network finished.")
+    page = _PAGE.format(left_out=missing, laws=shown.to_html(index=False, border=0), provenance=html.escape("; ".join(words)))
     with atomic(output) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -10,11 +10,12 @@ import pandas as pd
 import pyarrow as pa
 from scipy import stats
 
-from ntksim.study import datasets, plan
+from ntksim.study import datasets, identity, plan
 from ntksim.study.config import Study
-from ntksim.study.scaling_laws import scaling_laws
-from ntksim.study.stages import shard_identity
-from ntksim.study.storage import StageError, provenance, read_arrays, read_arrow, write_table
+from ntksim.study.errors import StageError
+from ntksim.study.provenance import code_identity, provenance
+from ntksim.study.scaling_laws import scaling_laws, usable
+from ntksim.study.storage import read_arrays, read_arrow, read_metadata, write_table
 
 INITIAL_QUANTITIES = (
     "relative_frobenius_error",
@@ -55,7 +56,7 @@ COLUMNS = {
     "limit_alignment": "cosine of K_m and K_inf in the Frobenius inner product",
     "quantity": "the column of the per-seed table that is summarised",
     "count": "seeds in the statistics",
-    "excluded": "seeds left out because the value is not finite",
+    "excluded": "seeds left out (of all widths in scaling_laws): they did not finish (see status), or the value is not finite",
     "mean": "over seeds",
     "root_mean_square": "over seeds",
     "exact_root_mean_square": "what the exact law of one hidden layer gives for the root mean square; NaN where none is known",
@@ -78,7 +79,8 @@ COLUMNS = {
     "test_linearized_deviation": "the same over test points",
     "test_closed_form_deviation": "the same over test points",
     "test_limit_closed_form_deviation": "the same over test points",
-    "status": "finished, diverged, or step_limit (see Trajectory)",
+    "status": "of the whole run: finished; overflow or nan: a value is infinite or NaN; eigensolver_failed; in training also "
+    "diverged, or step_limit (see Trajectory)",
     "widths_fitted": "widths in the fit",
     "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
     "prefactor_low": "95% interval of the prefactor, bootstrap over seeds",
@@ -131,9 +133,9 @@ def make_tables(study: Study, output: str | Path) -> None:
     for shard in ordered:
         frames[shard.stage].append(_read_shard(study, shard, dataset_hash))
     initial = pd.concat(frames["initial"], ignore_index=True)
-    made = {"spectrum": _spectrum(study, initial)}
+    made = {"spectrum": _spectrum(study, initial, dataset_hash)}
     initial = initial.drop(columns="eigenvalues")
-    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, INITIAL_QUANTITIES))}
+    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, INITIAL_QUANTITIES), dataset_hash)}
     final = None
     if study.training is not None:
         training = pd.concat(frames["training"], ignore_index=True)
@@ -142,9 +144,10 @@ def make_tables(study: Study, output: str | Path) -> None:
     made["scaling_laws"] = scaling_laws(initial, final)
     metadata = {
         "config_hash": study.science_hash(),
-        "config": study.model_dump(),
+        "config": study.model_dump(exclude={"results"}),  # equal studies, equal files, wherever they are
         "dataset_hash": dataset_hash,
         "provenance": provenance(),
+        **code_identity(),
     }
     for name, frame in made.items():
         _write(Path(output) / f"{name}.parquet", frame, {"table": name, **metadata})
@@ -160,16 +163,13 @@ def at_the_end(training: pd.DataFrame) -> pd.DataFrame:
     return final
 
 
-def _with_exact_law(study: Study, convergence: pd.DataFrame) -> pd.DataFrame:
+def _with_exact_law(study: Study, convergence: pd.DataFrame, dataset_hash: str) -> pd.DataFrame:
     """``convergence`` with the exact law of one hidden layer, E||K_m - K_inf||_F^2 = (sum of variances) / m."""
     exact = np.full(len(convergence), np.nan)
     errors = convergence["quantity"] == "relative_frobenius_error"
     for row in np.flatnonzero(errors & (convergence["depth"] == 1)):
         network, width = str(convergence["network"].iloc[row]), int(convergence["width"].iloc[row])
-        path = Path(study.results) / plan.limit_file(study, network, width)
-        limits = read_arrays(path)
-        if "kernel_variance" not in limits:
-            raise StageError(f"{path}: written by another version of ntksim; delete it and run the study again")
+        limits = _read_limit(study, network, width, dataset_hash)
         exact[row] = np.sqrt(limits["kernel_variance"].sum() / width) / np.linalg.norm(limits["ntk"])
     convergence.insert(list(convergence).index("root_mean_square") + 1, "exact_root_mean_square", exact)
     return convergence
@@ -178,15 +178,15 @@ def _with_exact_law(study: Study, convergence: pd.DataFrame) -> pd.DataFrame:
 def summarise(frame: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
     """Statistics over seeds of each quantity per network and width, a row each.
 
-    Values that are not finite are counted in ``excluded`` and enter no statistic. A row without any value holds NaN.
+    Seeds that did not finish, and values that are not finite, are counted in ``excluded`` and enter no statistic. A row
+    without any value holds NaN.
     """
     keys = ["network", "activation", "depth", "parameterization", "width"]
     rows = []
     for key, group in frame.groupby(keys, sort=False):
         for quantity in quantities:
-            values = group[quantity].to_numpy()
-            finite = values[np.isfinite(values)]
-            excluded = len(values) - len(finite)
+            finite = usable(group, quantity)
+            excluded = len(group) - len(finite)
             row = dict(zip(keys, key, strict=True)) | {"quantity": quantity, "count": len(finite), "excluded": excluded}
             rows.append(row | _statistics(finite))
     return pd.DataFrame(rows)
@@ -212,14 +212,7 @@ def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFr
     path = Path(study.results) / shard.file
     table, metadata = read_arrow(path)
     options = study.networks[shard.network]
-    extra: dict[str, Any] = {"dtype": study.precision}
-    if shard.stage == "training" and study.training is not None:
-        extra |= study.training.schedule
-    wanted = shard_identity(shard.stage, options.network(shard.width), shard.seeds, dataset_hash, **extra)
-    found = metadata.get("identity")
-    if found != wanted:
-        differing = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
-        raise StageError(f"{path}: computed from another {', '.join(differing)} than the study asks for; delete it and run again")
+    identity.require(path, metadata.get("identity"), identity.of_shard(study, shard, dataset_hash))
     frame = table.to_pandas()
     description = {
         "network": shard.network,
@@ -233,13 +226,20 @@ def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFr
     return frame
 
 
-def _spectrum(study: Study, initial: pd.DataFrame) -> pd.DataFrame:
+def _read_limit(study: Study, network: str, width: int, dataset_hash: str) -> dict[str, np.ndarray]:
+    path = Path(study.results) / plan.limit_file(study, network, width)
+    wanted = identity.limit_identity(study.networks[network].network(width), dataset_hash)
+    identity.require(path, read_metadata(path).get("identity"), wanted)
+    return read_arrays(path)
+
+
+def _spectrum(study: Study, initial: pd.DataFrame, dataset_hash: str) -> pd.DataFrame:
     parts = []
     for _, group in initial.groupby(["network", "width"], sort=False):
         network, width = str(group["network"].iloc[0]), int(group["width"].iloc[0])
-        reference = read_arrays(Path(study.results) / plan.limit_file(study, network, width))["ntk"]
+        reference = _read_limit(study, network, width, dataset_hash)["ntk"]
         values = np.stack(group["eigenvalues"].to_list())
-        finite = values[np.isfinite(values).all(axis=1)]
+        finite = values[np.isfinite(values).all(axis=1) & (group["status"] == "finished").to_numpy()]
         n = values.shape[1]
         enough = len(finite) > 1
         part = pd.DataFrame({

@@ -59,8 +59,10 @@ def test_writes_are_atomic(tmp_path):
 def test_statistics_over_seeds():
     keys = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "width": 8}
     frame = pd.DataFrame([keys | {"seed": s, "loss": v} for s, v in enumerate([1.0, 2.0, 6.0, np.nan, np.inf])])
-    row = tables.summarise(frame, ["loss"]).iloc[0]
-    assert (row["count"], row["excluded"]) == (3, 2)
+    frame["status"] = "finished"
+    unfinished = pd.DataFrame([keys | {"seed": 5, "loss": 1e9, "status": "diverged"}])
+    row = tables.summarise(pd.concat([frame, unfinished]), ["loss"]).iloc[0]
+    assert (row["count"], row["excluded"]) == (3, 3)
     assert row["mean"] == 3.0
     assert row["root_mean_square"] == pytest.approx(np.sqrt(41 / 3))
     assert row["standard_deviation"] == pytest.approx(np.sqrt(7))
@@ -77,9 +79,11 @@ def test_scaling_laws_recover_a_power_law():
             error = 3 * width**-0.7 * noise
             rows.append({"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "width": width,
                          "seed": seed, "relative_frobenius_error": error, "relative_operator_error": np.nan})  # fmt: skip
-    laws = scaling_laws.scaling_laws(pd.DataFrame(rows), None)
+    unfinished = [row | {"relative_frobenius_error": 1e9, "status": "overflow"} for row in rows[:2]]
+    laws = scaling_laws.scaling_laws(pd.DataFrame([row | {"status": "finished"} for row in rows] + unfinished), None)
     assert laws["quantity"].to_list() == ["relative_frobenius_error"]  # nothing finite, no law
     law = laws.iloc[0]
+    assert law["excluded"] == 2
     assert abs(law["exponent"] + 0.7) < 4 * law["standard_error"]
     assert law["standard_error"] == pytest.approx(0.1 / np.sqrt(32) / np.sqrt(10 * np.log(2) ** 2), rel=0.3)
     assert law["interval_low"] < law["exponent"] < law["interval_high"]
@@ -122,7 +126,7 @@ def test_measures_on_diagonal_kernels():
 def test_network_arguments_round_trip(network):
     """The command line of a job rebuilds the very network of the configuration, and a shard's identity is JSON."""
     from ntksim import cli
-    from ntksim.study.stages import shard_identity
+    from ntksim.study.identity import shard_identity
 
     options = parse_study(
         yaml.safe_load(f"""

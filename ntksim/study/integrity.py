@@ -1,0 +1,123 @@
+"""What is wrong with the files of a study, before anything is computed, and what is done about it.
+
+Damaged files (checksum) and files of another configuration in this study's own places are removed and computed again: the
+first hold nothing, and the second are what the configuration no longer asks for. Files of another version of ntksim are
+refused: they may have cost weeks, and only the user can say whether they are to be given up. Nothing of either kind
+enters a table, whoever asks for it: the stages check what they read as well.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ntksim.study import identity, plan
+from ntksim.study.config import Study
+from ntksim.study.errors import DamagedFile, StageError
+from ntksim.study.provenance import code_identity
+from ntksim.study.storage import PARTIAL, read_metadata
+
+_SHOWN = 5  # files of a kind that are named one by one
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that cannot be used; ``kind`` is missing, damaged, configuration or version."""
+
+    path: Path
+    kind: str
+    why: str
+
+
+def inspect(study: Study, dataset_hash: str) -> list[Fault]:
+    """The faults of every file that the study has or should have, tables last."""
+    return [fault for path, wanted in _wanted(study, dataset_hash) if (fault := _fault(path, wanted))]
+
+
+def _wanted(study: Study, dataset_hash: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every file that holds numbers, and the identity that is asked of it."""
+    results = Path(study.results)
+    yield results / "dataset.npz", {"stage": "dataset", "dataset": dataset_hash}
+    every = plan.shards(study)
+    limits = {plan.limit_file(study, shard.network, shard.width): shard for shard in every}
+    for file, shard in limits.items():
+        yield results / file, identity.limit_identity(study.networks[shard.network].network(shard.width), dataset_hash)
+    for shard in every:
+        yield results / shard.file, identity.of_shard(study, shard, dataset_hash)
+    table = {"config_hash": study.science_hash(), "dataset_hash": dataset_hash, **code_identity()}
+    for name in plan.tables(study):
+        yield results / "tables" / f"{name}.parquet", {"table": name, **table}
+
+
+def _fault(path: Path, wanted: dict[str, Any]) -> Fault | None:
+    if not path.is_file():
+        return Fault(path, "missing", "")
+    try:
+        metadata = read_metadata(path)
+    except DamagedFile as error:
+        return Fault(path, "damaged", str(error))
+    differing = identity.differences(metadata if "table" in wanted else metadata.get("identity"), wanted)
+    if not differing:
+        return None
+    return Fault(path, "version" if identity.is_of_another_version(differing) else "configuration", ", ".join(differing))
+
+
+def refuse_other_versions(results: Path, faults: list[Fault]) -> None:
+    """Raise StageError if files with numbers of their own (tables have none) come from another version of ntksim."""
+    others = [fault.path for fault in faults if fault.kind == "version" and fault.path.parent != results / "tables"]
+    if others:
+        now = code_identity()
+        raise StageError(
+            f"{results}: {len(others)} files were computed by another version of ntksim than this one ({now['version']}, source "
+            f"{now['source']}), the first {others[0]}; their numbers may differ and are never mixed: set the key results to "
+            "another folder, go back to that version, or compute them again with --recompute (make study RECOMPUTE=1)"
+        )
+
+
+def clear(study: Study, faults: list[Fault]) -> list[str]:
+    """Remove what cannot be used, each kind announced, and return the inputs (data set, limits) to be made again first.
+
+    Those are the ones that shards hang on which are whole: they are made again alone, so that the shards may stay.
+    """
+    results = Path(study.results)
+    announced = {
+        "damaged": "damaged, computed again",
+        "configuration": "computed for another configuration, computed again",
+        "version": "computed by another version of ntksim, computed again",
+    }
+    for kind, text in announced.items():
+        mine = [fault for fault in faults if fault.kind == kind]
+        for fault in mine[:_SHOWN]:
+            print(f"{fault.path}: {text}" + (f" ({fault.why})" if kind == "configuration" else ""), file=sys.stderr)
+        if len(mine) > _SHOWN:
+            print(f"{results}: {len(mine) - _SHOWN} more files {text}", file=sys.stderr)
+        for fault in mine:
+            if fault.path.parent != results / "tables" or kind == "damaged":
+                fault.path.unlink(missing_ok=True)
+    return _inputs_to_restore(study, {fault.path for fault in faults})
+
+
+def _inputs_to_restore(study: Study, unusable: set[Path]) -> list[str]:
+    results = Path(study.results)
+    needed: dict[str, None] = {}
+    for shard in plan.shards(study):
+        if results / shard.file not in unusable:
+            needed |= dict.fromkeys(["dataset.npz", plan.limit_file(study, shard.network, shard.width)])
+    return [f"{study.results}/{file}" for file in needed if results / file in unusable]
+
+
+def make_older(study: Study) -> None:
+    """Give the inputs the time of the oldest shard: it was computed from the same numbers, and is not outdated by them."""
+    results = Path(study.results)
+    shards = [results / shard.file for shard in plan.shards(study)]
+    oldest = min(path.stat().st_mtime_ns for path in shards if path.is_file())
+    for path in [results / "dataset.npz", *(results / "limit").glob("*.npz")]:
+        os.utime(path, ns=(oldest, oldest))
+
+
+def remove_partial(results: Path) -> None:
+    """Remove the unfinished files of writers that were killed. Only the holder of the lock may."""
+    for path in [*results.glob(PARTIAL), *results.glob(f"*/{PARTIAL}")]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""Where numbers come from: versions, machine, commit, and a digest of the code they depend on."""
+
+import hashlib
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import ntksim
+
+_PACKAGES = ("ntksim", "numba", "llvmlite", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "snakemake")
+_PACKAGE = Path(ntksim.__file__).parent
+
+
+def provenance() -> dict[str, Any]:
+    """Where results come from: package versions, Python, processor and git commit. No time: equal runs, equal files."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "device": f"cpu ({processor()})",
+        "git_commit": git("rev-parse", "HEAD"),
+    }
+
+
+@cache
+def code_identity() -> dict[str, str]:
+    """The version of ntksim, and a digest of the source that numbers depend on: the engine and the stages.
+
+    It is the text that counts, comments and all: a new digest may well give the same numbers, an equal one surely does.
+    """
+    digest = hashlib.sha256()
+    for path in [*sorted((_PACKAGE / "engine").glob("*.py")), _PACKAGE / "study" / "stages.py"]:
+        digest.update(f"{path.name}\n{path.read_text(encoding='utf-8')}".encode())
+    return {"version": ntksim.__version__, "source": digest.hexdigest()[:16]}
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def git(*arguments: str) -> str | None:
+    """What git says of the package's own checkout, or None for an installed copy."""
+    here = _PACKAGE.parent
+    if not (here / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

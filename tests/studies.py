@@ -1,0 +1,43 @@
+"""Studies run as a user runs them, for tests: through the command, in a process of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "dataset": {"name": "circle", "train": 6, "test": 3},
+    "networks": {"tanh": {"activation": "tanh", "depth": 1}},
+    "initial": {"widths": [8, 16], "seeds": 4},
+    "seeds_per_shard": 2,
+}
+
+
+def command(folder, content, *options):
+    """Write the configuration into ``folder``, and return the command that runs it with the results beside it."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(content | {"results": str(folder / "results")}))
+    return [sys.executable, "-m", "ntksim.cli", "study", str(path), "--cores", "2", *options]
+
+
+def environment(**more):
+    """The environment in which every process of a study runs the code of this checkout, whatever is installed."""
+    before = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *([before] if before else [])])} | more
+
+
+def run(folder, content, *options):
+    """Run a study; returns its exit status and all that it printed. The limit of time allows for a busy machine."""
+    done = subprocess.run(
+        command(folder, content, *options), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def numbers(results):
+    """The bytes of every file that holds numbers, by its path below the results."""
+    kinds = ("dataset.npz", "limit/*", "initial/*", "training/*", "tables/*")
+    return {str(path.relative_to(results)): path.read_bytes() for kind in kinds for path in sorted(results.glob(kind))}

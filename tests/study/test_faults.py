@@ -1,0 +1,108 @@
+"""A study whose files are damaged, exchanged or of another version, or whose processes are killed: the same command mends it."""
+
+import json
+import shutil
+
+import pytest
+import studies
+
+from ntksim import cli
+from ntksim.study import storage
+from ntksim.study.provenance import code_identity, provenance
+from ntksim.study.record import recorded_study
+from ntksim.study.tables import read_table
+
+
+@pytest.fixture(scope="module")
+def folder(undisturbed, tmp_path_factory):
+    """A folder of its own with that study's results, for tests to spoil."""
+    copy = tmp_path_factory.mktemp("spoilt")
+    shutil.copytree(undisturbed, copy / "results")
+    return copy
+
+
+def test_what_is_damaged_or_foreign_is_named_and_computed_again(undisturbed, folder):
+    """A flipped bit, a truncation, another width's shard, and a damaged table, limit and data set: each alone is mended."""
+    results = folder / "results"
+    flipped, cut, exchanged, whole = (
+        results / "initial" / f"tanh.width-{width}.seeds-{seeds}.parquet"
+        for width, seeds in ((8, "0-1"), (8, "2-3"), (16, "0-1"), (16, "2-3"))
+    )
+    for path in (flipped, results / "limit" / "tanh.npz", results / "dataset.npz", results / "tables" / "initial.parquet"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 16
+        path.write_bytes(content)
+    cut.write_bytes(cut.read_bytes()[:1000])
+    exchanged.write_bytes((results / "initial" / "tanh.width-16.seeds-2-3.parquet").read_bytes())
+    before = whole.stat().st_mtime_ns
+    status, text = studies.run(folder, studies.TINY)
+    assert status == 0, text
+    for path in (flipped, cut, results / "limit" / "tanh.npz", results / "dataset.npz", results / "tables" / "initial.parquet"):
+        assert f"{path}: damaged, computed again" in text
+    assert f"{exchanged}: computed for another configuration, computed again (seeds)" in text
+    assert studies.numbers(results) == studies.numbers(undisturbed)
+    assert whole.stat().st_mtime_ns == before  # a restored limit or data set makes no shard that hangs on it again
+
+
+def test_a_study_records_what_repeats_it(undisturbed):
+    record = undisturbed / "record"
+    assert (record / "config.yaml").read_text() == (undisturbed.parent / "config.yaml").read_text()
+    assert "numba==" in (record / "requirements.txt").read_text()
+    assert "numba==" in (record / "constraints.txt").read_text()
+    (run,) = [json.loads(line) for line in (record / "runs.jsonl").read_text().splitlines()]
+    assert run["git_commit"] == provenance()["git_commit"]
+    assert run["source"] == code_identity()["source"]
+    assert run["machine"]["cores"] >= 1
+    assert recorded_study(undisturbed).science_hash() == read_table(undisturbed, "initial").attrs["config_hash"]
+
+
+def test_a_sample_of_shards_is_verified(undisturbed, tmp_path, capsys):
+    """Moved elsewhere, the results are computed again in this process, and their bits compared."""
+    results = tmp_path / "elsewhere"
+    shutil.copytree(undisturbed, results)
+    assert cli.main(["verify", str(results), "--shards", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 4 shards and 1 limits computed again: 3 files equal in bits, 0 within tolerance, 0 different" in said
+    path = results / "initial" / "tanh.width-8.seeds-0-1.parquet"
+    table, metadata = storage.read_arrow(path)
+    assert _verdict(results, path, table, metadata, capsys) == (0, "equal bits")
+    trace = table.column("trace").to_numpy() * (1 + 1e-12)
+    table = table.set_column(table.column_names.index("trace"), "trace", [trace])
+    status, verdict = _verdict(results, path, table, metadata, capsys)
+    assert status == 1
+    assert verdict.startswith("DIFFERENT (trace differs by 1.0e-12, on the same kind of machine")
+    elsewhere = metadata["provenance"] | {"device": "cpu (another)"}
+    status, verdict = _verdict(results, path, table, metadata | {"provenance": elsewhere}, capsys)
+    assert status == 0
+    assert verdict.startswith("equal within tolerance (trace differs by 1.0e-12, tolerance 1e-09; cpu (another) there")
+    storage.write_table(path, table, metadata)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert cli.main(["verify", str(results), "--fraction", "1"]) == 1
+    assert "damaged" in capsys.readouterr().out
+
+
+def _verdict(results, path, table, metadata, capsys):
+    """Exit status of verifying all, and what is said of the file after the table is written into it."""
+    storage.write_table(path, table, metadata)
+    capsys.readouterr()
+    status = cli.main(["verify", str(results), "--fraction", "1"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(f"initial/{path.name}: "))
+    return status, line.split(": ", 1)[1]
+
+
+def test_files_of_another_version_are_refused_until_allowed(undisturbed, folder):
+    results = folder / "results"
+    path = results / "initial" / "tanh.width-8.seeds-0-1.parquet"
+    table, metadata = storage.read_arrow(path)
+    storage.write_table(path, table, metadata | {"identity": metadata["identity"] | {"source": "0123"}})
+    content = path.read_bytes()
+    status, text = studies.run(folder, studies.TINY)
+    assert status == 1
+    assert f"{results}: 1 files were computed by another version of ntksim than this one" in text
+    assert f"the first {path}" in text
+    assert "--recompute" in text
+    assert path.read_bytes() == content
+    status, text = studies.run(folder, studies.TINY, "--recompute")
+    assert status == 0, text
+    assert f"{path}: computed by another version of ntksim, computed again" in text
+    assert storage.read_metadata(path)["identity"]["source"] == code_identity()["source"]

@@ -1,0 +1,148 @@
+"""Overflow, divergence and eigen-solvers that fail: a status per row, counted everywhere, in no statistic."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ntksim.engine import measures
+from ntksim.study import datasets, figures, plan, stages, summary, tables
+from ntksim.study.config import parse_study
+from ntksim.study.errors import StageError
+
+CONTENT = {
+    "dataset": {"name": "circle", "train": 5, "test": 3},
+    "networks": {
+        "relu": {"activation": "relu", "depth": 1},
+        # kernels of about 1e40 overflow float32; their limit is computed in float64
+        "large": {"activation": "relu", "depth": 1, "sigma_a": 1e20},
+    },
+    "initial": {"widths": [2, 64], "seeds": 4},
+    # at 1.9 of the limit's stability bound of 2, narrow networks with larger kernels diverge
+    "training": {
+        "method": "gradient_descent", "relative_learning_rate": 1.9, "widths": [2, 64], "seeds": 8, "relative_time": 1000.0,
+        "snapshots": 3,
+    },
+    "precision": "float32",
+}  # fmt: skip
+
+
+def compute(study):
+    """All stages in this process."""
+    results = Path(study.results)
+    data = results / "dataset.npz"
+    datasets.write(data, datasets.load(study.dataset))
+    for shard in plan.shards(study):
+        network = study.networks[shard.network].network(shard.width)
+        limit = results / plan.limit_file(study, shard.network, shard.width)
+        if not limit.exists():
+            stages.limit(data, network, limit)
+        common = (data, limit, network, shard.seeds, study.precision, results / shard.file)
+        if shard.stage == "initial":
+            stages.initial_shard(*common)
+        else:
+            stages.training_shard(*common, study.training.schedule)
+    tables.make_tables(study, results / "tables")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    study = parse_study(CONTENT | {"results": str(tmp_path_factory.mktemp("overflow"))})
+    with np.errstate(all="ignore"):
+        compute(study)
+    return study.results
+
+
+def test_every_seed_is_in_the_tables_with_its_status(results):
+    initial = tables.read_table(results, "initial")
+    assert len(initial) == 2 * 2 * 4
+    assert (initial["status"] == "finished").equals(initial["network"] == "relu")
+    assert set(initial.loc[initial["network"] == "large", "status"]) <= {"overflow", "nan"}
+    training = tables.read_table(results, "training")
+    assert training.groupby(["network", "width"])["seed"].nunique().eq(8).all()
+    # at width 2 a network may be dead on every point, and finish
+    assert "finished" not in set(training.query("network == 'large' and width == 64")["status"])
+    relu = training[training["network"] == "relu"]
+    assert (relu["status"] == "diverged").any()
+    assert (relu["status"] == "finished").any()
+
+
+def test_statistics_hold_the_others_and_count_them(results):
+    drift = tables.read_table(results, "drift").query("quantity == 'loss'")
+    final = tables.at_the_end(tables.read_table(results, "training"))
+    for _, row in drift.iterrows():
+        mine = final[(final["network"] == row["network"]) & (final["width"] == row["width"])]
+        finished = mine[mine["status"] == "finished"]
+        assert (row["count"], row["excluded"]) == (len(finished), 8 - len(finished))
+        assert row["mean"] == pytest.approx(finished["loss"].mean(), nan_ok=True)
+    convergence = tables.read_table(results, "convergence").query("network == 'large'")
+    assert convergence["count"].eq(0).all()
+    assert convergence["excluded"].eq(4).all()
+    assert convergence["mean"].isna().all()
+    laws = tables.read_table(results, "scaling_laws")
+    assert "large" not in set(laws["network"])
+    assert (
+        laws.query("network == 'relu' and quantity == 'kernel_drift'")["excluded"].item()
+        == drift.query("network == 'relu'")["excluded"].sum()
+    )
+
+
+def test_the_summary_and_the_report_say_so(results, tmp_path):
+    text = summary.summary(results)
+    assert "Left out of the statistics at initialisation: 8 of 16 networks (8 " in text
+    assert "large at width 2, large at width 64" in text
+    diverged = next(line for line in text.splitlines() if "in training:" in line)
+    assert "of 32 networks" in diverged
+    assert "diverged" in diverged
+    assert "relu at width 2" in diverged
+    summary.write_html(results, tmp_path / "summary.html")
+    assert diverged in (tmp_path / "summary.html").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # matplotlib on panels without data
+@pytest.mark.parametrize("figure", plan.FIGURES)
+def test_figures_are_drawn_all_the_same(results, tmp_path, figure):
+    files = [Path(results) / "tables" / f"{name}.parquet" for name in plan.FIGURES[figure]]
+    figures.draw(figure, files, [tmp_path / "a.svg"])
+    assert (tmp_path / "a.svg").stat().st_size > 3000
+
+
+def test_an_eigensolver_that_fails_costs_its_own_seed_alone(monkeypatch):
+    kernels = np.array([np.diag([2.0, 1.0]), np.diag([7.0, 1.0]), np.diag([3.0, 1.0]), np.diag([np.inf, 1.0])])
+    solve = np.linalg.eigvalsh
+
+    def failing(values):
+        if np.any(np.asarray(values) == 7.0):
+            raise np.linalg.LinAlgError("Eigenvalues did not converge")
+        return solve(values)
+
+    monkeypatch.setattr(np.linalg, "eigvalsh", failing)
+    found = pd.DataFrame(stages.kernel_columns(kernels, np.eye(2), np.ones(2)))
+    assert found["status"].to_list() == ["finished", "eigensolver_failed", "finished", "overflow"]
+    assert found["largest_eigenvalue"].to_list()[::2] == [2, 3]
+    assert found[["trace", "largest_eigenvalue"]].loc[1].isna().all()
+    monkeypatch.undo()
+    expected = measures.kernel_statistics(kernels[:1], np.eye(2), np.ones(2))
+    assert all(found[name][0] == value[0] for name, value in expected.items())
+
+
+def test_a_prediction_that_cannot_be_made_is_nan(monkeypatch):
+    def failing(*_args):
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(stages, "closed_form", failing)
+    network = parse_study(CONTENT).networks["relu"].network(4)
+    start = (np.zeros(2), np.zeros(1))
+    for kernel in (np.eye(2), np.full((2, 2), np.inf)):
+        f, f_test = stages._prediction(network, kernel, np.ones((1, 2)), start, np.ones(2), np.array([0.0, 1.0]), None)
+        assert np.isnan(f).all()
+        assert (f.shape, f_test.shape) == ((2, 2), (2, 1))
+
+
+def test_a_limit_that_overflows_is_refused(tmp_path):
+    network = parse_study(CONTENT | {"networks": {"n": {"activation": "relu", "depth": 1, "sigma_a": 1e200}}}).networks["n"]
+    datasets.write(tmp_path / "d.npz", datasets.load(parse_study(CONTENT).dataset))
+    with np.errstate(all="ignore"), pytest.raises(StageError, match="the infinite-width kernel of this network overflows; lower"):
+        stages.limit(tmp_path / "d.npz", network.network(4), tmp_path / "limit.npz")
+    assert not (tmp_path / "limit.npz").exists()
