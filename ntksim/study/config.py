@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import re
+import reprlib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +17,29 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from ntksim.engine.network import ABC, Network
 
-_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"  # a network's name is part of file names
+_NAME = r"[A-Za-z][A-Za-z0-9_]{0,63}"  # a network's name is part of file names
+_MOST_SHARDS = 100_000  # jobs of a study; more would take Snakemake hours to plan
+_MOST_STEPS = 1e9  # of gradient descent
+_MOST = 2**31  # of points, features, neurons, seeds: more than any machine holds, and still an index
+
+
+def _shown(value: object) -> str:
+    """A value for a message: as Python writes it, cut to size however large or deep it is."""
+    try:
+        text = _SHORT.repr(value)
+        return text if len(text) <= 200 else f"{text[:197]}..."
+    except ValueError:  # integers of thousands of digits
+        return f"a value of type {type(value).__name__}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 40
+
+
+def _check_path(path: str) -> str:
+    if not path.isprintable() or set(path) & set("{}"):
+        raise ValueError("expected a path without braces and control characters")
+    return path
 
 
 class ConfigError(Exception):
@@ -53,9 +76,9 @@ class Dataset(_Section):
     classes: list[int | float | str] | None = Field(
         default=None, description="two labels; the first becomes the target -1, the second +1; leave out for real-valued targets"
     )
-    features: int | None = Field(default=None, ge=2, description="features of the synthetic sets gaussian and sphere")
-    train: int = Field(ge=2, description="training points")
-    test: int = Field(ge=2, description="test points")
+    features: int | None = Field(default=None, ge=2, lt=_MOST, description="features of the synthetic sets gaussian and sphere")
+    train: int = Field(ge=2, lt=_MOST, description="training points")
+    test: int = Field(ge=2, lt=_MOST, description="test points")
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the choice of points, or of synthetic ones")
     scaling: Literal["sphere", "none"] | None = Field(
         default=None,
@@ -96,6 +119,8 @@ class Dataset(_Section):
             if not all(isinstance(path, str) for path in paths) or not 1 <= len(paths) <= 2:
                 raise ValueError("expected a path, or a pair [x.npy, y.npy]")
             suffixes = [Path(path).suffix for path in paths]
+            for path in paths:
+                _check_path(path)
             if suffixes != [".npy", ".npy"] and (len(paths) == 2 or suffixes[0] not in _SUFFIXES):
                 raise ValueError("expected one .npz, .csv or .parquet file, or a pair [x.npy, y.npy]")
         return file
@@ -144,7 +169,7 @@ class Exponents(_Section):
 class NetworkOptions(_Section):
     """A network without its width."""
 
-    depth: int = Field(ge=1, description="number of hidden layers")
+    depth: int = Field(ge=1, le=1000, description="number of hidden layers")
     activation: Literal["relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin"] = Field(
         description="activation of the hidden layers (leaky_relu has slope 0.1)"
     )
@@ -173,6 +198,8 @@ def _widths(description: str) -> Any:
 def _checked_widths(widths: list[int]) -> list[int]:
     if any(width < 1 for width in widths):
         raise ValueError("expected widths of at least 1")
+    if any(width >= _MOST for width in widths):
+        raise ValueError(f"expected widths below {_MOST}")
     if len(set(widths)) != len(widths):
         raise ValueError("expected each width once")
     return sorted(widths)
@@ -182,7 +209,7 @@ class Initial(_Section):
     """Kernels at initialisation."""
 
     widths: list[int] = _widths("widths of all hidden layers")
-    seeds: int = Field(ge=2, description="networks per width: seeds 0, 1, ...")
+    seeds: int = Field(ge=2, lt=_MOST, description="networks per width: seeds 0, 1, ...")
 
     _check = field_validator("widths")(_checked_widths)
 
@@ -194,7 +221,7 @@ class Training(_Section):
         default="gradient_flow", description="gradient flow to a tolerance, or full-batch gradient descent"
     )
     widths: list[int] = _widths("widths of all hidden layers")
-    seeds: int = Field(ge=2, description="networks per width: seeds 0, 1, ...")
+    seeds: int = Field(ge=2, lt=_MOST, description="networks per width: seeds 0, 1, ...")
     tolerance: float | None = Field(
         default=None, gt=0, lt=1, description="of gradient flow: error of a step relative to the initial residual (default: 1e-4)"
     )
@@ -205,7 +232,9 @@ class Training(_Section):
         description="of gradient descent: learning rate in units of 1 / lambda_max(K_infinity); stable below 2 (default: 0.5)",
     )
     relative_time: float = Field(gt=0, description="end of training, in units of 1 / lambda_max(K_infinity)")
-    snapshots: int = Field(default=20, ge=1, description="log-spaced times at which outputs and kernels are looked at")
+    snapshots: int = Field(
+        default=20, ge=1, le=100_000, description="log-spaced times at which outputs and kernels are looked at"
+    )
 
     _check = field_validator("widths")(_checked_widths)
 
@@ -215,6 +244,8 @@ class Training(_Section):
             raise ValueError("relative_learning_rate: belongs to method gradient_descent; gradient_flow has tolerance")
         if self.method == "gradient_descent" and self.tolerance is not None:
             raise ValueError("tolerance: belongs to method gradient_flow; gradient_descent has relative_learning_rate")
+        if self.method == "gradient_descent" and self.relative_time / self.schedule["relative_learning_rate"] > _MOST_STEPS:
+            raise ValueError(f"relative_time: more than {_MOST_STEPS:.0e} steps of relative_learning_rate; lower it")
         return self
 
     @property
@@ -233,16 +264,29 @@ class Study(_Section):
     initial: Initial = Field(description="kernels at initialisation")
     training: Training | None = Field(default=None, description="training; leave out to study initialisation alone")
     precision: Literal["float64", "float32"] = Field(default="float64", description="arithmetic of networks and kernels")
-    seeds_per_shard: int = Field(default=32, ge=1, description="seeds that one job computes")
+    seeds_per_shard: int = Field(default=32, ge=1, lt=_MOST, description="seeds that one job computes")
     results: str = Field(default="results", min_length=1, description="folder for everything that the study writes")
 
     @field_validator("networks")
     @classmethod
     def _named(cls, networks: dict[str, NetworkOptions]) -> dict[str, NetworkOptions]:
         for name in networks:
-            if not re.match(_NAME, name):
-                raise ValueError(f"the name {name!r} must be letters, digits and underscores, a letter first")
+            if not re.fullmatch(_NAME, name):
+                raise ValueError(f"the name {_shown(name)} must be letters, digits and underscores, a letter first, at most 64")
         return networks
+
+    _check_results = field_validator("results")(_check_path)
+
+    @model_validator(mode="after")
+    def _plannable(self) -> "Study":
+        sections = [section for section in (self.initial, self.training) if section]
+        cells = sum(len(section.widths) * -(-section.seeds // self.seeds_per_shard) for section in sections)
+        if cells * len(self.networks) > _MOST_SHARDS:
+            raise ValueError(
+                f"seeds_per_shard: the study would have {cells * len(self.networks)} jobs, more than {_MOST_SHARDS}; raise it, "
+                "or ask for fewer seeds or widths"
+            )
+        return self
 
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""
@@ -281,8 +325,10 @@ def load_study(path: str | Path) -> Study:
         raise ConfigError(f"{path}: no such file; give the path of a configuration, such as config.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid YAML: nested too deeply") from None
+    except Exception as error:  # of YAML, and of what builds dates and numbers from its text
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
     return parse_study(content, source=str(path))
 
 
@@ -318,7 +364,8 @@ def _config_error(source: str, error: ValidationError) -> ConfigError:
 
 
 def _explain(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    words = [part if isinstance(part, str) and part.isprintable() else _shown(part) for part in problem["loc"]]
+    key = ".".join(word if len(word) <= 80 else f"{word[:77]}..." for word in words)
     kind, given = problem["type"], problem["input"]
     if kind == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1])
@@ -328,12 +375,13 @@ def _explain(problem: Any) -> str:
     if kind == "missing":
         return f"{key}: this key is missing; add it ({_description(problem['loc'])})"
     if kind == "too_short":
-        return f"{key}: expected at least {problem['ctx']['min_length']} entries, got {given!r}; {_description(problem['loc'])}"
+        least = problem["ctx"]["min_length"]
+        return f"{key}: expected at least {least} entries, got {_shown(given)}; {_description(problem['loc'])}"
     if kind == "value_error" and isinstance(given, dict):  # of a section as a whole: the message names the keys
         return f"{key}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected if expected.startswith(("expected", "the name")) else f"expected {expected}"
-    return f"{key}: {expected}, got {given!r}; {_description(problem['loc'])}"
+    return f"{key}: {expected}, got {_shown(given)}; {_description(problem['loc'])}"
 
 
 _SECTIONS = {"dataset": Dataset, "initial": Initial, "training": Training, "abc": Exponents}

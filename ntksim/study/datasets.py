@@ -1,6 +1,5 @@
 """Data sets: points and scalar targets, from scikit-learn, from files of one's own, or synthetic."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,15 +38,22 @@ def load(options: Dataset) -> Data:
 
     Raises StageError for data that cannot be used; the message names the key of the configuration and the remedy.
     """
-    if options.is_synthetic:
-        data = _synthetic(options)
-    else:
-        x, y = _own(options) if options.file is not None else _sklearn(str(options.name))
-        data = _split(options, x, y)
-    if options.scaling_or_default == "sphere":
-        data = on_sphere(data, standardize_targets=options.classes_or_default is None)
-    _check_training(data)
+    try:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked for at the end
+            data = _chosen(options)
+            if options.scaling_or_default == "sphere":
+                data = on_sphere(data, standardize_targets=options.classes_or_default is None)
+            _check_training(data)
+    except MemoryError:
+        raise StageError("dataset: more numbers than this machine's memory holds; ask for fewer points or features") from None
     return data
+
+
+def _chosen(options: Dataset) -> Data:
+    if options.is_synthetic:
+        return _synthetic(options)
+    x, y = _own(options) if options.file is not None else _sklearn(str(options.name))
+    return _split(options, x, y)
 
 
 def _synthetic(options: Dataset) -> Data:
@@ -83,7 +89,9 @@ def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
             return _columns(options, pd.read_csv(paths[0]) if paths[0].suffix == ".csv" else pd.read_parquet(paths[0]))
     except FileNotFoundError as error:
         raise StageError(f"dataset.file: {error.filename}: no such file; give the path from the folder you run in") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (StageError, MemoryError):
+        raise
+    except Exception as error:  # whatever the readers of four formats make of bytes that are none of them
         raise StageError(f"{_place(options)}: cannot be read ({' '.join(str(error).split())[:200]})") from None
     if x.ndim != 2 or y.shape != x.shape[:1] or 0 in x.shape:
         raise StageError(
@@ -190,7 +198,9 @@ def _scaled(points: np.ndarray) -> np.ndarray:
 
 
 def _check_training(data: Data) -> None:
-    """Refuse what would make every kernel singular or every fit trivial."""
+    """Refuse numbers that overflow when scaled, and what would make every kernel singular or every fit trivial."""
+    if not all(np.isfinite(values).all() for values in (data.x_train, data.x_test, data.y_train, data.y_test)):
+        raise StageError("dataset: points or targets overflow when centred and scaled; bring them to ordinary sizes in the file")
     _, place, count = np.unique(np.round(data.x_train, 10), axis=0, return_index=True, return_counts=True)
     if len(place) < len(data.x_train):
         repeated = int(np.sum(count[count > 1]))

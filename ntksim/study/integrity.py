@@ -15,7 +15,7 @@ from typing import Any
 
 from ntksim.study import identity, plan
 from ntksim.study.config import Study
-from ntksim.study.errors import DamagedFile, StageError
+from ntksim.study.errors import DamagedFile, ForeignFile, StageError
 from ntksim.study.provenance import code_identity
 from ntksim.study.storage import PARTIAL, read_metadata
 
@@ -58,6 +58,8 @@ def _fault(path: Path, wanted: dict[str, Any]) -> Fault | None:
         metadata = read_metadata(path)
     except DamagedFile as error:
         return Fault(path, "damaged", str(error))
+    except ForeignFile:
+        return Fault(path, "version", "")
     differing = identity.differences(metadata if "table" in wanted else metadata.get("identity"), wanted)
     if not differing:
         return None

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ntksim.study.errors import DamagedFile, StageError
+from ntksim.study.errors import DamagedFile, ForeignFile, StageError
 
 METADATA_KEY = b"ntksim"
 PARTIAL = ".*.partial.*"  # what a killed writer leaves behind
@@ -143,7 +143,12 @@ def _sealed_content(path: str | Path) -> bytes:
     start = content.rfind(_SEAL) + len(_SEAL)
     found, rest = content[start : start + len(_OPEN)], content[start + len(_OPEN) :]
     if start < len(_SEAL):
-        raise _damaged(path, "it holds no checksum: cut short, or not written by this version of ntksim")
+        # whole to its format's last byte: a Parquet footer, or the end of a zip without a comment
+        if (content.endswith(b"PAR1") and len(content) > 12) or (content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0"):
+            raise ForeignFile(
+                f"{path}: written without a checksum, by another version of ntksim; delete it and run the study again"
+            )
+        raise _damaged(path, "it holds no checksum, and is cut short")
     digest = hashlib.sha256(content[:start])
     digest.update(_OPEN)
     digest.update(rest)
