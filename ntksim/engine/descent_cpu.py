@@ -135,21 +135,35 @@ def _step(threads, net, weights, moving, room, pairs, gradient, momentum, nester
 
 
 @jit
-def advance(threads, seed, net, weights, moving, room, pairs, y, rate, momentum, nesterov, steps):
-    """Take some steps of gradient descent from a network that has been evaluated in ``room``, in place.
+def _gather(columns, chosen, room, pairs):
+    """Put the ``chosen`` points of ``columns`` in place as h^0."""
+    for d in range(columns.shape[0]):
+        row = room.h[d * pairs.points : (d + 1) * pairs.points]
+        for i in range(chosen.size):
+            row[i] = columns[d, chosen[i]]
 
-    ``moving`` holds -eta v in the layout of the parameters, and nothing without momentum. Returns the number of steps
-    taken: fewer than ``steps`` if the outputs ceased to be finite.
+
+@jit
+def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order, rate, momentum, nesterov, steps):
+    """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
+
+    Full steps, where ``order`` is empty, go from a network that has been evaluated in ``room``. Otherwise ``order`` (steps,
+    size) holds the points of each step among ``columns`` (d, n), and ``room`` is one for so many. ``moving`` holds -eta v in the
+    layout of the parameters, and nothing without momentum.
     """
-    gradient = np.empty(y.size, weights.flat.dtype)
+    whole = order.size == 0
+    size = y.size if whole else order.shape[1]
+    gradient, scaled = np.empty(size, weights.flat.dtype), rate * y.size / size
     for step in range(steps):
-        if step > 0:
+        if not whole:
+            _gather(columns, order[step], room, pairs)
+        if step > 0 or not whole:
             evaluate(threads, seed, net, weights, room, pairs)
         loss = 0.0
-        for i in range(y.size):
-            residual = room.outputs[i] - y[i]
+        for i in range(size):
+            residual = room.outputs[i] - y[i if whole else order[step, i]]
             loss += residual * residual
-            gradient[i] = rate * residual
+            gradient[i] = scaled * residual
         if not np.isfinite(loss):
             return step
         _step(threads, net, weights, moving, room, pairs, gradient, momentum, nesterov)

@@ -26,12 +26,13 @@ class Options:
     learning_rate: float | None
     momentum: float
     nesterov: bool
+    batch_size: int | None
     tolerance: float | None
 
 
 def flow_schedule(network: Network, x: np.ndarray, options: Options) -> tuple[Flow, np.ndarray, np.ndarray]:
     """The flow, the times (T,) asked for, and where each stands among the flow's own, which are those of theta' = -grad L."""
-    for name in ("steps", "learning_rate", "momentum", "nesterov"):
+    for name in ("steps", "learning_rate", "momentum", "nesterov", "batch_size"):
         if getattr(options, name) not in (None, 0):
             raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times and tolerance")
     asked = _flow_times(network, x, options.times)
@@ -44,8 +45,12 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple
     if options.tolerance is not None:
         raise ValueError("tolerance belongs to gradient_flow; gradient_descent has learning_rate and steps")
     momentum, nesterov = _momentum(options.momentum, options.nesterov)
-    values = _limit_rates(network, x)
-    rate = _learning_rate(options.learning_rate, values, stable_rate(momentum, nesterov))
+    batch_size = _batch_size(options.batch_size, len(x))
+    kernel = _limit_kernel(network, x)
+    values = np.linalg.eigvalsh(kernel)
+    rate = _learning_rate(options.learning_rate, values[-1], stable_rate(momentum, nesterov))
+    if rate is None:
+        rate = 1 / float(values[-1] if batch_size is None else _stiffest_batch(kernel, values[-1], batch_size))
     steps = options.steps
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1):
         raise ValueError(f"steps must be an integer of at least 1; got {steps!r}")
@@ -61,7 +66,7 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple
         asked = np.concatenate([[0], log_spaced])
     # Step 0 is the reference of every drift, asked for or not.
     shown, where = np.unique(np.concatenate([[0], asked]), return_inverse=True)
-    descent = Descent(shown, network.learning_rate_scale * rate, momentum, nesterov)
+    descent = Descent(shown, network.learning_rate_scale * rate, momentum, nesterov, batch_size)
     return descent, rate * asked, where[1:], rate
 
 
@@ -86,7 +91,7 @@ def _momentum(momentum: float, nesterov: bool) -> tuple[float, bool]:
 def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) -> np.ndarray:
     """When to look at a flow, ascending."""
     if times is None:
-        eigenvalues = _limit_rates(network, x)
+        eigenvalues = np.linalg.eigvalsh(_limit_kernel(network, x))
         _check_regular(eigenvalues)
         return np.concatenate([[0.0], np.geomspace(1 / eigenvalues[-1], 20 / eigenvalues[0], SNAPSHOTS)])
     asked = np.asarray(times, dtype=np.float64)
@@ -97,9 +102,14 @@ def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) 
     return asked
 
 
-def _limit_rates(network: Network, x: np.ndarray) -> np.ndarray:
-    """Ascending eigenvalues of n^(-c) K_infinity."""
-    return network.learning_rate_scale * np.linalg.eigvalsh(infinite_kernel(network, x).ntk)
+def _limit_kernel(network: Network, x: np.ndarray) -> np.ndarray:
+    """n^(-c) K_infinity."""
+    return network.learning_rate_scale * infinite_kernel(network, x).ntk
+
+
+def _stiffest_batch(kernel: np.ndarray, largest: float, size: int) -> float:
+    """A bound on (n / size) lambda_max(K_BB) over batches B of ``size`` points: K_BB is part of K, and at most its trace."""
+    return min(len(kernel) / size * largest, len(kernel) * float(np.max(np.diagonal(kernel))))
 
 
 def _check_regular(eigenvalues: np.ndarray) -> None:
@@ -107,16 +117,26 @@ def _check_regular(eigenvalues: np.ndarray) -> None:
         raise ValueError("the infinite-width kernel is singular (are points repeated?): give times or steps")
 
 
-def _learning_rate(learning_rate: float | None, eigenvalues: np.ndarray, stable: float) -> float:
-    """The learning rate, or the default; a warning where even a constant kernel makes it diverge."""
+def _batch_size(batch_size: int | None, points: int) -> int | None:
+    if batch_size is None:
+        return None
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= points:
+        raise ValueError(
+            f"batch_size must be an integer from 1 to the number of points, {points}, or None for all at once; got {batch_size!r}"
+        )
+    return int(batch_size)
+
+
+def _learning_rate(learning_rate: float | None, largest: float, stable: float) -> float | None:
+    """The learning rate as given; a warning where even a constant kernel makes its mean over batches diverge."""
     if learning_rate is None:
-        return float(1 / eigenvalues[-1])
+        return None
     if not np.isfinite(learning_rate) or learning_rate <= 0:
         raise ValueError(f"learning_rate must be finite and positive; got {learning_rate!r}")
-    if learning_rate >= stable / eigenvalues[-1]:
+    if learning_rate >= stable / largest:
         warnings.warn(
-            f"learning_rate {learning_rate:.4g} is at or above {stable:.4g} / lambda_max(K_infinity) = "
-            f"{stable / eigenvalues[-1]:.4g}: gradient descent is expected to diverge; lower it",
+            f"learning_rate {learning_rate:.4g} is at or above {stable:.4g} / lambda_max(K_infinity) = {stable / largest:.4g}: "
+            "gradient descent is expected to diverge; lower it",
             RuntimeWarning,
             stacklevel=4,
         )

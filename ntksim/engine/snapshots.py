@@ -7,6 +7,7 @@ import numpy as np
 from ntksim.engine.descent_cpu import evaluate_at, relative_distance
 from ntksim.engine.kernels_cpu import PANEL, draw_into
 from ntksim.engine.layout import Net, Pairs, Room, aligned, make_room, parameter_offsets, stored_weights
+from ntksim.engine.product import padded_points
 
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
 
@@ -83,6 +84,12 @@ class Watch:
     def make_room(self) -> Room:
         """Room for the training points."""
         return make_room(self.net, self.columns, self.pairs, PANEL, streamed=False, backward=True, kernel=True)
+
+    def make_batch_room(self, size: int) -> tuple[Room, Pairs]:
+        """Room for ``size`` of the points, yet to be chosen, without a kernel."""
+        lanes = padded_points(size, self.columns.itemsize)
+        pairs, columns = Pairs(0, size, size, lanes, lanes, True), np.zeros((len(self.columns), lanes), self.columns.dtype)
+        return make_room(self.net, columns, pairs, PANEL, streamed=False, backward=True, kernel=False), pairs
 
     def look(self, theta: np.ndarray, room: Room) -> State:
         """Outputs and kernel at ``theta``; the first look is the one that drifts refer to."""

@@ -31,7 +31,8 @@ class Trajectory:
     ``times`` (T,) in the notes' t. ``outputs`` (S, T, n) and ``test_outputs`` (S, T, n*), None without test points.
     ``loss`` (S, T) = 1/2 sum r^2. ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F and ``parameter_drift`` (S, T) =
     ||theta_t - theta_0|| / ||theta_0|| over all stored parameters. ``evaluations`` (S,) counts forward-and-backward
-    passes over the training points; the flow applies each one's gradient up to twice more, which is not counted.
+    passes over the training points, or over a batch of them; the flow applies each one's gradient up to twice more, which
+    is not counted.
     ``kernels`` (S, T, n, n), None unless kept, are plain Gram matrices, without n^(-c). ``status`` holds "finished",
     "diverged" or "step_limit" (the flow was given up after `flow.MAX_STEPS` steps, as it may be for ReLU at small
     tolerances: every kink costs a step) for each seed; what a seed did not reach is NaN. ``learning_rate`` is None for
@@ -62,13 +63,14 @@ def train(
     learning_rate: float | None = None,
     momentum: float = 0.0,
     nesterov: bool = False,
+    batch_size: int | None = None,
     tolerance: float | None = None,
     x_test: np.ndarray | None = None,
     keep_kernels: bool = False,
     dtype: Any = "float64",
     device: str = "cpu",
 ) -> Trajectory:
-    """Train one network per seed on the loss 1/2 sum (f - y)^2, all points at once.
+    """Train one network per seed on the loss 1/2 sum (f - y)^2.
 
     Parameters
     ----------
@@ -85,6 +87,10 @@ def train(
         1964). Times stay eta k after k steps; slow modes move as under the effective learning rate eta / (1 - mu), at the
         effective time eta k / (1 - mu).
     nesterov : theta <- theta - eta (grad L + mu v) instead (Nesterov 1983, in the form of Bengio et al. 2013).
+    batch_size : b points in each step of gradient descent, from 1 to n; None for all of them. Every epoch of n // b steps
+        shuffles the points anew and takes them b at a time without replacement, those left over sitting out, as a function
+        of (seed, step) alone. A step's gradient is that of the batch's part of the loss times n / b, whose mean is the full
+        gradient. The default learning rate is then the inverse of a bound on (n / b) lambda_max over all batches.
     tolerance : error of the outputs that a step of the flow may add, root mean square over training points, in units of
         the initial residual's; 1e-4 by default.
     keep_kernels : whether to return K_t, (S, T, n, n).
@@ -102,7 +108,7 @@ def train(
     x = points("x", x)
     y = targets("y", y, len(x))
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
-    options = Options(times, steps, learning_rate, momentum, nesterov, tolerance)
+    options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
     rate: float | None = None
     plan: Flow | Descent
     if method == "gradient_flow":
