@@ -155,17 +155,26 @@ def infinite_kernels(activation, x, depth, sigma_w, sigma_b):
     return pair, pair + theta
 
 
-def descent(activation, g, beta, weights, biases, a, c, x, y, rate, steps, with_biases, with_output_bias):
-    """Plain gradient descent with explicit Jacobians; yields (outputs, kernel, flat parameters) before each step."""
+def descent(
+    activation, g, beta, weights, biases, a, c, x, y, rate, steps, with_biases, with_output_bias, momentum=0.0, nesterov=False,
+    batches=None,
+):  # fmt: skip
+    """Plain gradient descent with explicit Jacobians; yields (outputs, kernel, flat parameters) before each step.
+
+    ``batches`` lists the points of each step.
+    """
     shapes = [w.shape for w in weights]
     weights, biases, a, c = [w.copy() for w in weights], [b.copy() for b in biases], a.copy(), float(c)
-    history = []
-    for _ in range(steps + 1):
+    history, velocity = [], 0.0
+    for step in range(steps + 1):
         f = output(PHI[activation][0], g, beta, weights, biases, a, c, x)
         j = jacobian(activation, g, beta, weights, biases, a, c, x, with_biases, with_output_bias)
         flat = np.concatenate([*(w.ravel() for w in weights), a, *(b for b in biases if with_biases), [c] * with_output_bias])
         history.append((f, j @ j.T, flat))
-        update = -rate * j.T @ (f - y)
+        chosen = np.arange(len(x)) if batches is None or step == steps else batches[step]
+        gradient = len(x) / len(chosen) * j[chosen].T @ (f - y)[chosen]
+        velocity = momentum * velocity + gradient
+        update = -rate * (gradient + momentum * velocity if nesterov else velocity)
         at = a.size
         a = a + update[:at]
         if with_output_bias:

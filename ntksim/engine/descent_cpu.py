@@ -1,4 +1,4 @@
-"""Training on the CPU: the pull-back of a vector of outputs to the parameters, and full-batch gradient descent.
+"""Training on the CPU: the pull-back of a vector of outputs to the parameters, and steps of gradient descent.
 
 Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r. Since the output is a scalar, row i of J in layer l is the
 sensitivity delta^l_i times the activations below: with both at hand, J' v is one product a layer, and a snapshot of the
@@ -11,8 +11,6 @@ from numba import prange, types
 from ntksim.engine.jit import compiled_once, jit, jit_allocating, jit_inner, jit_parallel
 from ntksim.engine.kernels_cpu import (
     argument_types,
-    copy_kernel,
-    draw_parameters,
     evaluate,
     gram_of_points,
     share,
@@ -119,42 +117,54 @@ def pull_back_at(threads, net, weights, room, pairs, vector):
 
 
 @jit
-def descend(
-    threads, seed, net, weights, room, lean, pairs, tests, test_pairs, y, rate, steps,
-    outputs, test_outputs, loss, kernels, kernel_drift, parameter_drift,
-):  # fmt: skip
-    """Train one seed; fills the rows of its snapshots, at ascending ``steps`` from 0 on.
+def _step(threads, net, weights, moving, room, pairs, gradient, momentum, nesterov):
+    """theta <- theta - eta (g, or what momentum makes of it); J' ``gradient`` = eta g, and ``moving`` holds -eta v."""
+    if momentum == 0:
+        pull_back(threads, net, weights, room, pairs, gradient)
+        return
+    theta, velocity = weights.flat, moving.flat
+    mu = theta.dtype.type(momentum)
+    # Nesterov's -eta (g + mu v) is (1 + mu) (-eta v) less mu times the velocity before: one pull-back serves both.
+    before, after = (mu, 1 + mu) if nesterov else (mu * 0, 1 + mu * 0)
+    for i in range(theta.size):
+        theta[i] -= before * velocity[i]
+        velocity[i] *= mu
+    pull_back(threads, net, moving, room, pairs, gradient)
+    for i in range(theta.size):
+        theta[i] += after * velocity[i]
 
-    ``lean`` is ``room`` without a kernel, for the steps between. Returns (passes, whether it stayed finite).
+
+@jit
+def _gather(columns, chosen, room, pairs):
+    """Put the ``chosen`` points of ``columns`` in place as h^0."""
+    for d in range(columns.shape[0]):
+        row = room.h[d * pairs.points : (d + 1) * pairs.points]
+        for i in range(chosen.size):
+            row[i] = columns[d, chosen[i]]
+
+
+@jit
+def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order, rate, momentum, nesterov, steps):
+    """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
+
+    Full steps, where ``order`` is empty, go from a network that has been evaluated in ``room``. Otherwise ``order`` (steps,
+    size) holds the points of each step among ``columns`` (d, n), and ``room`` is one for so many. ``moving`` holds -eta v in the
+    layout of the parameters, and nothing without momentum.
     """
-    draw_parameters(seed, net, weights)
-    initial, first, kernel = weights.flat.copy(), np.empty((y.size, y.size)), np.empty((y.size, y.size))
-    residual = np.empty(y.size, weights.flat.dtype)
-    gram_of_points(net, room, pairs)
-    at = 0
-    for step in range(steps[-1] + 1):
-        snapshot = step == steps[at]
-        evaluate(threads, seed, net, weights, room if snapshot else lean, pairs)
-        now = 0.0
-        for i in range(y.size):
-            r = lean.outputs[i] - y[i]
-            now += 0.5 * r * r
-            residual[i] = rate * r
-        if not np.isfinite(now):
-            return step + 1, False
-        if snapshot:
-            loss[at], parameter_drift[at] = now, relative_distance(weights.flat, initial)
-            outputs[at] = room.outputs[: y.size]
-            if test_outputs.shape[1] > 0:
-                evaluate(threads, seed, net, weights, tests, test_pairs)
-                test_outputs[at] = tests.outputs[: test_outputs.shape[1]]
-            copy_kernel(room.kernel, pairs, kernel)
-            if at == 0:
-                first[:] = kernel
-            kernel_drift[at] = relative_distance(kernel.ravel(), first.ravel())
-            if kernels.shape[0] > 0:
-                kernels[at] = kernel
-            at += 1
-        if step < steps[-1]:
-            pull_back(threads, net, weights, lean, pairs, residual)
-    return steps[-1] + 1, True
+    whole = order.size == 0
+    size = y.size if whole else order.shape[1]
+    gradient, scaled = np.empty(size, weights.flat.dtype), rate * y.size / size
+    for step in range(steps):
+        if not whole:
+            _gather(columns, order[step], room, pairs)
+        if step > 0 or not whole:
+            evaluate(threads, seed, net, weights, room, pairs)
+        loss = 0.0
+        for i in range(size):
+            residual = room.outputs[i] - y[i if whole else order[step, i]]
+            loss += residual * residual
+            gradient[i] = scaled * residual
+        if not np.isfinite(loss):
+            return step
+        _step(threads, net, weights, moving, room, pairs, gradient, momentum, nesterov)
+    return steps

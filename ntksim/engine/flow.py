@@ -21,11 +21,9 @@ from math import factorial
 
 import numpy as np
 
-from ntksim.engine.descent_cpu import evaluate_at, pull_back_at, relative_distance
-from ntksim.engine.kernels_cpu import draw_into, group_rows
-from ntksim.engine.layout import Net, Pairs, Room, aligned, make_room, parameter_offsets, stored_weights
-
-Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
+from ntksim.engine.descent_cpu import pull_back_at, relative_distance
+from ntksim.engine.layout import stored_weights
+from ntksim.engine.snapshots import Snapshots, State, Watch
 
 MAX_STEPS = 2000
 _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
@@ -33,77 +31,32 @@ _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
 _SINGULAR = 1e-12
 
 
-@dataclass
-class _State:
-    """A network at some theta: what a pass leaves behind."""
-
-    theta: np.ndarray
-    room: Room
-    outputs: np.ndarray
-    kernel: np.ndarray
-
-
 @dataclass(frozen=True)
-class Snapshots:
-    """Where a seed's rows go; arrays with a leading axis of times, `kernels` of length 0 if they are not kept."""
+class Flow:
+    """How to flow: the ascending ``times`` (T,) at which to look, and the error in units of the initial residual's."""
 
-    outputs: np.ndarray
-    test_outputs: np.ndarray
-    loss: np.ndarray
-    kernels: np.ndarray
-    kernel_drift: np.ndarray
-    parameter_drift: np.ndarray
+    times: np.ndarray
+    tolerance: float
 
 
 class _Flow:
     """The flow of one seed."""
 
-    def __init__(self, threads: int, seed: np.uint64, net: Net, x: Points, y: np.ndarray, x_test: Points | None) -> None:
-        self.threads, self.seed, self.net, self.y = threads, seed, net, y
-        self.columns, self.pairs = x
-        self.group = group_rows(threads, net)
-        self.tests = None
-        if x_test is not None:
-            self.test_pairs = x_test[1]
-            self.tests = make_room(net, *x_test, self.group, streamed=False, backward=False, kernel=False)
-        self.evaluations = 0
-        theta = aligned(parameter_offsets(net)[-1], self.columns.dtype)
-        draw_into(seed, net, stored_weights(net, theta))
-        self.start = self.look(theta)
+    def __init__(self, watch: Watch) -> None:
+        self.watch, self.net, self.y = watch, watch.net, watch.y
 
-    def look(self, theta: np.ndarray) -> _State:
-        """Outputs and kernel at ``theta``."""
-        room = make_room(self.net, self.columns, self.pairs, self.group, streamed=False, backward=True, kernel=True)
-        evaluate_at(self.threads, self.seed, self.net, stored_weights(self.net, theta), room, self.pairs)
-        self.evaluations += 1
-        kernel = np.triu(room.kernel[:, : self.pairs.cols])
-        return _State(theta, room, room.outputs[: self.pairs.cols], kernel + np.triu(kernel, 1).T)
+    def look(self, theta: np.ndarray) -> State:
+        """Outputs and kernel at ``theta``, in room of their own."""
+        return self.watch.look(theta, self.watch.make_room())
 
-    def residual(self, state: _State) -> np.ndarray:
-        return state.outputs - self.y
-
-    def subtract_gradient(self, state: _State, vector: np.ndarray, theta: np.ndarray) -> None:
+    def subtract_gradient(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
         """theta <- theta - J' vector, J at ``state``, in place."""
         weights = stored_weights(self.net, theta)
-        pull_back_at(self.threads, self.net, weights, state.room, self.pairs, vector.astype(theta.dtype))
+        pull_back_at(self.watch.threads, self.net, weights, state.room, self.watch.pairs, vector.astype(theta.dtype))
 
-    def record(self, at: int, state: _State, rows: Snapshots) -> None:
-        """Fill row ``at`` of every array."""
-        residual = self.residual(state)
-        rows.outputs[at] = state.outputs
-        rows.loss[at] = 0.5 * np.sum(residual**2)
-        rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), self.start.kernel.ravel())
-        rows.parameter_drift[at] = relative_distance(state.theta, self.start.theta)
-        if len(rows.kernels):
-            rows.kernels[at] = state.kernel
-        if self.tests is not None:
-            weights = stored_weights(self.net, state.theta)
-            evaluate_at(self.threads, self.seed, self.net, weights, self.tests, self.test_pairs)
-            rows.test_outputs[at] = self.tests.outputs[: self.test_pairs.cols]
-
-    def step(self, state: _State, size: float) -> tuple[Callable[[float], _State], _State, float]:
+    def step(self, state: State, size: float) -> tuple[Callable[[float], State], State, float]:
         """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""
-        residual = self.residual(state)
+        residual = self.watch.residual(state)
         values, vectors = _eigen(state.kernel)
         predicted = state.theta.copy()
         self.subtract_gradient(state, vectors @ (_integral(values, size) * (residual @ vectors)), predicted)
@@ -113,7 +66,7 @@ class _Flow:
         values, vectors = _eigen(0.5 * (state.kernel + ahead.kernel))
         modes = residual @ vectors
 
-        def dense(s: float) -> _State:
+        def dense(s: float) -> State:
             late = _weighted_integral(values, s) / size
             theta = state.theta.copy()
             self.subtract_gradient(state, vectors @ ((_integral(values, s) - late) * modes), theta)
@@ -123,30 +76,30 @@ class _Flow:
         end = dense(size)
         if not np.isfinite(end.kernel).all():
             return dense, end, np.inf
-        off = self.residual(end) - vectors @ (np.exp(-values * size) * modes)
+        off = self.watch.residual(end) - vectors @ (np.exp(-values * size) * modes)
         moved = np.linalg.norm(end.theta.astype(np.float64) - predicted)
         change = relative_distance(ahead.kernel.ravel(), state.kernel.ravel())
         reach = np.sqrt(np.trace(state.kernel) / len(self.y))
         return dense, end, float(max(np.sqrt(np.mean(off**2)), moved * change * reach))
 
-    def settled(self, state: _State, size: float) -> bool:
+    def settled(self, state: State, size: float) -> bool:
         """Whether the residual along every direction that the kernel can move is below ``size`` (root mean square)."""
         values, vectors = _eigen(state.kernel)
         moving = values > _SINGULAR * values[-1]
-        return bool(np.sqrt(np.mean(np.where(moving, self.residual(state) @ vectors, 0.0) ** 2)) < size)
+        return bool(np.sqrt(np.mean(np.where(moving, self.watch.residual(state) @ vectors, 0.0) ** 2)) < size)
 
     def run(self, times: np.ndarray, tolerance: float, rows: Snapshots) -> str:
         """Fill ``rows`` at the ascending ``times``; returns the status."""
-        state, time, at = self.start, 0.0, 0
+        state, time, at = self.look(self.watch.start), 0.0, 0
         if not np.isfinite(state.kernel).all():
             return "diverged"
         while at < len(times) and times[at] == 0:
-            self.record(at, state, rows)
+            self.watch.record(at, state, rows)
             at += 1
         # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
-        largest = max(np.abs(state.outputs).max(), np.abs(self.y).max(), np.finfo(self.columns.dtype).tiny)
-        rounding = 100 * float(np.finfo(self.columns.dtype).eps) * float(largest)
-        bound = max(tolerance * float(np.sqrt(np.mean(self.residual(state) ** 2))), rounding)
+        largest = max(np.abs(state.outputs).max(), np.abs(self.y).max(), np.finfo(state.theta.dtype).tiny)
+        rounding = 100 * float(np.finfo(state.theta.dtype).eps) * float(largest)
+        bound = max(tolerance * float(np.sqrt(np.mean(self.watch.residual(state) ** 2))), rounding)
         fastest = max(float(_eigen(state.kernel)[0][-1]), np.finfo(np.float64).tiny)
         size = 1 / fastest
         for _ in range(MAX_STEPS):
@@ -154,7 +107,7 @@ class _Flow:
                 return "finished"
             if np.isinf(times[at]) and self.settled(state, 1e-3 * bound):
                 for row in range(at, len(times)):
-                    self.record(row, state, rows)
+                    self.watch.record(row, state, rows)
                 return "finished"
             size = min(size, times[-1] - time)
             dense, end, error = self.step(state, size)
@@ -165,20 +118,16 @@ class _Flow:
                 continue
             while at < len(times) and times[at] <= time + size:
                 last = times[at] == time + size
-                self.record(at, end if last else dense(times[at] - time), rows)
+                self.watch.record(at, end if last else dense(times[at] - time), rows)
                 at += 1
             state, time = end, time + size
             size *= min(_GROWTH, _SAFETY * (bound / max(error, np.finfo(np.float64).tiny)) ** (1 / 3))
         return "finished" if at == len(times) else "step_limit"
 
 
-def flow_seed(
-    threads: int, seed: np.uint64, net: Net, x: Points, y: np.ndarray, x_test: Points | None, times: np.ndarray,
-    tolerance: float, rows: Snapshots,
-) -> tuple[str, int]:  # fmt: skip
-    """Integrate one seed on some threads; returns its status and the number of passes."""
-    flow = _Flow(threads, seed, net, x, y, x_test)
-    return flow.run(times, tolerance, rows), flow.evaluations
+def flow_seed(watch: Watch, flow: Flow, rows: Snapshots) -> str:
+    """Integrate one seed and fill its rows; returns its status."""
+    return _Flow(watch).run(flow.times, flow.tolerance, rows)
 
 
 def _eigen(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -51,6 +51,73 @@ def test_descent_follows_the_oracle(network, dtype, tolerance):
             assert run.parameter_drift[s, t] == pytest.approx(moved, rel=1e-3 if dtype == "float32" else 1e-9, abs=1e-6)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("network", [NETWORKS[1], NETWORKS[-1]], ids=label)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
+def test_momentum_follows_the_oracle(network, dtype, tolerance, nesterov):
+    run = ntksim.train(
+        network, POINTS, TARGETS, seeds=[4], method="gradient_descent", learning_rate=5e-3, momentum=0.9, nesterov=nesterov,
+        steps=60, times=[0.0, 0.005, 0.01, 0.05, 0.3], keep_kernels=True, dtype=dtype,
+    )  # fmt: skip
+    assert run.times == pytest.approx([0, 0.005, 0.01, 0.05, 0.3])
+    rate = 5e-3 * naive.rate_factor(network.parameterization, network.widths, powers(network))
+    history = naive.descent(
+        network.activation, *oracle_arguments(network, 3, 4), POINTS, TARGETS, rate, 60, network.sigma_b is not None,
+        network.output_bias, 0.9, nesterov,
+    )  # fmt: skip
+    for t, step in enumerate((0, 1, 2, 10, 60)):
+        f, kernel, theta = history[step]
+        assert_close(run.outputs[0, t], f, tolerance)
+        assert_close(run.kernels[0, t], kernel, tolerance)
+        moved = np.linalg.norm(theta - history[0][2]) / np.linalg.norm(history[0][2])
+        assert run.parameter_drift[0, t] == pytest.approx(moved, rel=1e-3 if dtype == "float32" else 1e-9)
+    assert run.evaluations.tolist() == [61]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_of_a_wide_network_is_the_recursion_of_a_constant_kernel(nesterov):
+    """A network of width 16,384 against r and v under its own K_0, on training and test points; the error is O(1 / width)."""
+    network = ntksim.Network(1, 16384, "tanh", sigma_w=1.5)
+    run = ntksim.train(
+        network, POINTS, TARGETS, seeds=[0], method="gradient_descent", learning_rate=0.1, steps=100, momentum=0.8,
+        nesterov=nesterov, x_test=TEST_POINTS,
+    )  # fmt: skip
+    joint = ntksim.empirical_ntk(network, np.concatenate([POINTS, TEST_POINTS]), POINTS, seeds=[0])[0]
+    f, v = np.concatenate([run.outputs[0, 0], run.test_outputs[0, 0]]), np.zeros(7)
+    for step in range(101):
+        if step in np.round(run.times / 0.1):
+            at = int(np.flatnonzero(np.round(run.times / 0.1) == step)[0])
+            assert np.abs(np.concatenate([run.outputs[0, at], run.test_outputs[0, at]]) - f).max() < 2e-3
+        gradient = joint @ (f[:5] - TARGETS)
+        v = 0.8 * v + gradient
+        f = f - 0.1 * (gradient + 0.8 * v if nesterov else v)
+
+
+@pytest.mark.parametrize(("nesterov", "bound"), [(False, 3.6), (True, 3.6 / 2.6)])
+def test_momentum_is_stable_up_to_its_bound(nesterov, bound):
+    """Heavy ball 2 (1 + mu), Nesterov that over 1 + 2 mu, in units of 1 / lambda_max.
+
+    Below it training converges; above it the loss grows until it is so large that the kernel gives way (Lewkowycz et al. 2020).
+    """
+    network = ntksim.Network(1, 4096, "linear")
+    largest = np.linalg.eigvalsh(ntksim.infinite_kernel(network, POINTS[:3]).ntk)[-1]
+    common = {"seeds": [0], "method": "gradient_descent", "momentum": 0.8, "nesterov": nesterov, "steps": 300}
+    # Finite width and the kernel's drift move lambda_max by a few hundredths.
+    below = ntksim.train(network, POINTS[:3], TARGETS[:3], learning_rate=0.9 * bound / largest, **common)
+    assert below.loss[0].max() < 1.5 * below.loss[0, 0]
+    assert below.loss[0, -1] < 1e-2 * below.loss[0, 0]
+    with pytest.warns(RuntimeWarning, match=f"at or above {bound:.4g} / lambda_max"):
+        above = ntksim.train(network, POINTS[:3], TARGETS[:3], learning_rate=1.1 * bound / largest, **common)
+    assert np.nanmax(above.loss[0]) > 30 * above.loss[0, 0]
+
+
+def test_default_steps_with_momentum_reach_convergence():
+    """Points of equal eigenvalues, all of them oscillating: decay by sqrt(mu) a step sets the number."""
+    run = ntksim.train(ntksim.Network(1, 512, "erf"), np.eye(3), np.ones(3), seeds=[0], method="gradient_descent", momentum=0.75)
+    assert round(run.times[-1] / run.learning_rate) == 160
+    assert run.loss[0, -1] < 1e-12 * run.loss[0, 0]
+
+
 def test_training_starts_from_the_initial_network():
     network = ntksim.Network(3, 50, "tanh", sigma_b=0.1)
     run = ntksim.train(
@@ -189,6 +256,15 @@ def test_singular_kernel_keeps_its_null_space():
         ({"times": [np.inf]}, "finite numbers"),
         ({"times": [1.0], "steps": 1, "learning_rate": 0.1}, "beyond steps=1"),
         ({"tolerance": 1e-3}, "tolerance belongs to gradient_flow"),
+        ({"batch_size": 0}, "batch_size must be an integer from 1 to the number of points, 5"),
+        ({"batch_size": 6}, "batch_size must be an integer from 1"),
+        ({"batch_size": 2.0}, "batch_size must be an integer from 1"),
+        ({"method": "gradient_flow", "batch_size": 2}, "batch_size belongs to gradient_descent"),
+        ({"momentum": 1.0}, "momentum must be a number of at least 0 and below 1; got 1.0"),
+        ({"momentum": "x"}, "momentum must be a number"),
+        ({"nesterov": True}, "nesterov=True needs momentum"),
+        ({"momentum": 0.9, "nesterov": 1}, "nesterov must be True or False"),
+        ({"method": "gradient_flow", "momentum": 0.9}, "momentum belongs to gradient_descent"),
         ({"x_test": np.ones((1, 2))}, "x_test must have 3 features"),
         ({"x": np.ones((5, 3)), "learning_rate": None}, "singular"),
     ],

@@ -1,0 +1,90 @@
+"""Gradient descent theta <- theta - eta J' r, with momentum: from snapshot to snapshot in one compiled loop.
+
+With g = J' r and v_0 = 0 a step is
+
+    v <- mu v + g,    theta <- theta - eta v               heavy ball (Polyak 1964),
+                      theta <- theta - eta (g + mu v)      Nesterov (1983), in the form of Bengio et al. (2013), where theta is
+                                                           the point at which gradients are taken.
+
+Along an eigenvector of a constant kernel, a = eta lambda, both are recursions of two terms,
+
+    r_(k+1) = (1 + mu - a) r_k - mu r_(k-1)   and   r_(k+1) = (1 - a) ((1 + mu) r_k - mu r_(k-1)),
+
+which are stable for a < 2 (1 + mu) and a < 2 (1 + mu) / (1 + 2 mu). Slow modes decay as under eta / (1 - mu).
+
+With batches B of b points, g = (n / b) J_B' r_B, whose mean over the batches is the full gradient.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntksim.engine.batches import batches
+from ntksim.engine.descent_cpu import advance
+from ntksim.engine.layout import Pairs, Room, Weights, aligned, stored_weights, without_kernel
+from ntksim.engine.snapshots import Snapshots, Watch
+
+_INDICES = 1 << 16  # points of batches that are chosen at a time
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How to descend.
+
+    ``steps`` (T,) are those at which to look, ascending, the first of them 0; ``batch_size`` is None for all points at once.
+    """
+
+    steps: np.ndarray
+    learning_rate: float
+    momentum: float
+    nesterov: bool
+    batch_size: int | None
+
+
+def stable_rate(momentum: float, nesterov: bool) -> float:
+    """eta lambda at which descent ceases to be stable along an eigenvector of a constant kernel."""
+    return 2 * (1 + momentum) / (1 + 2 * momentum if nesterov else 1)
+
+
+def descend_seed(watch: Watch, descent: Descent, rows: Snapshots) -> str:
+    """Train one seed and fill its rows; returns its status."""
+    room, theta = watch.make_room(), aligned(watch.start.size, watch.start.dtype)
+    theta[:] = watch.start
+    # -eta v, so that a step adds it
+    velocity = aligned(theta.size if descent.momentum else 0, theta.dtype)
+    weights, moving = stored_weights(watch.net, theta), stored_weights(watch.net, velocity)
+    if descent.batch_size is None:
+        small, pairs = without_kernel(room), watch.pairs
+    else:
+        small, pairs = watch.make_batch_room(descent.batch_size)
+    for at, step in enumerate(descent.steps):
+        state = watch.look(theta, room)
+        if not np.isfinite(watch.loss(state)):
+            return "diverged"
+        watch.record(at, state, rows)
+        if at + 1 < len(descent.steps) and not _advance(
+            watch, descent, weights, moving, small, pairs, int(step), int(descent.steps[at + 1])
+        ):
+            return "diverged"
+    return "finished"
+
+
+def _advance(
+    watch: Watch, descent: Descent, weights: Weights, moving: Weights, room: Room, pairs: Pairs, first: int, end: int
+) -> bool:
+    """Take steps ``first`` .. ``end`` from where the network has just been looked at; whether its outputs stayed finite."""
+    order, size = np.empty((0, 0), np.int64), descent.batch_size
+    most = end - first if size is None else max(1, _INDICES // size)
+    for begin in range(first, end, most):
+        count = min(most, end - begin)
+        if size is not None:
+            order = batches(watch.seed, begin, count, len(watch.y), size)
+        done = advance(
+            watch.threads, watch.seed, watch.net, weights, moving, room, pairs, watch.columns, watch.y, order,
+            descent.learning_rate, descent.momentum, descent.nesterov, count,
+        )  # fmt: skip
+        # A full step goes from a pass that has been made: that of the look, if it is the first.
+        watch.passes += min(done, count - 1) if size is None else min(done + 1, count)
+        if done < count:
+            return False
+    return True
