@@ -7,7 +7,6 @@ import difflib
 import hashlib
 import json
 import re
-import reprlib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,24 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.json_schema import GenerateJsonSchema
 
 from ntksim.engine.network import ABC, Network
+from ntksim.study.errors import shown
 
 _NAME = r"[A-Za-z][A-Za-z0-9_]{0,63}"  # a network's name is part of file names
 _MOST_SHARDS = 100_000  # jobs of a study; more would take Snakemake hours to plan
 _MOST_STEPS = 1e9  # of gradient descent
 _MOST = 2**31  # of points, features, neurons, seeds: more than any machine holds, and still an index
-
-
-def _shown(value: object) -> str:
-    """A value for a message: as Python writes it, cut to size however large or deep it is."""
-    try:
-        text = _SHORT.repr(value)
-        return text if len(text) <= 200 else f"{text[:197]}..."
-    except ValueError:  # integers of thousands of digits
-        return f"a value of type {type(value).__name__}"
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 40
 
 
 def _check_path(path: str) -> str:
@@ -272,7 +259,7 @@ class Study(_Section):
     def _named(cls, networks: dict[str, NetworkOptions]) -> dict[str, NetworkOptions]:
         for name in networks:
             if not re.fullmatch(_NAME, name):
-                raise ValueError(f"the name {_shown(name)} must be letters, digits and underscores, a letter first, at most 64")
+                raise ValueError(f"the name {shown(name)} must be letters, digits and underscores, a letter first, at most 64")
         return networks
 
     _check_results = field_validator("results")(_check_path)
@@ -364,7 +351,7 @@ def _config_error(source: str, error: ValidationError) -> ConfigError:
 
 
 def _explain(problem: Any) -> str:
-    words = [part if isinstance(part, str) and part.isprintable() else _shown(part) for part in problem["loc"]]
+    words = [part if isinstance(part, str) and part.isprintable() else shown(part) for part in problem["loc"]]
     key = ".".join(word if len(word) <= 80 else f"{word[:77]}..." for word in words)
     kind, given = problem["type"], problem["input"]
     if kind == "extra_forbidden":
@@ -376,12 +363,12 @@ def _explain(problem: Any) -> str:
         return f"{key}: this key is missing; add it ({_description(problem['loc'])})"
     if kind == "too_short":
         least = problem["ctx"]["min_length"]
-        return f"{key}: expected at least {least} entries, got {_shown(given)}; {_description(problem['loc'])}"
+        return f"{key}: expected at least {least} entries, got {shown(given)}; {_description(problem['loc'])}"
     if kind == "value_error" and isinstance(given, dict):  # of a section as a whole: the message names the keys
         return f"{key}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected if expected.startswith(("expected", "the name")) else f"expected {expected}"
-    return f"{key}: {expected}, got {_shown(given)}; {_description(problem['loc'])}"
+    return f"{key}: {expected}, got {shown(given)}; {_description(problem['loc'])}"
 
 
 _SECTIONS = {"dataset": Dataset, "initial": Initial, "training": Training, "abc": Exponents}

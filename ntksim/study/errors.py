@@ -1,4 +1,9 @@
-"""Errors of the study. This module imports nothing, so that catching one costs nothing."""
+"""Errors of the study, and values in their messages. Nothing heavy is imported, so that catching one costs nothing."""
+
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 40
 
 
 class StageError(Exception):
@@ -11,3 +16,12 @@ class DamagedFile(StageError):
 
 class ForeignFile(StageError):
     """A file is whole, but was computed from something else than is asked for."""
+
+
+def shown(value: object) -> str:
+    """A value for a message: as Python writes it, cut to size however large or deep it is."""
+    try:
+        text = _SHORT.repr(value)
+        return text if len(text) <= 200 else f"{text[:197]}..."
+    except ValueError:  # integers of thousands of digits
+        return f"a value of type {type(value).__name__}"
