@@ -17,16 +17,17 @@ and vectors, and thus on the processor, nor on how rows and points are shared ou
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ntksim.engine.jit import compiled_once, jit
 
 PIECE = 512  # terms summed before the sum is added to the others: a float32 sum of 65,536 terms would lose a digit
-_FEATURES = llvm.get_host_cpu_features()
+# What Numba compiles for: the host, or what NUMBA_CPU_FEATURES says.
+_FEATURES = (llvm.get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES).split(",")
 # Bytes of a vector, and vectors in a row of a block: six rows of them fill the registers and leave one row's worth to load.
-_BYTES, _VECTORS = (64, 4) if _FEATURES.get("avx512f") else (32, 2) if _FEATURES.get("avx2") else (16, 4)
+_BYTES, _VECTORS = (64, 4) if "+avx512f" in _FEATURES else (32, 2) if "+avx2" in _FEATURES else (16, 4)
 _ROWS = 6
 _INDEX = ir.IntType(64)
 

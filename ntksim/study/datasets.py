@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ntksim.study.config import Dataset
-from ntksim.study.errors import DamagedFile, StageError
+from ntksim.study.errors import DamagedFile, StageError, shown
 from ntksim.study.provenance import provenance
 from ntksim.study.storage import content_hash, read_arrays, write_arrays
 
@@ -83,7 +83,9 @@ def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
         elif paths[0].suffix == ".npz":
             with paths[0].open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 if not {"x", "y"} <= set(arrays.files):
-                    raise StageError(f"{_place(options)}: expected arrays x and y, found {', '.join(arrays.files) or 'none'}")
+                    raise StageError(
+                        f"{_place(options)}: expected arrays x and y, found {', '.join(map(shown, arrays.files[:8])) or 'none'}"
+                    )
                 x, y = arrays["x"], arrays["y"]
         else:
             return _columns(options, pd.read_csv(paths[0]) if paths[0].suffix == ".csv" else pd.read_parquet(paths[0]))
@@ -104,7 +106,7 @@ def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 def _columns(options: Dataset, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     if options.target_or_default not in frame.columns:
-        known = ", ".join(map(str, frame.columns[:8]))
+        known = ", ".join(map(shown, frame.columns[:8]))
         raise StageError(
             f"dataset.target: {_place(options)} has no column {options.target_or_default!r}; its columns begin with {known}"
         )
@@ -113,7 +115,9 @@ def _columns(options: Dataset, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndar
         raise StageError(f"{_place(options)}: expected rows with feature columns beside {options.target_or_default!r}")
     words = [str(c) for c in features.columns if not pd.api.types.is_numeric_dtype(features[c])]
     if words:
-        raise StageError(f"{_place(options)}: columns that are not numbers: {', '.join(words[:8])}; drop or encode them")
+        raise StageError(
+            f"{_place(options)}: columns that are not numbers: {', '.join(map(shown, words[:8]))}; drop or encode them"
+        )
     return _finite(options, features.to_numpy(np.float64, na_value=np.nan)), frame[options.target_or_default].to_numpy()
 
 

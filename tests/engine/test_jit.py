@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 
+import llvmlite.binding as llvm
 import numpy as np
+import pytest
 from numba import types
 
 from ntksim.engine.counter_rng import fill_normals
@@ -28,6 +30,41 @@ print(z.dtype, repr(float(z.astype(float).sum())))
         runs = [subprocess.Popen([sys.executable, "-c", code, kind], **options) for kind in kinds]
         for kind, run in zip(kinds, runs, strict=True):
             assert run.communicate()[0].split() == [kind, repr(float(z.sum()))]
+
+
+FEATURES = llvm.get_host_cpu_features()
+
+
+@pytest.mark.skipif(not FEATURES.get("avx512f"), reason="needs a processor with 512-bit vectors")
+def test_shorter_vectors_give_the_same_bits(tmp_path):
+    """Draws, products and elementary functions compiled for 256-bit vectors, as on a cluster of mixed processors."""
+    code = """
+import numpy as np
+from ntksim.engine import activations, product
+from ntksim.engine.counter_rng import fill_normals
+from ntksim.engine.jit import jit
+@jit
+def multiply(b, v, c, rows, terms, points):
+    product.multiply(b, 0, 1, terms, v, 0, points, points, c, 0, points, rows, terms, True)
+for kind in ("float32", "float64"):
+    b, v, c = np.empty((13, 600), kind), np.empty((600, 80), kind), np.empty((13, 80), kind)
+    fill_normals(1, 2, 3, 4, 0, 0, b)
+    fill_normals(1, 2, 5, 4, 0, 0, v)
+    multiply(b.ravel(), v.ravel(), c.ravel(), 13, 600, 80)
+    z = c.ravel() / 10
+    activations._each_gelu(z, slope := np.empty_like(z))
+    print([float(np.sum(a, dtype=np.longdouble)) for a in (b, v, c, z, slope)], hash((b.tobytes(), c.tobytes(), z.tobytes())))
+print(product._BYTES)
+"""
+    short = ",".join(("+" if has and "avx512" not in name else "-") + name for name, has in FEATURES.items())
+    settings = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": short}
+    seen = []
+    for extra in ({}, settings):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"} | extra
+        done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        seen.append(done.stdout.splitlines())
+    assert seen[0][:-1] == seen[1][:-1]
+    assert [lines[-1] for lines in seen] == ["64", "32"]
 
 
 @compiled_once(lambda real: (types.intp, real[::1]), jit_allocating)

@@ -170,10 +170,10 @@ def broken(folder, kind):
 
 BAD = {
     "missing": "bad.csv: no such file",
-    "words": "columns that are not numbers: f1; drop or encode them",
+    "words": "columns that are not numbers: 'f1'; drop or encode them",
     "nan": "1 values are missing, NaN or infinite, the first in row 4 and feature 2",
     "infinite target": "1 targets are NaN or infinite, first in row 2",
-    "no such column": "dataset.target: .* has no column 'label'; its columns begin with f0, f1, f2, target",
+    "no such column": "dataset.target: .* has no column 'label'; its columns begin with 'f0', 'f1', 'f2', 'target'",
     "constant": "equals the training mean .*is the data constant",
     "constant target": "every training target is 2",
     "duplicates": "training points repeat others .* singular; remove duplicates",
@@ -197,7 +197,7 @@ def test_bad_data_is_refused(tmp_path, kind):
 def test_bad_arrays_are_refused(tmp_path):
     path = tmp_path / "a.npz"
     for arrays, message in (
-        ({"x": np.ones((4, 2))}, "expected arrays x and y, found x"),
+        ({"x": np.ones((4, 2))}, "expected arrays x and y, found 'x'"),
         ({"x": np.ones(4), "y": np.ones(4)}, r"expected x of shape \(points, features\)"),
         ({"x": np.ones((4, 2)), "y": np.ones(3)}, r"got \(4, 2\) and \(3,\)"),
         ({"x": np.array([["a", "b"]] * 4), "y": np.ones(4)}, "x must hold real numbers"),
