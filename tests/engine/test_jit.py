@@ -58,10 +58,11 @@ print(product._BYTES)
 """
     short = ",".join(("+" if has and "avx512" not in name else "-") + name for name, has in FEATURES.items())
     settings = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": short}
-    seen = []
+    seen, script = [], tmp_path / "bits.py"  # a file, since compiled code is kept beside its source's name
+    script.write_text(code)
     for extra in ({}, settings):
         environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"} | extra
-        done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True, check=True)
         seen.append(done.stdout.splitlines())
     assert seen[0][:-1] == seen[1][:-1]
     assert [lines[-1] for lines in seen] == ["64", "32"]
