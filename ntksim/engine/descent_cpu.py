@@ -96,11 +96,12 @@ def _distance(a, b):
 
 @jit
 def relative_distance(a, b):
-    """||a - b|| / ||b|| of flat arrays, in float64."""
+    """||a - b|| / ||b|| of flat arrays, in float64; 0 if they are equal, zeros too."""
     norm = 0.0
     for i in range(b.size):
         norm += np.float64(b[i]) * np.float64(b[i])
-    return _distance(a, b) / np.sqrt(norm)
+    distance = _distance(a, b)
+    return distance / np.sqrt(norm) if distance != 0 else 0.0
 
 
 @jit

@@ -49,6 +49,10 @@ def compiled_network(network: Network, input_dim: int) -> Net:
 def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype) -> tuple[np.ndarray, Pairs]:
     """Points as columns (d, points), padded with zeros to whole vectors, and which of them pair up in the kernel."""
     blocks = [x1] if x2 is None else [x2, x1]
+    if any(np.abs(block).max() > np.finfo(kind).max for block in blocks):
+        raise ValueError(
+            f"points must be at most {np.finfo(kind).max:.3g} in size for {kind.name}: scale them down or use float64"
+        )
     sizes = [padded_points(len(block), kind.itemsize) for block in blocks]
     columns = np.zeros((x1.shape[1], sum(sizes)), kind)
     columns[:, : len(blocks[0])] = blocks[0].T

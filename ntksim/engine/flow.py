@@ -100,7 +100,11 @@ class _Flow:
         largest = max(np.abs(state.outputs).max(), np.abs(self.y).max(), np.finfo(state.theta.dtype).tiny)
         rounding = 100 * float(np.finfo(state.theta.dtype).eps) * float(largest)
         bound = max(tolerance * float(np.sqrt(np.mean(self.watch.residual(state) ** 2))), rounding)
-        fastest = max(float(_eigen(state.kernel)[0][-1]), np.finfo(np.float64).tiny)
+        fastest = float(_eigen(state.kernel)[0][-1])
+        if fastest == 0:  # nothing moves: all inputs are zero, or every gate is shut
+            for row in range(at, len(times)):
+                self.watch.record(row, state, rows)
+            return "finished"
         size = 1 / fastest
         for _ in range(MAX_STEPS):
             if at == len(times):

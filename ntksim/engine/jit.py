@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import inspect
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,25 @@ def _cache_folder() -> str:
 
 
 _CACHE_FOLDER = _cache_folder()
+
+
+def _is_writable() -> bool:
+    try:
+        Path(_CACHE_FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(_CACHE_FOLDER, os.W_OK)
+
+
+# Without a folder to write to Numba would look beside the sources, where code of an older engine may lie, or refuse.
+_KEPT = _is_writable()
+if not _KEPT:
+    warnings.warn(
+        f"{_CACHE_FOLDER} cannot be written: compiling anew in every process, about a minute; set NUMBA_CACHE_DIR to a folder "
+        "that can",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _one_at_a_time(save: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,8 +80,8 @@ def _compiler(**options: Any) -> Callable[..., Any]:
         try:
             # error_model="numpy" drops the test for a zero divisor, which would keep LLVM from vectorising a loop;
             # nogil lets other Python threads run.
-            compiled = njit(cache=True, nogil=True, error_model="numpy", **options)(function)
-            if not config.DISABLE_JIT:  # then there is nothing compiled, and no cache
+            compiled = njit(cache=_KEPT, nogil=True, error_model="numpy", **options)(function)
+            if _KEPT:
                 compiled._cache.save_overload = _one_at_a_time(compiled._cache.save_overload)
             return compiled
         finally:

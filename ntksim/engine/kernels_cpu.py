@@ -162,7 +162,7 @@ def group_rows(threads, net):
     if threads == 1:
         return PANEL
     longest = 0
-    for layer in range(net.lengths.size):
+    for layer in range(net.lengths.size - 2):  # the last two are the readout's and the output's
         longest = max(longest, net.lengths[layer])
     least = (2 * _UNIT * threads + PANEL - 1) // PANEL
     return PANEL * max(least, min(2 * threads, _CACHED // (PANEL * longest)))

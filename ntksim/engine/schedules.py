@@ -14,6 +14,7 @@ from ntksim.engine.flow import Flow
 from ntksim.engine.infinite import infinite_kernel
 from ntksim.engine.network import Network
 
+_MOST_STEPS = 2**53  # beyond, floats are no step numbers
 SNAPSHOTS = 25  # of a run whose times are not given, beside t = 0
 
 
@@ -49,6 +50,8 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple
     kernel = _limit_kernel(network, x)
     values = np.linalg.eigvalsh(kernel)
     rate = _learning_rate(options.learning_rate, values[-1], stable_rate(momentum, nesterov))
+    if rate is None and not values[-1] > 0:
+        raise ValueError("the infinite-width kernel is zero (are all inputs zero?): nothing would train")
     if rate is None:
         rate = 1 / float(values[-1] if batch_size is None else _stiffest_batch(kernel, values[-1], batch_size))
     steps = options.steps
@@ -148,7 +151,10 @@ def _steps_of(times: np.ndarray, learning_rate: float, steps: int | None) -> np.
         raise ValueError("times must be a non-empty 1-D sequence of finite numbers of at least 0 for gradient descent")
     if (np.diff(times) < 0).any():
         raise ValueError("times must ascend")
-    shown = np.round(times / learning_rate).astype(np.int64)
+    exact = np.round(times / learning_rate)
+    if exact[-1] > _MOST_STEPS:
+        raise ValueError(f"times go up to step {exact[-1]:.3g} (time / learning_rate): raise learning_rate or end sooner")
+    shown = exact.astype(np.int64)
     if steps is not None and shown[-1] > steps:
         raise ValueError(f"times go up to step {shown[-1]} (time / learning_rate), beyond steps={steps}")
     return shown

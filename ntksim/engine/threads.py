@@ -1,4 +1,8 @@
-"""Threads: one BLAS thread below, seeds outside."""
+"""Threads: one BLAS thread below, seeds outside.
+
+A process that has shared a network among threads must not be forked (use multiprocessing's "spawn"): GNU OpenMP, on which
+Numba runs, ends its children. Calls from several Python threads need Numba's omp or tbb layer, which it takes where it can.
+"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -191,6 +191,16 @@ def test_bits_do_not_depend_on_threads(method, dtype):
         assert (getattr(run, name) == getattr(alone, name)).all()
 
 
+def test_where_nothing_moves_training_is_finished():
+    x, y = np.zeros((2, 3)), np.array([1.0, 2.0])
+    run = ntksim.train(ntksim.Network(1, 30, "tanh"), x, y, seeds=[0], times=[0, 1, np.inf])
+    assert run.status == ("finished",)
+    assert (run.outputs == 0).all()
+    assert (run.kernel_drift == 0).all()
+    with pytest.raises(ValueError, match="kernel is zero"):
+        ntksim.train(ntksim.Network(1, 30, "tanh"), x, y, seeds=[0], method="gradient_descent", steps=5)
+
+
 def test_divergence_is_a_status():
     network = ntksim.Network(2, 20, "relu")
     with pytest.warns(RuntimeWarning, match="2 / lambda_max"):
@@ -254,6 +264,7 @@ def test_singular_kernel_keeps_its_null_space():
         ({"steps": 0}, "steps must be an integer"),
         ({"times": [1.0, 0.5]}, "times must ascend"),
         ({"times": [np.inf]}, "finite numbers"),
+        ({"times": [0.0, 1.0], "learning_rate": 1e-20}, "go up to step 1e.20"),
         ({"times": [1.0], "steps": 1, "learning_rate": 0.1}, "beyond steps=1"),
         ({"tolerance": 1e-3}, "tolerance belongs to gradient_flow"),
         ({"batch_size": 0}, "batch_size must be an integer from 1 to the number of points, 5"),
