@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ntksim.engine.descent_cpu import evaluate_at, relative_distance
+from ntksim.engine.descent_cpu import evaluate_at, relative_distance, square_distance_and_norm
 from ntksim.engine.kernels_cpu import PANEL, draw_into
 from ntksim.engine.layout import Net, Pairs, Room, aligned, make_room, parameter_offsets, stored_weights
 from ntksim.engine.product import padded_points
@@ -66,20 +66,44 @@ class State:
     kernel: np.ndarray
 
 
+@dataclass(frozen=True)
+class Task:
+    """What all seeds share: the network, training points and targets (n,), and test points.
+
+    ``net`` has its parameters in units in which all layers learn at one rate: theirs over ``units`` (L+1,). ``plain`` is the
+    network in its own, in which parameters are drawn.
+    """
+
+    net: Net
+    plain: Net
+    units: np.ndarray
+    x: Points
+    y: np.ndarray
+    x_test: Points | None
+
+
 class Watch:
     """One seed's network, whose parameters at initialisation are ``start``: looks at it cost passes, and are counted."""
 
-    def __init__(self, threads: int, seed: np.uint64, net: Net, x: Points, y: np.ndarray, x_test: Points | None) -> None:
-        self.threads, self.seed, self.net, self.y = threads, seed, net, y
-        self.columns, self.pairs = x
+    def __init__(self, threads: int, seed: np.uint64, task: Task) -> None:
+        self.threads, self.seed, self.net, self.y, self.units = threads, seed, task.net, task.y, task.units
+        self.columns, self.pairs = task.x
         self.tests = None
-        if x_test is not None:
-            self.test_pairs = x_test[1]
-            self.tests = make_room(net, *x_test, PANEL, streamed=False, backward=False, kernel=False)
+        if task.x_test is not None:
+            self.test_pairs = task.x_test[1]
+            self.tests = make_room(self.net, *task.x_test, PANEL, streamed=False, backward=False, kernel=False)
         self.passes = 0
-        self.start = aligned(parameter_offsets(net)[-1], self.columns.dtype)
-        draw_into(seed, net, stored_weights(net, self.start))
+        self.offsets = parameter_offsets(self.net)
+        self.start = aligned(self.offsets[-1], self.columns.dtype)
+        draw_into(seed, task.plain, stored_weights(task.plain, self.start))
+        for layer, unit in enumerate(self.units):
+            if unit != 1:
+                self.layer(self.start, layer)[:] /= unit
         self.first_kernel: np.ndarray | None = None
+
+    def layer(self, theta: np.ndarray, layer: int) -> np.ndarray:
+        """Weights and biases of layer 0 .. L, a view of the parameters."""
+        return theta[self.offsets[2 * layer] : self.offsets[2 * layer + 2]]
 
     def make_room(self) -> Room:
         """Room for the training points."""
@@ -116,7 +140,10 @@ class Watch:
         rows.outputs[at] = state.outputs
         rows.loss[at] = self.loss(state)
         rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), self.first_kernel.ravel())
-        rows.parameter_drift[at] = relative_distance(state.theta, self.start)
+        layers = [(self.layer(state.theta, i), self.layer(self.start, i)) for i in range(len(self.units))]
+        squares = [square_distance_and_norm(now, before) for now, before in layers]
+        moved, norm = self.units**2 @ np.array(squares)  # in the parameters' own units
+        rows.parameter_drift[at] = np.sqrt(moved / norm)
         if len(rows.kernels):
             rows.kernels[at] = state.kernel
         if self.tests is not None:

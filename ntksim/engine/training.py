@@ -16,9 +16,10 @@ from ntksim.engine.arguments import points, precision, require_cpu, seed_array, 
 from ntksim.engine.descent import Descent, descend_seed
 from ntksim.engine.empirical import columns_of, compiled_network, is_wide
 from ntksim.engine.flow import Flow, flow_seed
+from ntksim.engine.layer_rates import RatedNetwork, rated
 from ntksim.engine.network import Network
 from ntksim.engine.schedules import Options, descent_schedule, flow_schedule
-from ntksim.engine.snapshots import Snapshots, Watch
+from ntksim.engine.snapshots import Snapshots, Task, Watch
 from ntksim.engine.threads import one_blas_thread, spread
 
 METHODS = ("gradient_descent", "gradient_flow")
@@ -33,7 +34,8 @@ class Trajectory:
     ||theta_t - theta_0|| / ||theta_0|| over all stored parameters. ``evaluations`` (S,) counts forward-and-backward
     passes over the training points, or over a batch of them; the flow applies each one's gradient up to twice more, which
     is not counted.
-    ``kernels`` (S, T, n, n), None unless kept, are plain Gram matrices, without n^(-c). ``status`` holds "finished",
+    ``kernels`` (S, T, n, n), None unless kept, are plain Gram matrices, without n^(-c), or with layer rates sums
+    over layers of rate_l K_l. ``status`` holds "finished",
     "diverged" or "step_limit" (the flow was given up after `flow.MAX_STEPS` steps, as it may be for ReLU at small
     tolerances: every kink costs a step) for each seed; what a seed did not reach is NaN. ``learning_rate`` is None for
     gradient flow.
@@ -64,6 +66,7 @@ def train(
     momentum: float = 0.0,
     nesterov: bool = False,
     batch_size: int | None = None,
+    layer_rates: Sequence[float] | None = None,
     tolerance: float | None = None,
     x_test: np.ndarray | None = None,
     keep_kernels: bool = False,
@@ -91,6 +94,9 @@ def train(
         shuffles the points anew and takes them b at a time without replacement, those left over sitting out, as a function
         of (seed, step) alone. A step's gradient is that of the batch's part of the loss times n / b, whose mean is the full
         gradient. The default learning rate is then the inverse of a bound on (n / b) lambda_max over all batches.
+    layer_rates : L + 1 positive factors on the learning rate of each layer's weights and biases, the readout's last; 1 by
+        default, and next to nothing, such as 1e-12, to hold a layer fixed. The flow is theta_l' = -rate_l dL/dtheta_l.
+        Kernels, here and in the result, are then sum_l rate_l K_l, whose eigenvalues are the rates of training.
     tolerance : error of the outputs that a step of the flow may add, root mean square over training points, in units of
         the initial residual's; 1e-4 by default.
     keep_kernels : whether to return K_t, (S, T, n, n).
@@ -108,6 +114,7 @@ def train(
     x = points("x", x)
     y = targets("y", y, len(x))
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
+    network = rated(network, layer_rates)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
     rate: float | None = None
     plan: Flow | Descent
@@ -129,18 +136,24 @@ def train(
 
 
 def _train_seeds(
-    network: Network, seeds: np.ndarray, x: np.ndarray, y: np.ndarray, tests: np.ndarray | None, plan: Flow | Descent,
+    network: RatedNetwork, seeds: np.ndarray, x: np.ndarray, y: np.ndarray, tests: np.ndarray | None, plan: Flow | Descent,
     snapshots: Snapshots,
 ) -> tuple[tuple[str, ...], np.ndarray]:  # fmt: skip
     """Train the seeds on all threads and fill their snapshots; returns each one's status and number of passes."""
     kind = snapshots.outputs.dtype
     evaluations, status = np.zeros(seeds.size, np.int64), [""] * seeds.size
-    net, inputs = compiled_network(network, x.shape[1]), columns_of(x, None, kind)
-    test_inputs = None if tests is None else columns_of(tests, None, kind)
+    task = Task(
+        net=compiled_network(network, x.shape[1]),
+        plain=compiled_network(network.plain, x.shape[1]),
+        units=np.sqrt(network.layer_rates),
+        x=columns_of(x, None, kind),
+        y=y,
+        x_test=None if tests is None else columns_of(tests, None, kind),
+    )
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         for s in range(first, end, step):
-            watch = Watch(threads, seeds[s], net, inputs, y, test_inputs)
+            watch = Watch(threads, seeds[s], task)
             rows = snapshots.of(s)
             status[s] = flow_seed(watch, plan, rows) if isinstance(plan, Flow) else descend_seed(watch, plan, rows)
             evaluations[s] = watch.passes
