@@ -22,7 +22,6 @@ from math import factorial
 import numpy as np
 
 from ntksim.engine.descent_cpu import pull_back_at, relative_distance
-from ntksim.engine.layout import stored_weights
 from ntksim.engine.snapshots import Snapshots, State, Watch
 
 MAX_STEPS = 2000
@@ -51,8 +50,8 @@ class _Flow:
 
     def subtract_gradient(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
         """theta <- theta - J' vector, J at ``state``, in place."""
-        weights = stored_weights(self.net, theta)
-        pull_back_at(self.watch.threads, self.net, weights, state.room, self.watch.pairs, vector.astype(theta.dtype))
+        weights, room = self.watch.weights(theta), state.room
+        pull_back_at(self.watch.threads, self.net, weights, room, self.watch.pairs, vector.astype(theta.dtype))
 
     def step(self, state: State, size: float) -> tuple[Callable[[float], State], State, float]:
         """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""

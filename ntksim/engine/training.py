@@ -30,15 +30,22 @@ class Trajectory:
     """Training of S seeds, seen at T times; float64 but for outputs and kernels, which have the run's dtype.
 
     ``times`` (T,) in the notes' t. ``outputs`` (S, T, n) and ``test_outputs`` (S, T, n*), None without test points.
-    ``loss`` (S, T) = 1/2 sum r^2. ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F and ``parameter_drift`` (S, T) =
-    ||theta_t - theta_0|| / ||theta_0|| over all stored parameters. ``evaluations`` (S,) counts forward-and-backward
-    passes over the training points, or over a batch of them; the flow applies each one's gradient up to twice more, which
-    is not counted.
-    ``kernels`` (S, T, n, n), None unless kept, are plain Gram matrices, without n^(-c), or with layer rates sums
-    over layers of rate_l K_l. ``status`` holds "finished",
-    "diverged" or "step_limit" (the flow was given up after `flow.MAX_STEPS` steps, as it may be for ReLU at small
-    tolerances: every kink costs a step) for each seed; what a seed did not reach is NaN. ``learning_rate`` is None for
-    gradient flow.
+    ``loss`` (S, T) = 1/2 sum r^2. ``evaluations`` (S,) counts forward-and-backward passes over the training points, or over
+    a batch of them; the flow applies each one's gradient up to twice more, which is not counted. ``learning_rate`` is None
+    for gradient flow. ``status`` holds "finished", "diverged" or "step_limit" (the flow was given up after
+    `flow.MAX_STEPS` steps, as it may be for ReLU at small tolerances: every kink costs a step) for each seed; what a seed
+    did not reach is NaN.
+
+    Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
+    (S, T, n, n), None unless kept, and ``kernel`` (S, n, n) at the last time. Movement since t = 0, whether that is among
+    the times or not:
+
+    ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
+    ``parameter_drift`` (S, T) = ||theta_t - theta_0|| / ||theta_0|| over all stored parameters, and ``layer_drift``
+    (S, T, L+1) over each layer's weights and biases, the readout's last;
+    ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
+    ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
+    NaN for the activation sin, whose values do not tell it.
     """
 
     times: np.ndarray
@@ -51,6 +58,11 @@ class Trajectory:
     kernels: np.ndarray | None
     status: tuple[str, ...]
     learning_rate: float | None
+    kernel: np.ndarray
+    kernel_distance: np.ndarray
+    layer_drift: np.ndarray
+    feature_drift: np.ndarray
+    gates_flipped: np.ndarray
 
 
 def train(
@@ -124,7 +136,9 @@ def train(
     else:
         plan, asked, where, rate = descent_schedule(network, x, options)
         size = plan.steps.size
-    snapshots = Snapshots.empty(seed_list.size, size, len(x), 0 if tests is None else len(tests), kind, keep_kernels)
+    snapshots = Snapshots.empty(
+        seed_list.size, size, len(x), 0 if tests is None else len(tests), network.depth + 1, kind, keep_kernels
+    )
     status, evaluations = _train_seeds(network, seed_list, x, y, tests, plan, snapshots)
     return Trajectory(
         times=asked,
