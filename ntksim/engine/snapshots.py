@@ -92,7 +92,7 @@ class Task:
     """What all seeds share: the network, training points and targets (n,), and test points.
 
     ``net`` has its parameters in units in which all layers learn at one rate: theirs over ``units`` (L+1,). ``plain`` is the
-    network in its own, in which parameters are drawn.
+    network in its own, in which parameters are drawn. With ``remove_initial_output`` f - f_0 stands for f everywhere.
     """
 
     net: Net
@@ -101,6 +101,7 @@ class Task:
     x: Points
     y: np.ndarray
     x_test: Points | None
+    remove_initial_output: bool
 
 
 class Watch:
@@ -113,6 +114,7 @@ class Watch:
         if task.x_test is not None:
             self.test_pairs = task.x_test[1]
             self.tests = make_room(self.net, *task.x_test, PANEL, streamed=False, backward=False, kernel=False)
+        self.centred, self.removed, self.test_removed = task.remove_initial_output, np.zeros(1), np.zeros(1)
         self.passes = 0
         self.offsets = parameter_offsets(self.net)
         self.start = aligned(self.offsets[-1], self.columns.dtype)
@@ -151,7 +153,22 @@ class Watch:
         state = State(theta, room, room.outputs[: self.pairs.cols], kernel)
         if self.first is None:
             self.first = _First(kernel, self.features(state).astype(np.float64), self.gates(state))
+            if self.centred:
+                self._remove(state)
         return state
+
+    def _remove(self, state: State) -> None:
+        """Let targets move by the outputs, so that residuals are those of f - f_0, and show outputs without them."""
+        self.removed = state.outputs.copy()
+        self.y = self.y + self.removed
+        if self.tests is not None:
+            self.test_removed = self.test_outputs(state).copy()
+
+    def test_outputs(self, state: State) -> np.ndarray:
+        """Outputs on the test points, (n*,)."""
+        assert self.tests is not None
+        evaluate_at(self.threads, self.seed, self.net, self.weights(state.theta), self.tests, self.test_pairs)
+        return self.tests.outputs[: self.test_pairs.cols]
 
     def features(self, state: State) -> np.ndarray:
         """Activations of the last hidden layer, (n_L, n): a view."""
@@ -178,7 +195,7 @@ class Watch:
 
     def record(self, at: int, state: State, rows: Snapshots) -> None:
         """Fill row ``at`` of every array."""
-        rows.outputs[at] = state.outputs
+        rows.outputs[at] = state.outputs - self.removed
         rows.loss[at] = self.loss(state)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # of a network that is about to diverge, or dead
             self._measure(at, state, rows)
@@ -187,8 +204,7 @@ class Watch:
         if at + 1 == len(rows.loss):
             rows.kernel[:] = state.kernel
         if self.tests is not None:
-            evaluate_at(self.threads, self.seed, self.net, self.weights(state.theta), self.tests, self.test_pairs)
-            rows.test_outputs[at] = self.tests.outputs[: self.test_pairs.cols]
+            rows.test_outputs[at] = self.test_outputs(state) - self.test_removed
 
     def _measure(self, at: int, state: State, rows: Snapshots) -> None:
         """How far kernel, parameters and features are from where they began."""

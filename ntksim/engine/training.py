@@ -16,7 +16,7 @@ from ntksim.engine.arguments import points, precision, require_cpu, seed_array, 
 from ntksim.engine.descent import Descent, descend_seed
 from ntksim.engine.empirical import columns_of, compiled_network, is_wide
 from ntksim.engine.flow import Flow, flow_seed
-from ntksim.engine.layer_rates import RatedNetwork, rated
+from ntksim.engine.layer_rates import rated
 from ntksim.engine.network import Network
 from ntksim.engine.schedules import Options, descent_schedule, flow_schedule
 from ntksim.engine.snapshots import Snapshots, Task, Watch
@@ -81,6 +81,7 @@ def train(
     layer_rates: Sequence[float] | None = None,
     tolerance: float | None = None,
     x_test: np.ndarray | None = None,
+    remove_initial_output: bool = False,
     keep_kernels: bool = False,
     dtype: Any = "float64",
     device: str = "cpu",
@@ -111,6 +112,8 @@ def train(
         Kernels, here and in the result, are then sum_l rate_l K_l, whose eigenvalues are the rates of training.
     tolerance : error of the outputs that a step of the flow may add, root mean square over training points, in units of
         the initial residual's; 1e-4 by default.
+    remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
+        f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n).
 
     Raises
@@ -126,6 +129,8 @@ def train(
     x = points("x", x)
     y = targets("y", y, len(x))
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
+    if not isinstance(remove_initial_output, (bool, np.bool_)):
+        raise TypeError(f"remove_initial_output must be True or False; got {remove_initial_output!r}")
     network = rated(network, layer_rates)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
     rate: float | None = None
@@ -139,7 +144,16 @@ def train(
     snapshots = Snapshots.empty(
         seed_list.size, size, len(x), 0 if tests is None else len(tests), network.depth + 1, kind, keep_kernels
     )
-    status, evaluations = _train_seeds(network, seed_list, x, y, tests, plan, snapshots)
+    task = Task(
+        net=compiled_network(network, x.shape[1]),
+        plain=compiled_network(network.plain, x.shape[1]),
+        units=np.sqrt(network.layer_rates),
+        x=columns_of(x, None, kind),
+        y=y,
+        x_test=None if tests is None else columns_of(tests, None, kind),
+        remove_initial_output=bool(remove_initial_output),
+    )
+    status, evaluations = _train_seeds(task, seed_list, plan, snapshots, is_wide(network))
     return Trajectory(
         times=asked,
         evaluations=evaluations,
@@ -150,20 +164,10 @@ def train(
 
 
 def _train_seeds(
-    network: RatedNetwork, seeds: np.ndarray, x: np.ndarray, y: np.ndarray, tests: np.ndarray | None, plan: Flow | Descent,
-    snapshots: Snapshots,
-) -> tuple[tuple[str, ...], np.ndarray]:  # fmt: skip
+    task: Task, seeds: np.ndarray, plan: Flow | Descent, snapshots: Snapshots, wide: bool
+) -> tuple[tuple[str, ...], np.ndarray]:
     """Train the seeds on all threads and fill their snapshots; returns each one's status and number of passes."""
-    kind = snapshots.outputs.dtype
     evaluations, status = np.zeros(seeds.size, np.int64), [""] * seeds.size
-    task = Task(
-        net=compiled_network(network, x.shape[1]),
-        plain=compiled_network(network.plain, x.shape[1]),
-        units=np.sqrt(network.layer_rates),
-        x=columns_of(x, None, kind),
-        y=y,
-        x_test=None if tests is None else columns_of(tests, None, kind),
-    )
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         for s in range(first, end, step):
@@ -173,5 +177,5 @@ def _train_seeds(
             evaluations[s] = watch.passes
 
     with one_blas_thread():
-        spread(seeds.size, is_wide(network), work)
+        spread(seeds.size, wide, work)
     return tuple(status), evaluations
