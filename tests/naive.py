@@ -155,14 +155,24 @@ def infinite_kernels(activation, x, depth, sigma_w, sigma_b):
     return pair, pair + theta
 
 
+def parameter_rates(layer_rates, weights, with_biases, with_output_bias):
+    """Rates of layers 1..L+1 as one number per parameter, in the order of :func:`jacobian`; ones for None."""
+    rates = np.ones(len(weights) + 1) if layer_rates is None else np.asarray(layer_rates)
+    parts = [np.full(weights[-1].shape[0] + with_output_bias, rates[-1])]
+    for w, rate in zip(weights[::-1], rates[-2::-1], strict=True):
+        parts.append(np.full(w.size + with_biases * len(w), rate))
+    return np.concatenate(parts)
+
+
 def descent(
     activation, g, beta, weights, biases, a, c, x, y, rate, steps, with_biases, with_output_bias, momentum=0.0, nesterov=False,
-    batches=None,
+    batches=None, layer_rates=None,
 ):  # fmt: skip
     """Plain gradient descent with explicit Jacobians; yields (outputs, kernel, flat parameters) before each step.
 
-    ``batches`` lists the points of each step.
+    ``batches`` lists the points of each step; with ``layer_rates`` kernels are J diag(rates) J'.
     """
+    rates = parameter_rates(layer_rates, weights, with_biases, with_output_bias)
     shapes = [w.shape for w in weights]
     weights, biases, a, c = [w.copy() for w in weights], [b.copy() for b in biases], a.copy(), float(c)
     history, velocity = [], 0.0
@@ -170,11 +180,11 @@ def descent(
         f = output(PHI[activation][0], g, beta, weights, biases, a, c, x)
         j = jacobian(activation, g, beta, weights, biases, a, c, x, with_biases, with_output_bias)
         flat = np.concatenate([*(w.ravel() for w in weights), a, *(b for b in biases if with_biases), [c] * with_output_bias])
-        history.append((f, j @ j.T, flat))
+        history.append((f, (rates * j) @ j.T, flat))
         chosen = np.arange(len(x)) if batches is None or step == steps else batches[step]
         gradient = len(x) / len(chosen) * j[chosen].T @ (f - y)[chosen]
         velocity = momentum * velocity + gradient
-        update = -rate * (gradient + momentum * velocity if nesterov else velocity)
+        update = -rate * rates * (gradient + momentum * velocity if nesterov else velocity)
         at = a.size
         a = a + update[:at]
         if with_output_bias:

@@ -130,6 +130,13 @@ def activate(code, z, derivative):
         derivative[:] = 1
 
 
+def above_zero(code: int, values: np.ndarray, slopes: np.ndarray) -> np.ndarray | None:
+    """Where z > 0, as phi(z) and phi'(z) tell, arrays of one shape; None for the sine, of which they do not."""
+    if code == SIN:
+        return None
+    return (slopes if code == ABS else values) > 0
+
+
 @jit
 def _root_determinant(k11, k12, k22):
     """sqrt(k11 k22 - k12^2), and 0 within rounding of parallel: there the root would turn an error of 1e-16 into 1e-8."""

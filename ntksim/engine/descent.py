@@ -21,7 +21,7 @@ import numpy as np
 
 from ntksim.engine.batches import batches
 from ntksim.engine.descent_cpu import advance
-from ntksim.engine.layout import Pairs, Room, Weights, aligned, stored_weights, without_kernel
+from ntksim.engine.layout import Pairs, Room, Weights, aligned, without_kernel
 from ntksim.engine.snapshots import Snapshots, Watch
 
 _INDICES = 1 << 16  # points of batches that are chosen at a time
@@ -52,7 +52,7 @@ def descend_seed(watch: Watch, descent: Descent, rows: Snapshots) -> str:
     theta[:] = watch.start
     # -eta v, so that a step adds it
     velocity = aligned(theta.size if descent.momentum else 0, theta.dtype)
-    weights, moving = stored_weights(watch.net, theta), stored_weights(watch.net, velocity)
+    weights, moving = watch.weights(theta), watch.weights(velocity)
     if descent.batch_size is None:
         small, pairs = without_kernel(room), watch.pairs
     else:

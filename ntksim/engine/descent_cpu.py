@@ -85,23 +85,22 @@ def pull_back(threads, net, weights, room, pairs, vector):
             _pull_rows(net, weights, room, pairs, layer, vector, below, 0, net.widths[layer])
 
 
-@jit_inner
-def _distance(a, b):
-    total = 0.0
+@jit
+def square_distance_and_norm(a, b):
+    """||a - b||^2 and ||b||^2 of flat arrays, in float64."""
+    distance, norm = 0.0, 0.0
     for i in range(a.size):
         d = np.float64(a[i]) - np.float64(b[i])
-        total += d * d
-    return np.sqrt(total)
+        distance += d * d
+        norm += np.float64(b[i]) * np.float64(b[i])
+    return distance, norm
 
 
 @jit
 def relative_distance(a, b):
     """||a - b|| / ||b|| of flat arrays, in float64; 0 if they are equal, zeros too."""
-    norm = 0.0
-    for i in range(b.size):
-        norm += np.float64(b[i]) * np.float64(b[i])
-    distance = _distance(a, b)
-    return distance / np.sqrt(norm) if distance != 0 else 0.0
+    distance, norm = square_distance_and_norm(a, b)
+    return np.sqrt(distance) / np.sqrt(norm) if distance != 0 else 0.0
 
 
 @jit

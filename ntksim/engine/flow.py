@@ -22,7 +22,6 @@ from math import factorial
 import numpy as np
 
 from ntksim.engine.descent_cpu import pull_back_at, relative_distance
-from ntksim.engine.layout import stored_weights
 from ntksim.engine.snapshots import Snapshots, State, Watch
 
 MAX_STEPS = 2000
@@ -43,7 +42,7 @@ class _Flow:
     """The flow of one seed."""
 
     def __init__(self, watch: Watch) -> None:
-        self.watch, self.net, self.y = watch, watch.net, watch.y
+        self.watch, self.net = watch, watch.net
 
     def look(self, theta: np.ndarray) -> State:
         """Outputs and kernel at ``theta``, in room of their own."""
@@ -51,8 +50,8 @@ class _Flow:
 
     def subtract_gradient(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
         """theta <- theta - J' vector, J at ``state``, in place."""
-        weights = stored_weights(self.net, theta)
-        pull_back_at(self.watch.threads, self.net, weights, state.room, self.watch.pairs, vector.astype(theta.dtype))
+        weights, room = self.watch.weights(theta), state.room
+        pull_back_at(self.watch.threads, self.net, weights, room, self.watch.pairs, vector.astype(theta.dtype))
 
     def step(self, state: State, size: float) -> tuple[Callable[[float], State], State, float]:
         """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""
@@ -79,7 +78,7 @@ class _Flow:
         off = self.watch.residual(end) - vectors @ (np.exp(-values * size) * modes)
         moved = np.linalg.norm(end.theta.astype(np.float64) - predicted)
         change = relative_distance(ahead.kernel.ravel(), state.kernel.ravel())
-        reach = np.sqrt(np.trace(state.kernel) / len(self.y))
+        reach = np.sqrt(np.trace(state.kernel) / len(residual))
         return dense, end, float(max(np.sqrt(np.mean(off**2)), moved * change * reach))
 
     def settled(self, state: State, size: float) -> bool:
@@ -97,7 +96,7 @@ class _Flow:
             self.watch.record(at, state, rows)
             at += 1
         # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
-        largest = max(np.abs(state.outputs).max(), np.abs(self.y).max(), np.finfo(state.theta.dtype).tiny)
+        largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(state.theta.dtype).tiny)
         rounding = 100 * float(np.finfo(state.theta.dtype).eps) * float(largest)
         bound = max(tolerance * float(np.sqrt(np.mean(self.watch.residual(state) ** 2))), rounding)
         fastest = float(_eigen(state.kernel)[0][-1])

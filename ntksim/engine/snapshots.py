@@ -4,9 +4,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ntksim.engine.descent_cpu import evaluate_at, relative_distance
+from ntksim.engine.activations import above_zero
+from ntksim.engine.descent_cpu import evaluate_at, relative_distance, square_distance_and_norm
 from ntksim.engine.kernels_cpu import draw_into, group_rows
-from ntksim.engine.layout import Net, Pairs, Room, aligned, make_room, parameter_offsets, stored_weights
+from ntksim.engine.layout import Net, Pairs, Room, Weights, aligned, make_room, parameter_offsets, stored_weights
+from ntksim.engine.measures import kernel_distance
 from ntksim.engine.product import padded_points
 
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
@@ -14,33 +16,41 @@ Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of th
 
 @dataclass(frozen=True)
 class Snapshots:
-    """What is seen of S seeds at T times, or of one of them; NaN until it is filled.
+    """What is seen of S seeds at T times, or of one of them; NaN until it is filled. `training.Trajectory` says what each is.
 
-    Arrays lead with axes (S, T), of one seed with (T,): ``outputs`` (n), ``test_outputs`` (n*), ``loss``, ``kernels`` (n, n),
-    ``kernel_drift`` and ``parameter_drift``. ``test_outputs`` and ``kernels`` are empty where they are not wanted.
+    Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel``, which has no times. ``test_outputs`` and
+    ``kernels`` are empty where they are not wanted.
     """
 
     outputs: np.ndarray
     test_outputs: np.ndarray
     loss: np.ndarray
-    kernels: np.ndarray
     kernel_drift: np.ndarray
+    kernel_distance: np.ndarray
     parameter_drift: np.ndarray
+    layer_drift: np.ndarray
+    feature_drift: np.ndarray
+    gates_flipped: np.ndarray
+    kernels: np.ndarray
+    kernel: np.ndarray
 
     @classmethod
-    def empty(cls, seeds: int, times: int, points: int, tests: int, kind: np.dtype, keep_kernels: bool) -> "Snapshots":
-        """Room for ``seeds`` seeds at ``times`` times."""
+    def empty(
+        cls, seeds: int, times: int, points: int, tests: int, layers: int, kind: np.dtype, keep_kernels: bool
+    ) -> "Snapshots":
+        """Room for ``seeds`` seeds at ``times`` times; ``layers`` counts the readout."""
 
         def missing(*shape: int, kind: np.dtype | type = np.float64) -> np.ndarray:
             return np.full((seeds, *shape), np.nan, kind)
 
+        numbers = ("loss", "kernel_drift", "kernel_distance", "parameter_drift", "feature_drift", "gates_flipped")
         return cls(
             outputs=missing(times, points, kind=kind),
             test_outputs=missing(times, tests, kind=kind),
-            loss=missing(times),
+            layer_drift=missing(times, layers),
             kernels=missing(times if keep_kernels else 0, points, points, kind=kind),
-            kernel_drift=missing(times),
-            parameter_drift=missing(times),
+            kernel=missing(points, points, kind=kind),
+            **{name: missing(times) for name in numbers},
         )
 
     def of(self, seed: int) -> "Snapshots":
@@ -52,7 +62,9 @@ class Snapshots:
         found: dict[str, np.ndarray | None] = {}
         for field in fields(self):
             array = getattr(self, field.name)
-            found[field.name] = None if 0 in array.shape[1:] else array[:, where]
+            if field.name != "kernel":
+                array = None if 0 in array.shape[1:] else array[:, where]
+            found[field.name] = array
         return found
 
 
@@ -66,20 +78,62 @@ class State:
     kernel: np.ndarray
 
 
+@dataclass(frozen=True)
+class _First:
+    """What drifts refer to: the kernel, features and gates of a network at initialisation."""
+
+    kernel: np.ndarray
+    features: np.ndarray
+    gates: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all seeds share: the network, training points and targets (n,), and test points.
+
+    ``net`` has its parameters in units in which all layers learn at one rate: theirs over ``units`` (L+1,). ``plain`` is the
+    network in its own, in which parameters are drawn. With ``remove_initial_output`` f - f_0 stands for f everywhere.
+    """
+
+    net: Net
+    plain: Net
+    units: np.ndarray
+    x: Points
+    y: np.ndarray
+    x_test: Points | None
+    remove_initial_output: bool
+
+
 class Watch:
     """One seed's network, whose parameters at initialisation are ``start``: looks at it cost passes, and are counted."""
 
-    def __init__(self, threads: int, seed: np.uint64, net: Net, x: Points, y: np.ndarray, x_test: Points | None) -> None:
-        self.threads, self.seed, self.net, self.y = threads, seed, net, y
-        self.columns, self.pairs = x
+    def __init__(self, threads: int, seed: np.uint64, task: Task) -> None:
+        self.threads, self.seed, self.net, self.y, self.units = threads, seed, task.net, task.y, task.units
+        self.columns, self.pairs = task.x
         self.tests = None
-        if x_test is not None:
-            self.test_pairs = x_test[1]
-            self.tests = make_room(net, *x_test, group_rows(threads, net), streamed=False, backward=False, kernel=False)
+        if task.x_test is not None:
+            self.test_pairs = task.x_test[1]
+            rows = group_rows(threads, self.net)
+            self.tests = make_room(self.net, *task.x_test, rows, streamed=False, backward=False, kernel=False)
+        self.centred, self.removed, self.test_removed = task.remove_initial_output, np.zeros(1), np.zeros(1)
         self.passes = 0
-        self.start = aligned(parameter_offsets(net)[-1], self.columns.dtype)
-        draw_into(seed, net, stored_weights(net, self.start))
-        self.first_kernel: np.ndarray | None = None
+        self.offsets = parameter_offsets(self.net)
+        self.start = aligned(self.offsets[-1], self.columns.dtype)
+        self.stored = stored_weights(self.net, self.start)
+        draw_into(seed, task.plain, self.stored)
+        for layer, unit in enumerate(self.units):
+            if unit != 1:
+                self.layer(self.start, layer)[:] /= unit
+        self.upper = np.triu(np.ones((len(self.y), len(self.y)), np.bool_))
+        self.first: _First | None = None
+
+    def layer(self, theta: np.ndarray, layer: int) -> np.ndarray:
+        """Weights and biases of layer 0 .. L, a view of the parameters."""
+        return theta[self.offsets[2 * layer] : self.offsets[2 * layer + 2]]
+
+    def weights(self, theta: np.ndarray) -> Weights:
+        """The weights of a parameter vector."""
+        return self.stored._replace(flat=theta)
 
     def make_room(self) -> Room:
         """Room for the training points."""
@@ -97,13 +151,43 @@ class Watch:
 
     def look(self, theta: np.ndarray, room: Room) -> State:
         """Outputs and kernel at ``theta``; the first look is the one that drifts refer to."""
-        evaluate_at(self.threads, self.seed, self.net, stored_weights(self.net, theta), room, self.pairs)
+        evaluate_at(self.threads, self.seed, self.net, self.weights(theta), room, self.pairs)
         self.passes += 1
-        kernel = np.triu(room.kernel[:, : self.pairs.cols])
-        kernel += np.triu(kernel, 1).T
-        if self.first_kernel is None:
-            self.first_kernel = kernel
-        return State(theta, room, room.outputs[: self.pairs.cols], kernel)
+        half = room.kernel[:, : self.pairs.cols]
+        kernel = np.where(self.upper, half, half.T)
+        state = State(theta, room, room.outputs[: self.pairs.cols], kernel)
+        if self.first is None:
+            self.first = _First(kernel, self.features(state).astype(np.float64), self.gates(state))
+            if self.centred:
+                self._remove(state)
+        return state
+
+    def _remove(self, state: State) -> None:
+        """Let targets move by the outputs, so that residuals are those of f - f_0, and show outputs without them."""
+        self.removed = state.outputs.copy()
+        self.y = self.y + self.removed
+        if self.tests is not None:
+            self.test_removed = self.test_outputs(state).copy()
+
+    def test_outputs(self, state: State) -> np.ndarray:
+        """Outputs on the test points, (n*,)."""
+        assert self.tests is not None
+        evaluate_at(self.threads, self.seed, self.net, self.weights(state.theta), self.tests, self.test_pairs)
+        return self.tests.outputs[: self.test_pairs.cols]
+
+    def features(self, state: State) -> np.ndarray:
+        """Activations of the last hidden layer, (n_L, n): a view."""
+        last = len(self.units) - 1
+        rows = state.room.h[state.room.at[last] : state.room.at[last + 1]]
+        return rows.reshape(-1, self.pairs.points)[:, : self.pairs.cols]
+
+    def gates(self, state: State) -> np.ndarray | None:
+        """Where pre-activations of all hidden layers are above 0, (neurons, n)."""
+        h, slope = (
+            flat[state.room.at[1] :].reshape(-1, self.pairs.points)[:, : self.pairs.cols]
+            for flat in (state.room.h, state.room.slope)
+        )
+        return above_zero(self.net.code, h, slope)
 
     def residual(self, state: State) -> np.ndarray:
         """f - y, float64."""
@@ -116,14 +200,30 @@ class Watch:
 
     def record(self, at: int, state: State, rows: Snapshots) -> None:
         """Fill row ``at`` of every array."""
-        assert self.first_kernel is not None
-        rows.outputs[at] = state.outputs
-        rows.loss[at] = self.loss(state)
-        rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), self.first_kernel.ravel())
-        rows.parameter_drift[at] = relative_distance(state.theta, self.start)
-        if len(rows.kernels):
-            rows.kernels[at] = state.kernel
-        if self.tests is not None:
-            weights = stored_weights(self.net, state.theta)
-            evaluate_at(self.threads, self.seed, self.net, weights, self.tests, self.test_pairs)
-            rows.test_outputs[at] = self.tests.outputs[: self.test_pairs.cols]
+        # A network that is about to diverge, beyond float32 or dead: infinite or NaN, as it is.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            rows.outputs[at] = state.outputs - self.removed
+            rows.loss[at] = self.loss(state)
+            self._measure(at, state, rows)
+            if len(rows.kernels):
+                rows.kernels[at] = state.kernel
+            if at + 1 == len(rows.loss):
+                rows.kernel[:] = state.kernel
+            if self.tests is not None:
+                rows.test_outputs[at] = self.test_outputs(state) - self.test_removed
+
+    def _measure(self, at: int, state: State, rows: Snapshots) -> None:
+        """How far kernel, parameters and features are from where they began."""
+        assert self.first is not None
+        rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), self.first.kernel.ravel())
+        rows.kernel_distance[at] = kernel_distance(state.kernel, self.first.kernel)
+        layers = [(self.layer(state.theta, i), self.layer(self.start, i)) for i in range(len(self.units))]
+        squares = np.array([square_distance_and_norm(now, before) for now, before in layers])
+        rows.layer_drift[at] = np.sqrt(squares[:, 0]) / np.sqrt(squares[:, 1])
+        moved, norm = self.units**2 @ squares  # in the parameters' own units
+        rows.parameter_drift[at] = np.sqrt(moved) / np.sqrt(norm)
+        change = np.linalg.norm(self.features(state) - self.first.features)
+        rows.feature_drift[at] = change / np.linalg.norm(self.first.features) if change != 0 else 0.0
+        gates = self.gates(state)
+        if gates is not None:
+            rows.gates_flipped[at] = np.count_nonzero(gates != self.first.gates) / gates.size

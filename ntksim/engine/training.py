@@ -16,9 +16,10 @@ from ntksim.engine.arguments import points, precision, require_cpu, seed_array, 
 from ntksim.engine.descent import Descent, descend_seed
 from ntksim.engine.empirical import columns_of, compiled_network, is_wide
 from ntksim.engine.flow import Flow, flow_seed
+from ntksim.engine.layer_rates import rated
 from ntksim.engine.network import Network
 from ntksim.engine.schedules import Options, descent_schedule, flow_schedule
-from ntksim.engine.snapshots import Snapshots, Watch
+from ntksim.engine.snapshots import Snapshots, Task, Watch
 from ntksim.engine.threads import one_blas_thread, spread
 
 METHODS = ("gradient_descent", "gradient_flow")
@@ -29,14 +30,22 @@ class Trajectory:
     """Training of S seeds, seen at T times; float64 but for outputs and kernels, which have the run's dtype.
 
     ``times`` (T,) in the notes' t. ``outputs`` (S, T, n) and ``test_outputs`` (S, T, n*), None without test points.
-    ``loss`` (S, T) = 1/2 sum r^2. ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F and ``parameter_drift`` (S, T) =
-    ||theta_t - theta_0|| / ||theta_0|| over all stored parameters. ``evaluations`` (S,) counts forward-and-backward
-    passes over the training points, or over a batch of them; the flow applies each one's gradient up to twice more, which
-    is not counted.
-    ``kernels`` (S, T, n, n), None unless kept, are plain Gram matrices, without n^(-c). ``status`` holds "finished",
-    "diverged" or "step_limit" (the flow was given up after `flow.MAX_STEPS` steps, as it may be for ReLU at small
-    tolerances: every kink costs a step) for each seed; what a seed did not reach is NaN. ``learning_rate`` is None for
-    gradient flow.
+    ``loss`` (S, T) = 1/2 sum r^2. ``evaluations`` (S,) counts forward-and-backward passes over the training points, or over
+    a batch of them; the flow applies each one's gradient up to twice more, which is not counted. ``learning_rate`` is None
+    for gradient flow. ``status`` holds "finished", "diverged" or "step_limit" (the flow was given up after
+    `flow.MAX_STEPS` steps, as it may be for ReLU at small tolerances: every kink costs a step) for each seed; what a seed
+    did not reach is NaN.
+
+    Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
+    (S, T, n, n), None unless kept, and ``kernel`` (S, n, n) at the last time. Movement since t = 0, whether that is among
+    the times or not:
+
+    ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
+    ``parameter_drift`` (S, T) = ||theta_t - theta_0|| / ||theta_0|| over all stored parameters, and ``layer_drift``
+    (S, T, L+1) over each layer's weights and biases, the readout's last;
+    ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
+    ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
+    NaN for the activation sin, whose values do not tell it.
     """
 
     times: np.ndarray
@@ -49,6 +58,11 @@ class Trajectory:
     kernels: np.ndarray | None
     status: tuple[str, ...]
     learning_rate: float | None
+    kernel: np.ndarray
+    kernel_distance: np.ndarray
+    layer_drift: np.ndarray
+    feature_drift: np.ndarray
+    gates_flipped: np.ndarray
 
 
 def train(
@@ -64,8 +78,10 @@ def train(
     momentum: float = 0.0,
     nesterov: bool = False,
     batch_size: int | None = None,
+    layer_rates: Sequence[float] | None = None,
     tolerance: float | None = None,
     x_test: np.ndarray | None = None,
+    remove_initial_output: bool = False,
     keep_kernels: bool = False,
     dtype: Any = "float64",
     device: str = "cpu",
@@ -91,8 +107,13 @@ def train(
         shuffles the points anew and takes them b at a time without replacement, those left over sitting out, as a function
         of (seed, step) alone. A step's gradient is that of the batch's part of the loss times n / b, whose mean is the full
         gradient. The default learning rate is then the inverse of a bound on (n / b) lambda_max over all batches.
+    layer_rates : L + 1 positive factors on the learning rate of each layer's weights and biases, the readout's last; 1 by
+        default, and next to nothing, such as 1e-12, to hold a layer fixed. The flow is theta_l' = -rate_l dL/dtheta_l.
+        Kernels, here and in the result, are then sum_l rate_l K_l, whose eigenvalues are the rates of training.
     tolerance : error of the outputs that a step of the flow may add, root mean square over training points, in units of
         the initial residual's; 1e-4 by default.
+    remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
+        f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n).
 
     Raises
@@ -108,6 +129,9 @@ def train(
     x = points("x", x)
     y = targets("y", y, len(x))
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
+    if not isinstance(remove_initial_output, (bool, np.bool_)):
+        raise TypeError(f"remove_initial_output must be True or False; got {remove_initial_output!r}")
+    network = rated(network, layer_rates)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
     rate: float | None = None
     plan: Flow | Descent
@@ -117,8 +141,19 @@ def train(
     else:
         plan, asked, where, rate = descent_schedule(network, x, options)
         size = plan.steps.size
-    snapshots = Snapshots.empty(seed_list.size, size, len(x), 0 if tests is None else len(tests), kind, keep_kernels)
-    status, evaluations = _train_seeds(network, seed_list, x, y, tests, plan, snapshots)
+    snapshots = Snapshots.empty(
+        seed_list.size, size, len(x), 0 if tests is None else len(tests), network.depth + 1, kind, keep_kernels
+    )
+    task = Task(
+        net=compiled_network(network, x.shape[1]),
+        plain=compiled_network(network.plain, x.shape[1]),
+        units=np.sqrt(network.layer_rates),
+        x=columns_of(x, None, kind),
+        y=y,
+        x_test=None if tests is None else columns_of(tests, None, kind),
+        remove_initial_output=bool(remove_initial_output),
+    )
+    status, evaluations = _train_seeds(task, seed_list, plan, snapshots, is_wide(network))
     return Trajectory(
         times=asked,
         evaluations=evaluations,
@@ -129,22 +164,18 @@ def train(
 
 
 def _train_seeds(
-    network: Network, seeds: np.ndarray, x: np.ndarray, y: np.ndarray, tests: np.ndarray | None, plan: Flow | Descent,
-    snapshots: Snapshots,
-) -> tuple[tuple[str, ...], np.ndarray]:  # fmt: skip
+    task: Task, seeds: np.ndarray, plan: Flow | Descent, snapshots: Snapshots, wide: bool
+) -> tuple[tuple[str, ...], np.ndarray]:
     """Train the seeds on all threads and fill their snapshots; returns each one's status and number of passes."""
-    kind = snapshots.outputs.dtype
     evaluations, status = np.zeros(seeds.size, np.int64), [""] * seeds.size
-    net, inputs = compiled_network(network, x.shape[1]), columns_of(x, None, kind)
-    test_inputs = None if tests is None else columns_of(tests, None, kind)
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         for s in range(first, end, step):
-            watch = Watch(threads, seeds[s], net, inputs, y, test_inputs)
+            watch = Watch(threads, seeds[s], task)
             rows = snapshots.of(s)
             status[s] = flow_seed(watch, plan, rows) if isinstance(plan, Flow) else descend_seed(watch, plan, rows)
             evaluations[s] = watch.passes
 
     with one_blas_thread():
-        spread(seeds.size, is_wide(network), work)
+        spread(seeds.size, wide, work)
     return tuple(status), evaluations

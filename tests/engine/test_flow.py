@@ -14,8 +14,11 @@ X, Y, X_TEST = RNG.normal(size=(5, 3)), RNG.normal(size=5), RNG.normal(size=(2, 
 TIMES = [0.0, 0.05, 0.3, 1.0, 4.0]
 
 
-def oracle_flow(network, x, y, x_test, times, seed):
-    """Outputs, test outputs, kernels and flat parameters along theta' = -n^(-c) J' r, by DOP853 on explicit Jacobians."""
+def oracle_flow(network, x, y, x_test, times, seed, layer_rates=None):
+    """Outputs, test outputs, kernels and flat parameters along theta' = -n^(-c) J' r, by DOP853 on explicit Jacobians.
+
+    With ``layer_rates`` each layer's gradient is multiplied by its own, and kernels are J diag(rates) J'.
+    """
     rate = naive.rate_factor(network.parameterization, network.widths, powers(network))
     g, beta, weights, biases, a, c = oracle_arguments(network, x.shape[1], seed)
     with_biases, with_output = network.sigma_b is not None, network.output_bias
@@ -41,13 +44,15 @@ def oracle_flow(network, x, y, x_test, times, seed):
     def jacobian(flat):
         return naive.jacobian(network.activation, g, beta, *unpack(flat), x, with_biases, with_output)
 
+    rates = naive.parameter_rates(layer_rates, weights, with_biases, with_output)
+
     def velocity(_, flat):
-        return -rate * jacobian(flat).T @ (naive.output(phi, g, beta, *unpack(flat), x) - y)
+        return -rate * rates * (jacobian(flat).T @ (naive.output(phi, g, beta, *unpack(flat), x) - y))
 
     start = np.concatenate(parts)
     found = integrate.solve_ivp(velocity, (0, times[-1]), start, "DOP853", t_eval=times, rtol=1e-10, atol=1e-12).y.T
     outputs = [np.array([naive.output(phi, g, beta, *unpack(flat), points) for flat in found]) for points in (x, x_test)]
-    return *outputs, np.array([jacobian(flat) @ jacobian(flat).T for flat in found]), found
+    return *outputs, np.array([(rates * jacobian(flat)) @ jacobian(flat).T for flat in found]), found
 
 
 @pytest.mark.parametrize(

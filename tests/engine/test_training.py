@@ -187,7 +187,8 @@ def test_bits_do_not_depend_on_threads(method, dtype):
         alone = ntksim.train(network, POINTS, TARGETS, seeds=range(3), **options)
     finally:
         numba.set_num_threads(before)
-    for name in ("outputs", "test_outputs", "loss", "kernels", "kernel_drift", "parameter_drift"):
+    moved = ("kernel_drift", "kernel_distance", "parameter_drift", "layer_drift", "feature_drift", "gates_flipped")
+    for name in ("outputs", "test_outputs", "loss", "kernels", "kernel", *moved):
         assert (getattr(run, name) == getattr(alone, name)).all()
 
 
@@ -199,6 +200,46 @@ def test_where_nothing_moves_training_is_finished():
     assert (run.kernel_drift == 0).all()
     with pytest.raises(ValueError, match="kernel is zero"):
         ntksim.train(ntksim.Network(1, 30, "tanh"), x, y, seeds=[0], method="gradient_descent", steps=5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tolerance": 1e-6, "times": [0.3, 2.0]},
+        {"method": "gradient_descent", "learning_rate": 0.05, "times": [0.3, 2.0]},
+        {"method": "gradient_descent", "learning_rate": 0.01, "batch_size": 2, "momentum": 0.5, "times": [0.3, 2.0]},
+    ],
+    ids=["flow", "descent", "batches"],
+)
+def test_removing_the_initial_output_moves_targets(options):
+    """f - f_0 on targets y is f on targets y + f_0; at t = 0 it is zero, with the kernel of f."""
+    network = ntksim.Network(2, 12, "tanh", sigma_b=0.2, output_scale=2.0)
+    common = options | {"x_test": TEST_POINTS}
+    removed = ntksim.train(network, POINTS, TARGETS, seeds=[0, 7], remove_initial_output=True, **common)
+    for s, seed in enumerate((0, 7)):
+        start, test_start = (ntksim.network_outputs(network, x, seeds=[seed])[0] for x in (POINTS, TEST_POINTS))
+        moved = ntksim.train(network, POINTS, TARGETS + start, seeds=[seed], **common)
+        assert_close(removed.outputs[s] + start, moved.outputs[0], 1e-12)
+        assert_close(removed.test_outputs[s] + test_start, moved.test_outputs[0], 1e-12)
+        for name in ("kernel", "loss", "layer_drift", "evaluations"):
+            assert_close(getattr(removed, name)[s], getattr(moved, name)[0], 1e-11)
+    at_start = ntksim.train(network, POINTS, TARGETS, seeds=[0, 7], times=[0.0], remove_initial_output=True, x_test=TEST_POINTS)
+    assert (at_start.outputs == 0).all()
+    assert (at_start.test_outputs == 0).all()
+    assert (at_start.kernel == ntksim.empirical_ntk(network, POINTS, seeds=[0, 7])).all()
+    assert at_start.loss == pytest.approx(0.5 * np.sum(TARGETS**2))
+
+
+def test_large_output_scales_are_lazy():
+    """Without f_0 and at width 64, movement falls like 1 / alpha: by about 4 between alpha = 4 and 16 (Chizat et al. 2019)."""
+    features, kernels = [], []
+    for alpha in (4.0, 16.0):
+        network = ntksim.Network(1, 64, "tanh", output_scale=alpha)
+        run = ntksim.train(network, POINTS, TARGETS, seeds=range(4), times=[0, np.inf], remove_initial_output=True)
+        features.append(run.feature_drift[:, -1].mean())
+        kernels.append(run.kernel_drift[:, -1].mean())
+    assert 3.2 < features[0] / features[1] < 4.8
+    assert 3.2 < kernels[0] / kernels[1] < 4.8
 
 
 def test_divergence_is_a_status():
@@ -271,6 +312,7 @@ def test_singular_kernel_keeps_its_null_space():
         ({"batch_size": 6}, "batch_size must be an integer from 1"),
         ({"batch_size": 2.0}, "batch_size must be an integer from 1"),
         ({"method": "gradient_flow", "batch_size": 2}, "batch_size belongs to gradient_descent"),
+        ({"remove_initial_output": 1}, "remove_initial_output must be True or False; got 1"),
         ({"momentum": 1.0}, "momentum must be a number of at least 0 and below 1; got 1.0"),
         ({"momentum": "x"}, "momentum must be a number"),
         ({"nesterov": True}, "nesterov=True needs momentum"),

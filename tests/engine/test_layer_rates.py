@@ -1,0 +1,97 @@
+"""Learning rates per layer: against the oracle's plain loop and integrator, and the units in which everything is said."""
+
+import naive
+import numpy as np
+import pytest
+from cases import POINTS, label, oracle_arguments, powers
+from test_flow import oracle_flow
+from tolerances import assert_close
+
+import ntksim
+
+TARGETS = np.array([1.0, -1.0, 0.5, 0.0, -0.3])
+TEST_POINTS = np.random.default_rng(9).normal(size=(2, 3))
+RATES = (0.3, 2.0, 1.1)
+NETWORKS = [
+    ntksim.Network(2, (7, 6), "tanh", "ntk", 1.2, 0.9, 0.3, True, 1.3),
+    ntksim.Network(2, 8, "erf", "standard", 1.2, 0.9, None),
+    ntksim.Network(2, 7, "tanh", "mup", 1.2, 0.9, 0.3),
+]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=label)
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
+def test_descent_follows_the_oracle(network, momentum, dtype, tolerance):
+    run = ntksim.train(
+        network, POINTS, TARGETS, seeds=[4], method="gradient_descent", learning_rate=5e-3, momentum=momentum, steps=60,
+        times=[0.0, 0.005, 0.05, 0.3], layer_rates=RATES, keep_kernels=True, dtype=dtype,
+    )  # fmt: skip
+    rate = 5e-3 * naive.rate_factor(network.parameterization, network.widths, powers(network))
+    history = naive.descent(
+        network.activation, *oracle_arguments(network, 3, 4), POINTS, TARGETS, rate, 60, network.sigma_b is not None,
+        network.output_bias, momentum, layer_rates=RATES,
+    )  # fmt: skip
+    for t, step in enumerate((0, 1, 10, 60)):
+        f, kernel, theta = history[step]
+        assert_close(run.outputs[0, t], f, tolerance)
+        assert_close(run.kernels[0, t], kernel, tolerance)
+        moved = np.linalg.norm(theta - history[0][2]) / np.linalg.norm(history[0][2])
+        assert run.parameter_drift[0, t] == pytest.approx(moved, rel=1e-3 if dtype == "float32" else 1e-9)
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=label)
+def test_flow_follows_an_explicit_integrator(network):
+    times = [0.0, 0.05, 0.3, 1.0]
+    outputs, tests, kernels, theta = oracle_flow(network, POINTS, TARGETS, TEST_POINTS, times, 3, RATES)
+    run = ntksim.train(
+        network, POINTS, TARGETS, seeds=[3], times=times, tolerance=1e-6, x_test=TEST_POINTS, keep_kernels=True, layer_rates=RATES
+    )
+    assert np.abs(run.outputs[0] - outputs).max() < 1e-4
+    assert np.abs(run.test_outputs[0] - tests).max() < 1e-4
+    assert np.abs(run.kernels[0] - kernels).max() < 1e-4 * np.abs(kernels).max()
+    drift = np.linalg.norm(theta - theta[0], axis=1) / np.linalg.norm(theta[0])
+    assert run.parameter_drift[0] == pytest.approx(drift, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["gradient_flow", "gradient_descent"])
+def test_equal_rates_are_a_learning_rate(method):
+    """Rates of 1 change no bit; rates of 4, whose square root is exact, are four times the time."""
+    network, common = NETWORKS[0], {"seeds": [0, 5], "method": method, "x_test": TEST_POINTS}
+    options = {"learning_rate": 0.02} if method == "gradient_descent" else {}
+    plain = ntksim.train(network, POINTS, TARGETS, times=[0, 0.4, 2.0], **options, **common)
+    ones = ntksim.train(network, POINTS, TARGETS, times=[0, 0.4, 2.0], layer_rates=[1, 1, 1], **options, **common)
+    assert (ones.outputs == plain.outputs).all()
+    options = {"learning_rate": 0.005} if method == "gradient_descent" else {}
+    fast = ntksim.train(network, POINTS, TARGETS, times=[0, 0.1, 0.5], layer_rates=[4, 4, 4], **options, **common)
+    assert (fast.outputs[:, 0] == plain.outputs[:, 0]).all()
+    assert_close(fast.outputs, plain.outputs, 1e-9)
+    assert_close(fast.test_outputs, plain.test_outputs, 1e-9)
+    assert fast.parameter_drift == pytest.approx(plain.parameter_drift, rel=1e-8)
+
+
+def test_kernels_are_weighted_sums_over_layers():
+    """At initialisation: linear in the rates, with the plain kernel at rates of 1."""
+    network, common = NETWORKS[0], {"seeds": [1], "times": [0.0], "keep_kernels": True}
+    total = sum(
+        ntksim.train(network, POINTS, TARGETS, layer_rates=[1 + (i == layer) for i in range(3)], **common).kernels[0, 0]
+        for layer in range(3)
+    )
+    assert_close(total, 4 * ntksim.empirical_ntk(network, POINTS, seeds=[1])[0], 1e-12)
+
+
+def test_defaults_go_by_the_rates():
+    """1 / lambda_max and 20 / lambda_min of sum_l rate_l K_l: a readout that alone learns has the NNGP kernel."""
+    network, rates = ntksim.Network(1, 4096, "erf"), (1e-12, 1.0)
+    values = np.linalg.eigvalsh(ntksim.infinite_kernel(network, POINTS[:3]).nngp)
+    run = ntksim.train(network, POINTS[:3], TARGETS[:3], seeds=[0], method="gradient_descent", layer_rates=rates)
+    assert run.learning_rate == pytest.approx(1 / values[-1])
+    assert run.times[-1] == pytest.approx(20 / values[0], rel=0.1)
+    assert run.loss[0, -1] < 1e-10 * run.loss[0, 0]
+    assert run.kernel_drift[0, -1] < 1e-6  # random features do not move
+
+
+@pytest.mark.parametrize("rates", [(1.0, 1.0), (1.0, -1.0, 1.0), (1.0, np.inf, 1.0), "fast", 2.0])
+def test_bad_rates_are_refused(rates):
+    with pytest.raises(ValueError, match="layer_rates must be 3 finite positive numbers"):
+        ntksim.train(NETWORKS[0], POINTS, TARGETS, seeds=[0], layer_rates=rates)
