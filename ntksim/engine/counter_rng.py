@@ -178,7 +178,7 @@ def fill_vector(key0, key1, layer, seed_high, first, scale, out):
 
 @jit
 def fill_normals(key0, key1, layer, seed_high, row0, col0, out):
-    """Fill ``out`` (rows, cols) with standard normals: :func:`fill_scaled` at scale 1."""
+    """Fill ``out`` (rows, cols) with standard normals: :func:`fill_scaled` at scale 1, for tests and benchmarks."""
     rows, cols = out.shape
     words = _u32(key0), _u32(key1), _u32(layer), _u32(seed_high)
     fill_scaled(words[0], words[1], words[2], words[3], row0, col0, rows, cols, _f32(1), out.reshape(out.size), 0, cols)

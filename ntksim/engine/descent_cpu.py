@@ -9,12 +9,8 @@ import numpy as np
 from numba import prange, types
 
 from ntksim.engine.jit import compiled_once, jit, jit_allocating, jit_inner, jit_parallel
-from ntksim.engine.kernels_cpu import (
-    argument_types,
-    evaluate,
-    gram_of_points,
-    share,
-)
+from ntksim.engine.kernels_cpu import argument_types, evaluate, gram_of_points, share
+from ntksim.engine.layer_rules import add_readout_pull, weigh_sensitivity
 from ntksim.engine.product import multiply
 
 _INDEX = types.intp
@@ -26,20 +22,15 @@ def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
     """W <- W - g (v o delta)' h^(l-1) and b <- b - beta v.delta of neurons r0..r1; ``below`` (n, length) is h^(l-1)'."""
     points, n, length = pairs.points, vector.size, net.lengths[layer - 1]
     theta, offsets = weights.flat, weights.offsets
-    weighted = np.empty(min(_ROWS, r1 - r0) * n, theta.dtype)
-    factor, bias = theta.dtype.type(-net.scales[0, layer - 1]), theta.dtype.type(net.scales[2, layer - 1])
+    weighted = np.empty((min(_ROWS, r1 - r0), n), theta.dtype)
     for begin in range(r0, r1, _ROWS):
         end = min(begin + _ROWS, r1)
-        for r in range(begin, end):
-            at, total = room.delta_at[layer] + r * points, vector.dtype.type(0)
-            row, to = room.delta[at : at + n], weighted[(r - begin) * n : (r - begin + 1) * n]
-            for i in range(n):
-                to[i] = factor * vector[i] * row[i]
-            for i in range(n):
-                total += vector[i] * row[i]
-            theta[offsets[2 * layer - 1] + r] -= bias * total
+        at, b_at = room.delta_at[layer] + begin * points, offsets[2 * layer - 1] + begin
+        delta = room.delta[at : at + (end - begin) * points].reshape(end - begin, points)
+        b = theta[b_at : b_at + end - begin]
+        weigh_sensitivity(net.scales[0, layer - 1], net.scales[2, layer - 1], vector, delta, weighted, b)
         at = offsets[2 * layer - 2] + begin * length
-        multiply(weighted, 0, 1, n, below, 0, length, length, theta, at, length, end - begin, n, False)
+        multiply(weighted.reshape(weighted.size), 0, 1, n, below, 0, length, length, theta, at, length, end - begin, n, False)
 
 
 @jit_parallel
@@ -67,12 +58,8 @@ def pull_back(threads, net, weights, room, pairs, vector):
     """theta <- theta - J' vector, for the theta in ``weights`` and J where ``room`` has been evaluated, perhaps elsewhere."""
     last, n, points = net.widths.size - 2, vector.size, pairs.points
     theta, offsets, kind = weights.flat, weights.offsets, vector.dtype.type
-    for r in range(net.widths[last]):
-        at, total = room.at[last] + r * points, kind(0)
-        row = room.h[at : at + n]
-        for i in range(n):
-            total += vector[i] * row[i]
-        theta[offsets[2 * last] + r] -= kind(net.scales[0, last]) * total
+    h = room.h[room.at[last] : room.at[last] + net.widths[last] * points].reshape(net.widths[last], points)
+    add_readout_pull(net.scales[0, last], vector, h, theta[offsets[2 * last] : offsets[2 * last] + net.widths[last]])
     for i in range(n):
         theta[offsets[2 * last + 1]] -= kind(net.scales[2, last]) * vector[i]
     below = np.zeros(n * np.max(net.lengths[: last + 1]), theta.dtype)

@@ -1,4 +1,4 @@
-"""Every Numba option of the engine, with its reason, and the two scalar operations that Numba lacks.
+"""Every Numba option of the engine, with its reason, calls by address, and the scalar operations that Numba lacks.
 
 Fast-math is off everywhere: contraction and reassociation would make the draws, and with them every number, depend on
 the processor. Where a fused multiply-add is wanted it is written out as :func:`fma`.
@@ -98,9 +98,8 @@ jit_inline = _compiler(forceinline=True)
 # allocated, arrays are not counted either: an atomic operation a view would be a third of a small network's time.
 jit_allocating = _compiler(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 jit_inner = _compiler(no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
-# Loops over seeds.
+# Loops that threads share.
 jit_parallel = _compiler(parallel=True)
-
 
 REALS = (types.float32, types.float64)
 
@@ -162,7 +161,7 @@ def compiled_once(
 @intrinsic
 def fma(typingctx, a, b, c):
     """a b + c rounded once (one instruction on every processor of the last decade), of floats of one type."""
-    if not a == b == c or a not in (types.float32, types.float64):
+    if not a == b == c or a not in REALS:
         return None
 
     def codegen(context, builder, signature, args):

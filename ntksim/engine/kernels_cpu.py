@@ -27,7 +27,7 @@ from ntksim.engine.layer_rules import (
     finish_sensitivity,
     readout_sensitivity,
 )
-from ntksim.engine.layout import Net, Pairs, Room, Weights
+from ntksim.engine.layout import LONGEST_VECTOR, Net, Pairs, Room, Weights
 from ntksim.engine.product import multiply
 
 # Rows of a panel. The longer, the fewer times the sums below are read and written; the shorter, the more stays in cache.
@@ -36,6 +36,7 @@ PANEL = 96
 KEPT = 1 << 20
 _CACHED = 1 << 21  # numbers that a processor's last cache holds for sure
 _UNIT = 12  # threads share rows in multiples of the generator's four and the product's six
+_GRAM_ROWS = 24  # of a kernel, at a time: the fewer, the less of the lower half is computed beside the upper one
 FORWARD, BACK, BOTH = 0, 1, 2  # what a sweep over a layer does
 
 _u32, _f32 = np.uint32, np.float32
@@ -47,21 +48,8 @@ def argument_types(real):
     net = Net(np.uint32(0), 0, integers, integers, np.empty((4, 1)))
     weights = Weights(flat, integers, np.empty(0, np.bool_), integers, True)
     doubles = np.empty((0, 0))
-    room = Room(
-        flat,
-        flat,
-        flat,
-        integers,
-        integers,
-        True,
-        flat,
-        flat,
-        np.empty(0),
-        np.empty((0, 0, 0)),
-        doubles,
-        doubles,
-        doubles.astype(real.name),
-    )
+    rows, sums = (flat, flat, flat, integers, integers, True, flat, flat), (np.empty(0), np.empty((0, 0, 0)), doubles, doubles)
+    room = Room(*rows, *sums, doubles.astype(real.name))
     return types.uint64, *(typeof(example) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
 
 
@@ -225,10 +213,9 @@ def _backward_columns(net, weights, room, pairs, layer, begin, r0, r1, c0, c1):
 @jit_inner
 def _gram_rows(values, at, terms, pairs, i0, i1, partial, total):
     """total[i] += sum over ``terms`` neurons of values_i values_j, for kernel rows i0..i1: the upper half if symmetric."""
-    step = 24
-    for i in range(i0, i1, step):
-        end = min(i + step, i1)
-        lane = i // 16 * 16 if pairs.symmetric else 0
+    for i in range(i0, i1, _GRAM_ROWS):
+        end = min(i + _GRAM_ROWS, i1)
+        lane = i // LONGEST_VECTOR * LONGEST_VECTOR if pairs.symmetric else 0
         multiply(
             values, at + pairs.first + i, pairs.points, 1, values, at + lane, pairs.points, pairs.lanes - lane,
             partial.reshape(partial.size), i * pairs.lanes + lane, pairs.lanes, end - i, terms, True,

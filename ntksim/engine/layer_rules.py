@@ -10,6 +10,15 @@ from ntksim.engine.jit import jit_inner
 
 
 @jit_inner
+def _dot(v, row):
+    """v.row, over the points that v has: rows are padded."""
+    total = v.dtype.type(0)
+    for i in range(v.size):
+        total += v[i] * row[i]
+    return total
+
+
+@jit_inner
 def finish_layer(code, weight, bias, b, z, derivative):
     """z <- phi(g z + beta b) and derivative <- phi'(...), in place; z holds W h (m, n), b the stored biases (m,)."""
     kind = z.dtype.type
@@ -44,6 +53,24 @@ def finish_sensitivity(weight, derivative, delta):
     factor = delta.dtype.type(weight)
     for i in range(delta.size):
         delta[i] = factor * delta[i] * derivative[i]
+
+
+@jit_inner
+def add_readout_pull(weight, v, h, a):
+    """a <- a - g h v: the readout's part of theta <- theta - J' v, for points' values v (n,) and activations h (m, n)."""
+    for r in range(a.size):
+        a[r] -= a.dtype.type(weight) * _dot(v, h[r])
+
+
+@jit_inner
+def weigh_sensitivity(weight, bias, v, delta, weighted, b):
+    """b <- b - beta delta v, and weighted <- -g v o delta, whose product with h' is what W moves by; delta (m, n)."""
+    kind = b.dtype.type
+    for r in range(b.size):
+        row, to = delta[r], weighted[r]
+        for i in range(v.size):
+            to[i] = kind(-weight) * v[i] * row[i]
+        b[r] -= kind(bias) * _dot(v, row)
 
 
 @jit_inner

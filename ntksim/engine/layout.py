@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_PAD = 16  # numbers in the longest vector of the smallest type
+LONGEST_VECTOR = 16  # numbers, of the smallest type: a multiple of every vector that there is
 _ALIGNMENT = 64  # bytes: a vector that straddles cache lines costs two loads
 
 
@@ -82,7 +82,7 @@ class Room(NamedTuple):
 
 def padded(size: int) -> int:
     """``size`` rounded up to whole vectors, whatever the processor and the type."""
-    return -(-size // _PAD) * _PAD
+    return -(-size // LONGEST_VECTOR) * LONGEST_VECTOR
 
 
 def aligned(size: int, kind: np.dtype) -> np.ndarray:

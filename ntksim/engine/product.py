@@ -1,6 +1,6 @@
 """Matrix products on blocks that stay in registers: every pass over a weight matrix is made of them.
 
-A library's product packs both matrices before it multiplies, which costs a third of the time where one of them has 64
+A library's product packs both matrices before it multiplies, which costs up to a third of the time where one of them has 64
 columns, and cannot read a matrix that is being generated. Here points are the last axis of every array, contiguous and
 padded to whole vectors, so that nothing needs packing. The block
 
@@ -8,7 +8,7 @@ padded to whole vectors, so that nothing needs packing. The block
 
 keeps its sums in registers and takes, for each k, six numbers of b, which may lie at any strides, and a row of v. With
 b = W or W' it is a forward or a backward pass, with b = v a Gram matrix. It runs at the processor's own peak (measured: 118
-GFLOP/s a core where OpenBLAS reaches 105 on large squares and 70 to 80 on these shapes). It is written in LLVM's vectors
+GFLOP/s a core where OpenBLAS reaches 100 to 105 on large squares and 71 to 92 on these shapes). It is written in LLVM's vectors
 because no compiler finds it in scalar loops.
 
 Every sum runs over k in ascending order, fused, in pieces of ``PIECE``: its bits depend neither on the sizes of blocks

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
 from ntksim.engine import measures
 from ntksim.engine.empirical import empirical_ntk
@@ -18,6 +17,7 @@ from ntksim.engine.finite_width import one_hidden_layer_variance
 from ntksim.engine.infinite import infinite_kernel
 from ntksim.engine.network import Network
 from ntksim.engine.predictions import closed_form
+from ntksim.engine.threads import one_blas_thread
 from ntksim.engine.training import Trajectory, train
 from ntksim.study import datasets
 from ntksim.study.errors import StageError
@@ -25,11 +25,9 @@ from ntksim.study.identity import limit_identity, require, shard_identity
 from ntksim.study.provenance import provenance
 from ntksim.study.storage import read_arrays, read_metadata, write_arrays, write_table
 
+
 # LAPACK's bits may depend on its threads; Numba's loops of the engine do not.
-_one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
-
-
-@_one_blas_thread
+@one_blas_thread()
 def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
     """Write the infinite-width kernels: NNGP and NTK of the training points, and NTK of test with training points.
 
@@ -49,7 +47,7 @@ def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
     write_arrays(output, metadata, **arrays)
 
 
-@_one_blas_thread
+@one_blas_thread()
 def initial_shard(
     dataset: str | Path, limit_path: str | Path, network: Network, seeds: range, dtype: str, output: str | Path
 ) -> None:
@@ -103,7 +101,7 @@ def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str) -> np.nd
     return np.concatenate(every)
 
 
-@_one_blas_thread
+@one_blas_thread()
 def training_shard(
     dataset: str | Path,
     limit_path: str | Path,
