@@ -41,11 +41,6 @@ class Descent:
     batch_size: int | None
 
 
-def stable_rate(momentum: float, nesterov: bool) -> float:
-    """eta lambda at which descent ceases to be stable along an eigenvector of a constant kernel."""
-    return 2 * (1 + momentum) / (1 + 2 * momentum if nesterov else 1)
-
-
 def descend_seed(watch: Watch, descent: Descent, rows: Snapshots) -> str:
     """Train one seed and fill its rows; returns its status."""
     room, theta = watch.make_room(), aligned(watch.start.size, watch.start.dtype)
