@@ -10,6 +10,7 @@ rule dataset:
         f"{RESULTS}/logs/dataset.log",
     benchmark:
         f"{RESULTS}/benchmarks/dataset.jsonl"
+    localrule: True
     conda:
         "../envs/ntksim.yaml"
     threads: 1
