@@ -61,7 +61,9 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    print(describe(load_study(options.config)))
+    from ntksim.study.calibration import measured
+
+    print(describe(load_study(options.config), measured()))
 
 
 def _show(options: argparse.Namespace) -> None:

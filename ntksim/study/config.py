@@ -251,7 +251,12 @@ class Study(_Section):
     initial: Initial = Field(description="kernels at initialisation")
     training: Training | None = Field(default=None, description="training; leave out to study initialisation alone")
     precision: Literal["float64", "float32"] = Field(default="float64", description="arithmetic of networks and kernels")
-    seeds_per_shard: int = Field(default=32, ge=1, lt=_MOST, description="seeds that one job computes")
+    seeds_per_shard: int = Field(default=32, ge=1, lt=_MOST, description="seeds that one job computes at most")
+    shard_minutes: float = Field(
+        default=10.0,
+        gt=0,
+        description="minutes that one job should take at most, on one core of a nominal machine: it gets fewer seeds",
+    )
     results: str = Field(default="results", min_length=1, description="folder for everything that the study writes")
 
     @field_validator("networks")
@@ -277,7 +282,7 @@ class Study(_Section):
 
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""
-        text = json.dumps(self.model_dump(exclude={"results", "seeds_per_shard"}), sort_keys=True)
+        text = json.dumps(self.model_dump(exclude={"results", "seeds_per_shard", "shard_minutes"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,21 +1,23 @@
 """From a study to its jobs: cells (network, width), shards (a cell and a block of seeds), their files and their cost.
 
 Shards are fixed blocks of seeds: block k holds seeds k B to (k+1) B - 1, cut at the last one asked for. So a file's
-name says what is in it, and asking for more seeds, widths or networks leaves every full block as it is.
+name says what is in it, and asking for more seeds, widths or networks leaves every full block as it is. B is
+`seeds_per_shard`, halved until a shard takes at most `shard_minutes` on a nominal machine, the same whatever the real one.
 
 Like `config`, this module loads neither Numba nor pandas.
 """
 
 import hashlib
 import json
+import math
 import shlex
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from ntksim.study.config import FEATURES, Study, read_label
+from ntksim.study.config import ConfigError, Study, read_label
+from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost
 
 TABLES = ("initial", "convergence", "training", "drift", "spectrum", "scaling_laws")
 # Every figure is a function of these tables, in this order.
@@ -27,11 +29,8 @@ FIGURES = {
 }
 TRAINING_TABLES = ("training", "drift")
 
-# Two cores of a current server reach about 100 (float64) and 200 (float32) GFLOP/s in GEMM, and a core draws a normal in
-# a few nanoseconds. Plans take a fraction of that; they bound a job, they are no benchmark.
-_FLOPS_PER_SECOND = {"float64": 2e10, "float32": 4e10}
-_DRAWS_PER_SECOND = 1.5e8
-_STARTUP_SECONDS, _STARTUP_MB = 3.0, 500.0
+_MOST_SHARDS = 100_000  # jobs of a study; more would take Snakemake hours to plan
+_MOST_THREADS = 16  # of a job
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,35 @@ class Shard:
 
 def shards(study: Study) -> list[Shard]:
     """Every shard of the study, the largest cells first so that the last jobs to run are short."""
-    found = []
+    found: list[Shard] = []
     for stage, section in (("initial", study.initial), ("training", study.training)):
         if section is None:
             continue
         for width in sorted(section.widths, reverse=True):
             for network in study.networks:
-                for first in range(0, section.seeds, study.seeds_per_shard):
-                    last = min(first + study.seeds_per_shard, section.seeds) - 1
+                block = seeds_in_block(study, stage, network, width)
+                if len(found) + section.seeds / block > _MOST_SHARDS:
+                    raise ConfigError(
+                        f"shard_minutes: the study would have more than {_MOST_SHARDS} jobs; raise it, or ask for fewer seeds"
+                    )
+                for first in range(0, section.seeds, block):
+                    last = min(first + block, section.seeds) - 1
                     found.append(Shard(stage, network, width, first, last))
     return found
+
+
+def seeds_in_block(study: Study, stage: str, network: str, width: int) -> int:
+    """Seeds of a full shard of a cell."""
+    block = study.seeds_per_shard
+    while block > 1 and cost_of(study, stage, network, width, block).seconds > 60 * study.shard_minutes:
+        block = (block + 1) // 2
+    return block
+
+
+def threads(study: Study, shard: Shard) -> int:
+    """Threads of a shard's job: one, but for a single network that takes longer than a shard should."""
+    seconds = cost(study, shard).seconds
+    return max(1, min(_MOST_THREADS, math.ceil(seconds / (60 * study.shard_minutes)))) if len(shard.seeds) == 1 else 1
 
 
 def tables(study: Study) -> list[str]:
@@ -117,66 +135,51 @@ def _word(value: object) -> str:
     return json.dumps(value) if isinstance(value, str) and read_label(value) != value else str(value)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Estimated seconds on one core, and peak memory in MB."""
-
-    seconds: float
-    memory_mb: float
+def cost(study: Study, shard: Shard, rates: Rates = NOMINAL) -> Cost:
+    """A shard's cost."""
+    return cost_of(study, shard.stage, shard.network, shard.width, len(shard.seeds), rates)
 
 
-def _features(study: Study) -> int:
-    data = study.dataset
-    return _features_of_file(data.files[0]) if data.files else FEATURES.get(str(data.name)) or data.features or 2
-
-
-@cache
-def _features_of_file(path: str) -> int:
-    from ntksim.study.datasets import feature_count  # pandas, for the sake of such files alone
-
-    return feature_count(path)
-
-
-def cost(study: Study, shard: Shard) -> Cost:
-    """A shard's cost from its flops, draws and bytes."""
-    depth, m = study.networks[shard.network].depth, shard.width
-    n, d = study.dataset.train, _features(study)
-    parameters = d * m + (depth - 1) * m * m + m
-    itemsize = 8 if study.precision == "float64" else 4
-    if shard.stage == "initial":
-        flops, draws = float(4 * n * parameters + 4 * n * n * m * depth), 2 * parameters
-        held = 4 * n * (d + depth * m) + (8 + len(shard.seeds)) * n * n
-    else:
-        assert study.training is not None
-        schedule = study.training.schedule
-        if schedule["method"] == "gradient_descent":
-            passes = schedule["relative_time"] / schedule["relative_learning_rate"]
-        else:  # tens of steps of some five passes, whatever the time, and three passes a snapshot
-            passes = 150.0 + 3 * schedule["snapshots"]
-        flops, draws = 6 * n * parameters * passes, parameters
-        # a step of the flow holds the network at four places
-        held = 4 * parameters + 12 * n * (d + depth * m) + 20 * n * n
-    each = flops / _FLOPS_PER_SECOND[study.precision] + draws / _DRAWS_PER_SECOND
-    return Cost(_STARTUP_SECONDS + len(shard.seeds) * each, _STARTUP_MB + held * itemsize / 1e6)
-
-
-def describe(study: Study) -> str:
-    """The plan as text: shards, estimated core seconds and the largest job's memory, per stage and network."""
-    lines = [f"{'stage':<10} {'network':<16} {'widths':<16} {'seeds':>6} {'jobs':>5} {'core seconds':>13} {'memory MB':>10}"]
+def describe(study: Study, rates: Rates) -> str:
+    """The plan as text: cells, shards, and what they are predicted to take at ``rates``, with totals."""
+    lines = [_row("stage", "network", "widths", "seeds", "cells", "jobs", "core seconds", "longest", "memory MB", "disk MB")]
     every = shards(study)
+    limits = {limit_file(study, shard.network, shard.width): shard.network for shard in every}
+    for network in study.networks:
+        costs = [limit_cost(study, name, rates) for name in limits.values() if name == network]
+        lines.append(_row("limit", network, "", "", "", len(costs), *_sums(costs)))
+    totals = [limit_cost(study, name, rates) for name in limits.values()]
     for stage in ("initial", "training"):
         for network in study.networks:
-            mine = [s for s in every if s.stage == stage and s.network == network]
+            mine = [shard for shard in every if (shard.stage, shard.network) == (stage, network)]
             if not mine:
                 continue
-            costs = [cost(study, s) for s in mine]
-            widths = f"{min(s.width for s in mine)}..{max(s.width for s in mine)}"
-            seconds, memory = sum(c.seconds for c in costs), max(c.memory_mb for c in costs)
-            seeds = 1 + max(s.last for s in mine)
-            lines.append(f"{stage:<10} {network:<16} {widths:<16} {seeds:>6} {len(mine):>5} {seconds:>13.0f} {memory:>10.0f}")
-    total = sum(cost(study, s).seconds for s in every)
-    lines.append(f"{len(every)} jobs of kernels and training: about {total:.0f} core seconds; results in {Path(study.results)}/")
+            widths = sorted({shard.width for shard in mine})
+            costs = [cost(study, shard, rates) for shard in mine]
+            seeds = 1 + max(shard.last for shard in mine)
+            lines.append(_row(stage, network, f"{widths[0]}..{widths[-1]}", seeds, len(widths), len(mine), *_sums(costs)))
+            totals += costs
+        if mine := [shard for shard in every if shard.stage == stage]:
+            costs = [cost(study, shard, rates) for shard in mine]
+            lines.append(_row(stage, "all", "", "", len({(s.network, s.width) for s in mine}), len(mine), *_sums(costs)))
+    cells = len({(shard.network, shard.width) for shard in every})
+    lines.append(_row("all", "", "", "", cells, len(totals), *_sums(totals)))
+    lines.append(
+        f"Tables, figures and report take some {20 * rates.startup_seconds:.0f} seconds more. Results in {study.results}/"
+    )
     return "\n".join(lines)
+
+
+def _row(*cells: object) -> str:
+    widths = (-9, -16, -12, 8, 6, 6, 13, 8, 10, 9)
+    return " ".join(f"{cell!s:{'<' if width < 0 else '>'}{abs(width)}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _sums(costs: list[Cost]) -> list[str]:
+    """Seconds in all and of the longest job, memory of the largest, disk in all."""
+    seconds = [cost.seconds for cost in costs]
+    memory, disk = max(cost.memory_mb for cost in costs), sum(cost.disk_mb for cost in costs)
+    return [f"{sum(seconds):.0f}", f"{max(seconds):.0f}", f"{memory:.0f}", f"{disk:.1f}"]
 
 
 def training_arguments(study: Study) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ntksim.study import integrity
+from ntksim.study import cluster, integrity
 from ntksim.study.config import ConfigError, Study, load_study
 from ntksim.study.errors import StageError
 from ntksim.study.lock import only_writer
@@ -24,19 +24,23 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
     ``recompute`` allows files of another version of ntksim to be replaced.
 
     Raises ConfigError for a bad configuration or a missing Snakefile; StageError if another run writes the same folder, if
-    it cannot be written, or if it holds files of another version.
+    it cannot be written, if it holds files of another version, or if jobs of a killed run do not end.
     """
     study = load_study(config)
     if not SNAKEFILE.is_file():
         raise ConfigError("there is no Snakefile in this folder; run from the root of the project")
-    if not (Path(profile) / "profile.yaml").is_file():
-        raise ConfigError(f"--profile: {profile} holds no profile.yaml; give a folder such as workflow/profiles/default")
     results = Path(study.results)
+    jobs = cluster.Jobs(results, cluster.executor_of(profile))
     dataset_hash = _check_data(study)
     signal.signal(signal.SIGTERM, _terminate)
     with only_writer(results) as lock:
-        snakemake = _Snakemake(config, cores, profile, lock.fileno())
+        jobs.end_orphans()
+        jobs.begin()
+        snakemake = _Snakemake(config, cores, profile, jobs.options(), lock.fileno())
         status = _run(study, dataset_hash, snakemake, recompute)
+        if status >= 0:  # Snakemake was not killed, and has seen the end of all its jobs
+            integrity.remove_partial(results)
+            jobs.ended()
     if status and (free := shutil.disk_usage(results).free) < _LITTLE_SPACE:
         raise StageError(f"{results}: the disk is full ({free / 1e6:.0f} MB left); free some space and run the same command")
     return status
@@ -105,10 +109,10 @@ def _terminate(*_: object) -> NoReturn:
 class _Snakemake:
     """Snakemake on one study. It inherits the lock, and holds it should this process be killed."""
 
-    def __init__(self, config: str, cores: str, profile: str, lock: int) -> None:
+    def __init__(self, config: str, cores: str, profile: str, options: list[str], lock: int) -> None:
         self.config, self._lock = config, lock
         # The results folder has a lock of our own, so Snakemake's, which a killed run would leave behind, is not needed.
-        self._options = ["--nolock", "--cores", cores, "--workflow-profile", profile, "--configfile", config]
+        self._options = ["--nolock", "--cores", cores, "--workflow-profile", profile, "--configfile", config, *options]
 
     def run(self, *options: str, first: bool = False, quiet: bool = False) -> subprocess.CompletedProcess[str]:
         """Run it with more options; with ``first`` they stand before all others, as targets must."""

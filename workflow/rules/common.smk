@@ -2,8 +2,9 @@
 
 import os
 
-from ntksim.study import plan
+from ntksim.study import calibration, plan
 from ntksim.study.config import ConfigError, load_study
+from ntksim.study.cost import NOMINAL, limit_cost
 
 # One file is the whole study. Snakemake's own `configfile:` would merge a user's file into the default one, networks and
 # all, so the Snakefile has none; a study of one's own is `snakemake --configfile FILE` (or `ntksim study FILE`).
@@ -19,6 +20,8 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS = study.results
+# Of this machine, if `ntksim plan` or `ntksim study` has measured it.
+rates = calibration.known() or NOMINAL
 
 
 wildcard_constraints:
@@ -58,14 +61,31 @@ def network_options(wildcards):
     return plan.arguments(study.networks[wildcards.network])
 
 
-# What ran out is raised with every attempt.
+def shard_threads(stage):
+    return lambda wildcards: plan.threads(study, shard_of(stage, wildcards))
+
+
+def megabytes(cost, attempt):
+    """Of a job, with half as much again, and what Snakemake itself takes on a node; more with every attempt."""
+    return int(attempt * (300 + 1.5 * cost.memory_mb))
+
+
+def minutes(cost, attempt, threads=1):
+    """Of a job, three times over, and what it takes to begin; more with every attempt."""
+    return int(attempt * (15 + 3 * cost.seconds / 60 / threads))
+
+
 def shard_memory(stage):
-    return lambda wildcards, attempt: int(
-        attempt * 1.5 * plan.cost(study, shard_of(stage, wildcards)).memory_mb
+    return lambda wildcards, attempt: megabytes(
+        plan.cost(study, shard_of(stage, wildcards), rates), attempt
     )
 
 
-def shard_minutes(stage):
-    return lambda wildcards, attempt: attempt * (
-        10 + int(plan.cost(study, shard_of(stage, wildcards)).seconds / 20)
+def shard_runtime(stage):
+    return lambda wildcards, threads, attempt: minutes(
+        plan.cost(study, shard_of(stage, wildcards), rates), attempt, threads
     )
+
+
+def cost_of_limit(wildcards):
+    return limit_cost(study, width_of_limit(wildcards.cell)[0], rates)

@@ -10,6 +10,7 @@ rule dataset:
         f"{RESULTS}/logs/dataset.log",
     benchmark:
         f"{RESULTS}/benchmarks/dataset.jsonl"
+    localrule: True
     conda:
         "../envs/ntksim.yaml"
     threads: 1
@@ -37,8 +38,8 @@ rule limit:
         "../envs/ntksim.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: megabytes(cost_of_limit(wildcards), attempt),
+        runtime=lambda wildcards, attempt: minutes(cost_of_limit(wildcards), attempt),
     params:
         network=lambda wildcards: plan.arguments(
             study.networks[width_of_limit(wildcards.cell)[0]]
@@ -63,10 +64,10 @@ rule initial_shard:
         f"{RESULTS}/benchmarks/initial/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.jsonl"
     conda:
         "../envs/ntksim.yaml"
-    threads: 1
+    threads: shard_threads("initial")
     resources:
         mem_mb=shard_memory("initial"),
-        runtime=shard_minutes("initial"),
+        runtime=shard_runtime("initial"),
     params:
         network=network_options,
         precision=study.precision,
@@ -91,10 +92,10 @@ rule training_shard:
         f"{RESULTS}/benchmarks/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.jsonl"
     conda:
         "../envs/ntksim.yaml"
-    threads: 1
+    threads: shard_threads("training")
     resources:
         mem_mb=shard_memory("training"),
-        runtime=shard_minutes("training"),
+        runtime=shard_runtime("training"),
     params:
         network=network_options,
         precision=study.precision,

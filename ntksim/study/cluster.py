@@ -1,0 +1,126 @@
+"""What a study asks of a cluster beside Snakemake: an executor that is there, and the end of jobs that a killed run left.
+
+A job of Slurm lives on when the process that submitted it is killed, and Snakemake does not know it again: the next run would
+submit a second one beside it, for the same file. So the jobs of a study bear a name that is made of the path of its results,
+and whoever goes on with these results first cancels all jobs of that name and waits until they have ended.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from ntksim.study.config import ConfigError
+from ntksim.study.errors import StageError
+
+_BUILT_IN = ("local", "dryrun", "touch")
+_PATIENCE = 300.0  # seconds for cancelled jobs to end: Slurm kills what ignores its signal after KillWait, by default 30
+_ANSWER = 60.0  # seconds for Slurm to answer
+
+
+def executor_of(profile: str | Path) -> str:
+    """The executor that a Snakemake profile names, local if none.
+
+    Raises ConfigError for a profile that cannot be read, and for an executor that is not installed.
+    """
+    path = Path(profile) / "profile.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"--profile: {profile} holds no profile.yaml; give a folder such as workflow/profiles/default"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--profile: {path} cannot be read as YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(content, dict | None):
+        raise ConfigError(f"--profile: {path}: expected options of Snakemake by name, got {type(content).__name__}")
+    executor = str((content or {}).get("executor", "local"))
+    if not _is_installed(executor):
+        raise ConfigError(
+            f"--profile: the executor {executor} of {path} is not installed; run `make study PROFILE={profile}`, or "
+            f"`pip install -c constraints.txt snakemake-executor-plugin-{executor}`"
+        )
+    if executor == "slurm" and not shutil.which("sbatch"):
+        raise ConfigError(f"--profile: {profile} submits to Slurm, but there is no sbatch here; run it on a login node")
+    return executor
+
+
+def _is_installed(executor: str) -> bool:
+    name = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+    return executor in _BUILT_IN or importlib.util.find_spec(name) is not None
+
+
+class Jobs:
+    """The jobs on a cluster that write one results folder. A file in it, `.slurm`, says that there may be some."""
+
+    def __init__(self, results: Path, executor: str) -> None:
+        self._results, self._mark = results, results / ".slurm"
+        self._is_slurm = executor == "slurm"
+        # The path, not a number kept in the folder: a copy of the folder must not end the jobs of the original.
+        self._name = f"ntksim-{hashlib.sha256(str(results.resolve()).encode()).hexdigest()[:16]}"
+
+    def options(self) -> list[str]:
+        """Snakemake's options that give the jobs their name."""
+        return ["--slurm-jobname-prefix", self._name] if self._is_slurm else []
+
+    def begin(self) -> None:
+        """Say that jobs may be submitted from now on."""
+        if self._is_slurm:
+            self._mark.touch()
+
+    def ended(self) -> None:
+        """Say that the last run has seen the end of all its jobs."""
+        self._mark.unlink(missing_ok=True)
+
+    def end_orphans(self) -> None:
+        """Cancel the jobs of a run that was killed or interrupted, and wait for their end.
+
+        Raises StageError if Slurm does not answer, or the jobs do not end.
+        """
+        if not self._mark.exists() or not shutil.which("squeue"):
+            return
+        deadline, told = time.monotonic() + _PATIENCE, False
+        while (jobs := self._running()) or self._is_submitting():
+            if jobs and not told:
+                print(f"{self._results}: cancelling {len(jobs)} Slurm jobs that a killed run left", file=sys.stderr, flush=True)
+                told = True
+            names = ",".join(sorted(set(jobs)))
+            if time.monotonic() > deadline:
+                raise StageError(
+                    f"{self._results}: Slurm jobs of a killed run do not end (squeue --name={names}); when they have, run the "
+                    "same command again"
+                )
+            if jobs:
+                _slurm("scancel", f"--user={os.getuid()}", f"--name={names}")
+            time.sleep(1)
+        self.ended()
+
+    def _is_submitting(self) -> bool:
+        """Whether an `sbatch` of the killed run is still under way on this machine."""
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if self._name.encode() in path.read_bytes():
+                    return True
+        return False
+
+    def _running(self) -> list[str]:
+        """The name of every job of this study that waits, runs or is about to end: Snakemake adds an id of the run."""
+        names = _slurm("squeue", "--noheader", f"--user={os.getuid()}", "--format=%j").split()
+        return [name for name in names if name.startswith(self._name)]
+
+
+def _slurm(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_ANSWER).stdout
+    except subprocess.CalledProcessError as error:
+        why = " ".join(error.stderr.split())[:200]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = str(error)[:200]
+    raise StageError(f"Slurm does not answer, and jobs of a killed run may still write ({why}); run again when it does")

@@ -1,0 +1,135 @@
+"""What a job costs: a model of flops, draws, passes and bytes, and the rates at which a core does them.
+
+Two sets of rates serve two ends. `NOMINAL` is a round machine, the same everywhere: shards are cut by it, so that a study cuts
+into the same files wherever it is resumed. Rates that were measured on the machine at hand (`calibration`) predict times.
+This module loads neither Numba nor pandas: the workflow reads it in every job.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from ntksim.study.config import FEATURES, Study
+
+_KINKED = ("relu", "leaky_relu", "abs")
+_PROCESS_MB = 280.0  # of a job's process before it has computed anything
+_MOST_PASSES = 6000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one core does while all others are at work too; by precision where that matters.
+
+    ``flops`` per second of kernels at initialisation and ``training_flops`` of training, ``draws`` of normals per second,
+    ``pass_seconds`` that a pass of training costs whatever the network, ``eigen_seconds`` per n^3 of an eigendecomposition,
+    and ``startup_seconds`` of a process.
+    """
+
+    flops: dict[str, float]
+    training_flops: dict[str, float]
+    draws: dict[str, float]
+    pass_seconds: float
+    eigen_seconds: float
+    startup_seconds: float
+
+
+NOMINAL = Rates(
+    flops={"float64": 4e10, "float32": 8e10},
+    training_flops={"float64": 3e10, "float32": 6e10},
+    draws={"float64": 1e9, "float32": 1e9},
+    pass_seconds=5e-4,
+    eigen_seconds=2e-9,
+    startup_seconds=1.5,
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on one core, peak memory in MB, and MB on disk."""
+
+    seconds: float
+    memory_mb: float
+    disk_mb: float
+
+
+def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rates: Rates = NOMINAL) -> Cost:
+    """The cost of one job on ``seeds`` seeds; ``stage`` is initial or training."""
+    seed = _seconds_of_initial if stage == "initial" else _seconds_of_training
+    seconds = rates.startup_seconds + seeds * seed(study, network, width, rates)
+    n, d, depth = study.dataset.train, features(study), study.networks[network].depth
+    itemsize = 8 if study.precision == "float64" else 4
+    if stage == "initial":
+        held = 4.0 * n * (d + min(depth, 2) * width) * itemsize + 8 * (8 + 2 * seeds) * n * n
+        rows, columns = seeds, n + 20
+    else:
+        # parameters of a step of the flow at six places, and what three passes leave behind
+        held = (6 * parameters(d, depth, width) + 12 * n * (d + depth * width)) * itemsize + 8 * 20 * n * n
+        rows, columns = seeds * (_snapshots(study) + 1), 20
+    return Cost(seconds, _PROCESS_MB + held / 1e6, 0.006 + 8 * rows * columns / 1e6)
+
+
+def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
+    """The cost of the infinite-width kernels of a network: some 50 flops for each pair of points and layer."""
+    n, tests, depth = study.dataset.train, study.dataset.test, study.networks[network].depth
+    seconds = rates.startup_seconds + 2000 * n * (n + tests) * depth / rates.flops["float64"]
+    entries = n * (2 * n + tests) + (n * n if depth == 1 else 0)
+    return Cost(seconds, _PROCESS_MB + 8 * 4 * entries / 1e6, 0.003 + 8 * entries / 1e6)
+
+
+def parameters(features: int, depth: int, width: int) -> float:
+    """How many parameters a network has, biases aside."""
+    return float(features * width + (depth - 1) * width * width + width)
+
+
+def _seconds_of_initial(study: Study, network: str, width: int, rates: Rates) -> float:
+    depth, n, count = study.networks[network].depth, study.dataset.train, parameters(features(study), 1, width)
+    hidden = (depth - 1) * width * width
+    flops = 4.0 * n * (count + hidden) + 4.0 * n * n * width * depth
+    draws = 2 * count + hidden * (2 - 1 / max(1, depth - 1))  # the last hidden layer is drawn once, others twice
+    return flops / rates.flops[study.precision] + draws / rates.draws[study.precision] + 3 * _eigen(n, rates)
+
+
+def _seconds_of_training(study: Study, network: str, width: int, rates: Rates) -> float:
+    n, count = study.dataset.train, parameters(features(study), study.networks[network].depth, width)
+    kernel = 4.0 * n * n * width * study.networks[network].depth
+    speed = rates.training_flops[study.precision]
+    assert study.training is not None
+    schedule, looks = study.training.schedule, 5.0 + _snapshots(study)
+    if schedule["method"] == "gradient_descent":
+        passes = schedule["relative_time"] / schedule["relative_learning_rate"]
+        points = schedule.get("batch_size") or n
+        steps = passes * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
+        return steps + looks * ((6.0 * n * count + kernel) / speed + rates.pass_seconds)
+    passes = min(_MOST_PASSES, looks + _flow_passes(study, network, width))
+    return passes * ((10.0 * n * count + kernel) / speed + rates.pass_seconds + _eigen(n, rates))
+
+
+def _flow_passes(study: Study, network: str, width: int) -> float:
+    """Passes of gradient flow but for those of snapshots: fitted to the default study, whose kernel moves as 1 / sqrt(width).
+
+    They follow the kernel's change, and every kink of a ReLU costs a step.
+    """
+    assert study.training is not None
+    schedule = study.training.schedule
+    kinks = 3400.0 if study.networks[network].activation in _KINKED else 260.0
+    return (20 + kinks * width**-0.5) * (1e-4 / schedule["tolerance"]) ** (1 / 3) * (schedule["relative_time"] / 100) ** 0.2
+
+
+def _snapshots(study: Study) -> int:
+    return study.training.snapshots if study.training else 0
+
+
+def _eigen(n: int, rates: Rates) -> float:
+    return rates.eigen_seconds * n**3
+
+
+def features(study: Study) -> int:
+    """Features of the study's points."""
+    data = study.dataset
+    return _features_of_file(data.files[0]) if data.files else FEATURES.get(str(data.name)) or data.features or 2
+
+
+@cache
+def _features_of_file(path: str) -> int:
+    from ntksim.study.datasets import feature_count  # pandas, for the sake of such files alone
+
+    return feature_count(path)

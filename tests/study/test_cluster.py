@@ -1,0 +1,69 @@
+"""What stands between a study and a cluster, with stand-ins for Slurm's commands; `test_slurm.py` has the real ones."""
+
+import pytest
+
+from ntksim.study import cluster
+from ntksim.study.config import ConfigError
+from ntksim.study.errors import StageError
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """A file with a job's name a line, which squeue prints and scancel empties; the commands stand alone on the PATH."""
+    jobs = tmp_path / "queue"
+    (tmp_path / "bin").mkdir()
+    for name, action in {"squeue": f"cat {jobs}", "scancel": f"echo $2 > {tmp_path}/cancelled; : > {jobs}"}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{action}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(cluster.time, "sleep", lambda seconds: None)
+    return jobs
+
+
+def name_of(results):
+    return cluster.Jobs(results, "slurm").options()[1]
+
+
+def test_jobs_of_a_killed_run_are_cancelled_and_no_others(queue, tmp_path, capsys):
+    results = tmp_path / "results"
+    results.mkdir()
+    cluster.Jobs(results, "slurm").begin()  # and then it is killed
+    mine, others = name_of(results), name_of(tmp_path / "elsewhere")
+    queue.write_text(f"{mine}_one\n{others}_two\n{mine}_three\n{mine}_three\n")
+    cluster.Jobs(results, "local").end_orphans()  # whoever comes next
+    assert (tmp_path / "cancelled").read_text() == f"--name={mine}_one,{mine}_three\n"
+    assert f"{results}: cancelling 3 Slurm jobs that a killed run left" in capsys.readouterr().err
+    queue.write_text(f"{mine}_four\n")
+    cluster.Jobs(results, "local").end_orphans()  # nothing was submitted since
+    assert queue.read_text() == f"{mine}_four\n"
+
+
+def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
+    cluster.Jobs(tmp_path, "slurm").begin()
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error: no controller' >&2\nexit 1\n")
+    with pytest.raises(StageError, match="Slurm does not answer.*no controller.*run again"):
+        cluster.Jobs(tmp_path, "local").end_orphans()
+    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\necho {name_of(tmp_path)}_stays\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_PATIENCE", 0)
+        with pytest.raises(StageError, match="do not end.*_stays.*run the same command again"):
+            cluster.Jobs(tmp_path, "local").end_orphans()
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ("executor: cluster-of-dreams", "the executor cluster-of-dreams of .* is not installed; run `make study PROFILE="),
+        ("executor: slurm", "there is no sbatch here; run it on a login node"),
+        ("[a, list]", "expected options of Snakemake by name, got list"),
+        ("a: b: c", "cannot be read as YAML"),
+    ],
+)
+def test_profiles_that_cannot_work_are_refused(tmp_path, monkeypatch, profile, message):
+    (tmp_path / "profile.yaml").write_text(profile)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(cluster, "_is_installed", lambda executor: executor in ("slurm", "local"))
+    with pytest.raises(ConfigError, match=message):
+        cluster.executor_of(tmp_path)
+    (tmp_path / "profile.yaml").write_text("jobs: 2")
+    assert cluster.executor_of(tmp_path) == "local"
