@@ -45,7 +45,8 @@ def _wanted(study: Study, dataset_hash: str) -> Iterator[tuple[Path, dict[str, A
     for file, shard in limits.items():
         yield results / file, identity.limit_identity(study.networks[shard.network].network(shard.width), dataset_hash)
     for shard in every:
-        yield results / shard.file, identity.of_shard(study, shard, dataset_hash)
+        for file in plan.shard_files(study, shard):
+            yield results / file, identity.of_shard(study, shard, dataset_hash)
     table = {"config_hash": study.science_hash(), "dataset_hash": dataset_hash, **code_identity()}
     for name in plan.tables(study):
         yield results / "tables" / f"{name}.parquet", {"table": name, **table}
@@ -105,7 +106,7 @@ def _inputs_to_restore(study: Study, unusable: set[Path]) -> list[str]:
     results = Path(study.results)
     needed: dict[str, None] = {}
     for shard in plan.shards(study):
-        if results / shard.file not in unusable:
+        if unusable.isdisjoint(results / file for file in plan.shard_files(study, shard)):
             needed |= dict.fromkeys(["dataset.npz", plan.limit_file(study, shard.network, shard.width)])
     return [f"{study.results}/{file}" for file in needed if results / file in unusable]
 

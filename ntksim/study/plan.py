@@ -9,15 +9,17 @@ Like `config`, this module loads neither Numba nor pandas.
 import hashlib
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from ntksim.study.config import FEATURES, Study, read_label
 
-TABLES = ("initial", "convergence", "training", "drift", "spectrum", "scaling_laws")
+TABLES = ("initial", "convergence", "training", "layers", "modes", "final", "drift", "lazy", "spectrum", "scaling_laws")
 # Every figure is a function of these tables, in this order.
 FIGURES = {
     "convergence": ("convergence", "scaling_laws"),
@@ -25,7 +27,7 @@ FIGURES = {
     "drift": ("drift", "scaling_laws"),
     "loss": ("training",),
 }
-TRAINING_TABLES = ("training", "drift")
+TRAINING_TABLES = ("training", "layers", "modes", "final", "drift", "lazy")
 
 # Two cores of a current server reach about 100 (float64) and 200 (float32) GFLOP/s in GEMM, and a core draws a normal in
 # a few nanoseconds. Plans take a fraction of that; they bound a job, they are no benchmark.
@@ -50,6 +52,11 @@ class Shard:
         return f"{self.stage}/{self.network}.width-{self.width}.seeds-{self.first}-{self.last}.parquet"
 
     @property
+    def kernels_file(self) -> str:
+        """Path of the kernels kept, below the results folder."""
+        return f"kernels/{self.network}.width-{self.width}.seeds-{self.first}-{self.last}.parquet"
+
+    @property
     def seeds(self) -> range:
         """The seeds."""
         return range(self.first, self.last + 1)
@@ -67,6 +74,12 @@ def shards(study: Study) -> list[Shard]:
                     last = min(first + study.seeds_per_shard, section.seeds) - 1
                     found.append(Shard(stage, network, width, first, last))
     return found
+
+
+def shard_files(study: Study, shard: Shard) -> list[str]:
+    """Paths of a shard's files below the results folder."""
+    kept = shard.stage == "training" and study.training is not None and study.training.keep_kernels
+    return [shard.file, *([shard.kernels_file] if kept else [])]
 
 
 def tables(study: Study) -> list[str]:
@@ -98,10 +111,10 @@ def limit_width(parameterization: str, width: int) -> int | None:
     return None if parameterization in ("ntk", "notes") else width
 
 
-def arguments(options: BaseModel) -> str:
-    """A section of the configuration as the command line of a job takes it."""
+def arguments(options: BaseModel | Mapping[str, Any]) -> str:
+    """A section of the configuration, or a part of one, as the command line of a job takes it."""
     words = []
-    for key, value in options.model_dump().items():
+    for key, value in (options.model_dump() if isinstance(options, BaseModel) else options).items():
         if value is None or value is False:
             continue
         words.append("--" + key.replace("_", "-"))
@@ -183,4 +196,4 @@ def training_arguments(study: Study) -> str:
     """The options of a training job that are the same for all networks."""
     if study.training is None:
         return ""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in study.training.schedule.items())
+    return arguments(study.training.schedule)

@@ -19,6 +19,11 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS = study.results
+KEEP_KERNELS = (
+    " --kernels {output.kernels:q}"
+    if study.training and study.training.keep_kernels
+    else ""
+)
 
 
 wildcard_constraints:
@@ -40,6 +45,14 @@ def shard_files(stage):
         for shard in plan.shards(study)
         if shard.stage == stage
     ]
+
+
+def training_files():
+    """What a training job writes: its shard, and the kernels where they are kept."""
+    shard = plan.Shard("training", "{network}", "{width}", "{first}", "{last}")
+    names = ("shard", "kernels")
+    files = plan.shard_files(study, shard)
+    return {name: f"{RESULTS}/{file}" for name, file in zip(names, files, strict=False)}
 
 
 def limit_of(wildcards):
