@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ntksim.study.config import FEATURES, Study, read_label
+from ntksim.study.config import FEATURES, Study, family, read_label
 
 TABLES = ("initial", "convergence", "training", "layers", "modes", "final", "drift", "lazy", "spectrum", "scaling_laws")
 # Every figure is a function of these tables, in this order.
@@ -25,7 +25,9 @@ FIGURES = {
     "convergence": ("convergence", "scaling_laws"),
     "spectrum": ("spectrum",),
     "drift": ("drift", "scaling_laws"),
+    "drift_parts": ("drift", "scaling_laws"),
     "loss": ("training",),
+    "lazy_or_rich": ("lazy",),
 }
 TRAINING_TABLES = ("training", "layers", "modes", "final", "drift", "lazy")
 
@@ -88,8 +90,13 @@ def tables(study: Study) -> list[str]:
 
 
 def figures(study: Study) -> list[str]:
-    """Names of the figures that the study draws."""
-    return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study))]
+    """Names of the figures that the study draws: those that its tables have something for."""
+    families = [family(name) for name in study.networks]
+    wanted = {
+        "drift_parts": study.training is not None and study.training.remove_initial_output,
+        "lazy_or_rich": len(set(families)) < len(families),
+    }
+    return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study)) and wanted.get(name, True)]
 
 
 def looks(module: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import studies
 from ntksim.engine import measures
 from ntksim.study import datasets, figures, plan, stages, summary, tables, training_shards
 from ntksim.study.config import parse_study
@@ -28,29 +29,11 @@ CONTENT = {
 }  # fmt: skip
 
 
-def compute(study):
-    """All stages in this process."""
-    results = Path(study.results)
-    data = results / "dataset.npz"
-    datasets.write(data, datasets.load(study.dataset))
-    for shard in plan.shards(study):
-        network = study.networks[shard.network].network(shard.width)
-        limit = results / plan.limit_file(study, shard.network, shard.width)
-        if not limit.exists():
-            stages.limit(data, network, limit)
-        common = (data, limit, network, shard.seeds, study.precision, results / shard.file)
-        if shard.stage == "initial":
-            stages.initial_shard(*common)
-        else:
-            training_shards.training_shard(*common, study.training.schedule)
-    tables.make_tables(study, results / "tables")
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     study = parse_study(CONTENT | {"results": str(tmp_path_factory.mktemp("overflow"))})
     with np.errstate(all="ignore"):
-        compute(study)
+        studies.compute(study)
     return study.results
 
 
