@@ -13,6 +13,7 @@ _HOME = {
     "ABC": "ntksim.engine.network",
     "Ensemble": "ntksim.engine.ensembles",
     "Kernel": "ntksim.engine.infinite",
+    "KeptKernels": "ntksim.study.kept_kernels",
     "Network": "ntksim.engine.network",
     "Parameters": "ntksim.engine.empirical",
     "Trajectory": "ntksim.engine.training",
@@ -23,6 +24,7 @@ _HOME = {
     "measures": "ntksim.engine.measures",
     "network_outputs": "ntksim.engine.empirical",
     "one_hidden_layer_variance": "ntksim.engine.finite_width",
+    "read_kernels": "ntksim.study.kept_kernels",
     "read_table": "ntksim.study.tables",
     "sample_parameters": "ntksim.engine.empirical",
     "train": "ntksim.engine.training",
@@ -31,6 +33,7 @@ __all__ = [
     "ABC",
     "Ensemble",
     "Kernel",
+    "KeptKernels",
     "Network",
     "Parameters",
     "Trajectory",
@@ -41,6 +44,7 @@ __all__ = [
     "measures",
     "network_outputs",
     "one_hidden_layer_variance",
+    "read_kernels",
     "read_table",
     "sample_parameters",
     "train",
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from ntksim.engine.network import ABC, Network
     from ntksim.engine.predictions import closed_form
     from ntksim.engine.training import Trajectory, train
+    from ntksim.study.kept_kernels import KeptKernels, read_kernels
     from ntksim.study.tables import read_table
 
 

@@ -16,6 +16,7 @@ from ntksim.study.config import (
     Dataset,
     Exponents,
     NetworkOptions,
+    Training,
     json_schema,
     load_study,
     parse_section,
@@ -113,13 +114,20 @@ def _initial(options: argparse.Namespace) -> None:
 
 
 def _training(options: argparse.Namespace) -> None:
-    from ntksim.study import stages
+    from ntksim.study.training_shards import training_shard
 
-    names = ("method", "relative_time", "snapshots", "tolerance", "relative_learning_rate")
-    schedule = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    stages.training_shard(
-        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, schedule
-    )
+    # widths and seeds are the job's own
+    fields = {name: getattr(options, name) for name in _training_keys()} | {"widths": [options.width], "seeds": 2}
+    schedule = parse_section(Training, {name: value for name, value in fields.items() if value is not None}, "training").schedule
+    training_shard(
+        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, schedule,
+        options.kernels,
+    )  # fmt: skip
+
+
+def _training_keys() -> list[str]:
+    """The keys of training in the configuration that are options of a job."""
+    return [name for name in Training.model_fields if name not in ("widths", "seeds", "keep_kernels")]
 
 
 def _tables(options: argparse.Namespace) -> None:
@@ -189,11 +197,19 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--limit", required=True, help="the network's limit")
         stage.add_argument("--seeds", type=seed_range, required=True, metavar="FIRST:STOP")
         stage.add_argument("--precision", choices=["float64", "float32"], default="float64")
-    training.add_argument("--method", choices=["gradient_flow", "gradient_descent"], required=True)
-    training.add_argument("--tolerance", type=float, help="of gradient_flow")
-    training.add_argument("--relative-learning-rate", type=float, help="of gradient_descent")
-    training.add_argument("--relative-time", type=float, required=True)
-    training.add_argument("--snapshots", type=int, required=True)
+    for name in _training_keys():
+        field, option = Training.model_fields[name], "--" + name.replace("_", "-")
+        if field.annotation is bool:
+            training.add_argument(option, action="store_true", help=field.description)
+        else:
+            number = int if name in ("snapshots", "batch_size") else float
+            training.add_argument(
+                option,
+                type=str if name == "method" else number,
+                nargs="+" if name == "layer_rates" else None,
+                help=field.description,
+            )
+    training.add_argument("--kernels", metavar="FILE", help="keep K_t of every seed and time in this file")
 
     tables = command("tables", _tables, "stage: collect a study's shards into tables")
     tables.add_argument("config")

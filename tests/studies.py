@@ -7,6 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from ntksim.study import datasets, plan, stages, tables
+from ntksim.study.training_shards import training_shard
+
 ROOT = Path(__file__).parents[1]
 TINY = {
     "dataset": {"name": "circle", "train": 6, "test": 3},
@@ -41,3 +44,22 @@ def numbers(results):
     """The bytes of every file that holds numbers, by its path below the results."""
     kinds = ("dataset.npz", "limit/*", "initial/*", "training/*", "tables/*")
     return {str(path.relative_to(results)): path.read_bytes() for kind in kinds for path in sorted(results.glob(kind))}
+
+
+def compute(study):
+    """All stages of a study in this process, without figures."""
+    results = Path(study.results)
+    data = results / "dataset.npz"
+    datasets.write(data, datasets.load(study.dataset))
+    for shard in plan.shards(study):
+        network = study.networks[shard.network].network(shard.width)
+        limit = results / plan.limit_file(study, shard.network, shard.width)
+        if not limit.exists():
+            stages.limit(data, network, limit)
+        common = (data, limit, network, shard.seeds, study.precision, results / shard.file)
+        if shard.stage == "initial":
+            stages.initial_shard(*common)
+        else:
+            kernels = results / shard.kernels_file if study.training.keep_kernels else None
+            training_shard(*common, study.training.schedule, kernels)
+    tables.make_tables(study, results / "tables")

@@ -10,7 +10,9 @@ import hashlib
 import os
 import threading
 import time
+import warnings
 import zipfile
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,8 @@ class Checkpoints:
         self._status: dict[int, tuple[str, int]] = {}
         self._written = time.monotonic()
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.folder.exists() and not self.folder.is_dir():
+                raise ValueError(f"checkpoint must be a folder, or a path where one can be made; {self.folder} is a file")
             self._read_done()
 
     def of(self, s: int) -> "SeedCheckpoint":
@@ -131,17 +134,25 @@ def _arrays(rows: Snapshots) -> dict[str, np.ndarray]:
 
 
 def write(path: Path | None, arrays: dict[str, Any]) -> None:
-    """Write arrays to a file that takes its place whole, and is on disk when it does."""
+    """Write arrays to a file that takes its place whole, and is on disk when it does.
+
+    What cannot be written is a warning: the numbers themselves are not at stake.
+    """
     assert path is not None
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as handle:
             np.savez(handle, **arrays)
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        why = f"{path} cannot be written ({error.strerror}); training goes on without checkpoint"
+        warnings.warn(why, RuntimeWarning, stacklevel=2)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read(path: Path | None) -> dict[str, np.ndarray] | None:

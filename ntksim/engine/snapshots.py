@@ -11,7 +11,7 @@ from ntksim.engine.layout import Net, Pairs, Room, Weights, aligned, make_room, 
 from ntksim.engine.measures import kernel_distance
 from ntksim.engine.product import padded_points
 
-_AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2}
+_AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernel": 2}
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
 
 
@@ -19,8 +19,8 @@ Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of th
 class Snapshots:
     """What is seen of S seeds at T times, or of one of them; NaN until it is filled. `training.Trajectory` says what each is.
 
-    Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel``, which has no times. ``test_outputs`` and
-    ``kernels`` are empty where they are not wanted.
+    Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel`` and ``test_kernel``, which have no times. What is of
+    test points, and ``kernels``, is empty where it is not wanted.
     """
 
     outputs: np.ndarray
@@ -34,6 +34,7 @@ class Snapshots:
     gates_flipped: np.ndarray
     kernels: np.ndarray
     kernel: np.ndarray
+    test_kernel: np.ndarray
 
     @classmethod
     def empty(
@@ -51,6 +52,7 @@ class Snapshots:
             layer_drift=missing(times, layers),
             kernels=missing(times if keep_kernels else 0, points, points, kind=kind),
             kernel=missing(points, points, kind=kind),
+            test_kernel=missing(tests, points, kind=kind),
             **{name: missing(times) for name in numbers},
         )
 
@@ -66,8 +68,10 @@ class Snapshots:
         found: dict[str, np.ndarray | None] = {}
         for field in fields(self):
             array = getattr(self, field.name)
-            if field.name != "kernel":
-                array = None if 0 in array.shape[1:] else array[:, where]
+            if 0 in array.shape[1:]:
+                array = None
+            elif field.name not in ("kernel", "test_kernel"):
+                array = array[:, where]
             if array is not None and outputs > 1 and (axes := _AXES_OF_POINTS.get(field.name, 0)):
                 lead, last = array.shape[:-axes], array.shape[-axes:]
                 array = array.reshape(*lead, *(n for points in last for n in (points // outputs, outputs)))
@@ -96,7 +100,7 @@ class _First:
 
 @dataclass(frozen=True)
 class Task:
-    """What all seeds share: the network, training points and targets (n k,) for k outputs, and test points.
+    """What all seeds share: the network, training points and targets (n k,) for k outputs, test points, test with training ones.
 
     ``net`` has its parameters in units in which all layers learn at one rate: theirs over ``units`` (L+1,). ``plain`` is the
     network in its own, in which parameters are drawn. With ``remove_initial_output`` f - f_0 stands for f everywhere.
@@ -108,6 +112,7 @@ class Task:
     x: Points
     y: np.ndarray
     x_test: Points | None
+    x_across: Points | None
     remove_initial_output: bool
 
 
@@ -122,6 +127,7 @@ class Watch:
             self.test_pairs = task.x_test[1]
             rows = group_rows(threads, self.net)
             self.tests = make_room(self.net, *task.x_test, rows, streamed=False, backward=False, kernel=False)
+        self.across = task.x_across
         self.centred, self.removed, self.test_removed = task.remove_initial_output, np.zeros(1), np.zeros(1)
         self.passes = 0
         self.offsets = parameter_offsets(self.net)
@@ -185,6 +191,16 @@ class Watch:
         evaluate_at(self.threads, self.seed, self.net, self.weights(state.theta), self.tests, self.test_pairs)
         return self.tests.outputs[:, : self.test_pairs.cols].T.flatten()
 
+    def test_kernel(self, theta: np.ndarray) -> np.ndarray:
+        """The kernel of test with training points, (n* k, n k)."""
+        assert self.across is not None
+        rows, pairs = group_rows(self.threads, self.net), self.across[1]
+        room = make_room(self.net, *self.across, rows, streamed=False, backward=True, kernel=True)
+        evaluate_at(self.threads, self.seed, self.net, self.weights(theta), room, pairs)
+        kernel = np.empty((pairs.rows * self.net.widths[-1], pairs.cols * self.net.widths[-1]))
+        read_kernel(room.kernel, pairs, kernel[None])
+        return kernel
+
     def features(self, state: State) -> np.ndarray:
         """Activations of the last hidden layer, (n_L, n): a view."""
         last = len(self.units) - 1
@@ -219,6 +235,8 @@ class Watch:
                 rows.kernels[at] = state.kernel
             if at + 1 == len(rows.loss):
                 rows.kernel[:] = state.kernel
+                if self.across is not None:
+                    rows.test_kernel[:] = self.test_kernel(state.theta)
             if self.tests is not None:
                 rows.test_outputs[at] = self.test_outputs(state) - self.test_removed
 

@@ -41,7 +41,8 @@ class Trajectory:
     did not reach is NaN.
 
     Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
-    (S, T, n, n), None unless kept, and ``kernel`` (S, n, n) at the last time. Movement since t = 0, whether that is among
+    (S, T, n, n), None unless kept; at the last time ``kernel`` (S, n, n) and, of test with training points, ``test_kernel``
+    (S, n*, n), None without test points. Movement since t = 0, whether that is among
     the times or not:
 
     ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
@@ -63,6 +64,7 @@ class Trajectory:
     status: tuple[str, ...]
     learning_rate: float | None
     kernel: np.ndarray
+    test_kernel: np.ndarray | None
     kernel_distance: np.ndarray
     layer_drift: np.ndarray
     feature_drift: np.ndarray
@@ -167,6 +169,7 @@ def train(
         x=columns_of(x, None, kind),
         y=y,
         x_test=None if tests is None else columns_of(tests, None, kind),
+        x_across=None if tests is None else columns_of(tests, x, kind),
         remove_initial_output=bool(remove_initial_output),
     )
     if isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, (int, float)) or not checkpoint_interval >= 0:

@@ -8,10 +8,10 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from ntksim.engine.network import ABC, Network
@@ -153,6 +153,9 @@ class Exponents(_Section):
     c: float = Field(description="exponent of the factor of learning rates and times")
 
 
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+
+
 class NetworkOptions(_Section):
     """A network without its width."""
 
@@ -169,13 +172,48 @@ class NetworkOptions(_Section):
     sigma_a: float = Field(default=1.0, gt=0, description="scale of the readout")
     sigma_b: float | None = Field(default=None, ge=0, description="scale of the biases; leave out for no biases")
     output_bias: bool = Field(default=False, description="whether the output has a bias (needs sigma_b)")
-    output_scale: float = Field(default=1.0, gt=0, description="factor alpha of the output")
+    output_scale: Annotated[
+        float, WithJsonSchema({"anyOf": [_POSITIVE, {"type": "array", "items": _POSITIVE, "minItems": 1}]})
+    ] = Field(default=1.0, gt=0, description="factor alpha of the output; a list stands for a network of each, NAME_scale_ALPHA")
     abc: Exponents | None = Field(default=None, description="the exponents of parameterization abc, and of it alone")
 
     def network(self, width: int) -> Network:
         """The network of one width."""
         abc = ABC(**self.abc.model_dump()) if self.abc else None
         return Network(width=width, abc=abc, **self.model_dump(exclude={"abc"}))
+
+
+def _one_each(networks: Any) -> Any:
+    """The networks as written, those with a list of output scales replaced by one for each, in place."""
+    if not isinstance(networks, dict):
+        return networks
+    expanded: dict[Any, Any] = {}
+    for name, options in networks.items():
+        scales = options.get("output_scale") if isinstance(options, dict) else None
+        if not isinstance(scales, list):
+            scales = [None]
+        elif not scales or len(scales) > _MOST_SHARDS or any(scales.count(scale) > 1 for scale in scales):
+            raise ValueError(f"{shown(name)}: output_scale: expected different numbers, got {shown(scales)}")
+        for scale in scales:
+            own, one = (name, options) if scale is None else (scaled_name(name, scale), options | {"output_scale": scale})
+            if own in expanded:
+                raise ValueError(f"the name {shown(own)} stands for two networks; rename one")
+            expanded[own] = one
+    return expanded
+
+
+_SCALED = "_scale_"
+
+
+def scaled_name(name: str, scale: object) -> str:
+    """The name of the network of one output scale among several, such as tanh_scale_0p5; its characters fit a file's name."""
+    number = f"{scale:g}" if isinstance(scale, float) and float(f"{scale:g}") == scale else str(scale)
+    return f"{name}{_SCALED}{number.replace('.', 'p').replace('e-', 'em').replace('+', '')}"
+
+
+def family(name: str) -> str:
+    """The name under which a network stands in the configuration: without its output scale, where that is one of several."""
+    return name.rpartition(_SCALED)[0] or name
 
 
 def _widths(description: str) -> Any:
@@ -218,6 +256,25 @@ class Training(_Section):
         lt=2,
         description="of gradient descent: learning rate in units of 1 / lambda_max(K_infinity); stable below 2 (default: 0.5)",
     )
+    momentum: float | None = Field(
+        default=None, ge=0, lt=1, description="of gradient descent: mu of the heavy ball, or of Nesterov's form (default: 0)"
+    )
+    nesterov: bool = Field(default=False, description="whether momentum is Nesterov's")
+    batch_size: int | None = Field(
+        default=None, ge=1, lt=_MOST, description="of gradient descent: points in a step, drawn anew each epoch (default: all)"
+    )
+    layer_rates: list[float] | None = Field(
+        default=None, min_length=2, description="factors on the learning rate of each hidden layer and the readout, depth + 1 "
+        "positive numbers (default: 1 each)"
+    )  # fmt: skip
+    remove_initial_output: bool = Field(
+        default=False,
+        description="train f - f_0 in place of f: every seed starts from outputs of 0 (as antisymmetric pairs of networks do), "
+        "and the kernel's change falls apart in its mean over seeds and its scatter",
+    )
+    keep_kernels: bool = Field(
+        default=False, description="keep K_t of every seed and time in files of their own (ntksim.read_kernels)"
+    )
     relative_time: float = Field(gt=0, description="end of training, in units of 1 / lambda_max(K_infinity)")
     snapshots: int = Field(
         default=20, ge=1, le=100_000, description="log-spaced times at which outputs and kernels are looked at"
@@ -227,8 +284,18 @@ class Training(_Section):
 
     @model_validator(mode="after")
     def _belongs(self) -> "Training":
-        if self.method == "gradient_flow" and self.relative_learning_rate is not None:
-            raise ValueError("relative_learning_rate: belongs to method gradient_descent; gradient_flow has tolerance")
+        for name in ("relative_learning_rate", "momentum", "nesterov", "batch_size"):
+            if self.method == "gradient_flow" and getattr(self, name) not in (None, False):
+                raise ValueError(f"{name}: belongs to method gradient_descent; gradient_flow has tolerance")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: needs momentum; set it above 0, such as 0.9")
+        if self.batch_size is not None and self.relative_learning_rate is None:
+            raise ValueError(
+                "relative_learning_rate: batch_size needs it: batches are stiffer than all points together, and surely stable "
+                "only below 2 batch_size / train"
+            )
+        if any(rate <= 0 for rate in self.layer_rates or []):
+            raise ValueError(f"layer_rates: expected positive numbers, got {shown(self.layer_rates)}; 1e-12 holds a layer fixed")
         if self.method == "gradient_descent" and self.tolerance is not None:
             raise ValueError("tolerance: belongs to method gradient_flow; gradient_descent has relative_learning_rate")
         if self.method == "gradient_descent" and self.relative_time / self.schedule["relative_learning_rate"] > _MOST_STEPS:
@@ -238,9 +305,16 @@ class Training(_Section):
     @property
     def schedule(self) -> dict[str, Any]:
         """What a training job needs to know, its defaults filled in."""
-        flow = self.method == "gradient_flow"
-        own = {"tolerance": self.tolerance or 1e-4} if flow else {"relative_learning_rate": self.relative_learning_rate or 0.5}
-        return {"method": self.method, "relative_time": self.relative_time, "snapshots": self.snapshots} | own
+        own: dict[str, Any] = {"tolerance": self.tolerance or 1e-4}
+        if self.method == "gradient_descent":
+            own = {
+                "relative_learning_rate": self.relative_learning_rate or 0.5,
+                "momentum": self.momentum or 0.0,
+                "nesterov": self.nesterov,
+                "batch_size": self.batch_size,
+            }
+        common = ("method", "relative_time", "snapshots", "layer_rates", "remove_initial_output")
+        return {name: getattr(self, name) for name in common} | own
 
 
 class Study(_Section):
@@ -258,6 +332,8 @@ class Study(_Section):
         description="minutes that one job should take at most, on one core of a nominal machine: it gets fewer seeds",
     )
     results: str = Field(default="results", min_length=1, description="folder for everything that the study writes")
+
+    _expand = field_validator("networks", mode="before")(_one_each)
 
     @field_validator("networks")
     @classmethod
@@ -280,9 +356,25 @@ class Study(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _trainable(self) -> "Study":
+        if self.training is None:
+            return self
+        size, rates = self.training.batch_size, self.training.layer_rates
+        if size is not None and size > self.dataset.train:
+            raise ValueError(f"training.batch_size: expected at most dataset.train = {self.dataset.train}, got {size}")
+        for name, options in self.networks.items():
+            if rates is not None and len(rates) != options.depth + 1:
+                raise ValueError(
+                    f"training.layer_rates: expected {options.depth + 1} numbers for networks.{name} (its depth + 1), got "
+                    f"{len(rates)}; a study with layer_rates has networks of one depth"
+                )
+        return self
+
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""
-        text = json.dumps(self.model_dump(exclude={"results", "seeds_per_shard", "shard_minutes"}), sort_keys=True)
+        how: Any = {"results": True, "seeds_per_shard": True, "shard_minutes": True, "training": {"keep_kernels": True}}
+        text = json.dumps(self.model_dump(exclude=how), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

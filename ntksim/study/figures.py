@@ -6,6 +6,7 @@ What is measured is drawn with markers and 95% intervals; a fit is a solid line,
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ntksim.study import plan
+from ntksim.study import laziness, plan
 from ntksim.study.errors import StageError
 from ntksim.study.storage import atomic, read_arrow
 
@@ -55,6 +56,84 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     return _against_width(table, laws, labels, {"slope −½": -0.5, "slope −1": -1.0})
 
 
+def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
+    """The kernel drift in its systematic and its random part against width, a column per depth.
+
+    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. Bars are bootstrap intervals, which reach to 0 where a part is lost.
+    """
+    labels = {
+        "systematic_kernel_drift": r"systematic: $\|\mathrm{mean}_s\,(K_T - K_0)\,/\,\|K_0\|\,\|_F$",
+        "random_kernel_drift": r"random: rms deviation from that mean",
+    }
+    return _against_width(table, laws, labels, {"slope −½": -0.5, "slope −¾": -0.75, "slope −1": -1.0})
+
+
+def lazy_or_rich(table: pd.DataFrame) -> plt.Figure:
+    """The phase diagram of width and output scale, and what falls onto one curve in sqrt(width) x output_scale.
+
+    ``table`` is ``lazy``; two rows of panels per family of networks with several output scales.
+    """
+    scales = table.groupby("family")["output_scale"].transform("nunique")
+    families = table[(scales > 1) & table["scaled_width"].notna()].groupby("family", sort=False)
+    figure, axes = plt.subplots(
+        2 * max(1, len(families)), 2, figsize=(10, 7.6 * max(1, len(families))), squeeze=False, layout="constrained"
+    )
+    for place, (name, rows) in enumerate(families):
+        panels = axes[2 * place : 2 * place + 2].ravel()
+        _phase_diagram(figure, panels[0], rows)
+        panels[0].set_title(str(name), fontsize=10)
+        ratio = rows.assign(relative_test_loss=rows["test_loss"] / rows["test_linearized_loss"])
+        for axis, column, label in (
+            (panels[1], "kernel_drift", r"kernel drift $\|K_T - K_0\|_F\,/\,\|K_0\|_F$"),
+            (panels[2], "feature_drift", r"feature drift $\|h_T - h_0\|_F\,/\,\|h_0\|_F$"),
+            (panels[3], "relative_test_loss", "test loss over the linearised network's"),
+        ):
+            for line, (width, own) in enumerate(ratio.groupby("width")):
+                own = own.sort_values("scaled_width")
+                axis.plot(
+                    own["scaled_width"], own[column], color=_colour(line), marker=_MARKERS[line % len(_MARKERS)], markersize=4,
+                    linewidth=1.0, label=f"$m$ = {width}",
+                )  # fmt: skip
+            _logarithmic(axis, r"$\sqrt{m}\,\alpha$", label)
+            if column != "relative_test_loss":
+                for level, style in ((laziness.LAZY, "--"), (laziness.RICH, ":")):
+                    axis.axhline(level, color="0.4", linestyle=style, linewidth=0.8)
+            axis.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _phase_diagram(figure: plt.Figure, axis: Axes, rows: pd.DataFrame) -> None:
+    """Kernel drift over width and output scale, a marker per verdict, and lines of equal sqrt(width) x output_scale."""
+    grid = rows.pivot(index="output_scale", columns="width", values="kernel_drift")
+    edges = [_edges(np.array(values, dtype=np.float64)) for values in (grid.columns, grid.index)]
+    colours = axis.pcolormesh(*edges, grid.to_numpy(), norm=matplotlib.colors.LogNorm(), cmap="viridis")
+    figure.colorbar(colours, ax=axis, label="kernel drift")
+    for verdict, marker in (("lazy", "o"), ("between", "D"), ("rich", "^"), ("none", "x")):
+        of = rows[rows["verdict"] == verdict]
+        if len(of):
+            axis.scatter(of["width"], of["output_scale"], s=22, c="white", edgecolors="black", linewidths=0.7, marker=marker,
+                         label=verdict)  # fmt: skip
+    widths = np.array([grid.columns.min(), grid.columns.max()], dtype=np.float64)
+    low, high = np.log10([rows["scaled_width"].min(), rows["scaled_width"].max()])
+    for power in range(int(np.ceil(low)), int(np.floor(high)) + 1):
+        axis.plot(widths, 10.0**power / np.sqrt(widths), color="white", linewidth=1.0, linestyle="--")
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xlim(edges[0][0], edges[0][-1])
+    axis.set_ylim(edges[1][0], edges[1][-1])
+    axis.set_xticks(grid.columns, [str(width) for width in grid.columns])
+    axis.set_xlabel("width $m$ (neurons per hidden layer)")
+    axis.set_ylabel(r"output scale $\alpha$")
+    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False)
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Edges of cells around ascending values, half way between them in logarithms."""
+    between = np.sqrt(values[1:] * values[:-1])
+    first, last = (values[0] ** 2 / between[0], values[-1] ** 2 / between[-1]) if len(between) else (values[0] / 2, values[0] * 2)
+    return np.concatenate([[first], between, [last]])
+
+
 def spectrum(table: pd.DataFrame) -> plt.Figure:
     """Eigenvalues of the empirical kernel at three widths beside the limit's, a panel per network.
 
@@ -86,7 +165,8 @@ def loss(table: pd.DataFrame) -> plt.Figure:
     """Training loss against time at the narrowest and the widest network, beside constant-kernel theory; a panel per network.
 
     ``table`` is ``training``. Solid lines are medians over seeds and bands span all seeds. Theory is that of the widest
-    network's seeds: gradient flow with each one's K_0 (dashed) and with K_infinity (dotted), from its own f_0.
+    network's seeds: gradient flow with each one's K_0 (dashed) and with K_infinity (dotted), from its own f_0; and the expected
+    loss over infinitely wide networks (grey).
     """
     figure, panels = _panels(table)
     for axis, rows in panels:
@@ -103,14 +183,25 @@ def loss(table: pd.DataFrame) -> plt.Figure:
         for column, style, label in (
             ("closed_form_loss", "--", r"closed form $e^{-K_0 t}$"),
             ("limit_closed_form_loss", ":", r"closed form $e^{-K_\infty t}$"),
+            ("ensemble_loss", "-", "mean over infinitely wide networks"),
         ):
             predicted = widest.groupby("relative_time")[column].median()
-            axis.plot(predicted.index, predicted, color="black", linestyle=style, linewidth=1.3, label=label)
+            wide: dict[str, Any] = {"color": "0.75", "linewidth": 5.0, "zorder": 0}
+            if style != "-":
+                wide = {"color": "black", "linewidth": 1.3}
+            axis.plot(predicted.index, predicted, linestyle=style, label=label, **wide)
         _logarithmic(axis, r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless", r"training loss $\frac{1}{2}\sum r^2$")
     return figure
 
 
-FIGURES: dict[str, Callable[..., plt.Figure]] = {"convergence": convergence, "spectrum": spectrum, "drift": drift, "loss": loss}
+FIGURES: dict[str, Callable[..., plt.Figure]] = {
+    "convergence": convergence,
+    "spectrum": spectrum,
+    "drift": drift,
+    "drift_parts": drift_parts,
+    "loss": loss,
+    "lazy_or_rich": lazy_or_rich,
+}
 
 
 def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) -> None:
@@ -182,17 +273,22 @@ def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, name: str, place: i
         fit = law.iloc[0]
         label = f"{name}: $m^{{{fit['exponent']:.2f}}}$ [{fit['interval_low']:.2f}, {fit['interval_high']:.2f}]".replace("-", "−")
         axis.plot(rows["width"], fit["prefactor"] * rows["width"] ** fit["exponent"], color=_colour(place), linewidth=1.0)
+    point = rows["root_mean_square"]
+    centre = rows["mean"].fillna(point)  # a part of the kernel drift has no mean, and an interval of its own
+    reach = np.maximum([centre - rows["interval_low"], rows["interval_high"] - centre], 0.0)
     axis.errorbar(
-        rows["width"], rows["root_mean_square"], yerr=rows["interval_high"] - rows["mean"], label=label, capsize=3,
+        rows["width"], point, yerr=reach, label=label, capsize=3,
         linestyle="none", markersize=5, color=_colour(place), marker=_MARKERS[place % len(_MARKERS)],
     )  # fmt: skip
 
 
 def _guides(axis: Axes, panel: pd.DataFrame, guides: dict[str, float]) -> None:
     """Lines of given slopes above the data, and ticks at the widths."""
+    if panel.empty:
+        return
     widths = sorted(panel["width"].unique())
     top = panel.loc[panel["width"] == widths[0], "root_mean_square"].max() * 1.5
-    for (label, slope), style in zip(guides.items(), (":", "-."), strict=False):
+    for (label, slope), style in zip(guides.items(), (":", "--", "-."), strict=False):
         axis.plot(widths, [top * (width / widths[0]) ** slope for width in widths], color="0.4", linestyle=style, label=label)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")

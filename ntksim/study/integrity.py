@@ -7,6 +7,7 @@ enters a table, whoever asks for it: the stages check what they read as well.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ntksim.study import identity, plan
 from ntksim.study.config import Study
 from ntksim.study.errors import DamagedFile, ForeignFile, StageError
 from ntksim.study.provenance import code_identity
-from ntksim.study.storage import PARTIAL, read_metadata
+from ntksim.study.storage import CHECKPOINT, PARTIAL, read_metadata
 
 _SHOWN = 5  # files of a kind that are named one by one
 
@@ -45,7 +46,8 @@ def _wanted(study: Study, dataset_hash: str) -> Iterator[tuple[Path, dict[str, A
     for file, shard in limits.items():
         yield results / file, identity.limit_identity(study.networks[shard.network].network(shard.width), dataset_hash)
     for shard in every:
-        yield results / shard.file, identity.of_shard(study, shard, dataset_hash)
+        for file in plan.shard_files(study, shard):
+            yield results / file, identity.of_shard(study, shard, dataset_hash)
     table = {"config_hash": study.science_hash(), "dataset_hash": dataset_hash, **code_identity()}
     for name in plan.tables(study):
         yield results / "tables" / f"{name}.parquet", {"table": name, **table}
@@ -105,7 +107,7 @@ def _inputs_to_restore(study: Study, unusable: set[Path]) -> list[str]:
     results = Path(study.results)
     needed: dict[str, None] = {}
     for shard in plan.shards(study):
-        if results / shard.file not in unusable:
+        if unusable.isdisjoint(results / file for file in plan.shard_files(study, shard)):
             needed |= dict.fromkeys(["dataset.npz", plan.limit_file(study, shard.network, shard.width)])
     return [f"{study.results}/{file}" for file in needed if results / file in unusable]
 
@@ -123,3 +125,6 @@ def remove_partial(results: Path) -> None:
     """Remove the unfinished files of writers that were killed. Only the holder of the lock may."""
     for path in [*results.glob(PARTIAL), *results.glob(f"*/{PARTIAL}")]:
         path.unlink(missing_ok=True)
+    for folder in results.glob(f"*/.*.{CHECKPOINT}"):
+        if folder.with_name(folder.name[1:].removesuffix(CHECKPOINT) + "parquet").is_file():  # killed between the two
+            shutil.rmtree(folder, ignore_errors=True)

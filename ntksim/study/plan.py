@@ -11,23 +11,27 @@ import hashlib
 import json
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
-from ntksim.study.config import ConfigError, Study, read_label
+from ntksim.study.config import ConfigError, Study, family, read_label
 from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost
 
-TABLES = ("initial", "convergence", "training", "drift", "spectrum", "scaling_laws")
+TABLES = ("initial", "convergence", "training", "layers", "modes", "final", "drift", "lazy", "spectrum", "scaling_laws")
 # Every figure is a function of these tables, in this order.
 FIGURES = {
     "convergence": ("convergence", "scaling_laws"),
     "spectrum": ("spectrum",),
     "drift": ("drift", "scaling_laws"),
+    "drift_parts": ("drift", "scaling_laws"),
     "loss": ("training",),
+    "lazy_or_rich": ("lazy",),
 }
-TRAINING_TABLES = ("training", "drift")
+TRAINING_TABLES = ("training", "layers", "modes", "final", "drift", "lazy")
 
 _MOST_SHARDS = 100_000  # jobs of a study; more would take Snakemake hours to plan
 _MOST_THREADS = 16  # of a job
@@ -47,6 +51,11 @@ class Shard:
     def file(self) -> str:
         """Path below the results folder."""
         return f"{self.stage}/{self.network}.width-{self.width}.seeds-{self.first}-{self.last}.parquet"
+
+    @property
+    def kernels_file(self) -> str:
+        """Path of the kernels kept, below the results folder."""
+        return f"kernels/{self.network}.width-{self.width}.seeds-{self.first}-{self.last}.parquet"
 
     @property
     def seeds(self) -> range:
@@ -87,14 +96,25 @@ def threads(study: Study, shard: Shard) -> int:
     return max(1, min(_MOST_THREADS, math.ceil(seconds / (60 * study.shard_minutes)))) if len(shard.seeds) == 1 else 1
 
 
+def shard_files(study: Study, shard: Shard) -> list[str]:
+    """Paths of a shard's files below the results folder."""
+    kept = shard.stage == "training" and study.training is not None and study.training.keep_kernels
+    return [shard.file, *([shard.kernels_file] if kept else [])]
+
+
 def tables(study: Study) -> list[str]:
     """Names of the tables that the study makes."""
     return [name for name in TABLES if study.training is not None or name not in TRAINING_TABLES]
 
 
 def figures(study: Study) -> list[str]:
-    """Names of the figures that the study draws."""
-    return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study))]
+    """Names of the figures that the study draws: those that its tables have something for."""
+    families = [family(name) for name in study.networks]
+    wanted = {
+        "drift_parts": study.training is not None and study.training.remove_initial_output,
+        "lazy_or_rich": len(set(families)) < len(families),
+    }
+    return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study)) and wanted.get(name, True)]
 
 
 def looks(module: str) -> str:
@@ -116,10 +136,10 @@ def limit_width(parameterization: str, width: int) -> int | None:
     return None if parameterization in ("ntk", "notes") else width
 
 
-def arguments(options: BaseModel) -> str:
-    """A section of the configuration as the command line of a job takes it."""
+def arguments(options: BaseModel | Mapping[str, Any]) -> str:
+    """A section of the configuration, or a part of one, as the command line of a job takes it."""
     words = []
-    for key, value in options.model_dump().items():
+    for key, value in (options.model_dump() if isinstance(options, BaseModel) else options).items():
         if value is None or value is False:
             continue
         words.append("--" + key.replace("_", "-"))
@@ -186,4 +206,4 @@ def training_arguments(study: Study) -> str:
     """The options of a training job that are the same for all networks."""
     if study.training is None:
         return ""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in study.training.schedule.items())
+    return arguments(study.training.schedule)

@@ -4,86 +4,126 @@ The fit is least squares of the logarithm of the root mean square over seeds aga
 uncertainty is a bootstrap over seeds, within each width. The exponent is reported as it comes out, never forced.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-RESAMPLES = 1000
-CONFIDENCE = 0.95
+from ntksim.study.drift_parts import PARTS, mean_squares
+from ntksim.study.seed_statistics import TAIL, resamples, usable
+
 ERRORS = ("relative_frobenius_error", "relative_operator_error")
-MOVEMENTS = ("kernel_drift", "parameter_drift", "largest_linearized_deviation", "largest_test_linearized_deviation")
+MOVEMENTS = (
+    "kernel_drift",
+    "kernel_distance",
+    "parameter_drift",
+    "feature_drift",
+    "gates_flipped",
+    "largest_linearized_deviation",
+    "largest_test_linearized_deviation",
+    "largest_limit_closed_form_deviation",
+)
 SMOOTH = ("tanh", "erf", "linear", "gelu", "sin")
 
 
 def theory_exponent(quantity: str, activation: str, depth: int, parameterization: str) -> float:
     """The exponent of the width that theory gives, NaN where it gives none.
 
-    Errors to the limit: -1/2 (central limit theorem). Kernel drift: -1 for smooth activations (Dyer & Gur-Ari 2019, Huang
-    & Yau 2020); for ReLU -1/2 in the limit, where a share m^(-1/2) of the gates flips, with steeper slopes at the widths
-    of a study; the deviation from the linearised network follows the kernel's drift (Lee et al. 2019 bound it by -1/2).
-    Parameter drift relative to ||theta_0||: -1/2 for one hidden layer, -1 for more. In mup and mean_field the kernel moves as
-    much at every width, 0 (Yang & Hu 2021), and outputs leave the linearised network as far.
+    Errors to the limit: -1/2 (central limit theorem), and with them the distance from the closed form with K_infinity.
+    Kernel drift: -1 for smooth activations, both its parts (Dyer & Gur-Ari 2019, Huang & Yau 2020). For activations with a kink a
+    share m^(-1/2) of the gates flips: what is random in it moves the kernel by m^(-3/4), but flips on and off do not balance,
+    since a neuron feels the residuals of the points for which it is on alone, and this systematic part goes like m^(-1/2), which
+    wins in the end. The deviation from the linearised network follows the kernel's drift (Lee et al. 2019 bound it by
+    -1/2), and the kernel distance, quadratic in the angle, its square. Features move by m^(-1/2). Parameter drift relative to
+    ||theta_0||: -1/2 for one hidden layer, -1 for more. In mup and mean_field kernel and features move as much at every width,
+    0 (Yang & Hu 2021), and outputs leave the linearised network as far.
     """
     if quantity in ERRORS:
         return -0.5
     if parameterization in ("mup", "mean_field"):
-        return np.nan if quantity == "parameter_drift" else 0.0
+        unknown = ("parameter_drift", "random_kernel_drift", "largest_limit_closed_form_deviation")
+        return np.nan if quantity in unknown else 0.0
     if parameterization in ("standard", "abc"):  # time and rates scale with the width, or with any power of it
         return np.nan
-    if quantity != "parameter_drift":
-        return -1.0 if activation in SMOOTH else -0.5
-    return -0.5 if depth == 1 else -1.0
+    if quantity in ("feature_drift", "gates_flipped", "largest_limit_closed_form_deviation"):
+        return -0.5
+    if quantity == "parameter_drift":
+        return -0.5 if depth == 1 else -1.0
+    kernel = -1.0 if activation in SMOOTH else -0.75 if quantity == "random_kernel_drift" else -0.5
+    return 2 * kernel if quantity == "kernel_distance" else kernel
 
 
-def scaling_laws(initial: pd.DataFrame, final: pd.DataFrame | None) -> pd.DataFrame:
+def scaling_laws(
+    initial: pd.DataFrame, final: pd.DataFrame | None, grams: Mapping[tuple[str, int], np.ndarray] | None = None
+) -> pd.DataFrame:
     """Fit every network and quantity: a row each.
 
-    ``initial`` is the table of that name; ``final`` the rows of ``training`` at the last time, or None without training.
-    Networks with fewer than two widths have no law and no row. Seeds that :func:`usable` leaves out are counted.
+    ``initial`` is the table of that name; ``final`` likewise, or None without training. ``grams`` holds per network and width
+    the Gram matrix of the kernel's changes (`drift_parts`), where it has parts. Networks with fewer than two widths have
+    no law and no row. Seeds that :func:`seed_statistics.usable` leaves out are counted.
     """
     rows: list[dict] = []
     for frame, quantities in ((initial, ERRORS), (final, MOVEMENTS)):
         if frame is None:
             continue
         for key, group in frame.groupby(["network", "activation", "depth", "parameterization"], sort=False):
+            cell = dict(zip(("network", "activation", "depth", "parameterization"), key, strict=True))
             for quantity in quantities:
-                rows += _law(dict(zip(("network", "activation", "depth", "parameterization"), key, strict=True)), quantity, group)
+                samples = {int(str(width)): _sample(usable(own, quantity)) for width, own in group.groupby("width")}
+                rows += _law(cell, quantity, samples, len(group))
+            own_grams = {width: gram for (name, width), gram in (grams or {}).items() if name == cell["network"]}
+            for part in PARTS if frame is final and own_grams else ():
+                samples = {width: _part_sample(gram, part) for width, gram in own_grams.items()}
+                rows += _law(cell, part, samples, len(group))
     columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted", "excluded"]
     columns += ["prefactor", "prefactor_low", "prefactor_high", "exponent", "standard_error"]
     columns += ["interval_low", "interval_high", "theory_exponent", "z_score"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def usable(group: pd.DataFrame, quantity: str) -> np.ndarray:
-    """The values of a quantity that enter statistics: those of seeds that finished, and finite."""
-    values = group[quantity].to_numpy()
-    return values[(group["status"] == "finished").to_numpy() & np.isfinite(values)]
+@dataclass(frozen=True)
+class _Sample:
+    """One width's seeds: their number, and the mean square of a quantity over the seeds with some indices (..., size)."""
+
+    size: int
+    mean_square: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether there is a logarithm to fit, and an error of it."""
+        return self.size > 1 and bool(self.mean_square(np.arange(self.size)) > 0)
 
 
-def _law(cell: dict, quantity: str, group: pd.DataFrame) -> Iterable[dict]:
-    samples, excluded = {}, 0
-    for width, rows in group.groupby("width"):
-        finite = usable(rows, quantity)
-        excluded += len(rows) - len(finite)
-        if len(finite) > 1 and np.any(finite > 0):
-            samples[width] = finite
+def _sample(values: np.ndarray) -> _Sample:
+    return _Sample(len(values), lambda picks: np.mean(values[picks] ** 2, axis=-1))
+
+
+def _part_sample(gram: np.ndarray, part: str) -> _Sample:
+    return _Sample(len(gram), lambda picks: mean_squares(gram, picks)[part])
+
+
+def _law(cell: dict, quantity: str, every: Mapping[int, _Sample], seeds: int) -> Iterable[dict]:
+    samples = {width: sample for width, sample in sorted(every.items()) if sample.is_positive}
     if len(samples) < 2:
         return []
     log_width = np.log(np.array(list(samples), dtype=np.float64))
-    exponent, intercept = np.polyfit(log_width, [_log_rms(v) for v in samples.values()], 1)
+    point = [_log_rms(sample.mean_square(np.arange(sample.size))) for sample in samples.values()]
+    exponent, intercept = np.polyfit(log_width, point, 1)
     rng = np.random.default_rng(0)  # fixed: equal shards, equal tables
-    resampled = [_log_rms(rng.choice(v, (RESAMPLES, len(v)))) for v in samples.values()]
-    exponents, intercepts = np.polyfit(log_width, np.array(resampled), 1)
+    resampled = np.array([_log_rms(sample.mean_square(resamples(rng, sample.size))) for sample in samples.values()])
+    resampled = resampled[:, np.isfinite(resampled).all(axis=0)]  # a part of the kernel drift may vanish in one
+    if resampled.shape[1] < 2:
+        return []
+    exponents, intercepts = np.polyfit(log_width, resampled, 1)
     error = exponents.std(ddof=1)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(exponents, [tail, 100 - tail])
-    prefactor_low, prefactor_high = np.exp(np.percentile(intercepts, [tail, 100 - tail]))
+    low, high = np.percentile(exponents, [TAIL, 100 - TAIL])
+    prefactor_low, prefactor_high = np.exp(np.percentile(intercepts, [TAIL, 100 - TAIL]))
     theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"])
     fit = {
         "quantity": quantity,
         "widths_fitted": len(samples),
-        "excluded": excluded,
+        "excluded": seeds - sum(sample.size for sample in every.values()),
         "prefactor": np.exp(intercept),
         "prefactor_low": prefactor_low,
         "prefactor_high": prefactor_high,
@@ -97,5 +137,6 @@ def _law(cell: dict, quantity: str, group: pd.DataFrame) -> Iterable[dict]:
     return [cell | fit]
 
 
-def _log_rms(values: np.ndarray) -> np.ndarray:
-    return 0.5 * np.log(np.mean(values**2, axis=-1))
+def _log_rms(mean_squares: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 0.5 * np.log(mean_squares)

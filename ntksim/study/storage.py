@@ -25,6 +25,7 @@ from ntksim.study.errors import DamagedFile, ForeignFile, StageError
 
 METADATA_KEY = b"ntksim"
 PARTIAL = ".*.partial.*"  # what a killed writer leaves behind
+CHECKPOINT = "checkpoint"  # ends the name of the folder beside a file that is being computed
 _SEAL_KEY, _SEAL = b"ntksim-seal", b"ntksim-sha256:"
 _OPEN = b"0" * 64  # stands where the digest goes
 _REMEDIES = {
@@ -96,6 +97,14 @@ def write_table(path: str | Path, table: pa.Table, metadata: Mapping[str, Any]) 
     with atomic(path) as temporary:
         pq.write_table(table.replace_schema_metadata({METADATA_KEY: encoded, _SEAL_KEY: _SEAL + _OPEN}), temporary)
         _seal(temporary)
+
+
+def tensors(values: np.ndarray, missing: np.ndarray | None = None) -> pa.ExtensionArray:
+    """Arrays (rows, ...) as a column of Arrow tensors of one shape, null in the ``missing`` rows."""
+    shape = values.shape[1:]
+    rows = list(values.reshape(len(values), -1))
+    flat = pa.array(rows, pa.list_(pa.from_numpy_dtype(values.dtype), len(rows[0])), mask=missing)
+    return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(flat.type.value_type, shape), flat)
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:

@@ -1,96 +1,26 @@
 """The tables of a study: tidy, typed Parquet files with units and provenance."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from scipy import stats
 
-from ntksim.study import datasets, identity, plan
+from ntksim.study import datasets, drift_parts, identity, plan
+from ntksim.study.columns import COLUMNS, DRIFT_QUANTITIES, INITIAL_QUANTITIES, LARGEST, LAST, MODES
 from ntksim.study.config import Study
 from ntksim.study.errors import StageError
+from ntksim.study.laziness import lazy_table
 from ntksim.study.provenance import code_identity, provenance
-from ntksim.study.scaling_laws import scaling_laws, usable
+from ntksim.study.scaling_laws import scaling_laws
+from ntksim.study.seed_statistics import moments, usable
 from ntksim.study.storage import read_arrays, read_arrow, read_metadata, write_table
 
-INITIAL_QUANTITIES = (
-    "relative_frobenius_error",
-    "relative_operator_error",
-    "smallest_eigenvalue",
-    "largest_eigenvalue",
-    "condition_number",
-    "trace",
-    "kernel_target_alignment",
-    "limit_alignment",
-)
-DRIFT_QUANTITIES = (
-    "kernel_drift",
-    "parameter_drift",
-    "loss",
-    "test_loss",
-    "largest_linearized_deviation",
-    "largest_test_linearized_deviation",
-    "largest_limit_closed_form_deviation",
-)
-CONFIDENCE = 0.95
-
-# Units and meaning of every column, kept in the Parquet schema.
-COLUMNS = {
-    "network": "name of the network in the configuration",
-    "activation": "activation of the hidden layers",
-    "depth": "number of hidden layers",
-    "parameterization": "where the 1/sqrt(width) stands",
-    "width": "neurons per hidden layer",
-    "seed": "seed of the network",
-    "relative_frobenius_error": "||K_m - K_inf||_F / ||K_inf||_F",
-    "relative_operator_error": "||K_m - K_inf||_2 / ||K_inf||_2",
-    "smallest_eigenvalue": "of K_m, units of the kernel",
-    "largest_eigenvalue": "of K_m, units of the kernel",
-    "condition_number": "largest over smallest eigenvalue of K_m",
-    "trace": "of K_m, units of the kernel",
-    "kernel_target_alignment": "y'Ky / (||K||_F ||y||^2)",
-    "limit_alignment": "cosine of K_m and K_inf in the Frobenius inner product",
-    "quantity": "the column of the per-seed table that is summarised",
-    "count": "seeds in the statistics",
-    "excluded": "seeds left out (of all widths in scaling_laws): they did not finish (see status), or the value is not finite",
-    "mean": "over seeds",
-    "root_mean_square": "over seeds",
-    "exact_root_mean_square": "what the exact law of one hidden layer gives for the root mean square; NaN where none is known",
-    "standard_deviation": "over seeds, n - 1 in the denominator",
-    "standard_error": "of the mean, or of the exponent (bootstrap over seeds)",
-    "interval_low": "95% interval: t of the mean, or bootstrap over seeds of the exponent",
-    "interval_high": "95% interval: t of the mean, or bootstrap over seeds of the exponent",
-    "time": "t of the flow, or learning rate x steps; units of 1 / eigenvalue of the kernel",
-    "relative_time": "t times lambda_max(K_inf)",
-    "loss": "1/2 sum of squared residuals on training points",
-    "test_loss": "1/2 sum of squared residuals on test points",
-    "kernel_drift": "||K_t - K_0||_F / ||K_0||_F",
-    "parameter_drift": "||theta_t - theta_0|| / ||theta_0||",
-    "linearized_loss": "loss of the network linearised at theta_0 under the same training; (I - eta K_0)^k for descent",
-    "closed_form_loss": "loss of gradient flow with the constant kernel K_0, e^(-K_0 t), from the network's own f_0",
-    "limit_closed_form_loss": "loss of gradient flow with the constant kernel K_inf, from the network's own f_0",
-    "linearized_deviation": "root mean square over training points of f_t minus the linearised network",
-    "closed_form_deviation": "root mean square over training points of f_t minus e^(-K_0 t)",
-    "limit_closed_form_deviation": "root mean square over training points of f_t minus e^(-K_inf t)",
-    "test_linearized_deviation": "the same over test points",
-    "test_closed_form_deviation": "the same over test points",
-    "test_limit_closed_form_deviation": "the same over test points",
-    "status": "of the whole run: finished; overflow or nan: a value is infinite or NaN; eigensolver_failed; in training also "
-    "diverged, or step_limit (see Trajectory)",
-    "widths_fitted": "widths in the fit",
-    "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
-    "prefactor_low": "95% interval of the prefactor, bootstrap over seeds",
-    "prefactor_high": "95% interval of the prefactor, bootstrap over seeds",
-    "exponent": "of the width, least squares in logarithms",
-    "theory_exponent": "of the width, for this activation, depth and parameterization; NaN where theory gives none",
-    "z_score": "(exponent - theory_exponent) / standard_error",
-    "index": "0 for the largest eigenvalue",
-    "limit_eigenvalue": "of K_inf, units of the kernel",
-}
+_CELL = ["network", "activation", "depth", "parameterization", "width"]
 
 
 def read_table(results: str | Path, name: str) -> pd.DataFrame:
@@ -99,7 +29,7 @@ def read_table(results: str | Path, name: str) -> pd.DataFrame:
     Parameters
     ----------
     results : the study's results folder.
-    name : initial, convergence, training, drift, spectrum or scaling_laws.
+    name : initial, convergence, spectrum, scaling_laws, and with training: training, layers, modes, final, drift or lazy.
 
     Raises
     ------
@@ -126,22 +56,26 @@ def make_tables(study: Study, output: str | Path) -> None:
     Raises StageError for a shard that is missing, damaged, or computed from something else than the study asks for.
     """
     results = Path(study.results)
-    dataset_hash = datasets.read(results / "dataset.npz").hash
-    every = plan.shards(study)
-    ordered = sorted(every, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
-    frames: dict[str, list[pd.DataFrame]] = {"initial": [], "training": []}
-    for shard in ordered:
-        frames[shard.stage].append(_read_shard(study, shard, dataset_hash))
-    initial = pd.concat(frames["initial"], ignore_index=True)
-    made = {"spectrum": _spectrum(study, initial, dataset_hash)}
+    data = datasets.read(results / "dataset.npz")
+    initial = pd.concat([_read_shard(study, shard, data.hash) for shard in _ordered(study, "initial")], ignore_index=True)
+    made = {"spectrum": _spectrum(study, initial, data.hash)}
     initial = initial.drop(columns="eigenvalues")
-    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, INITIAL_QUANTITIES), dataset_hash)}
-    final = None
+    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, INITIAL_QUANTITIES), data.hash)}
+    final, grams = None, None
     if study.training is not None:
-        training = pd.concat(frames["training"], ignore_index=True)
+        training, grams = _read_training(study, data.hash)
         final = at_the_end(training)
-        made |= {"training": training, "drift": summarise(final, DRIFT_QUANTITIES)}
-    made["scaling_laws"] = scaling_laws(initial, final)
+        drift = summarise(final, DRIFT_QUANTITIES)
+        made |= {
+            "layers": _layers(training),
+            "modes": _modes(final),
+            "lazy": lazy_table(study, final, data.y_train),
+            "drift": pd.concat([drift, _parts(final, grams)], ignore_index=True),
+            "final": final.drop(columns=["layer_drift", *MODES]),
+            "training": training.drop(columns=["layer_drift", *MODES, *LAST]),
+        }
+    made["scaling_laws"] = scaling_laws(initial, final, grams)
+    dataset_hash = data.hash
     metadata = {
         "config_hash": study.science_hash(),
         "config": study.model_dump(exclude={"results"}),  # equal studies, equal files, wherever they are
@@ -157,7 +91,7 @@ def at_the_end(training: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``training`` at the last time, with the largest deviations from theory of the whole run beside them."""
     runs = training.groupby(["network", "width", "seed"], sort=False)
     final = training[runs["time"].transform("max") == training["time"]].copy()
-    for name in ("linearized_deviation", "test_linearized_deviation", "limit_closed_form_deviation"):
+    for name in LARGEST:
         # a run that diverged has no largest deviation
         final[f"largest_{name}"] = runs[name].transform(lambda values: values.max(skipna=False))
     return final
@@ -181,31 +115,73 @@ def summarise(frame: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
     Seeds that did not finish, and values that are not finite, are counted in ``excluded`` and enter no statistic. A row
     without any value holds NaN.
     """
-    keys = ["network", "activation", "depth", "parameterization", "width"]
     rows = []
-    for key, group in frame.groupby(keys, sort=False):
+    for key, group in frame.groupby(_CELL, sort=False):
         for quantity in quantities:
             finite = usable(group, quantity)
             excluded = len(group) - len(finite)
-            row = dict(zip(keys, key, strict=True)) | {"quantity": quantity, "count": len(finite), "excluded": excluded}
-            rows.append(row | _statistics(finite))
+            row = dict(zip(_CELL, key, strict=True)) | {"quantity": quantity, "count": len(finite), "excluded": excluded}
+            rows.append(row | moments(finite))
     return pd.DataFrame(rows)
 
 
-def _statistics(values: np.ndarray) -> dict[str, float]:
-    n = len(values)
-    mean = values.mean() if n else np.nan
-    deviation = values.std(ddof=1) if n > 1 else np.nan
-    error = deviation / np.sqrt(n) if n else np.nan
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error if n > 1 else np.nan
-    return {
-        "mean": mean,
-        "root_mean_square": np.sqrt(np.mean(values**2)) if n else np.nan,
-        "standard_deviation": deviation,
-        "standard_error": error,
-        "interval_low": mean - reach,
-        "interval_high": mean + reach,
-    }
+def _ordered(study: Study, stage: str) -> list[plan.Shard]:
+    """A stage's shards: networks as in the configuration, widths and seeds ascending."""
+    mine = [shard for shard in plan.shards(study) if shard.stage == stage]
+    return sorted(mine, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
+
+
+def _read_training(study: Study, dataset_hash: str) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
+    """All shards of training, and per network and width the Gram matrix of the kernel's changes, where r_0 is the same.
+
+    Changes are taken from the frames a cell at a time: they are as large as kernels.
+    """
+    frames, grams = [], {}
+    for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
+        frame = pd.concat([_read_shard(study, shard, dataset_hash) for shard in shards], ignore_index=True)
+        changes = frame.pop("relative_kernel_change")
+        last = changes.notna() & (frame["status"] == "finished")
+        assert study.training is not None
+        if study.training.remove_initial_output:
+            usable_changes = [change for change in changes[last] if np.isfinite(change).all()]
+            grams[cell] = drift_parts.gram_matrix(np.array(usable_changes).reshape(len(usable_changes), -1))
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True), grams
+
+
+def _layers(training: pd.DataFrame) -> pd.DataFrame:
+    """A row per network, width, seed, time and layer."""
+    layers = training[["network", "width", "seed", "time", "relative_time", "status"]].copy()
+    drifts = training["layer_drift"].to_list()
+    layers.insert(5, "layer", [np.arange(1, len(drift) + 1) for drift in drifts])
+    layers.insert(6, "parameter_drift", drifts)
+    layers = layers.explode(["layer", "parameter_drift"], ignore_index=True)
+    return layers.astype({"layer": np.int64, "parameter_drift": np.float64})
+
+
+def _modes(final: pd.DataFrame) -> pd.DataFrame:
+    """A row per network, width, seed and eigenvector of K_0, the largest eigenvalue first."""
+    modes = final[["network", "width", "seed", "status", *MODES]].rename(columns=MODES)
+    modes.insert(3, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
+    modes = modes.explode(["index", *MODES.values()], ignore_index=True)
+    modes = modes.astype({"index": np.int64} | dict.fromkeys(MODES.values(), np.float64))
+    modes["relative_rate_difference"] = (modes["decay_rate"] - modes["eigenvalue"]) / modes["eigenvalue"].where(
+        modes["eigenvalue"] > 0
+    )
+    return modes
+
+
+def _parts(final: pd.DataFrame, grams: Mapping[tuple[str, int], np.ndarray]) -> pd.DataFrame:
+    """Rows of `drift` for the systematic and the random part of the kernel drift, with bootstrap intervals."""
+    rows = []
+    for key, group in final.groupby(_CELL, sort=False):
+        cell = dict(zip(_CELL, key, strict=True))
+        gram = grams.get((str(cell["network"]), int(str(cell["width"]))))
+        if gram is not None:
+            for quantity, numbers in drift_parts.parts(gram).items():
+                counts = {"quantity": quantity, "count": len(gram), "excluded": len(group) - len(gram)}
+                rows.append(cell | counts | numbers)
+    return pd.DataFrame(rows)
 
 
 def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from ntksim.study.errors import StageError
 from ntksim.study.provenance import code_identity
 from ntksim.study.record import recorded_study
 from ntksim.study.storage import read_arrays, read_arrow, read_metadata
+from ntksim.study.training_shards import training_shard
 
 # What rounding may do to a sum of some thousand terms, with room; training amplifies it.
 TOLERANCES = {
@@ -109,7 +110,7 @@ def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
         stages.initial_shard(*common)
     else:
         assert study.training is not None
-        stages.training_shard(*common, study.training.schedule)
+        training_shard(*common, study.training.schedule)
     why = _why_not_bits(results / file, scratch / file, wanted)
     again, _ = read_arrow(scratch / file)
     return _compare(file, stored.to_pandas(), again.to_pandas(), why, TOLERANCES[shard.stage, study.precision])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -80,6 +81,21 @@ def test_a_run_that_is_done_is_not_repeated(tmp_path, monkeypatch):
         ntksim.train(wider, POINTS, TARGETS, seeds=range(4), checkpoint=tmp_path, **FLOW)
 
 
+def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    expected = ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], **FLOW)
+    monkeypatch.setattr(checkpoints.os, "replace", full)
+    with pytest.warns(RuntimeWarning, match="cannot be written .No space left on device.; training goes on without checkpoint"):
+        run = ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, **FLOW)
+    _same(run, expected)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="checkpoint must be a folder"):
+        ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path / "file", **FLOW)
+
+
 def test_a_damaged_checkpoint_counts_as_missing(tmp_path):
     run = ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, **FLOW)
     (path,) = tmp_path.iterdir()
@@ -101,23 +117,29 @@ np.savez(sys.argv[2], **{name: value for name, value in vars(run).items() if isi
 
 
 def test_killed_at_random(tmp_path):
-    """kill -9 again and again, at moments of a fixed seed; threads share one of the three networks."""
-    rng = np.random.default_rng(0)
+    """kill -9 again and again, after numbers of writes drawn with a fixed seed; threads share one of the three networks."""
+    rng, kept, kills = np.random.default_rng(0), tmp_path / "kept", 0
+    kept.mkdir()
 
     def start(folder, result):
         command = [sys.executable, "-c", SCRIPT, str(folder), str(tmp_path / result)]
         return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.getcwd()})
 
-    begun = time.monotonic()
+    def versions():
+        return {(entry.name, entry.stat().st_mtime_ns) for entry in kept.iterdir() if "partial" not in entry.name}
+
     assert start("", "undisturbed.npz").wait() == 0
-    length, kills = time.monotonic() - begun, 0
-    for _ in range(6):
-        process = start(tmp_path / "kept", "killed.npz")
-        time.sleep(length * rng.uniform(0.4, 0.9))
+    for _ in range(5):
+        process, seen, wanted = start(kept, "killed.npz"), versions(), int(rng.integers(1, 5))
+        while process.poll() is None and wanted:
+            with suppress(FileNotFoundError):  # replaced meanwhile
+                wanted -= bool(versions() - seen)
+                seen |= versions()
+            time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     assert kills > 0
-    assert start(tmp_path / "kept", "killed.npz").wait() == 0
+    assert start(kept, "killed.npz").wait() == 0
     with np.load(tmp_path / "undisturbed.npz") as a, np.load(tmp_path / "killed.npz") as b:
         for name in a.files:
             assert a[name].tobytes() == b[name].tobytes(), name

@@ -111,3 +111,18 @@ def test_kernels_beyond_float32_are_infinite():
     assert np.isfinite(run.outputs).all()
     assert np.isinf(np.diagonal(run.kernel, axis1=1, axis2=2)).any()
     assert (run.kernels[:, 0] == run.kernel).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_kernel_of_test_with_training_points(dtype):
+    """On points of both kinds it is the kernel of training points; at t = 0 the empirical one; after training neither moved."""
+    network, test = ntksim.Network(2, 40, "tanh", sigma_b=0.1), np.concatenate([POINTS[1:3], -POINTS[:1]])
+    options = {"seeds": [0, 3], "x_test": test, "dtype": dtype}
+    start = ntksim.train(network, POINTS, TARGETS, times=[0.0], **options)
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    initial = ntksim.empirical_ntk(network, test, POINTS, seeds=[0, 3], dtype=dtype)
+    assert start.test_kernel == pytest.approx(initial, rel=tolerance)
+    end = ntksim.train(network, POINTS, TARGETS, times=[3.0], **options)
+    assert end.test_kernel[:, :2] == pytest.approx(end.kernel[:, 1:3], rel=tolerance)
+    assert np.abs(end.test_kernel / start.test_kernel - 1).max() > 0.01
+    assert ntksim.train(network, POINTS, TARGETS, seeds=[0], times=[3.0]).test_kernel is None

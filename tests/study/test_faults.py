@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-import studies
 
+import studies
 from ntksim import cli
 from ntksim.study import storage
 from ntksim.study.provenance import code_identity, provenance

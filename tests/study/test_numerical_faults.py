@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import studies
 from ntksim.engine import measures
-from ntksim.study import datasets, figures, plan, stages, summary, tables
+from ntksim.study import datasets, figures, plan, stages, summary, tables, training_shards
 from ntksim.study.config import parse_study
 from ntksim.study.errors import StageError
 
@@ -28,29 +29,11 @@ CONTENT = {
 }  # fmt: skip
 
 
-def compute(study):
-    """All stages in this process."""
-    results = Path(study.results)
-    data = results / "dataset.npz"
-    datasets.write(data, datasets.load(study.dataset))
-    for shard in plan.shards(study):
-        network = study.networks[shard.network].network(shard.width)
-        limit = results / plan.limit_file(study, shard.network, shard.width)
-        if not limit.exists():
-            stages.limit(data, network, limit)
-        common = (data, limit, network, shard.seeds, study.precision, results / shard.file)
-        if shard.stage == "initial":
-            stages.initial_shard(*common)
-        else:
-            stages.training_shard(*common, study.training.schedule)
-    tables.make_tables(study, results / "tables")
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     study = parse_study(CONTENT | {"results": str(tmp_path_factory.mktemp("overflow"))})
     with np.errstate(all="ignore"):
-        compute(study)
+        studies.compute(study)
     return study.results
 
 
@@ -131,11 +114,11 @@ def test_a_prediction_that_cannot_be_made_is_nan(monkeypatch):
     def failing(*_args):
         raise np.linalg.LinAlgError
 
-    monkeypatch.setattr(stages, "closed_form", failing)
+    monkeypatch.setattr(training_shards, "closed_form", failing)
     network = parse_study(CONTENT).networks["relu"].network(4)
     start = (np.zeros(2), np.zeros(1))
     for kernel in (np.eye(2), np.full((2, 2), np.inf)):
-        f, f_test = stages._prediction(network, kernel, np.ones((1, 2)), start, np.ones(2), np.array([0.0, 1.0]), None)
+        f, f_test = training_shards._prediction(network, (kernel, np.ones((1, 2))), start, np.ones(2), np.array([0.0, 1.0]))
         assert np.isnan(f).all()
         assert (f.shape, f_test.shape) == ((2, 2), (2, 1))
 

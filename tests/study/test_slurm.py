@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 import slurm
-import studies
 import yaml
+
+import studies
 
 reason = slurm.unavailable()
 pytestmark = pytest.mark.skipif(reason is not None, reason=f"no Slurm can be started here: {reason}")

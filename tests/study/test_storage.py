@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import studies
 
+import studies
 from ntksim.study import identity, integrity, lock, plan, storage
 from ntksim.study.config import parse_study
 from ntksim.study.errors import DamagedFile, ForeignFile, StageError

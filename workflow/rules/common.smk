@@ -22,6 +22,11 @@ except ConfigError as error:
 RESULTS = study.results
 # Of this machine, if `ntksim plan` or `ntksim study` has measured it.
 rates = calibration.known() or NOMINAL
+KEEP_KERNELS = (
+    " --kernels {output.kernels:q}"
+    if study.training and study.training.keep_kernels
+    else ""
+)
 
 
 wildcard_constraints:
@@ -43,6 +48,14 @@ def shard_files(stage):
         for shard in plan.shards(study)
         if shard.stage == stage
     ]
+
+
+def training_files():
+    """What a training job writes: its shard, and the kernels where they are kept."""
+    shard = plan.Shard("training", "{network}", "{width}", "{first}", "{last}")
+    names = ("shard", "kernels")
+    files = plan.shard_files(study, shard)
+    return {name: f"{RESULTS}/{file}" for name, file in zip(names, files, strict=False)}
 
 
 def limit_of(wildcards):

@@ -85,7 +85,7 @@ rule training_shard:
         dataset=f"{RESULTS}/dataset.npz",
         limit=limit_of,
     output:
-        f"{RESULTS}/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.parquet",
+        **training_files(),
     log:
         f"{RESULTS}/logs/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.log",
     benchmark:
@@ -106,4 +106,6 @@ rule training_shard:
     shell:
         "ntksim training {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
         " {params.schedule} --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
-        " --threads {threads} --output {output:q} > {log:q} 2>&1"
+        " --threads {threads}"
+        + KEEP_KERNELS
+        + " --output {output.shard:q} > {log:q} 2>&1"

@@ -1,0 +1,84 @@
+"""Lazy or rich: a verdict for every network and width, and the numbers behind it.
+
+A network is lazy where training leaves its kernel, and with it its linearisation, as they were (Chizat et al. 2019), and rich
+where the kernel it ends with is another one. Between the two lies a crossover, which in the ntk and notes
+parameterizations is one in sqrt(width) x output_scale (Geiger et al. 2020).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from ntksim.study.config import Study, family
+from ntksim.study.seed_statistics import usable
+
+# Of the kernel drift, and of the distance from the linearised network in units of the targets: below the first is lazy.
+LAZY = 0.1
+# Kernel drift from which on a network is rich: its kernel has changed by as much as it was.
+RICH = 1.0
+ROOT_MEAN_SQUARES = (
+    "kernel_drift",
+    "kernel_distance",
+    "feature_drift",
+    "parameter_drift",
+    "gates_flipped",
+    "largest_linearized_deviation",
+    "largest_test_linearized_deviation",
+)
+MEANS = (
+    "loss",
+    "test_loss",
+    "test_linearized_loss",
+    "initial_kernel_regression_test_loss",
+    "after_kernel_regression_test_loss",
+    "limit_kernel_regression_test_loss",
+)
+
+
+def verdict(kernel_drift: float, deviation: float) -> str:
+    """lazy, rich or between; none where the numbers are not finite.
+
+    ``kernel_drift`` is ||K_T - K_0|| / ||K_0||, ``deviation`` the largest distance from the linearised network, root mean
+    square over points, in units of the targets' root mean square.
+    """
+    if not np.isfinite([kernel_drift, deviation]).all():
+        return "none"
+    if kernel_drift >= RICH:
+        return "rich"
+    return "lazy" if max(kernel_drift, deviation) < LAZY else "between"
+
+
+def lazy_table(study: Study, final: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
+    """A row per network and width: the coordinates of the phase diagram, what moved, test losses, and the verdict.
+
+    ``final`` is the table of that name and ``targets`` (n,) those of training.
+    """
+    unit = float(np.sqrt(np.mean(np.square(targets)))) or 1.0
+    rows = []
+    for key, group in final.groupby(["network", "activation", "depth", "parameterization", "width"], sort=False):
+        row = dict(zip(("network", "activation", "depth", "parameterization", "width"), key, strict=True))
+        rows.append(row | _row(study, row, group, unit))
+    return pd.DataFrame(rows)
+
+
+def _row(study: Study, cell: Mapping[str, object], group: pd.DataFrame, unit: float) -> dict[str, object]:
+    scale = study.networks[str(cell["network"])].output_scale
+    scaled = np.sqrt(float(str(cell["width"]))) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
+    numbers = {name: _mean(usable(group, name) ** 2) ** 0.5 for name in ROOT_MEAN_SQUARES}
+    numbers |= {name: _mean(usable(group, name)) for name in MEANS}
+    count = int((group["status"] == "finished").sum())
+    apart = max(numbers["largest_linearized_deviation"], numbers["largest_test_linearized_deviation"]) / unit
+    return {
+        "family": family(str(cell["network"])),
+        "output_scale": scale,
+        "scaled_width": scaled,
+        "verdict": verdict(numbers["kernel_drift"], apart),
+        "count": count,
+        "excluded": len(group) - count,
+        **numbers,
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else np.nan

@@ -1,0 +1,301 @@
+"""The training stage: networks of a block of seeds, what is measured of them, and what theory says of each."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ntksim.engine import measures
+from ntksim.engine.ensembles import infinite_ensemble
+from ntksim.engine.layer_rates import rated
+from ntksim.engine.network import Network
+from ntksim.engine.predictions import closed_form
+from ntksim.engine.threads import one_blas_thread
+from ntksim.engine.training import Trajectory, train
+from ntksim.study import datasets
+from ntksim.study.identity import shard_identity
+from ntksim.study.provenance import provenance
+from ntksim.study.stages import finiteness, infinite_kernels, read_limit
+from ntksim.study.storage import CHECKPOINT, tensors, write_table
+
+_KEPT_BYTES = 2**28  # of kernels along the way that are held at a time
+_MOST_SEEDS = 8  # trained at a time, so that long shards show progress
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all seeds of a shard share.
+
+    ``times`` (T,) are those of training, ``flow_times`` those at which gradient flow is as far on: t / (1 - mu) under momentum.
+    ``limits`` holds the infinite-width kernels, ``ensemble_losses`` the expected loss on training and on test points over
+    infinitely wide networks, (T,) each.
+    """
+
+    network: Network
+    data: datasets.Data
+    dtype: str
+    schedule: Mapping[str, Any]
+    options: dict[str, Any]
+    relative_times: np.ndarray
+    times: np.ndarray
+    flow_times: np.ndarray
+    limits: dict[str, np.ndarray]
+    ensemble_losses: tuple[np.ndarray, np.ndarray]
+    checkpoint: Path
+
+    def train(self, seeds: range, **options: Any) -> Trajectory:
+        """Train some seeds."""
+        return train(
+            self.network, self.data.x_train, self.data.y_train, seeds=seeds, x_test=self.data.x_test, dtype=self.dtype,
+            checkpoint=self.checkpoint, **self.options, **options,
+        )  # fmt: skip
+
+
+# LAPACK's bits may depend on its threads; Numba's loops of the engine do not.
+@one_blas_thread()
+def training_shard(
+    dataset: str | Path,
+    limit_path: str | Path,
+    network: Network,
+    seeds: range,
+    dtype: str,
+    output: str | Path,
+    schedule: Mapping[str, Any],
+    kernels_output: str | Path | None = None,
+) -> None:
+    """Write the training of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf), K_inf
+    being the effective kernel (`Network.learning_rate_scale`, and layer rates).
+
+    ``schedule`` is that of the configuration (`config.Training.schedule`). What belongs to a whole run (`LAST`) stands in the
+    row of its last time. With ``kernels_output`` the kernel of every row is written there too, as Arrow tensors (n, n).
+    A job that is killed goes on from where it was, about a minute before.
+    """
+    data = datasets.read(dataset)
+    checkpoint = Path(output).parent / f".{Path(output).stem}.{CHECKPOINT}"
+    job = _job(network, data, read_limit(limit_path, network, data), dtype, schedule, checkpoint)
+    identity = shard_identity("training", network, seeds, data.hash, dtype=dtype, **schedule)
+    metadata = {"identity": identity, "provenance": provenance()}
+    blocks, kept = [], []
+    held = len(job.times) * len(data.y_train) ** 2 * np.dtype(dtype).itemsize
+    size = max(1, min(_MOST_SEEDS, _KEPT_BYTES // held))
+    for first in range(seeds.start, seeds.stop, size):
+        block = range(first, min(first + size, seeds.stop))
+        columns, kernels = _columns(job, block)
+        blocks.append(columns)
+        if kernels_output is not None:
+            kept.append(kernels)
+        print(f"width {network.width}: {block.stop - seeds.start} of {len(seeds)} seeds trained", flush=True)
+    columns = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    write_table(output, _table(columns, len(job.times)), metadata)
+    if kernels_output is not None:
+        rows = {name: columns[name].ravel() for name in ("seed", "time", "relative_time")}
+        rows["kernel"] = tensors(np.concatenate(kept).reshape(-1, *kept[0].shape[2:]))
+        write_table(kernels_output, pa.table(rows), metadata)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _table(columns: Mapping[str, np.ndarray], times: int) -> pa.Table:
+    """Columns (S, T, ...) of every row, and those (S, 1, ...) of a run in the row of its last time, nulls in the others."""
+    arrays: dict[str, Any] = {}
+    for name, values in columns.items():
+        per_run, shape = values.shape[1] == 1 and times > 1, values.shape[2:]
+        rows = np.repeat(values, times, axis=1).reshape(-1, *shape) if per_run else values.reshape(-1, *shape)
+        missing = np.arange(len(rows)) % times < times - 1 if per_run else None
+        if values.ndim == 4:
+            arrays[name] = tensors(rows, missing)
+        elif values.ndim == 3:
+            arrays[name] = pa.array(list(rows), pa.list_(pa.float64()), mask=missing)
+        else:
+            arrays[name] = pa.array(rows, mask=missing)
+    return pa.table(arrays)
+
+
+def _job(
+    network: Network,
+    data: datasets.Data,
+    limits: dict[str, np.ndarray],
+    dtype: str,
+    schedule: Mapping[str, Any],
+    checkpoint: Path,
+) -> _Job:
+    """The times of a schedule, the arguments of `train`, and what theory says of all seeds together."""
+    if schedule["layer_rates"] is not None:  # sums over layers with their rates, in place of plain sums
+        limits = infinite_kernels(rated(network, schedule["layer_rates"]), data)
+    largest = network.learning_rate_scale * np.linalg.eigvalsh(limits["ntk"])[-1]
+    last, snapshots = schedule["relative_time"], schedule["snapshots"]
+    common = {name: schedule[name] for name in ("method", "layer_rates", "remove_initial_output")}
+    if schedule["method"] == "gradient_flow":
+        # from where the fastest mode begins to move
+        relative_times = np.concatenate([[0], np.geomspace(min(0.1, last / 2), last, snapshots)])
+        options, momentum = {"tolerance": schedule["tolerance"]}, 0.0
+    else:
+        rate, momentum = schedule["relative_learning_rate"], schedule["momentum"]
+        steps = max(1, round(last / rate))
+        relative_times = rate * np.concatenate([[0], np.unique(np.round(np.geomspace(1, steps, snapshots)))])
+        options = {"learning_rate": rate / largest}
+        options |= {name: schedule[name] for name in ("momentum", "nesterov", "batch_size")}
+    times = relative_times / largest
+    flow_times = times / (1 - momentum)
+    losses = _ensemble_losses(network, data, limits, flow_times, schedule)
+    return _Job(network, data, dtype, schedule, common | options, relative_times, times, flow_times, limits, losses, checkpoint)
+
+
+def _ensemble_losses(
+    network: Network, data: datasets.Data, limits: dict[str, np.ndarray], times: np.ndarray, schedule: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected losses (T,) over infinitely wide networks: that of their mean, and half the sum of their variances."""
+    targets = (data.y_train, data.y_test)
+    if schedule["remove_initial_output"]:
+        start = np.zeros(len(data.y_train)), np.zeros(len(data.y_test))
+        means = _prediction(network, (limits["ntk"], limits["ntk_test"]), start, data.y_train, times)
+        return _losses(means[0], targets[0]), _losses(means[1], targets[1])
+    every = infinite_ensemble(rated(network, schedule["layer_rates"]), data.x_train, data.y_train, times, data.x_test)
+    assert every.test_mean is not None
+    assert every.test_covariance is not None
+    parts = zip((every.mean, every.test_mean), (every.covariance, every.test_covariance), targets, strict=True)
+    train_loss, test_loss = (_losses(mean, y) + 0.5 * np.trace(spread, axis1=-2, axis2=-1) for mean, spread, y in parts)
+    return train_loss, test_loss
+
+
+def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Every column of some seeds, (S, T, ...) or of whole runs (S, 1, ...), and their kernels (S, T, n, n)."""
+    run = job.train(seeds, times=job.times, keep_kernels=True)
+    start = job.train(seeds, times=[0.0])  # K_0 of test with training points
+    assert run.kernels is not None
+    assert run.test_outputs is not None
+    assert start.test_kernel is not None
+    shape = (len(seeds), len(job.times))
+    columns = {
+        "seed": np.repeat(np.asarray(seeds, dtype=np.int64)[:, None], shape[1], axis=1),
+        "time": np.broadcast_to(run.times, shape),
+        "relative_time": np.broadcast_to(job.relative_times, shape),
+        "loss": run.loss,
+        "test_loss": _losses(run.test_outputs.astype(np.float64), job.data.y_test),
+        "kernel_drift": run.kernel_drift,
+        "parameter_drift": run.parameter_drift,
+    }
+    status = np.array(run.status, dtype=object)
+    status = np.where(status == "finished", finiteness(columns.values()), status)
+    columns |= {name: getattr(run, name) for name in ("kernel_distance", "feature_drift", "gates_flipped", "layer_drift")}
+    kernels = run.kernels.astype(np.float64)
+    with np.errstate(all="ignore"):  # kernels of networks that are dead or diverge: NaN
+        columns |= _kernel_columns(kernels, run.times, job.data.y_train)
+        change = (kernels[:, -1] - start.kernel) / measures.frobenius_norm(start.kernel)[:, None, None]
+        columns["relative_kernel_change"] = change[:, None]
+    columns |= _beside_theory(job, run, start)
+    columns["status"] = np.repeat(status[:, None], shape[1], axis=1)
+    return columns, run.kernels
+
+
+def _kernel_columns(kernels: np.ndarray, times: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """Measures of kernels (S, T, n, n) along the way, (S, T) each; NaN where an eigen-solver fails."""
+    velocity = measures.kernel_velocity(kernels, times)
+    return {
+        "kernel_velocity": np.concatenate([np.full((len(kernels), 1), np.nan), velocity], axis=1),
+        "kernel_target_alignment": measures.kernel_target_alignment(kernels, targets),
+        "centred_kernel_target_alignment": measures.centred_kernel_target_alignment(kernels, targets),
+        "centred_alignment": measures.centred_alignment(kernels, kernels[:, :1]),
+        "effective_rank": np.stack([_solved(measures.effective_rank, own, np.full(len(own), np.nan)) for own in kernels]),
+    }
+
+
+def _solved(function: Any, argument: Any, otherwise: np.ndarray) -> np.ndarray:
+    """A function that solves eigenproblems, or what stands for its value where it fails."""
+    with suppress(np.linalg.LinAlgError):
+        return function(argument)
+    return otherwise
+
+
+def _beside_theory(job: _Job, run: Trajectory, start: Trajectory) -> dict[str, np.ndarray]:
+    """What constant-kernel theory predicts of every network from its own f_0, and how far the network is from it.
+
+    Per prediction losses on training and test points and the root mean square of f_t - prediction over either, (S, T) each.
+    ``linearized``: the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, what
+    momentum makes of it, and the closed form for the flow; of batches, that of all points at once.
+    ``closed_form``: gradient flow with K_0, e^(-K_0 t); ``limit_closed_form``: with K_infinity.
+    """
+    data, limits = job.data, job.limits
+    assert run.test_outputs is not None
+    assert start.test_kernel is not None
+    assert run.test_kernel is not None
+    descent: dict[str, Any] = {}
+    if run.learning_rate is not None:
+        descent = {"learning_rate": run.learning_rate} | {name: job.schedule[name] for name in ("momentum", "nesterov")}
+    columns: dict[str, list[np.ndarray]] = {}
+    for s in range(len(run.outputs)):
+        outputs, tests = run.outputs[s].astype(np.float64), run.test_outputs[s].astype(np.float64)
+        initial = start.kernel[s].astype(np.float64), start.test_kernel[s].astype(np.float64)
+        after = run.kernel[s].astype(np.float64), run.test_kernel[s].astype(np.float64)
+        limit = limits["ntk"], limits["ntk_test"]
+        found: dict[str, np.ndarray] = {}
+        for name, kernels, times, options in (
+            ("linearized", initial, run.times if descent else job.flow_times, descent),
+            ("closed_form", initial, job.flow_times, {}),
+            ("limit_closed_form", limit, job.flow_times, {}),
+        ):
+            f, f_test = _prediction(job.network, kernels, (outputs[0], tests[0]), data.y_train, times, **options)
+            found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, data.y_train), _losses(f_test, data.y_test)
+            found[f"{name}_deviation"], found[f"test_{name}_deviation"] = _rms(outputs - f), _rms(tests - f_test)
+        found["ensemble_loss"], found["test_ensemble_loss"] = job.ensemble_losses
+        for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit)):
+            nothing = np.zeros(len(data.y_train)), np.zeros(len(data.y_test))
+            _, f_test = _prediction(job.network, kernels, nothing, data.y_train, np.array([np.inf]))
+            found[f"{name}_regression_test_loss"] = _losses(f_test, data.y_test)
+        for name, values in (found | _modes(job, initial[0], after[0], outputs)).items():
+            columns.setdefault(name, []).append(values)
+    return {name: np.stack(values) for name, values in columns.items()}
+
+
+def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Eigenvalues of K_0 and of K at the end, as rates, and the fitted decay rates of the residual along those of K_0."""
+    scale, unknown = job.network.learning_rate_scale, np.full((1, len(initial)), np.nan)
+    floor = None
+    if "tolerance" in job.schedule:  # what the integrator may have added
+        floor = job.schedule["tolerance"] * float(np.linalg.norm(outputs[0] - job.data.y_train))
+        floor = floor if floor > 0 else None
+
+    def fitted(kernel: np.ndarray) -> np.ndarray:
+        modes = measures.residual_modes(kernel, outputs, job.data.y_train, job.flow_times, floor)
+        return np.stack([modes.eigenvalues, modes.decay_rates])
+
+    eigenvalues, rates = _solved(fitted, scale * initial, np.concatenate([unknown, unknown]))
+    return {
+        "eigenvalues": eigenvalues[None],
+        "after_eigenvalues": _solved(measures.spectrum, scale * after[None], unknown),
+        "decay_rates": rates[None],
+    }
+
+
+def _prediction(
+    network: Network,
+    kernels: tuple[np.ndarray, np.ndarray],
+    start: tuple[np.ndarray, np.ndarray],
+    targets: np.ndarray,
+    times: np.ndarray,
+    **descent: Any,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs (T, n) and (T, n*) that kernels, (n, n) and (n*, n), predict from ``start``.
+
+    NaN if one of these is not finite, or the eigen-solver fails.
+    """
+    scale, (own, across) = network.learning_rate_scale, kernels
+    if all(np.isfinite(values).all() for values in (*kernels, *start)):
+        with suppress(np.linalg.LinAlgError):
+            f, f_test = closed_form(scale * own, start[0], targets, times, scale * across, start[1], **descent)
+            return f, f_test
+    return np.full((len(times), len(start[0])), np.nan), np.full((len(times), len(start[1])), np.nan)
+
+
+def _losses(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return 0.5 * np.sum((outputs - targets) ** 2, axis=-1)
+
+
+def _rms(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.sqrt(np.mean(values**2, axis=-1))

@@ -1,0 +1,286 @@
+"""What a study tells of training, against the engine and against laws: measures, modes, parts of the drift, verdicts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ntksim
+import studies
+from ntksim import cli
+from ntksim.engine import measures
+from ntksim.engine.layer_rates import rated
+from ntksim.study import datasets, drift_parts, figures, laziness, plan, tables
+from ntksim.study.config import family, parse_study
+
+CONTENT = {
+    "dataset": {"name": "digits", "classes": [3, 8], "train": 5, "test": 4},
+    "networks": {
+        "relu": {"activation": "relu", "depth": 1},
+        "tanh": {"activation": "tanh", "depth": 2, "sigma_b": 0.2, "output_scale": [0.03125, 16.0]},
+    },
+    "initial": {"widths": [64], "seeds": 2},
+    "training": {
+        "widths": [32, 128], "seeds": 7, "relative_time": 50.0, "snapshots": 6, "tolerance": 1e-3,
+        "remove_initial_output": True, "keep_kernels": True,
+    },
+    "seeds_per_shard": 3,
+}  # fmt: skip
+
+
+def computed(folder, **changes):
+    study = parse_study(CONTENT | {"results": str(folder)} | changes)
+    studies.compute(study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return computed(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="module")
+def run(study):
+    """The engine's own training of the network relu at width 128, and its data."""
+    data = datasets.read(f"{study.results}/dataset.npz")
+    times = rows_of(study, "training", "relu", 128)["time"].unique()
+    network = ntksim.Network(1, 128, "relu")
+    options = {"seeds": range(7), "tolerance": 1e-3, "x_test": data.x_test, "remove_initial_output": True}
+    return data, ntksim.train(network, data.x_train, data.y_train, times=times, keep_kernels=True, **options)
+
+
+def rows_of(study, table, network, width):
+    frame = ntksim.read_table(study.results, table)
+    return frame[(frame["network"] == network) & (frame["width"] == width)]
+
+
+def test_measures_are_those_of_the_engine(study, run):
+    data, trajectory = run
+    rows, shape = rows_of(study, "training", "relu", 128), trajectory.loss.shape
+    kernels = trajectory.kernels
+    expected = {name: getattr(trajectory, name) for name in ("loss", "kernel_distance", "feature_drift", "gates_flipped")}
+    expected |= {
+        "kernel_target_alignment": measures.kernel_target_alignment(kernels, data.y_train),
+        "centred_kernel_target_alignment": measures.centred_kernel_target_alignment(kernels, data.y_train),
+        "centred_alignment": measures.centred_alignment(kernels, kernels[:, :1]),
+        "effective_rank": measures.effective_rank(kernels),
+        "test_loss": 0.5 * ((trajectory.test_outputs - data.y_test) ** 2).sum(axis=-1),
+    }
+    for name, values in expected.items():
+        assert rows[name].to_numpy().reshape(shape) == pytest.approx(values, rel=1e-9, abs=1e-14), name
+    velocity = rows["kernel_velocity"].to_numpy().reshape(shape)
+    assert np.isnan(velocity[:, 0]).all()
+    assert velocity[:, 1:] == pytest.approx(measures.kernel_velocity(kernels, trajectory.times), rel=1e-9)
+    layers = rows_of(study, "layers", "relu", 128)["parameter_drift"].to_numpy().reshape(trajectory.layer_drift.shape)
+    assert layers == pytest.approx(trajectory.layer_drift)
+    assert rows_of(study, "layers", "relu", 128)["layer"].to_list()[:4] == [1, 2, 1, 2]
+
+
+def test_regression_is_the_solution_of_linear_equations(study, run):
+    data, trajectory = run
+    network = ntksim.Network(1, 128, "relu")
+    final = rows_of(study, "final", "relu", 128)
+    limit = ntksim.infinite_kernel(network, np.concatenate([data.x_train, data.x_test])).ntk
+    for seed in range(7):
+        initial = ntksim.empirical_ntk(network, np.concatenate([data.x_train, data.x_test]), seeds=[seed])[0]
+        kernels = {
+            "initial": (initial[:5, :5], initial[5:, :5]),
+            "limit": (limit[:5, :5], limit[5:, :5]),
+            "after": (trajectory.kernel[seed], trajectory.test_kernel[seed]),
+        }
+        for name, (own, across) in kernels.items():
+            loss = 0.5 * np.sum((across @ np.linalg.solve(own, data.y_train) - data.y_test) ** 2)
+            assert final[f"{name}_kernel_regression_test_loss"].iloc[seed] == pytest.approx(loss, rel=1e-7)
+    assert final["after_kernel_regression_test_loss"].to_numpy() != pytest.approx(
+        final["initial_kernel_regression_test_loss"].to_numpy(), rel=1e-3
+    )
+
+
+def test_modes_hold_eigenvalues_and_the_rates_at_which_the_residual_decays(study, run):
+    _, trajectory = run
+    modes = rows_of(study, "modes", "relu", 128)
+    shape = (7, 5)
+    assert modes["index"].to_list()[:6] == [0, 1, 2, 3, 4, 0]
+    assert modes["eigenvalue"].to_numpy().reshape(shape) == pytest.approx(measures.spectrum(trajectory.kernels[:, 0]))
+    assert modes["after_eigenvalue"].to_numpy().reshape(shape) == pytest.approx(measures.spectrum(trajectory.kernel))
+    # 16 times the output is as lazy as a network 256 times as wide
+    lazy = rows_of(study, "modes", "tanh_scale_16", 128)["relative_rate_difference"]
+    rich = rows_of(study, "modes", "tanh_scale_0p03125", 128)["relative_rate_difference"]
+    assert lazy.notna().all()
+    assert lazy.abs().median() < 0.02
+    assert lazy.abs().max() < 0.2  # components that begin near the tolerance
+    assert rich.abs().median() > 0.1
+
+
+def test_parts_of_the_drift_add_up_and_no_sharding_matters(study, tmp_path):
+    drift = ntksim.read_table(study.results, "drift")
+    squares = drift.pivot(index=["network", "width"], columns="quantity", values="root_mean_square") ** 2
+    assert (squares["systematic_kernel_drift"] + squares["random_kernel_drift"]).to_numpy() == pytest.approx(
+        squares["kernel_drift"].to_numpy(), rel=1e-9
+    )
+    parts = drift[drift["quantity"].isin(drift_parts.PARTS)]
+    assert (parts["interval_low"] <= parts["root_mean_square"]).all()
+    assert (parts["root_mean_square"] <= parts["interval_high"]).all()
+    assert parts["count"].eq(7).all()
+    laws = ntksim.read_table(study.results, "scaling_laws").set_index(["network", "quantity"])
+    theory = {("relu", "systematic"): -0.5, ("relu", "random"): -0.75, ("tanh_scale_16", "random"): -1.0}
+    for (network, part), exponent in theory.items():
+        assert laws.loc[(network, f"{part}_kernel_drift"), "theory_exponent"] == exponent
+    others = computed(tmp_path, seeds_per_shard=5, networks={"relu": CONTENT["networks"]["relu"]})
+    for name in plan.tables(study):
+        mine, theirs = (ntksim.read_table(results, name) for results in (study.results, others.results))
+        pd.testing.assert_frame_equal(mine[mine["network"] == "relu"].reset_index(drop=True), theirs, check_exact=True)
+
+
+def test_parts_are_unbiased_and_their_intervals_hold():
+    """Gaussian changes of known mean and scatter: means over 400 draws of 6 seeds within 4 standard errors (6e-5 each).
+
+    The 95% intervals of a bootstrap of 12 seeds hold the truth in at least 80% of 60 draws (90% expected; chance of less: 2%).
+    """
+    rng, shape = np.random.default_rng(3), (4, 4)
+    mean = rng.normal(size=shape)
+    mean *= 0.5 / np.linalg.norm(mean)
+    spread = 0.3  # of each of 16 entries: the random part is 1.2
+
+    def draw(seeds):
+        return drift_parts.gram_matrix(mean + spread * rng.normal(size=(seeds, *shape)))
+
+    draws = [drift_parts.mean_squares(draw(6), np.arange(6)) for _ in range(400)]
+    for name, truth in zip(drift_parts.PARTS, (0.25, 1.44), strict=True):
+        values = np.array([found[name] for found in draws])
+        assert abs(values.mean() - truth) < 4 * values.std() / 20
+    held, truths = dict.fromkeys(drift_parts.PARTS, 0), dict(zip(drift_parts.PARTS, (0.5, 1.2), strict=True))
+    for _ in range(60):
+        for name, found in drift_parts.parts(draw(12)).items():
+            held[name] += found["interval_low"] <= truths[name] <= found["interval_high"]
+    assert min(held.values()) >= 48, held
+
+
+def test_a_part_that_no_seed_shares_is_zero():
+    gram = np.diag([1.0, 2.0, 3.0])  # changes at right angles
+    found = drift_parts.mean_squares(gram, np.array([[0, 1, 2], [0, 0, 1]]))
+    assert found["systematic_kernel_drift"].tolist() == [0, 0]
+    assert found["random_kernel_drift"] == pytest.approx([2, 4 / 3])
+    assert np.isnan(drift_parts.mean_squares(gram, np.array([1, 1, 1]))["systematic_kernel_drift"])
+    assert np.isnan(drift_parts.parts(gram[:1, :1])["random_kernel_drift"]["root_mean_square"])
+
+
+def test_kernels_are_kept(study, run):
+    kept = ntksim.read_kernels(study.results, "relu", 128)
+    assert kept.seeds.tolist() == list(range(7))
+    assert (kept.times == run[1].times).all()
+    assert (kept.kernels == run[1].kernels).all()
+    with pytest.raises(FileNotFoundError, match="no network 'relu' of width 5 was trained; there are relu at width 128"):
+        ntksim.read_kernels(study.results, "relu", 5)
+
+
+def test_verdicts_and_the_collapse(study):
+    lazy = ntksim.read_table(study.results, "lazy").set_index(["network", "width"])
+    assert set(lazy.loc["tanh_scale_16", "verdict"]) == {"lazy"}
+    assert lazy.loc[("tanh_scale_0p03125", 32), "verdict"] == "rich"
+    assert set(lazy["family"]) == {"relu", "tanh"}
+    assert lazy.loc[("tanh_scale_16", 128), "scaled_width"] == pytest.approx(16 * np.sqrt(128))
+    assert laziness.verdict(0.05, 0.2) == "between"
+    assert laziness.verdict(np.nan, 0.0) == "none"
+    # in the lazy regime at equal sqrt(m) alpha features move alike: drift x sqrt(m) alpha is one number (to 25% with 7 seeds)
+    moved = lazy.loc["tanh_scale_16", "feature_drift"] * lazy.loc["tanh_scale_16", "scaled_width"]
+    assert moved.loc[32] == pytest.approx(moved.loc[128], rel=0.25)
+    for width in (32, 128):
+        assert (
+            lazy.loc[("tanh_scale_0p03125", width), "feature_drift"] > 100 * lazy.loc[("tanh_scale_16", width), "feature_drift"]
+        )
+
+
+def test_figures_of_parts_and_phases(study, tmp_path):
+    assert set(plan.figures(study)) == set(plan.FIGURES)
+    for name in ("drift_parts", "lazy_or_rich", "loss"):
+        files = [f"{study.results}/tables/{table}.parquet" for table in plan.FIGURES[name]]
+        figures.draw(name, files, [tmp_path / f"{name}.svg"])
+        assert (tmp_path / f"{name}.svg").stat().st_size > 5000
+    plain = parse_study(CONTENT | {"networks": {"relu": CONTENT["networks"]["relu"]}, "training": None})
+    assert set(plan.figures(plain)) == {"convergence", "spectrum"}
+
+
+def test_the_ensemble_is_that_of_infinitely_many_wide_networks(study, tmp_path):
+    """With f_0 removed there is one curve; else the mean loss of 200 networks of width 512, to 4 standard errors and 3%."""
+    training = rows_of(study, "training", "relu", 128)
+    assert training["ensemble_loss"].to_numpy() == pytest.approx(training["limit_closed_form_loss"].to_numpy())
+    assert training["test_ensemble_loss"].to_numpy() == pytest.approx(training["test_limit_closed_form_loss"].to_numpy())
+    other = computed(
+        tmp_path, networks={"relu": CONTENT["networks"]["relu"]}, seeds_per_shard=200,
+        training={"widths": [512], "seeds": 200, "relative_time": 5.0, "snapshots": 2},
+    )  # fmt: skip
+    assert "systematic_kernel_drift" not in set(ntksim.read_table(other.results, "drift")["quantity"])
+    for name in ("loss", "test_loss"):
+        groups = ntksim.read_table(other.results, "training").groupby("relative_time")
+        expected = groups[name.replace("loss", "ensemble_loss")].first()
+        assert (groups[name.replace("loss", "ensemble_loss")].nunique() == 1).all()
+        off = (groups[name].mean() - expected).abs()
+        assert (off < 4 * groups[name].std() / np.sqrt(200) + 0.03 * expected).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.8},
+        {"momentum": 0.8, "nesterov": True},
+        {"layer_rates": [0.2, 3.0]},
+        {"batch_size": 4},
+        {"batch_size": 2, "momentum": 0.5, "layer_rates": [1.0, 0.5]},
+    ],
+)
+def test_options_of_descent_stand_beside_their_theory(tmp_path, options):
+    """A network of width 4096 is its linearisation under the same training, and, for small steps, flow at t / (1 - mu)."""
+    training = {"method": "gradient_descent", "widths": [4096], "seeds": 2, "relative_time": 4.0, "snapshots": 4,
+                "relative_learning_rate": 0.01} | options  # fmt: skip
+    other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
+    rows = ntksim.read_table(other.results, "training")
+    assert (rows["status"] == "finished").all()
+    data = datasets.read(f"{other.results}/dataset.npz")
+    network = rated(ntksim.Network(1, 4096, "tanh"), options.get("layer_rates"))
+    largest = np.linalg.eigvalsh(ntksim.infinite_kernel(network, data.x_train).ntk)[-1]
+    assert rows["relative_time"].to_numpy() == pytest.approx(rows["time"].to_numpy() * largest)
+    kept = rows[rows["seed"] == 1]
+    run = ntksim.train(
+        ntksim.Network(1, 4096, "tanh"), data.x_train, data.y_train, seeds=[1], method="gradient_descent",
+        times=kept["time"].to_numpy(), learning_rate=0.01 / largest, **options,
+    )  # fmt: skip
+    assert kept["loss"].to_numpy() == pytest.approx(run.loss[0], rel=1e-9)
+    if options.get("batch_size", 5) == 5:
+        assert rows["linearized_deviation"].max() < 0.01
+        assert rows.groupby("seed")["loss"].last().max() < 0.7 * rows.groupby("seed")["loss"].first().min()
+        late = rows[rows["relative_time"] > 1]  # momentum takes 1 / (1 - mu) steps to set in
+        assert (late["closed_form_loss"] / late["loss"] - 1).abs().max() < 0.25
+    else:  # noise of batches
+        assert rows["linearized_deviation"].max() < 0.2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tolerance": 0.0123456789012345, "remove_initial_output": True},
+        {"method": "gradient_descent", "momentum": 0.9, "nesterov": True, "layer_rates": [0.1, 1e-12]},
+        {"method": "gradient_descent", "batch_size": 4, "relative_learning_rate": 0.1},
+    ],
+)
+def test_training_arguments_round_trip(monkeypatch, options):
+    """The command line of a job rebuilds the very schedule of the configuration."""
+    training = {"widths": [8], "seeds": 3, "relative_time": 7.5, "snapshots": 3} | options
+    study = parse_study(CONTENT | {"networks": {"relu": CONTENT["networks"]["relu"]}, "training": training})
+    words = f"training --depth 1 --activation relu --width 8 {plan.training_arguments(study)} --precision float64 --seeds 0:3"
+    taken = []
+    monkeypatch.setattr("ntksim.study.training_shards.training_shard", lambda *args: taken.append(args))
+    assert cli.main([*words.split(), "--dataset", "d", "--limit", "l", "--output", "o", "--kernels", "k"]) == 0
+    assert taken[0][-2:] == (study.training.schedule, "k")
+    assert tables.json_ready(taken[0][-2]) == study.training.schedule
+
+
+def test_scaled_names():
+    content = {
+        "tanh": {"activation": "tanh", "depth": 1, "output_scale": [1e-05, 0.5, 1, 3e20]},
+        "b": {"activation": "relu", "depth": 1},
+    }
+    networks = parse_study(CONTENT | {"networks": content}).networks
+    assert list(networks) == ["tanh_scale_1em05", "tanh_scale_0p5", "tanh_scale_1", "tanh_scale_3e20", "b"]
+    assert [options.output_scale for options in networks.values()] == [1e-05, 0.5, 1, 3e20, 1]
+    assert [family(name) for name in networks] == ["tanh"] * 4 + ["b"]
