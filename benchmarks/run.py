@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import studies
 from table import Row, duration, machine, markdown, memory, per_second, plain
 from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
 
@@ -234,7 +235,12 @@ def flow(bench: Bench) -> Iterator[Row]:
     yield Row("flow", "the same by ntksim's gradient descent", mine * steps, remarks=remarks)
 
 
-SECTIONS = (kernels, small, wide, normals, activations, startup, training, limits, flow)
+def prediction(bench: Bench) -> Iterator[Row]:
+    """Of the study that lies in results/."""
+    return studies.prediction(HERE.parent / "results")
+
+
+SECTIONS = (kernels, small, wide, normals, activations, startup, training, limits, flow, prediction)
 
 
 def measured(bench: Bench, section: Callable[[Bench], Iterator[Row]]) -> Iterator[Row]:

@@ -128,8 +128,8 @@ def _flow_passes(study: Study, network: str, width: int) -> float:
     """
     assert study.training is not None
     schedule = study.training.schedule
-    kinks = 3400.0 if study.networks[network].activation in _KINKED else 260.0
-    return (20 + kinks * width**-0.5) * (1e-4 / schedule["tolerance"]) ** (1 / 3) * (schedule["relative_time"] / 100) ** 0.2
+    kinks = 2800.0 if study.networks[network].activation in _KINKED else 260.0
+    return (10 + kinks * width**-0.5) * (1e-4 / schedule["tolerance"]) ** (1 / 3) * (schedule["relative_time"] / 100) ** 0.2
 
 
 def _snapshots(study: Study) -> int:
