@@ -5,17 +5,14 @@ CORES   ?= all
 PROFILE ?= workflow/profiles/default
 VENV    := .venv
 BIN     := $(VENV)/bin
-PIP      = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The stamp is written last, so an interrupted set-up is simply made again.
 STAMP   := $(VENV)/.complete
-# A profile for a cluster names an executor, which is an extra of its own.
-EXECUTOR := $(filter slurm kubernetes,$(shell sed -n 's/^executor: *\([a-z]*\).*/\1/p' $(PROFILE)/profile.yaml 2>/dev/null))
 # What the benchmark is compared with; it runs on no newer Python than 3.12.
 PEERS   := .venv-peers
 
 .PHONY: study test bench check format lock clean help
 
-study: $(STAMP) $(EXECUTOR:%=$(STAMP)-%)  ## run the study of $(CONFIG) on all cores
+study: $(STAMP)  ## run the study of $(CONFIG) on all cores
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute)
 
 test: $(STAMP)  ## run the tests
@@ -54,13 +51,8 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "'$(PYTHON)' cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "setting up $(VENV) (about a minute, once)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) setuptools
-	@$(PIP) --no-build-isolation -e '.[study,dev]'
-	@touch $@
-
-$(STAMP)-%: $(STAMP)
-	@echo "installing Snakemake's executor for $*"
-	@$(PIP) snakemake-executor-plugin-$*
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Without peers the rest of the benchmark runs: what kept them out stands in the table, and the next `make bench` tries again.

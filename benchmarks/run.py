@@ -21,6 +21,7 @@ from table import Row, duration, machine, markdown, memory, per_second, plain
 from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
 
 import ntksim
+import studies
 from ntksim.engine.counter_rng import fill_normals
 from ntksim.engine.descent_cpu import evaluate_at, pull_back_at
 from ntksim.engine.empirical import columns_of, compiled_network
@@ -271,7 +272,12 @@ def runge_kutta(network: ntksim.Network, x: np.ndarray, y: np.ndarray, end: floa
         yield Row("flow", f"the same by SciPy's {method}, one core", seconds, remarks=remarks)
 
 
-SECTIONS = (kernels, small, wide, normals, activations, startup, training, limits, flow)
+def prediction(bench: Bench) -> Iterator[Row]:
+    """Of the study that lies in results/."""
+    return studies.prediction(HERE.parent / "results")
+
+
+SECTIONS = (kernels, small, wide, normals, activations, startup, training, limits, flow, prediction)
 
 
 def measured(bench: Bench, section: Callable[[Bench], Iterator[Row]]) -> Iterator[Row]:

@@ -44,8 +44,8 @@ def executor_of(profile: str | Path) -> str:
     executor = str((content or {}).get("executor", "local"))
     if not _is_installed(executor):
         raise ConfigError(
-            f"--profile: the executor {executor} of {path} is not installed; run `make study PROFILE={profile}`, or "
-            f"`pip install -c constraints.txt snakemake-executor-plugin-{executor}`"
+            f"--profile: the executor {executor} of {path} is not installed; `make` installs slurm's, and "
+            f"`pip install -c constraints.txt snakemake-executor-plugin-{executor}` this one"
         )
     if executor == "slurm" and not shutil.which("sbatch"):
         raise ConfigError(f"--profile: {profile} submits to Slurm, but there is no sbatch here; run it on a login node")

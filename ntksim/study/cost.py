@@ -51,11 +51,17 @@ class Cost:
     disk_mb: float
 
 
+def nominal_seconds(study: Study, stage: str, network: str, width: int, seeds: int) -> float:
+    """Seconds of a job on the nominal machine, without a look into files of data: a number of the configuration alone."""
+    data = study.dataset
+    d = FEATURES.get(str(data.name)) or data.features or (64 if data.files else 2)
+    return _seconds(study, stage, network, width, seeds, d, NOMINAL)
+
+
 def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rates: Rates = NOMINAL) -> Cost:
     """The cost of one job on ``seeds`` seeds; ``stage`` is initial or training."""
-    seed = _seconds_of_initial if stage == "initial" else _seconds_of_training
-    seconds = rates.startup_seconds + seeds * seed(study, network, width, rates)
-    n, d, depth = study.dataset.train, features(study), study.networks[network].depth
+    n, d, depth = study.dataset.train, _features(study), study.networks[network].depth
+    seconds = _seconds(study, stage, network, width, seeds, d, rates)
     itemsize = 8 if study.precision == "float64" else 4
     if stage == "initial":
         held = 4.0 * n * (d + min(depth, 2) * width) * itemsize + 8 * (8 + 2 * seeds) * n * n
@@ -75,21 +81,33 @@ def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
     return Cost(seconds, _PROCESS_MB + 8 * 4 * entries / 1e6, 0.003 + 8 * entries / 1e6)
 
 
+def others(study: Study, rates: Rates) -> dict[str, float]:
+    """Seconds of the jobs beside limits and shards, by kind: their processes' start, and a table's rows, hardly more."""
+    seeds = study.initial.seeds * len(study.initial.widths) * len(study.networks)
+    start = rates.startup_seconds
+    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds, "figures": 1.8 * start, "summary": start}
+
+
 def parameters(features: int, depth: int, width: int) -> float:
     """How many parameters a network has, biases aside."""
     return float(features * width + (depth - 1) * width * width + width)
 
 
-def _seconds_of_initial(study: Study, network: str, width: int, rates: Rates) -> float:
-    depth, n, count = study.networks[network].depth, study.dataset.train, parameters(features(study), 1, width)
+def _seconds(study: Study, stage: str, network: str, width: int, seeds: int, d: int, rates: Rates) -> float:
+    seed = _seconds_of_initial if stage == "initial" else _seconds_of_training
+    return rates.startup_seconds + seeds * seed(study, network, width, d, rates)
+
+
+def _seconds_of_initial(study: Study, network: str, width: int, d: int, rates: Rates) -> float:
+    depth, n, count = study.networks[network].depth, study.dataset.train, parameters(d, 1, width)
     hidden = (depth - 1) * width * width
     flops = 4.0 * n * (count + hidden) + 4.0 * n * n * width * depth
     draws = 2 * count + hidden * (2 - 1 / max(1, depth - 1))  # the last hidden layer is drawn once, others twice
     return flops / rates.flops[study.precision] + draws / rates.draws[study.precision] + 3 * _eigen(n, rates)
 
 
-def _seconds_of_training(study: Study, network: str, width: int, rates: Rates) -> float:
-    n, count = study.dataset.train, parameters(features(study), study.networks[network].depth, width)
+def _seconds_of_training(study: Study, network: str, width: int, d: int, rates: Rates) -> float:
+    n, count = study.dataset.train, parameters(d, study.networks[network].depth, width)
     kernel = 4.0 * n * n * width * study.networks[network].depth
     speed = rates.training_flops[study.precision]
     assert study.training is not None
@@ -110,8 +128,8 @@ def _flow_passes(study: Study, network: str, width: int) -> float:
     """
     assert study.training is not None
     schedule = study.training.schedule
-    kinks = 3400.0 if study.networks[network].activation in _KINKED else 260.0
-    return (20 + kinks * width**-0.5) * (1e-4 / schedule["tolerance"]) ** (1 / 3) * (schedule["relative_time"] / 100) ** 0.2
+    kinks = 2800.0 if study.networks[network].activation in _KINKED else 260.0
+    return (10 + kinks * width**-0.5) * (1e-4 / schedule["tolerance"]) ** (1 / 3) * (schedule["relative_time"] / 100) ** 0.2
 
 
 def _snapshots(study: Study) -> int:
@@ -122,8 +140,7 @@ def _eigen(n: int, rates: Rates) -> float:
     return rates.eigen_seconds * n**3
 
 
-def features(study: Study) -> int:
-    """Features of the study's points."""
+def _features(study: Study) -> int:
     data = study.dataset
     return _features_of_file(data.files[0]) if data.files else FEATURES.get(str(data.name)) or data.features or 2
 

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ntksim.study.config import ConfigError, Study, family, read_label
-from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost
+from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost, nominal_seconds, others
 
 TABLES = ("initial", "convergence", "training", "layers", "modes", "final", "drift", "lazy", "spectrum", "scaling_laws")
 # Every figure is a function of these tables, in this order.
@@ -85,15 +85,17 @@ def shards(study: Study) -> list[Shard]:
 def seeds_in_block(study: Study, stage: str, network: str, width: int) -> int:
     """Seeds of a full shard of a cell."""
     block = study.seeds_per_shard
-    while block > 1 and cost_of(study, stage, network, width, block).seconds > 60 * study.shard_minutes:
+    while block > 1 and nominal_seconds(study, stage, network, width, block) > 60 * study.shard_minutes:
         block = (block + 1) // 2
     return block
 
 
 def threads(study: Study, shard: Shard) -> int:
     """Threads of a shard's job: one, but for a single network that takes longer than a shard should."""
-    seconds = cost(study, shard).seconds
-    return max(1, min(_MOST_THREADS, math.ceil(seconds / (60 * study.shard_minutes)))) if len(shard.seeds) == 1 else 1
+    seconds = nominal_seconds(study, shard.stage, shard.network, shard.width, 1)
+    if len(shard.seeds) > 1 or seconds <= 60 * study.shard_minutes:
+        return 1
+    return min(_MOST_THREADS, math.ceil(min(seconds, 1e9) / (60 * study.shard_minutes)))
 
 
 def shard_files(study: Study, shard: Shard) -> list[str]:
@@ -161,33 +163,43 @@ def cost(study: Study, shard: Shard, rates: Rates = NOMINAL) -> Cost:
 
 
 def describe(study: Study, rates: Rates) -> str:
-    """The plan as text: cells, shards, and what they are predicted to take at ``rates``, with totals."""
+    """The plan as text: cells, jobs, and what they are predicted to take at ``rates``, with totals."""
     lines = [_row("stage", "network", "widths", "seeds", "cells", "jobs", "core seconds", "longest", "memory MB", "disk MB")]
     every = shards(study)
     limits = {limit_file(study, shard.network, shard.width): shard.network for shard in every}
-    for network in study.networks:
-        costs = [limit_cost(study, name, rates) for name in limits.values() if name == network]
-        lines.append(_row("limit", network, "", "", "", len(costs), *_sums(costs)))
-    totals = [limit_cost(study, name, rates) for name in limits.values()]
-    for stage in ("initial", "training"):
+    jobs = [("limit", network, limit_cost(study, network, rates)) for network in limits.values()]
+    jobs += [(shard.stage, shard.network, cost(study, shard, rates)) for shard in every]
+    for stage in ("limit", "initial", "training"):
         for network in study.networks:
-            mine = [shard for shard in every if (shard.stage, shard.network) == (stage, network)]
-            if not mine:
-                continue
-            widths = sorted({shard.width for shard in mine})
-            costs = [cost(study, shard, rates) for shard in mine]
-            seeds = 1 + max(shard.last for shard in mine)
-            lines.append(_row(stage, network, f"{widths[0]}..{widths[-1]}", seeds, len(widths), len(mine), *_sums(costs)))
-            totals += costs
-        if mine := [shard for shard in every if shard.stage == stage]:
-            costs = [cost(study, shard, rates) for shard in mine]
-            lines.append(_row(stage, "all", "", "", len({(s.network, s.width) for s in mine}), len(mine), *_sums(costs)))
-    cells = len({(shard.network, shard.width) for shard in every})
-    lines.append(_row("all", "", "", "", cells, len(totals), *_sums(totals)))
-    lines.append(
-        f"Tables, figures and report take some {20 * rates.startup_seconds:.0f} seconds more. Results in {study.results}/"
-    )
+            if costs := [cost for kind, name, cost in jobs if (kind, name) == (stage, network)]:
+                mine = [shard for shard in every if (shard.stage, shard.network) == (stage, network)]
+                widths = sorted({shard.width for shard in mine})
+                about = (
+                    (f"{widths[0]}..{widths[-1]}", 1 + max(shard.last for shard in mine), len(widths)) if mine else ("", "", "")
+                )
+                lines.append(_row(stage, network, *about, len(costs), *_sums(costs)))
+        if costs := [cost for kind, _, cost in jobs if kind == stage]:
+            cells = len({(shard.network, shard.width) for shard in every if shard.stage == stage})
+            lines.append(_row(stage, "all", "", "", cells or "", len(costs), *_sums(costs)))
+    lines.append(_row("all", "", "", "", "", len(jobs), *_sums([cost for _, _, cost in jobs])))
+    rest = others(study, rates)
+    seconds = sum(rest.values()) + (len(figures(study)) - 1) * rest["figures"]
+    lines.append(f"Data, tables, figures and summary take {seconds:.0f} core seconds more. Results in {study.results}/")
     return "\n".join(lines)
+
+
+def predicted_seconds(study: Study, rates: Rates) -> dict[str, float]:
+    """Predicted seconds of every job, by the path of its benchmark below the results' folder of them."""
+    rest, every = others(study, rates), shards(study)
+    found = {f"{name}.jsonl": rest[name] for name in ("dataset", "tables", "summary")}
+    found |= {f"figures/{name}.jsonl": rest["figures"] for name in figures(study)}
+    limits = {limit_file(study, shard.network, shard.width): shard.network for shard in every}
+    found |= {_benchmark(file): limit_cost(study, name, rates).seconds for file, name in limits.items()}
+    return found | {_benchmark(shard.file): cost(study, shard, rates).seconds for shard in every}
+
+
+def _benchmark(file: str) -> str:
+    return str(Path(file).with_suffix(".jsonl"))
 
 
 def _row(*cells: object) -> str:

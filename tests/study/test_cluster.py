@@ -53,7 +53,10 @@ def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
 @pytest.mark.parametrize(
     ("profile", "message"),
     [
-        ("executor: cluster-of-dreams", "the executor cluster-of-dreams of .* is not installed; run `make study PROFILE="),
+        (
+            "executor: cluster-of-dreams",
+            "the executor cluster-of-dreams of .* is not installed; .*pip install -c constraints.txt snakemake-exec",
+        ),
         ("executor: slurm", "there is no sbatch here; run it on a login node"),
         ("[a, list]", "expected options of Snakemake by name, got list"),
         ("a: b: c", "cannot be read as YAML"),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ntksim.study import datasets, plan
 from ntksim.study.config import ConfigError, Dataset, Study, load_study, parse_study
+from ntksim.study.cost import NOMINAL
 from ntksim.study.errors import StageError
 
 GOOD = {
@@ -95,9 +96,13 @@ def check(load):
     except ConfigError as error:
         return check_message(error, "config")
     assert isinstance(study, Study)
-    for file in [shard.file for shard in plan.shards(study)[:3]]:
+    try:
+        shards = plan.shards(study)
+    except ConfigError as error:
+        return check_message(error, "shard_minutes")
+    for file in [shard.file for shard in shards[:3]]:
         assert Path(study.results, file).resolve().is_relative_to(Path(study.results).resolve())
-    assert plan.describe(study)
+    assert plan.describe(study, NOMINAL)
     return None
 
 

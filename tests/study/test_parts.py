@@ -1,5 +1,7 @@
 """Plan, data, storage and statistics of a study."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,8 @@ import yaml
 from scipy import stats
 
 from ntksim.engine import measures
-from ntksim.study import plan, scaling_laws, storage, tables
-from ntksim.study.config import Exponents, parse_study
+from ntksim.study import cost, plan, scaling_laws, storage, tables
+from ntksim.study.config import ConfigError, Exponents, parse_study
 
 
 def study(**changes):
@@ -33,6 +35,42 @@ def test_shards_are_fixed_blocks():
     assert {f for f in files if "8-9" not in f} < more_seeds
     covered = [seed for s in plan.shards(study()) if (s.network, s.width) == ("std", 16) for seed in s.seeds]
     assert covered == list(range(10))
+
+
+def test_shards_are_cut_to_minutes_whatever_the_machine():
+    """Halves of blocks, so that boundaries stay; one seed that is longer still gets threads."""
+    wide = {"initial": {"widths": [8, 8192], "seeds": 32}, "seeds_per_shard": 32}
+    whole = plan.shards(study(**wide))
+    cut = plan.shards(study(**wide, shard_minutes=0.05))
+    of_std = [s for s in cut if (s.network, s.width) == ("std", 8192)]
+    assert 1 < len(of_std) < 32
+    assert [s.first % len(s.seeds) for s in of_std] == [0] * len(of_std)
+    assert all(len(s.seeds) == 32 for s in cut if s.width == 8)
+    assert len(whole) == 4
+    assert all(cost.NOMINAL.startup_seconds < plan.cost(study(), s).seconds <= 3 for s in of_std)
+    single = plan.shards(study(**wide, shard_minutes=0.001))[1]
+    assert (len(single.seeds), plan.threads(study(**wide, shard_minutes=0.001), single)) == (1, 16)
+    assert plan.threads(study(**wide), whole[0]) == 1
+    with pytest.raises(ConfigError, match="shard_minutes: the study would have more than 100000 jobs"):
+        plan.shards(study(initial={"widths": [8, 16], "seeds": 10**6}, shard_minutes=1e-6, seeds_per_shard=1000))
+
+
+def test_predictions_follow_rates_and_name_every_job():
+    training = {"widths": [8], "seeds": 4, "relative_time": 10.0}
+    content = study(training=training)
+    fast = dataclasses.replace(cost.NOMINAL, startup_seconds=0.0, pass_seconds=0.0, eigen_seconds=0.0)
+    faster = dataclasses.replace(fast, **{
+        name: {kind: 2 * rate for kind, rate in getattr(fast, name).items()} for name in ("flops", "training_flops", "draws")
+    })  # fmt: skip
+    for shard in plan.shards(content):
+        assert plan.cost(content, shard, faster).seconds == pytest.approx(plan.cost(content, shard, fast).seconds / 2)
+        assert plan.cost(content, shard).memory_mb > 0
+    named = plan.predicted_seconds(content, cost.NOMINAL)
+    assert {"dataset.jsonl", "limit/relu_1.jsonl", "training/std.width-8.seeds-0-3.jsonl", "figures/drift.jsonl"} < set(named)
+    text = plan.describe(content, cost.NOMINAL)
+    assert f"{len(plan.shards(content)) + 3}" in text.splitlines()[-2]  # and the limits: std has one for each width
+    seconds = sum(named[name] for name in named if name.startswith(("limit", "initial", "training")))
+    assert f" {seconds:.0f} " in text.splitlines()[-2]
 
 
 def test_limits_of_ntk_and_notes_alone_do_not_depend_on_the_width():

@@ -20,7 +20,7 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS = study.results
-# Of this machine, if `ntksim plan` or `ntksim study` has measured it.
+# Of this machine, if `ntksim plan` has measured it.
 rates = calibration.known() or NOMINAL
 KEEP_KERNELS = (
     " --kernels {output.kernels:q}"
@@ -85,7 +85,7 @@ def megabytes(cost, attempt):
 
 def minutes(cost, attempt, threads=1):
     """Of a job, three times over, and what it takes to begin; more with every attempt."""
-    return int(attempt * (15 + 3 * cost.seconds / 60 / threads))
+    return int(attempt * min(15 + cost.seconds / 20 / threads, 1e6))
 
 
 def shard_memory(stage):
