@@ -176,6 +176,8 @@ def cost(study: Study, shard: Shard) -> Cost:
         flops, draws = 6 * n * parameters * passes, parameters
         # a step of the flow holds the network at four places
         held = 4 * parameters + 12 * n * (d + depth * m) + 20 * n * n
+        # kernels along the way, of a few seeds at a time (`training_shards`), and what is computed from them
+        held += 4 * min(min(len(shard.seeds), 8) * (schedule["snapshots"] + 1) * n * n, 2**28 // itemsize)
     each = flops / _FLOPS_PER_SECOND[study.precision] + draws / _DRAWS_PER_SECOND
     return Cost(_STARTUP_SECONDS + len(shard.seeds) * each, _STARTUP_MB + held * itemsize / 1e6)
 
