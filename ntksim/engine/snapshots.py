@@ -197,7 +197,7 @@ class Watch:
         rows, pairs = group_rows(self.threads, self.net), self.across[1]
         room = make_room(self.net, *self.across, rows, streamed=False, backward=True, kernel=True)
         evaluate_at(self.threads, self.seed, self.net, self.weights(theta), room, pairs)
-        kernel = np.empty((pairs.rows * self.net.widths[-1], pairs.cols * self.net.widths[-1]))
+        kernel = np.empty((self.y.size // pairs.cols * pairs.rows, self.y.size))
         read_kernel(room.kernel, pairs, kernel[None])
         return kernel
 

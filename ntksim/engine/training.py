@@ -42,8 +42,7 @@ class Trajectory:
 
     Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
     (S, T, n, n), None unless kept; at the last time ``kernel`` (S, n, n) and, of test with training points, ``test_kernel``
-    (S, n*, n), None without test points. Movement since t = 0, whether that is among
-    the times or not:
+    (S, n*, n), None without test points. Movement since t = 0, whether that is among the times or not:
 
     ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
     ``parameter_drift`` (S, T) = ||theta_t - theta_0|| / ||theta_0|| over all stored parameters, and ``layer_drift``

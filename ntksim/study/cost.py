@@ -69,7 +69,12 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
     else:
         # parameters of a step of the flow at six places, and what three passes leave behind
         held = (6 * parameters(d, depth, width) + 12 * n * (d + depth * width)) * itemsize + 8 * 20 * n * n
-        rows, columns = seeds * (_snapshots(study) + 1), 20
+        rows, columns = seeds * (_snapshots(study) + 1), 30
+        # kernels along the way, of a few seeds at a time (`training_shards`), and what is computed from them
+        kernel = (_snapshots(study) + 1) * n * n * itemsize
+        held += 4 * min(min(seeds, 8) * kernel, 2**28)
+        if study.training is not None and study.training.keep_kernels:
+            columns += kernel // 8 // (_snapshots(study) + 1)
     return Cost(seconds, _PROCESS_MB + held / 1e6, 0.006 + 8 * rows * columns / 1e6)
 
 

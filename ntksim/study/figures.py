@@ -95,7 +95,9 @@ def lazy_or_rich(table: pd.DataFrame) -> plt.Figure:
                     linewidth=1.0, label=f"$m$ = {width}",
                 )  # fmt: skip
             _logarithmic(axis, r"$\sqrt{m}\,\alpha$", label)
-            if column != "relative_test_loss":
+            if column == "relative_test_loss":
+                axis.set_yscale("linear")
+            else:
                 for level, style in ((laziness.LAZY, "--"), (laziness.RICH, ":")):
                     axis.axhline(level, color="0.4", linestyle=style, linewidth=0.8)
             axis.legend(fontsize=7, frameon=False)

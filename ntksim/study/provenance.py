@@ -37,7 +37,10 @@ def code_identity() -> dict[str, str]:
     It is the text that counts, comments and all: a new digest may well give the same numbers, an equal one surely does.
     """
     digest = hashlib.sha256()
-    for path in [*sorted((_PACKAGE / "engine").glob("*.py")), _PACKAGE / "study" / "stages.py"]:
+    for path in [
+        *sorted((_PACKAGE / "engine").glob("*.py")),
+        *(_PACKAGE / "study" / name for name in ("stages.py", "training_shards.py")),
+    ]:
         digest.update(f"{path.name}\n{path.read_text(encoding='utf-8')}".encode())
     return {"version": ntksim.__version__, "source": digest.hexdigest()[:16]}
 

@@ -1,6 +1,7 @@
 """What a study found, in a few lines of text."""
 
 import html
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,16 @@ from ntksim.study.tables import read_table
 
 _MOVEMENTS = {
     "kernel_drift": "kernel drift",
+    "systematic_kernel_drift": "its systematic part",
+    "random_kernel_drift": "its random part",
     "parameter_drift": "parameter drift",
     "largest_linearized_deviation": "rms distance from the linearised network",
 }
+_WHY = (
+    "The kernels of smooth networks move like 1/width. Those of ReLU networks move by flips of gates besides: a random part, "
+    "-3/4, and since gates do not shut as often as they open, one that all seeds share, -1/2. That is small, and wins only in "
+    "very wide networks, so that fits at the widths of a study lie between -1/2 and -1."
+)
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Scaling laws</title><style>
 body {{ font: 14px sans-serif; margin: 1.5em }} table {{ border-collapse: collapse }}
@@ -32,7 +40,7 @@ def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
     if rows.empty:
         return "no law (fewer than two widths)"
     law = rows.iloc[0]
-    theory = "none" if np.isnan(law["theory_exponent"]) else f"{law['theory_exponent']:+.1f}"
+    theory = "none" if np.isnan(law["theory_exponent"]) else f"{law['theory_exponent']:+.2g}"
     return f"exponent {law['exponent']:+.2f} [{law['interval_low']:+.2f}, {law['interval_high']:+.2f}], theory {theory}"
 
 
@@ -56,9 +64,15 @@ def summary(results: str | Path) -> str:
             parts = []
             for quantity, name in _MOVEMENTS.items():
                 rows = drift[(drift["network"] == network) & (drift["quantity"] == quantity)].sort_values("width")
+                if rows.empty:
+                    continue
                 last = rows.iloc[-1]
                 parts.append(f"{name} {last['root_mean_square']:.4f}; {_law(laws, network, quantity)}")
             lines += [f"  {network:<14} {part}" for part in parts]
+        if "systematic_kernel_drift" in set(drift["quantity"]):
+            lines += textwrap.wrap(_WHY, 120, initial_indent="  ", subsequent_indent="  ")
+        verdicts = read_table(results, "lazy")["verdict"].value_counts()
+        lines.append("Networks and widths: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
     lines += left_out(results)
     lines += [
         f"Tables:  {results / 'tables'}  (ntksim.read_table({str(results)!r}, 'convergence'))",
@@ -96,7 +110,7 @@ def write_html(results: str | Path, output: str | Path) -> None:
         "quantity": laws["quantity"].str.replace("_", " "),
         "exponent": laws["exponent"].map("{:+.3f}".format),
         "95% interval": laws["interval_low"].map("{:+.3f}".format) + " to " + laws["interval_high"].map("{:+.3f}".format),
-        "theory": ["none" if np.isnan(value) else f"{value:+.1f}" for value in laws["theory_exponent"]],
+        "theory": ["none" if np.isnan(value) else f"{value:+.2g}" for value in laws["theory_exponent"]],
         "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
         "its 95% interval": laws["prefactor_low"].map("{:.4g}".format) + " to " + laws["prefactor_high"].map("{:.4g}".format),

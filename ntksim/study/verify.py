@@ -160,6 +160,11 @@ def _same_bits(there: pd.Series, here: pd.Series) -> bool:
 
 def _distance(name: str, there: pd.DataFrame, here: pd.DataFrame) -> float:
     """Largest difference in a column over the largest number of its scale; infinite where one is NaN or no number."""
+    present = there[name].notna()
+    if there[name].dtype == object:  # what belongs to a whole run stands in one of its rows
+        if not present.equals(here[name].notna()):
+            return np.inf
+        there, here = there[present], here[present]
     if there[name].dtype.kind not in "fi" and not isinstance(there[name].iloc[0], np.ndarray):
         return 0.0 if there[name].equals(here[name]) else np.inf
     a, b = (np.stack([np.asarray(value, np.float64) for value in frame[name]]) for frame in (there, here))

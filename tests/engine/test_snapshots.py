@@ -126,3 +126,7 @@ def test_the_kernel_of_test_with_training_points(dtype):
     assert end.test_kernel[:, :2] == pytest.approx(end.kernel[:, 1:3], rel=tolerance)
     assert np.abs(end.test_kernel / start.test_kernel - 1).max() > 0.01
     assert ntksim.train(network, POINTS, TARGETS, seeds=[0], times=[3.0]).test_kernel is None
+    several = ntksim.Network(2, 40, "tanh", sigma_b=0.1, outputs=2)
+    end = ntksim.train(several, POINTS, np.stack([TARGETS, -TARGETS], axis=1), times=[3.0], **options)
+    assert end.test_kernel.shape == (2, 3, 2, 5, 2)
+    assert end.test_kernel[:, :2] == pytest.approx(end.kernel[:, 1:3], rel=tolerance, abs=tolerance)

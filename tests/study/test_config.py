@@ -14,6 +14,7 @@ from ntksim.study.config import ConfigError, json_schema, load_study, parse_stud
 ROOT = Path(__file__).parents[2]
 GOOD = yaml.safe_load((ROOT / "config.yaml").read_text())
 ABSENT = object()
+DESCENT = {"method": "gradient_descent", "widths": [64], "seeds": 2, "relative_time": 5.0}
 
 
 def changed(path, value):
@@ -62,6 +63,29 @@ BAD = [
     ("training.method", "adam", "training.method: expected 'gradient_flow' or 'gradient_descent', got 'adam'"),
     ("training.relative_learning_rate", 2.5, "training.relative_learning_rate: expected less than 2, got 2.5"),
     ("training.relative_learning_rate", 0.5, "training: relative_learning_rate: belongs to method gradient_descent"),
+    ("training.momentum", 0.9, "training: momentum: belongs to method gradient_descent"),
+    ("training.nesterov", True, "training: nesterov: belongs to method gradient_descent"),
+    ("training.batch_size", 4, "training: batch_size: belongs to method gradient_descent"),
+    ("training.momentum", 1.0, "training.momentum: expected less than 1, got 1.0"),
+    ("training", DESCENT | {"nesterov": True}, "training: nesterov: needs momentum; set it above 0, such as 0.9"),
+    ("training", DESCENT | {"batch_size": 4}, "training: relative_learning_rate: batch_size needs it"),
+    (
+        "training",
+        DESCENT | {"batch_size": 17, "relative_learning_rate": 0.1},
+        "training.batch_size: expected at most dataset.train = 16, got 17",
+    ),
+    ("training.layer_rates", [1.0, 0.0], "training: layer_rates: expected positive numbers, got [1.0, 0.0]"),
+    ("training.layer_rates", [1.0], "training.layer_rates: expected at least 2 entries, got [1.0]"),
+    (
+        "training.layer_rates",
+        [1.0, 0.5],
+        "training.layer_rates: expected 4 numbers for networks.relu_3 (its depth + 1), got 2; a study with layer_rates has",
+    ),
+    ("training.keep_kernels", 1, "training.keep_kernels: expected a valid boolean, got 1"),
+    ("networks.relu_1.output_scale", [0.5, 0.5], "networks: 'relu_1': output_scale: expected different numbers, got [0.5, 0.5]"),
+    ("networks.relu_1.output_scale", [], "networks: 'relu_1': output_scale: expected different numbers, got []"),
+    ("networks.relu_1.output_scale", [0.5, -1], "networks.relu_1_scale_-1.output_scale: expected greater than 0, got -1"),
+    ("networks.relu_1.output_scale", [0.5, "a"], "networks.relu_1_scale_a.output_scale: expected a valid number, got 'a'"),
     ("training.tolerance", 1.0, "training.tolerance: expected less than 1, got 1.0"),
     ("dataset.classes", [4, 4], "dataset.classes: expected two different labels, got [4, 4]"),
     ("dataset.classes", [4, 12], "dataset: classes: expected two different labels of digits, from 0 to 9, got [4, 12]"),

@@ -22,12 +22,15 @@ from ntksim.study.errors import StageError
 GOOD = {
     "dataset": {"name": "digits", "classes": [3, 8], "train": 10, "test": 6},
     "networks": {
-        "tanh_2": {"activation": "tanh", "depth": 2, "sigma_w": 1.5, "sigma_b": 0.1, "output_bias": True},
+        "tanh_2": {"activation": "tanh", "depth": 2, "sigma_w": 1.5, "sigma_b": 0.1, "output_bias": True,
+                   "output_scale": [0.5, 2.0]},
         "free": {"activation": "relu", "depth": 1, "parameterization": "abc",
                  "abc": dict.fromkeys(("a_input", "a_hidden", "a_output", "b_input", "b_hidden", "b_output", "c"), 0.5)},
     },
     "initial": {"widths": [16, 32], "seeds": 6},
-    "training": {"method": "gradient_descent", "widths": [16], "seeds": 3, "relative_time": 5.0, "snapshots": 4},
+    "training": {"method": "gradient_descent", "widths": [16], "seeds": 3, "relative_time": 5.0, "snapshots": 4,
+                 "relative_learning_rate": 0.1, "momentum": 0.5, "nesterov": True, "batch_size": 4,
+                 "remove_initial_output": True},
     "precision": "float32",
     "seeds_per_shard": 4,
     "results": "results",

@@ -184,10 +184,8 @@ def test_verdicts_and_the_collapse(study):
     # in the lazy regime at equal sqrt(m) alpha features move alike: drift x sqrt(m) alpha is one number (to 25% with 7 seeds)
     moved = lazy.loc["tanh_scale_16", "feature_drift"] * lazy.loc["tanh_scale_16", "scaled_width"]
     assert moved.loc[32] == pytest.approx(moved.loc[128], rel=0.25)
-    for width in (32, 128):
-        assert (
-            lazy.loc[("tanh_scale_0p03125", width), "feature_drift"] > 100 * lazy.loc[("tanh_scale_16", width), "feature_drift"]
-        )
+    rich = lazy.loc["tanh_scale_0p03125", "feature_drift"] / lazy.loc["tanh_scale_16", "feature_drift"]
+    assert rich.min() > 50
 
 
 def test_figures_of_parts_and_phases(study, tmp_path):

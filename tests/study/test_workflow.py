@@ -71,7 +71,9 @@ def test_tables_hold_what_the_engine_computes(finished):
     mine = initial[(initial["network"] == "relu_std") & (initial["width"] == 16)]["trace"]
     found = convergence.query("network == 'relu_std' and width == 16 and quantity == 'trace'").iloc[0]
     assert found["mean"] == pytest.approx(mine.mean())
-    assert ntksim.read_table(results, "drift")["count"].eq(3).all()
+    drift = ntksim.read_table(results, "drift")
+    assert (drift["count"] + drift["excluded"]).eq(3).all()
+    assert drift.query("quantity == 'kernel_drift'")["count"].eq(3).all()
 
 
 def test_a_study_is_its_own_file_alone(finished):
@@ -88,25 +90,27 @@ def test_a_study_is_its_own_file_alone(finished):
 
 def test_tables_say_where_they_come_from(finished):
     results = finished[0] / "results"
-    for name in ("initial", "convergence", "training", "drift", "spectrum", "scaling_laws"):
+    for name in plan.TABLES:
         frame = ntksim.read_table(results, name)
         assert frame.attrs["config_hash"]
         assert frame.attrs["config"]["initial"]["seeds"] == 6
         assert frame.attrs["provenance"]["versions"]["numba"]
         schema = pq.read_schema(results / "tables" / f"{name}.parquet")
         assert all(schema.field(column).metadata[b"description"] for column in schema.names)
-    with pytest.raises(FileNotFoundError, match="there are convergence, drift, initial, scaling_laws, spectrum, training"):
+    with pytest.raises(FileNotFoundError, match="there are convergence, drift, final, initial, layers, lazy, modes, scaling"):
         ntksim.read_table(results, "nothing")
 
 
 def test_figures_and_report(finished):
-    """Four figures in two formats, and one page that holds them with their captions and asks nothing of the network."""
+    """Every figure in two formats, and one page that holds them with their captions and asks nothing of the network."""
     results = finished[0] / "results"
+    drawn = plan.figures(load_study(finished[0] / "config.yaml"))
+    assert set(drawn) == set(plan.FIGURES) - {"drift_parts", "lazy_or_rich"}
     for suffix in ("svg", "png"):
-        for figure in plan.FIGURES:
+        for figure in drawn:
             assert (results / "figures" / f"{figure}.{suffix}").stat().st_size > 5000
     page = (results / "report.html").read_text()
-    for figure in plan.FIGURES:
+    for figure in drawn:
         caption = (ROOT / "workflow" / "report" / f"{figure}.rst").read_text()
         assert caption.split(".")[0].splitlines()[0] in page
     assert not re.search(r"""(src|href)=["']https?://[^"']*\.(js|css|woff)""", page)
@@ -166,25 +170,37 @@ def test_the_exact_law_stands_beside_the_measured_error(finished):
 
 
 def test_a_study_of_the_flow(tmp_path):
-    """Gradient flow on synthetic points: one network, checked against the engine."""
+    """Gradient flow on synthetic points, checked against the engine; two output scales, one of them the phase diagram's."""
     content = {
         "dataset": {"name": "circle", "train": 6, "test": 3},
-        "networks": {"gelu": {"activation": "gelu", "depth": 1, "sigma_b": 0.5}},
+        "networks": {"gelu": {"activation": "gelu", "depth": 1, "sigma_b": 0.5, "output_scale": [1.0, 0.25]}},
         "initial": {"widths": [32], "seeds": 2},
-        "training": {"widths": [32], "seeds": 2, "relative_time": 30.0, "snapshots": 3, "tolerance": 1e-5},
-    }
+        "training": {"widths": [32], "seeds": 2, "relative_time": 30.0, "snapshots": 3, "tolerance": 1e-5,
+                     "remove_initial_output": True, "keep_kernels": True},
+    }  # fmt: skip
     status, text = run(tmp_path, content)
     assert status == 0, text
     training = ntksim.read_table(tmp_path / "results", "training")
     data = datasets.read(tmp_path / "results" / "dataset.npz")
     largest = np.linalg.eigvalsh(ntksim.infinite_kernel(ntksim.Network(1, 32, "gelu", sigma_b=0.5), data.x_train).ntk)[-1]
-    rows = training[training["seed"] == 1]
+    rows = training[(training["seed"] == 1) & (training["network"] == "gelu_scale_1")]
     assert rows["relative_time"].to_numpy() == pytest.approx(rows["time"].to_numpy() * largest)
     assert rows["relative_time"].max() == pytest.approx(30)
     network = ntksim.Network(1, 32, "gelu", sigma_b=0.5)
-    flow = ntksim.train(network, data.x_train, data.y_train, seeds=[1], times=rows["time"].to_numpy(), tolerance=1e-5)
+    flow = ntksim.train(
+        network, data.x_train, data.y_train, seeds=[1], times=rows["time"].to_numpy(), tolerance=1e-5,
+        remove_initial_output=True, keep_kernels=True,
+    )  # fmt: skip
     assert rows["loss"].to_numpy() == pytest.approx(flow.loss[0], rel=1e-6)
     assert rows["linearized_loss"].to_numpy() == pytest.approx(rows["closed_form_loss"].to_numpy())
+    kept = ntksim.read_kernels(tmp_path / "results", "gelu_scale_1", 32)
+    assert kept.kernels[1] == pytest.approx(flow.kernels[0], rel=1e-9)
+    for figure in ("drift_parts", "lazy_or_rich"):
+        assert (tmp_path / "results" / "figures" / f"{figure}.png").stat().st_size > 5000
+    (tmp_path / "results" / "kernels" / "gelu_scale_1.width-32.seeds-0-1.parquet").unlink()
+    status, text = run(tmp_path, content)
+    assert status == 0, text
+    assert (ntksim.read_kernels(tmp_path / "results", "gelu_scale_1", 32).kernels == kept.kernels).all()
 
 
 def test_a_changed_look_draws_figures_alone(finished, monkeypatch):
