@@ -18,11 +18,13 @@ def points(name: str, x: object, features: int | None = None) -> np.ndarray:
     return _finite(name, array)
 
 
-def targets(name: str, y: object, size: int) -> np.ndarray:
-    """``y`` as a float64 array (size,) of finite numbers."""
+def targets(name: str, y: object, size: int, outputs: int) -> np.ndarray:
+    """``y`` as a float64 array (size,), or (size, outputs) if they are several, of finite numbers."""
     array = _numeric(name, y)
-    if array.shape != (size,):
-        raise ValueError(f"{name} must have shape ({size},), one target per point; got shape {array.shape}")
+    expected = (size,) if outputs == 1 else (size, outputs)
+    if array.shape != expected:
+        per = "" if outputs == 1 else " and output"
+        raise ValueError(f"{name} must have shape {expected}, one target per point{per}; got shape {array.shape}")
     return _finite(name, array)
 
 
@@ -56,6 +58,17 @@ def require_cpu(device: object) -> None:
     """Refuse devices that this version does not have."""
     if device != "cpu":
         raise ValueError(f"device must be 'cpu', the only one in this version; got {device!r}")
+
+
+def momentum_options(momentum: object, nesterov: object) -> tuple[float, bool]:
+    """Momentum, from 0 to below 1, and whether it is Nesterov's."""
+    if isinstance(momentum, bool) or not isinstance(momentum, (int, float, np.floating, np.integer)) or not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be a number of at least 0 and below 1; got {momentum!r}")
+    if not isinstance(nesterov, (bool, np.bool_)):
+        raise TypeError(f"nesterov must be True or False; got {nesterov!r}")
+    if nesterov and momentum == 0:
+        raise ValueError("nesterov=True needs momentum: set it above 0, such as 0.9")
+    return float(momentum), bool(nesterov)
 
 
 def _numeric(name: str, value: object) -> np.ndarray:

@@ -40,11 +40,10 @@ def add_readout(weight, a, h, total):
 
 @jit_inner
 def readout_sensitivity(weight, a, derivative, delta):
-    """delta^L = g a phi'(z^L), (m, n)."""
-    for r in range(a.size):
-        slope, row, factor = derivative[r], delta[r], delta.dtype.type(weight) * a[r]
-        for i in range(row.size):
-            row[i] = factor * slope[i]
+    """delta^L = g a phi'(z^L) of one neuron, (n,)."""
+    factor = delta.dtype.type(weight) * a
+    for i in range(delta.size):
+        delta[i] = factor * derivative[i]
 
 
 @jit_inner
@@ -63,27 +62,27 @@ def add_readout_pull(weight, v, h, a):
 
 
 @jit_inner
-def weigh_sensitivity(weight, bias, v, delta, weighted, b):
-    """b <- b - beta delta v, and weighted <- -g v o delta, whose product with h' is what W moves by; delta (m, n)."""
-    kind = b.dtype.type
-    for r in range(b.size):
-        row, to = delta[r], weighted[r]
-        for i in range(v.size):
-            to[i] = kind(-weight) * v[i] * row[i]
-        b[r] -= kind(bias) * _dot(v, row)
+def weigh_sensitivity(weight, v, delta, weighted):
+    """weighted <- weighted - g v o delta of one neuron, (n,), whose product with h' is what its weights move by."""
+    for i in range(v.size):
+        weighted[i] += delta.dtype.type(-weight) * v[i] * delta[i]
+
+
+@jit_inner
+def bias_pull(bias, v, delta):
+    """beta v.delta, by which the bias of one neuron moves."""
+    return delta.dtype.type(bias) * _dot(v, delta)
 
 
 @jit_inner
 def add_readout_kernel(weight, bias, features, kernel):
-    """kernel += g^2 H H' + beta^2: the readout's share, from the Gram matrix of the last layer's activations."""
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            kernel[i, j] += weight * weight * features[i, j] + bias * bias
+    """kernel += g^2 H H' + beta^2, flat: the readout's share, from the Gram matrix of the last layer's activations."""
+    for j in range(kernel.size):
+        kernel[j] += weight * weight * features[j] + bias * bias
 
 
 @jit_inner
 def add_layer_kernel(weight, bias, sensitivities, features, kernel):
-    """kernel += (delta delta') o (g^2 H H' + beta^2): the share of a layer's weights and biases."""
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            kernel[i, j] += sensitivities[i, j] * (weight * weight * features[i, j] + bias * bias)
+    """kernel += (delta delta') o (g^2 H H' + beta^2), flat: the share of a layer's weights and biases."""
+    for j in range(kernel.size):
+        kernel[j] += sensitivities[j] * (weight * weight * features[j] + bias * bias)

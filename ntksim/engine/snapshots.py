@@ -6,11 +6,12 @@ import numpy as np
 
 from ntksim.engine.activations import above_zero
 from ntksim.engine.descent_cpu import evaluate_at, relative_distance, square_distance_and_norm
-from ntksim.engine.kernels_cpu import draw_into, group_rows
+from ntksim.engine.kernels_cpu import draw_into, group_rows, read_kernel
 from ntksim.engine.layout import Net, Pairs, Room, Weights, aligned, make_room, parameter_offsets, stored_weights
 from ntksim.engine.measures import kernel_distance
 from ntksim.engine.product import padded_points
 
+_AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2}
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
 
 
@@ -38,7 +39,7 @@ class Snapshots:
     def empty(
         cls, seeds: int, times: int, points: int, tests: int, layers: int, kind: np.dtype, keep_kernels: bool
     ) -> "Snapshots":
-        """Room for ``seeds`` seeds at ``times`` times; ``layers`` counts the readout."""
+        """Room for ``seeds`` seeds at ``times`` times; ``points`` and ``tests`` count outputs, ``layers`` the readout."""
 
         def missing(*shape: int, kind: np.dtype | type = np.float64) -> np.ndarray:
             return np.full((seeds, *shape), np.nan, kind)
@@ -57,20 +58,26 @@ class Snapshots:
         """One seed's rows, as views."""
         return Snapshots(**{field.name: getattr(self, field.name)[seed] for field in fields(self)})
 
-    def at(self, where: np.ndarray) -> dict[str, np.ndarray | None]:
-        """The arrays of all seeds by name, at the times with indices ``where``; None for those that are not wanted."""
+    def at(self, where: np.ndarray, outputs: int) -> dict[str, np.ndarray | None]:
+        """The arrays of all seeds by name, at the times with indices ``where``; None for those that are not wanted.
+
+        What has an axis of points has one of ``outputs`` behind it, if they are several.
+        """
         found: dict[str, np.ndarray | None] = {}
         for field in fields(self):
             array = getattr(self, field.name)
             if field.name != "kernel":
                 array = None if 0 in array.shape[1:] else array[:, where]
+            if array is not None and outputs > 1 and (axes := _AXES_OF_POINTS.get(field.name, 0)):
+                lead, last = array.shape[:-axes], array.shape[-axes:]
+                array = array.reshape(*lead, *(n for points in last for n in (points // outputs, outputs)))
             found[field.name] = array
         return found
 
 
 @dataclass
 class State:
-    """A network at some theta: what a pass leaves behind."""
+    """A network at some theta: what a pass leaves behind; ``outputs`` (n k,) and ``kernel`` (n k, n k) for k outputs."""
 
     theta: np.ndarray
     room: Room
@@ -89,7 +96,7 @@ class _First:
 
 @dataclass(frozen=True)
 class Task:
-    """What all seeds share: the network, training points and targets (n,), and test points.
+    """What all seeds share: the network, training points and targets (n k,) for k outputs, and test points.
 
     ``net`` has its parameters in units in which all layers learn at one rate: theirs over ``units`` (L+1,). ``plain`` is the
     network in its own, in which parameters are drawn. With ``remove_initial_output`` f - f_0 stands for f everywhere.
@@ -124,7 +131,6 @@ class Watch:
         for layer, unit in enumerate(self.units):
             if unit != 1:
                 self.layer(self.start, layer)[:] /= unit
-        self.upper = np.triu(np.ones((len(self.y), len(self.y)), np.bool_))
         self.first: _First | None = None
 
     def layer(self, theta: np.ndarray, layer: int) -> np.ndarray:
@@ -141,21 +147,25 @@ class Watch:
             self.net, self.columns, self.pairs, group_rows(self.threads, self.net), streamed=False, backward=True, kernel=True
         )
 
+    @property
+    def targets(self) -> np.ndarray:
+        """Targets (n, k)."""
+        return self.y.reshape(self.pairs.cols, -1)
+
     def make_batch_room(self, size: int) -> tuple[Room, Pairs]:
         """Room for ``size`` of the points, yet to be chosen, without a kernel."""
         lanes = padded_points(size, self.columns.itemsize)
         pairs, columns = Pairs(0, size, size, lanes, lanes, True), np.zeros((len(self.columns), lanes), self.columns.dtype)
-        return make_room(
-            self.net, columns, pairs, group_rows(self.threads, self.net), streamed=False, backward=True, kernel=False
-        ), pairs
+        rows = group_rows(self.threads, self.net)
+        return make_room(self.net, columns, pairs, rows, streamed=False, backward=True, kernel=False, pulled=True), pairs
 
     def look(self, theta: np.ndarray, room: Room) -> State:
         """Outputs and kernel at ``theta``; the first look is the one that drifts refer to."""
         evaluate_at(self.threads, self.seed, self.net, self.weights(theta), room, self.pairs)
         self.passes += 1
-        half = room.kernel[:, : self.pairs.cols]
-        kernel = np.where(self.upper, half, half.T)
-        state = State(theta, room, room.outputs[: self.pairs.cols], kernel)
+        kernel = np.empty((self.y.size, self.y.size))
+        read_kernel(room.kernel, self.pairs, kernel[None])
+        state = State(theta, room, room.outputs[:, : self.pairs.cols].T.flatten(), kernel)
         if self.first is None:
             self.first = _First(kernel, self.features(state).astype(np.float64), self.gates(state))
             if self.centred:
@@ -164,16 +174,16 @@ class Watch:
 
     def _remove(self, state: State) -> None:
         """Let targets move by the outputs, so that residuals are those of f - f_0, and show outputs without them."""
-        self.removed = state.outputs.copy()
+        self.removed = state.outputs
         self.y = self.y + self.removed
         if self.tests is not None:
-            self.test_removed = self.test_outputs(state).copy()
+            self.test_removed = self.test_outputs(state)
 
     def test_outputs(self, state: State) -> np.ndarray:
-        """Outputs on the test points, (n*,)."""
+        """Outputs on the test points, (n* k,)."""
         assert self.tests is not None
         evaluate_at(self.threads, self.seed, self.net, self.weights(state.theta), self.tests, self.test_pairs)
-        return self.tests.outputs[: self.test_pairs.cols]
+        return self.tests.outputs[:, : self.test_pairs.cols].T.flatten()
 
     def features(self, state: State) -> np.ndarray:
         """Activations of the last hidden layer, (n_L, n): a view."""
