@@ -6,10 +6,12 @@ refused: they may have cost weeks, and only the user can say whether they are to
 enters a table, whoever asks for it: the stages check what they read as well.
 """
 
+import hashlib
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from ntksim.study import identity, plan
 from ntksim.study.config import Study
 from ntksim.study.errors import DamagedFile, ForeignFile, StageError
 from ntksim.study.provenance import code_identity
-from ntksim.study.storage import CHECKPOINT, PARTIAL, read_metadata
+from ntksim.study.storage import CHECKPOINT, PARTIAL, atomic, read_metadata
 
 _SHOWN = 5  # files of a kind that are named one by one
 
@@ -33,8 +35,9 @@ class Fault:
 
 
 def inspect(study: Study, dataset_hash: str) -> list[Fault]:
-    """The faults of every file that the study has or should have, tables last."""
-    return [fault for path, wanted in _wanted(study, dataset_hash) if (fault := _fault(path, wanted))]
+    """The faults of every file that the study has or should have; tables, and figures that have changed, last."""
+    found = [fault for path, wanted in _wanted(study, dataset_hash) if (fault := _fault(path, wanted))]
+    return found + [Fault(path, "damaged", "") for path in _spoilt(Path(study.results))]
 
 
 def _wanted(study: Study, dataset_hash: str) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -66,6 +69,36 @@ def _fault(path: Path, wanted: dict[str, Any]) -> Fault | None:
     if not differing:
         return None
     return Fault(path, "version" if identity.is_of_another_version(differing) else "configuration", ", ".join(differing))
+
+
+_SUMS = Path("record") / "drawn.sha256"  # as `sha256sum --check` reads it, in the results folder
+
+
+def seal_drawn(results: Path) -> None:
+    """Keep the checksums of figures, summary and report, which carry none themselves."""
+    files = sorted([*results.glob("figures/*"), *results.glob("*.html")])
+    with atomic(results / _SUMS) as temporary:
+        temporary.write_text("".join(f"{_digest(file)}  {file.relative_to(results)}\n" for file in files), encoding="utf-8")
+
+
+def unseal_drawn(results: Path) -> None:
+    """Forget them: from now on figures may be drawn anew."""
+    (results / _SUMS).unlink(missing_ok=True)
+
+
+def _spoilt(results: Path) -> Iterator[Path]:
+    """Figures and pages that are there, but not as they were drawn."""
+    with suppress(OSError, UnicodeDecodeError):
+        for line in (results / _SUMS).read_text(encoding="utf-8").splitlines():
+            digest, _, name = line.partition("  ")
+            path = results / name
+            inside = path.resolve().is_relative_to(results.resolve())  # the list itself may be damaged
+            if inside and path.is_file() and path.suffix in (".svg", ".png", ".html") and _digest(path) != digest:
+                yield path
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def refuse_other_versions(results: Path, faults: list[Fault]) -> None:

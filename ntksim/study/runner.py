@@ -62,6 +62,7 @@ def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bo
         if _report_is_current(results):
             return 0
     else:
+        integrity.unseal_drawn(results)
         write_record(study, snakemake.config)
         # Snakemake would not miss a shard whose tables are there.
         if status := snakemake.run(*(["--forcerun", "tables"] if faults else [])).returncode:
@@ -82,6 +83,7 @@ def _write_report(results: Path, snakemake: "_Snakemake") -> int:
         print(made.stdout + made.stderr, file=sys.stderr)
     else:
         os.replace(unfinished, results / "report.html")
+        integrity.seal_drawn(results)
     return made.returncode
 
 

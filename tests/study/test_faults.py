@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import subprocess
 
 import pytest
 
@@ -42,6 +44,68 @@ def test_what_is_damaged_or_foreign_is_named_and_computed_again(undisturbed, fol
     assert f"{exchanged}: computed for another configuration, computed again (seeds)" in text
     assert studies.numbers(results) == studies.numbers(undisturbed)
     assert whole.stat().st_mtime_ns == before  # a restored limit or data set makes no shard that hangs on it again
+
+
+def test_what_is_drawn_has_checksums_too(undisturbed, folder):
+    """A figure and a page that have changed are drawn again; the list is one that `sha256sum` reads."""
+    results = folder / "results"
+    drawn = [results / "figures" / "spectrum.svg", results / "summary.html"]
+    for path in drawn:
+        path.write_bytes(path.read_bytes()[:-20])
+    check = subprocess.run(["sha256sum", "--check", "record/drawn.sha256"], cwd=results, capture_output=True, text=True)
+    assert {line.split(":")[0] for line in check.stdout.splitlines() if "FAILED" in line} == {
+        "figures/spectrum.svg",
+        "summary.html",
+    }
+    status, text = studies.run(folder, studies.TINY)
+    assert status == 0, text
+    for path in drawn:
+        assert f"{path}: damaged, computed again" in text
+        assert path.read_bytes()[-20:] == (undisturbed / path.relative_to(results)).read_bytes()[-20:]
+    assert subprocess.run(["sha256sum", "--check", "--status", "record/drawn.sha256"], cwd=results).returncode == 0
+
+
+def test_a_full_disk_loses_nothing(undisturbed, tmp_path):
+    """On a disk of its own that is too small, and then is made larger: the same command goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounting = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=48k tmpfs {disk} && "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*mounting, "true"], capture_output=True).returncode:
+        pytest.skip("no file system of a few pages can be mounted here (needs root and mount namespaces)")
+    study = studies.command(tmp_path, studies.TINY)
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace(str(tmp_path / "results"), str(disk / "results")))
+    twice = f'"$@"; echo "status $?"; mount -o remount,size=100m {disk}; "$@"; echo "status $?"; cp -r {disk}/results {tmp_path}'
+    done = subprocess.run(
+        [*mounting, "sh", "-c", twice, "sh", *study], cwd=studies.ROOT, env=studies.environment(), capture_output=True,
+        text=True, timeout=600,
+    )  # fmt: skip
+    assert [line for line in done.stdout.splitlines() if line.startswith("status")] == ["status 1", "status 0"], done.stderr
+    assert "the disk is full" in done.stderr or "No space left on device" in done.stderr
+    assert studies.numbers(tmp_path / "results") == studies.numbers(undisturbed)
+
+
+def test_a_set_up_that_is_killed_is_made_again(tmp_path):
+    """`make` with a Python that only notes what it is asked, and the first time dies with all of make as it installs."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(studies.ROOT / name, tmp_path)
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'if [ "$2" = venv ]; then mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; fi\n'
+        'if [ "$2" = pip ]; then echo "$@" >> installed; [ -e killed ] || { touch killed; kill -9 0; }; fi\n'
+    )
+    python.chmod(0o755)
+    command = ["make", f"PYTHON={python}", ".venv/.complete"]
+    killed = subprocess.run(command, cwd=tmp_path, start_new_session=True, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / ".venv" / ".complete").exists()
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / ".venv" / ".complete").exists()
+    assert (tmp_path / "installed").read_text().count("constraints.txt") == 2
+    before = (tmp_path / "installed").read_text()
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "installed").read_text() == before
 
 
 def test_a_study_records_what_repeats_it(undisturbed):
