@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ntksim.engine.devices import DeviceError
 from ntksim.engine.network import Network
 from ntksim.study.config import (
     ConfigError,
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except ConfigError as error:
         return _fail(error, 2)
-    except (StageError, ValueError, TypeError, OSError) as error:
+    except (StageError, DeviceError, ValueError, TypeError, OSError, MemoryError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)

@@ -52,12 +52,6 @@ def precision(dtype: object) -> np.dtype:
     return found
 
 
-def require_cpu(device: object) -> None:
-    """Refuse devices that this version does not have."""
-    if device != "cpu":
-        raise ValueError(f"device must be 'cpu', the only one in this version; got {device!r}")
-
-
 def _numeric(name: str, value: object) -> np.ndarray:
     try:
         array = np.asarray(value)

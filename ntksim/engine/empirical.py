@@ -12,7 +12,8 @@ import numpy as np
 
 from ntksim.engine import kernels_cpu
 from ntksim.engine.activations import activation_code
-from ntksim.engine.arguments import points, precision, require_cpu, seed_array
+from ntksim.engine.arguments import points, precision, seed_array
+from ntksim.engine.devices import chosen_device
 from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
 from ntksim.engine.product import padded_points
@@ -68,10 +69,21 @@ def is_wide(network: Network) -> bool:
 
 
 def _at_initialisation(
-    network: Network, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, outputs: np.ndarray, kernels: np.ndarray
+    network: Network,
+    columns: np.ndarray,
+    pairs: Pairs,
+    seeds: np.ndarray,
+    outputs: np.ndarray,
+    kernels: np.ndarray,
+    device: str,
 ) -> None:
     """Fill ``outputs`` (S, n) and ``kernels`` (S, rows, cols), unless their second axis is empty."""
     net, wanted = compiled_network(network, len(columns)), kernels.shape[1] > 0
+    if device == "cuda":
+        from ntksim.engine import networks_cuda
+
+        networks_cuda.evaluate_seeds(net, columns, pairs, seeds, outputs, kernels)
+        return
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         rows = kernels_cpu.group_rows(threads, net)
@@ -119,17 +131,20 @@ def network_outputs(
     ----------
     x : points (n, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
+    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results;
+        or ``"auto"``, GPUs where there are any.
 
     Raises
     ------
-    TypeError or ValueError naming the argument, what was expected and what was given.
+    TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
+    GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    require_cpu(device)
+    place = chosen_device(device)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x = points("x", x)
     out = np.empty((seed_list.size, len(x)), kind)
     columns, pairs = columns_of(x, None, kind)
-    _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0), kind))
+    _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0), kind), place)
     return out
 
 
@@ -151,17 +166,20 @@ def empirical_ntk(
     ----------
     x1, x2 : points (n1, d) and (n2, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
+    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results;
+        or ``"auto"``, GPUs where there are any.
 
     Raises
     ------
-    TypeError or ValueError naming the argument, what was expected and what was given.
+    TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
+    GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    require_cpu(device)
+    place = chosen_device(device)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x1 = points("x1", x1)
     if x2 is not None:
         x2 = points("x2", x2, features=x1.shape[1])
     columns, pairs = columns_of(x1, x2, kind)
     out = np.empty((seed_list.size, pairs.rows, pairs.cols), kind)
-    _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0), kind), out)
+    _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0), kind), out, place)
     return out

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ntksim.engine.arguments import points, precision, require_cpu, seed_array, targets
+from ntksim.engine.arguments import points, precision, seed_array, targets
 from ntksim.engine.descent import Descent, descend_seed
+from ntksim.engine.devices import chosen_device
 from ntksim.engine.empirical import columns_of, compiled_network, is_wide
 from ntksim.engine.flow import Flow, flow_seed
 from ntksim.engine.layer_rates import rated
@@ -122,7 +123,7 @@ def train(
 
     The notes' assumption 1.1 and section 1.7.
     """
-    require_cpu(device)
+    place = chosen_device(device)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     kind, seed_list = precision(dtype), seed_array(seeds)
