@@ -52,6 +52,17 @@ def precision(dtype: object) -> np.dtype:
     return found
 
 
+def momentum_options(momentum: object, nesterov: object) -> tuple[float, bool]:
+    """Momentum, from 0 to below 1, and whether it is Nesterov's."""
+    if isinstance(momentum, bool) or not isinstance(momentum, (int, float, np.floating, np.integer)) or not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be a number of at least 0 and below 1; got {momentum!r}")
+    if not isinstance(nesterov, (bool, np.bool_)):
+        raise TypeError(f"nesterov must be True or False; got {nesterov!r}")
+    if nesterov and momentum == 0:
+        raise ValueError("nesterov=True needs momentum: set it above 0, such as 0.9")
+    return float(momentum), bool(nesterov)
+
+
 def _numeric(name: str, value: object) -> np.ndarray:
     try:
         array = np.asarray(value)

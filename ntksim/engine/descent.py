@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntksim.engine.batches import batches
-from ntksim.engine.descent_cpu import advance
-from ntksim.engine.layout import Pairs, Room, Weights, aligned, without_kernel
+from ntksim.engine.layout import Pairs, Room
 from ntksim.engine.snapshots import Snapshots, Watch
 
 _INDICES = 1 << 16  # points of batches that are chosen at a time
@@ -41,36 +40,24 @@ class Descent:
     batch_size: int | None
 
 
-def stable_rate(momentum: float, nesterov: bool) -> float:
-    """eta lambda at which descent ceases to be stable along an eigenvector of a constant kernel."""
-    return 2 * (1 + momentum) / (1 + 2 * momentum if nesterov else 1)
-
-
 def descend_seed(watch: Watch, descent: Descent, rows: Snapshots) -> str:
     """Train one seed and fill its rows; returns its status."""
-    room, theta = watch.make_room(), aligned(watch.start.size, watch.start.dtype)
-    theta[:] = watch.start
-    # -eta v, so that a step adds it
-    velocity = aligned(theta.size if descent.momentum else 0, theta.dtype)
-    weights, moving = watch.weights(theta), watch.weights(velocity)
-    if descent.batch_size is None:
-        small, pairs = without_kernel(room), watch.pairs
-    else:
-        small, pairs = watch.make_batch_room(descent.batch_size)
+    room, theta, velocity = watch.make_room(), watch.copy(watch.start), watch.velocity(descent.momentum)
+    small, pairs = watch.room_of_steps(room, descent.batch_size)
     for at, step in enumerate(descent.steps):
         state = watch.look(theta, room)
         if not np.isfinite(watch.loss(state)):
             return "diverged"
         watch.record(at, state, rows)
         if at + 1 < len(descent.steps) and not _advance(
-            watch, descent, weights, moving, small, pairs, int(step), int(descent.steps[at + 1])
+            watch, descent, theta, velocity, small, pairs, int(step), int(descent.steps[at + 1])
         ):
             return "diverged"
     return "finished"
 
 
 def _advance(
-    watch: Watch, descent: Descent, weights: Weights, moving: Weights, room: Room, pairs: Pairs, first: int, end: int
+    watch: Watch, descent: Descent, theta: np.ndarray, velocity: np.ndarray, room: Room, pairs: Pairs, first: int, end: int
 ) -> bool:
     """Take steps ``first`` .. ``end`` from where the network has just been looked at; whether its outputs stayed finite."""
     order, size = np.empty((0, 0), np.int64), descent.batch_size
@@ -79,10 +66,9 @@ def _advance(
         count = min(most, end - begin)
         if size is not None:
             order = batches(watch.seed, begin, count, len(watch.y), size)
-        done = advance(
-            watch.threads, watch.seed, watch.net, weights, moving, room, pairs, watch.columns, watch.y, order,
-            descent.learning_rate, descent.momentum, descent.nesterov, count,
-        )  # fmt: skip
+        done = watch.advance(
+            theta, velocity, room, pairs, order, count, descent.learning_rate, descent.momentum, descent.nesterov
+        )
         # A full step goes from a pass that has been made: that of the look, if it is the first.
         watch.passes += min(done, count - 1) if size is None else min(done + 1, count)
         if done < count:

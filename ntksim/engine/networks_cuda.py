@@ -360,7 +360,7 @@ def _evaluate(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, si
             pass  # leave the handler first: it holds on to what was allocated
         if batch == 1:
             raise MemoryError(
-                f"one network of widths {net.widths[1:-1].tolist()} on {pairs.points} points, and {seeds.size} results, do not fit "
+                f"a network of widths {net.widths[1:-1].tolist()} on {pairs.points} points, and {seeds.size} results, do not fit "
                 "in the GPU's memory: use fewer points or seeds a call, float32, or device='cpu'"
             )
         batch = -(-batch // 2)

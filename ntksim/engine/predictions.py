@@ -3,9 +3,12 @@
 Loss 1/2 sum r^2 (no 1/n) and r = f - y, so that eigenmode j of the kernel decays at the rate lambda_j itself.
 """
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
-from ntksim.engine.arguments import finite_array, targets
+from ntksim.engine.arguments import finite_array, momentum_options
 
 
 def closed_form(
@@ -16,6 +19,8 @@ def closed_form(
     kernel_test: np.ndarray | None = None,
     f0_test: np.ndarray | None = None,
     learning_rate: float | None = None,
+    momentum: float = 0.0,
+    nesterov: bool = False,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Outputs under training with a constant kernel.
 
@@ -24,48 +29,92 @@ def closed_form(
 
     Parameters
     ----------
-    kernel : (n, n), symmetric positive semidefinite, training points with themselves.
-    f0 : initial outputs, (n,) or (S, n).
-    y : targets (n,).
+    kernel : (n, n), symmetric positive semidefinite, training points with themselves; for k outputs (n, k, n, k), or (n, n)
+        for one that all of them have apart from each other, as in the limit of infinite width.
+    f0 : initial outputs, (n,) or (S, n); for k outputs (n, k) or (S, n, k).
+    y : targets (n,), or (n, k) for k outputs.
     times : (T,), in units of 1 / eigenvalue, at least 0; infinity is allowed.
-    kernel_test : (n*, n), test points with training points; then a pair (training, test) is returned.
-    f0_test : initial outputs on test points, (n*,) or (S, n*); zero if left out.
+    kernel_test : (n*, n) or (n*, k, n, k), test points with training points; then a pair (training, test) is returned.
+    f0_test : initial outputs on test points, (n*,) or (S, n*), or with a last axis of k outputs; zero if left out.
     learning_rate : eta, for gradient descent: (I - eta K)^k at the k = t / eta-th step instead of e^(-Kt).
+    momentum, nesterov : mu of gradient descent and its form, as in `train`: the recursions of `descent`.
 
     Returns
     -------
-    (..., T, n) float64, or (training, test) with test (..., T, n*). Directions in which the kernel is singular to
-    working precision do not move at t = infinity; under a learning rate that is too large the result diverges.
+    (..., T, n) float64, or (training, test) with test (..., T, n*); for k outputs with a last axis of them. Directions in
+    which the kernel is singular to working precision do not move at t = infinity; under a learning rate that is too large the
+    result diverges.
 
     Raises
     ------
     TypeError or ValueError for shapes that do not fit, negative times, or times that are no whole number of steps.
     """
-    kernel = finite_array("kernel", kernel, 2)
-    n = len(kernel)
-    if kernel.shape != (n, n):
-        raise ValueError(f"kernel must be square; got shape {kernel.shape}")
+    y = finite_array("y", y, None)
+    if y.ndim not in (1, 2):
+        raise ValueError(f"y must have shape (n,), or (n, k) for k outputs; got {y.shape}")
+    form = _Form(len(y), y.shape[1:], joint=np.ndim(kernel) == 4)
+    kernel = form.kernel("kernel", kernel, len(y))
     if not np.allclose(kernel, kernel.T, rtol=1e-5, atol=1e-6 * np.abs(kernel).max(initial=0)):
         raise ValueError("kernel must be symmetric; pass training points with training points, and the test block as kernel_test")
-    y = targets("y", y, n)
-    f0 = _outputs("f0", f0, n)
+    start, target = form.outputs("f0", f0, len(y)), form.outputs("y", y, len(y))
     times = _times(times)
     values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
     # Rounding leaves eigenvalues of a singular kernel at +- n eps lambda_max: they are zeros.
-    values = np.where(values > n * np.finfo(np.float64).eps * np.abs(values).max(initial=0), values, 0.0)
-    decay, gain = _flow(values, times) if learning_rate is None else _descent(values, times, learning_rate)
+    values = np.where(values > len(values) * np.finfo(np.float64).eps * np.abs(values).max(initial=0), values, 0.0)
+    mu, nesterov = momentum_options(momentum, nesterov)
+    if learning_rate is None and mu:
+        raise ValueError("momentum belongs to gradient descent: give learning_rate too")
+    decay, gain = _flow(values, times) if learning_rate is None else _descent(values, times, learning_rate, mu, nesterov)
 
-    residual = (f0 - y) @ vectors
+    residual = (start - target) @ vectors
     with np.errstate(over="ignore", invalid="ignore"):  # a learning rate that diverges: infinite or NaN, as it is
-        train = y + (decay * residual[..., None, :]) @ vectors.T
+        train = form.unfold(target[..., None, :] + (decay * residual[..., None, :]) @ vectors.T)
     if kernel_test is None:
         return train
-    kernel_test = finite_array("kernel_test", kernel_test, 2)
-    if kernel_test.shape[1] != n:
-        raise ValueError(f"kernel_test must have shape (n*, {n}), test points by training points; got {kernel_test.shape}")
-    start = np.zeros(len(kernel_test)) if f0_test is None else _outputs("f0_test", f0_test, len(kernel_test))
+    size = len(np.asarray(kernel_test))
+    kernel_test = form.kernel("kernel_test", kernel_test, size)
+    start = form.outputs("f0_test", np.zeros((size, *form.extra)) if f0_test is None else f0_test, size)
     with np.errstate(over="ignore", invalid="ignore"):
-        return train, start[..., None, :] - (gain * residual[..., None, :]) @ (kernel_test @ vectors).T
+        return train, form.unfold(start[..., None, :] - (gain * residual[..., None, :]) @ (kernel_test @ vectors).T)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How outputs of n points, ``extra`` = () or (k,) of each, lie along an axis: all of them (``joint``), or each on its own."""
+
+    n: int
+    extra: tuple[int, ...]
+    joint: bool
+
+    def kernel(self, name: str, value: object, rows: int) -> np.ndarray:
+        """A kernel of ``rows`` points with the training points as a matrix."""
+        array = finite_array(name, value, None)
+        expected = (rows, *self.extra, self.n, *self.extra) if self.joint else (rows, self.n)
+        if array.shape != expected:
+            meaning = "training points twice" if name == "kernel" else "test points by training points"
+            raise ValueError(f"{name} must have shape {expected}, {meaning}; got {array.shape}")
+        return array.reshape(rows * math.prod(self.extra), -1) if self.joint else array
+
+    def outputs(self, name: str, value: object, rows: int) -> np.ndarray:
+        """Outputs (..., rows) or (..., rows, k) with one axis that the kernel acts on, the last."""
+        array, expected = finite_array(name, value, None), (rows, *self.extra)
+        if array.ndim not in (len(expected), len(expected) + 1) or array.shape[-len(expected) :] != expected:
+            seeds = ", ".join(map(str, ("seeds", *expected)))
+            raise ValueError(f"{name} must have shape {expected} or ({seeds}); got {array.shape}")
+        if not self.extra:
+            return array
+        return array.reshape(*array.shape[:-2], -1) if self.joint else np.swapaxes(array, -1, -2)
+
+    def unfold(self, array: np.ndarray) -> np.ndarray:
+        """Back from that axis, behind one of times, to (..., T, rows) or (..., T, rows, k)."""
+        if not self.extra:
+            return array
+        return array.reshape(*array.shape[:-1], -1, *self.extra) if self.joint else np.moveaxis(array, -3, -1)
+
+
+def stable_rate(momentum: float, nesterov: bool) -> float:
+    """eta lambda at which descent ceases to be stable along an eigenvector of a constant kernel."""
+    return 2 * (1 + momentum) / (1 + 2 * momentum if nesterov else 1)
 
 
 def _flow(values: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +127,10 @@ def _flow(values: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.exp(exponent), gain
 
 
-def _descent(values: np.ndarray, times: np.ndarray, learning_rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """(1 - eta lambda)^k and (1 - (1 - eta lambda)^k) / lambda, (T, n)."""
+def _descent(
+    values: np.ndarray, times: np.ndarray, learning_rate: float, momentum: float, nesterov: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """p_k and (1 - p_k) / lambda, (T, n), where p_k = (1 - eta lambda)^k or what momentum makes of it."""
     if not np.isfinite(learning_rate) or learning_rate <= 0:
         raise ValueError(f"learning_rate must be finite and positive; got {learning_rate!r}")
     exact = times / learning_rate
@@ -88,6 +139,9 @@ def _descent(values: np.ndarray, times: np.ndarray, learning_rate: float) -> tup
         off = np.abs(exact - steps) > 1e-6 * np.maximum(steps, 1)
     if np.any(off & np.isfinite(times)):
         raise ValueError(f"times must be whole numbers of steps of {learning_rate}; got {times[off & np.isfinite(times)][0]}")
+    if momentum:
+        decay, gain = _with_momentum(learning_rate * values, steps, momentum, nesterov)
+        return decay, learning_rate * gain
     factor = 1 - learning_rate * values
     still = values == 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -101,11 +155,28 @@ def _descent(values: np.ndarray, times: np.ndarray, learning_rate: float) -> tup
     return decay, np.where(still, limit, lost / np.where(still, 1.0, values))
 
 
-def _outputs(name: str, value: object, n: int) -> np.ndarray:
-    array = finite_array(name, value, None)
-    if array.ndim not in (1, 2) or array.shape[-1] != n:
-        raise ValueError(f"{name} must have shape ({n},) or (seeds, {n}); got {array.shape}")
-    return array
+def _with_momentum(a: np.ndarray, steps: np.ndarray, mu: float, nesterov: bool) -> tuple[np.ndarray, np.ndarray]:
+    """p_k and s_k = (1 - p_k) / a at the given numbers of steps, (T, n), for a = eta lambda, (n,).
+
+    Powers of the matrix of s_(k+1) = 1 + u s_k - w s_(k-1), to which the recursions of `descent` for p = 1 - a s come down:
+    slow modes, whose p stays near 1, keep the digits of s, and modes that are all but gone those of p.
+    """
+    u, w = ((1 - a) * (1 + mu), (1 - a) * mu) if nesterov else (1 + mu - a, np.full_like(a, mu))
+    first = 1 + mu if nesterov else 1.0
+    one, zero = np.ones_like(a), np.zeros_like(a)
+    matrix = np.moveaxis(np.array([[u, -w, one], [one, zero, zero], [zero, zero, one]]), -1, 0)
+    decay, gain = np.ones((steps.size, a.size)), np.zeros((steps.size, a.size))
+    stable = a < stable_rate(mu, nesterov)
+    for at, step in enumerate(steps):
+        if np.isinf(step):
+            decay[at] = np.where(a == 0, 1.0, np.where(stable, 0.0, np.nan))
+            gain[at] = np.where(a == 0, 0.0, np.where(stable, 1 / np.where(a == 0, 1.0, a), np.nan))
+        elif step > 0:
+            with np.errstate(over="ignore", invalid="ignore"):
+                power = np.linalg.matrix_power(matrix, int(step) - 1)
+                decay[at] = power[:, 0, 0] * (1 - first * a) + power[:, 0, 1]
+                gain[at] = power[:, 0, 0] * first + power[:, 0, 2]
+    return decay, gain
 
 
 def _times(value: object) -> np.ndarray:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntksim.engine.descent import Descent, stable_rate
+from ntksim.engine.arguments import momentum_options
+from ntksim.engine.descent import Descent
 from ntksim.engine.flow import Flow
 from ntksim.engine.infinite import infinite_kernel
 from ntksim.engine.network import Network
+from ntksim.engine.predictions import stable_rate
 
 _MOST_STEPS = 2**53  # beyond, floats are no step numbers
 SNAPSHOTS = 25  # of a run whose times are not given, beside t = 0
@@ -45,7 +47,7 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple
     """The descent, the times (T,) asked for, where each stands among its steps, and the learning rate before n^(-c)."""
     if options.tolerance is not None:
         raise ValueError("tolerance belongs to gradient_flow; gradient_descent has learning_rate and steps")
-    momentum, nesterov = _momentum(options.momentum, options.nesterov)
+    momentum, nesterov = momentum_options(options.momentum, options.nesterov)
     batch_size = _batch_size(options.batch_size, len(x))
     kernel = _limit_kernel(network, x)
     values = np.linalg.eigvalsh(kernel)
@@ -79,16 +81,6 @@ def _tolerance(tolerance: float | None) -> float:
     if not isinstance(tolerance, (int, float, np.floating)) or not 0 < tolerance < 1:
         raise ValueError(f"tolerance must be a number between 0 and 1; got {tolerance!r}")
     return float(tolerance)
-
-
-def _momentum(momentum: float, nesterov: bool) -> tuple[float, bool]:
-    if isinstance(momentum, bool) or not isinstance(momentum, (int, float, np.floating, np.integer)) or not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be a number of at least 0 and below 1; got {momentum!r}")
-    if not isinstance(nesterov, (bool, np.bool_)):
-        raise TypeError(f"nesterov must be True or False; got {nesterov!r}")
-    if nesterov and momentum == 0:
-        raise ValueError("nesterov=True needs momentum: set it above 0, such as 0.9")
-    return float(momentum), bool(nesterov)
 
 
 def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) -> np.ndarray:

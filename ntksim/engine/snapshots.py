@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ntksim.engine.activations import above_zero
-from ntksim.engine.descent_cpu import evaluate_at, relative_distance, square_distance_and_norm
+from ntksim.engine.descent_cpu import advance, evaluate_at, pull_back_at, relative_distance, square_distance_and_norm
 from ntksim.engine.kernels_cpu import draw_into, group_rows
-from ntksim.engine.layout import Net, Pairs, Room, Weights, aligned, make_room, parameter_offsets, stored_weights
+from ntksim.engine.layout import Net, Pairs, Room, Weights, aligned, make_room, parameter_offsets, stored_weights, without_kernel
 from ntksim.engine.measures import kernel_distance
 from ntksim.engine.product import padded_points
 
@@ -113,19 +113,24 @@ class Watch:
         self.tests = None
         if task.x_test is not None:
             self.test_pairs = task.x_test[1]
-            rows = group_rows(threads, self.net)
-            self.tests = make_room(self.net, *task.x_test, rows, streamed=False, backward=False, kernel=False)
+            self.tests = self.make_test_room(*task.x_test)
         self.centred, self.removed, self.test_removed = task.remove_initial_output, np.zeros(1), np.zeros(1)
         self.passes = 0
         self.offsets = parameter_offsets(self.net)
-        self.start = aligned(self.offsets[-1], self.columns.dtype)
-        self.stored = stored_weights(self.net, self.start)
-        draw_into(seed, task.plain, self.stored)
-        for layer, unit in enumerate(self.units):
-            if unit != 1:
-                self.layer(self.start, layer)[:] /= unit
+        self.start = self.draw(task.plain)
         self.upper = np.triu(np.ones((len(self.y), len(self.y)), np.bool_))
         self.first: _First | None = None
+
+    # From here to `pull_back`: the CPU's work. `training_cuda.CudaWatch` has it done by a GPU.
+
+    def draw(self, plain: Net) -> np.ndarray:
+        """The parameters at initialisation, drawn for ``plain``."""
+        theta = aligned(self.offsets[-1], self.columns.dtype)
+        draw_into(self.seed, plain, stored_weights(plain, theta))
+        for layer, unit in enumerate(self.units):
+            if unit != 1:
+                self.layer(theta, layer)[:] /= unit
+        return theta
 
     def layer(self, theta: np.ndarray, layer: int) -> np.ndarray:
         """Weights and biases of layer 0 .. L, a view of the parameters."""
@@ -133,7 +138,26 @@ class Watch:
 
     def weights(self, theta: np.ndarray) -> Weights:
         """The weights of a parameter vector."""
-        return self.stored._replace(flat=theta)
+        return stored_weights(self.net, theta)
+
+    def copy(self, theta: np.ndarray) -> np.ndarray:
+        """A copy of a parameter vector."""
+        twin = aligned(theta.size, theta.dtype)
+        twin[:] = theta
+        return twin
+
+    def velocity(self, momentum: float) -> np.ndarray:
+        """Room for -eta v: zeros in the layout of the parameters, and nothing without momentum."""
+        return aligned(self.start.size if momentum else 0, self.start.dtype)
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
+        """||a - b|| of two parameter vectors."""
+        return float(np.linalg.norm(a.astype(np.float64) - b))
+
+    def make_test_room(self, columns: np.ndarray, pairs: Pairs) -> Room:
+        """Room for the test points' outputs."""
+        rows = group_rows(self.threads, self.net)
+        return make_room(self.net, columns, pairs, rows, streamed=False, backward=False, kernel=False)
 
     def make_room(self) -> Room:
         """Room for the training points."""
@@ -149,13 +173,35 @@ class Watch:
             self.net, columns, pairs, group_rows(self.threads, self.net), streamed=False, backward=True, kernel=False
         ), pairs
 
+    def room_of_steps(self, room: Room, batch_size: int | None) -> tuple[Room, Pairs]:
+        """Room for steps of descent, without a kernel: ``room`` itself, or for batches one of their own."""
+        return (without_kernel(room), self.pairs) if batch_size is None else self.make_batch_room(batch_size)
+
+    def evaluate(self, theta: np.ndarray, room: Room, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs (n,) and, of the points that ``room`` has one for, the upper half of the kernel at ``theta``."""
+        evaluate_at(self.threads, self.seed, self.net, self.weights(theta), room, pairs)
+        return room.outputs[: pairs.cols], room.kernel[:, : pairs.cols]
+
+    def advance(
+        self, theta: np.ndarray, velocity: np.ndarray, room: Room, pairs: Pairs, order: np.ndarray, count: int,
+        rate: float, momentum: float, nesterov: bool,
+    ) -> int:  # fmt: skip
+        """Take ``count`` steps of descent in place, as :func:`descent_cpu.advance` does; returns their number."""
+        return advance(
+            self.threads, self.seed, self.net, self.weights(theta), self.weights(velocity), room, pairs, self.columns, self.y,
+            order, rate, momentum, nesterov, count,
+        )  # fmt: skip
+
+    def pull_back(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
+        """theta <- theta - J' vector, J at ``state``, in place."""
+        pull_back_at(self.threads, self.net, self.weights(theta), state.room, self.pairs, vector.astype(theta.dtype))
+
     def look(self, theta: np.ndarray, room: Room) -> State:
         """Outputs and kernel at ``theta``; the first look is the one that drifts refer to."""
-        evaluate_at(self.threads, self.seed, self.net, self.weights(theta), room, self.pairs)
+        outputs, half = self.evaluate(theta, room, self.pairs)
         self.passes += 1
-        half = room.kernel[:, : self.pairs.cols]
         kernel = np.where(self.upper, half, half.T)
-        state = State(theta, room, room.outputs[: self.pairs.cols], kernel)
+        state = State(theta, room, outputs, kernel)
         if self.first is None:
             self.first = _First(kernel, self.features(state).astype(np.float64), self.gates(state))
             if self.centred:
@@ -172,20 +218,27 @@ class Watch:
     def test_outputs(self, state: State) -> np.ndarray:
         """Outputs on the test points, (n*,)."""
         assert self.tests is not None
-        evaluate_at(self.threads, self.seed, self.net, self.weights(state.theta), self.tests, self.test_pairs)
-        return self.tests.outputs[: self.test_pairs.cols]
+        return self.evaluate(state.theta, self.tests, self.test_pairs)[0]
+
+    def layer_squares(self, theta: np.ndarray) -> np.ndarray:
+        """||theta_l - theta_l(0)||^2 and ||theta_l(0)||^2 of each layer, (L+1, 2)."""
+        layers = [(self.layer(theta, i), self.layer(self.start, i)) for i in range(len(self.units))]
+        return np.array([square_distance_and_norm(now, before) for now, before in layers])
+
+    def activations(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """h and phi'(z) of all layers, flat, on the host."""
+        return state.room.h, state.room.slope
 
     def features(self, state: State) -> np.ndarray:
         """Activations of the last hidden layer, (n_L, n): a view."""
         last = len(self.units) - 1
-        rows = state.room.h[state.room.at[last] : state.room.at[last + 1]]
+        rows = self.activations(state)[0][state.room.at[last] : state.room.at[last + 1]]
         return rows.reshape(-1, self.pairs.points)[:, : self.pairs.cols]
 
     def gates(self, state: State) -> np.ndarray | None:
         """Where pre-activations of all hidden layers are above 0, (neurons, n)."""
         h, slope = (
-            flat[state.room.at[1] :].reshape(-1, self.pairs.points)[:, : self.pairs.cols]
-            for flat in (state.room.h, state.room.slope)
+            flat[state.room.at[1] :].reshape(-1, self.pairs.points)[:, : self.pairs.cols] for flat in self.activations(state)
         )
         return above_zero(self.net.code, h, slope)
 
@@ -217,8 +270,7 @@ class Watch:
         assert self.first is not None
         rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), self.first.kernel.ravel())
         rows.kernel_distance[at] = kernel_distance(state.kernel, self.first.kernel)
-        layers = [(self.layer(state.theta, i), self.layer(self.start, i)) for i in range(len(self.units))]
-        squares = np.array([square_distance_and_norm(now, before) for now, before in layers])
+        squares = self.layer_squares(state.theta)
         rows.layer_drift[at] = np.sqrt(squares[:, 0]) / np.sqrt(squares[:, 1])
         moved, norm = self.units**2 @ squares  # in the parameters' own units
         rows.parameter_drift[at] = np.sqrt(moved) / np.sqrt(norm)

@@ -6,7 +6,7 @@ carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are
 flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,7 @@ def train(
     remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
         f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n).
+    device : as in `empirical.empirical_ntk`; one GPU, seed by seed.
 
     Raises
     ------
@@ -154,7 +155,7 @@ def train(
         x_test=None if tests is None else columns_of(tests, None, kind),
         remove_initial_output=bool(remove_initial_output),
     )
-    status, evaluations = _train_seeds(task, seed_list, plan, snapshots, is_wide(network))
+    status, evaluations = _train_seeds(task, seed_list, plan, snapshots, is_wide(network), place)
     return Trajectory(
         times=asked,
         evaluations=evaluations,
@@ -165,18 +166,26 @@ def train(
 
 
 def _train_seeds(
-    task: Task, seeds: np.ndarray, plan: Flow | Descent, snapshots: Snapshots, wide: bool
+    task: Task, seeds: np.ndarray, plan: Flow | Descent, snapshots: Snapshots, wide: bool, device: str
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Train the seeds on all threads and fill their snapshots; returns each one's status and number of passes."""
+    look_at: Callable[[int, np.uint64, Task], Watch] = Watch
+    if device == "cuda":
+        from ntksim.engine.training_cuda import CudaWatch
+
+        look_at = CudaWatch
     evaluations, status = np.zeros(seeds.size, np.int64), [""] * seeds.size
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         for s in range(first, end, step):
-            watch = Watch(threads, seeds[s], task)
+            watch = look_at(threads, seeds[s], task)
             rows = snapshots.of(s)
             status[s] = flow_seed(watch, plan, rows) if isinstance(plan, Flow) else descend_seed(watch, plan, rows)
             evaluations[s] = watch.passes
 
     with one_blas_thread():
-        spread(seeds.size, wide, work)
+        if device == "cuda":
+            work(1, 0, seeds.size, 1)
+        else:
+            spread(seeds.size, wide, work)
     return tuple(status), evaluations

@@ -154,3 +154,38 @@ def test_large_products_go_to_the_library(monkeypatch):
     found, expected = (ntksim.empirical_ntk(NETWORK, POINTS, seeds=[3], device=device) for device in ("cuda", "cpu"))
     assert_close(found, expected, TOLERANCE["float64"])
     assert {(0, 0, 0.0), (0, 1, 0.0), (0, 1, 1.0)} <= set(calls)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        ("float64", {"method": "gradient_descent", "times": [0, 0.03, 0.06], "learning_rate": 0.03, "layer_rates": [1, 2, 0.5]}),
+        ("float64", {"method": "gradient_descent", "steps": 2, "momentum": 0.5, "nesterov": True}),
+        ("float32", {"method": "gradient_descent", "steps": 3, "momentum": 0.5, "batch_size": 2, "learning_rate": 0.02}),
+        ("float64", {"method": "gradient_flow", "times": [0, 0.05], "tolerance": 0.05, "remove_initial_output": True}),
+    ],
+    ids=["descent", "nesterov", "batches", "flow"],
+)
+def test_training(dtype, options):
+    x, y, tests = POINTS[:3], np.array([1.0, -1.0, 0.5]), POINTS[3:]
+    network = ntksim.Network(2, (5, 9), "tanh", sigma_b=0.3, output_bias=True)
+    found, expected = (
+        ntksim.train(network, x, y, seeds=[4], x_test=tests, dtype=dtype, device=device, **options) for device in ("cuda", "cpu")
+    )
+    assert found.status == expected.status == ("finished",)
+    assert found.evaluations == expected.evaluations
+    # Movements are differences of numbers that were rounded apart: relative to what they are taken of.
+    for name in ("outputs", "test_outputs", "loss", "kernel", "kernel_drift", "parameter_drift", "layer_drift", "feature_drift"):
+        assert_close(getattr(found, name), getattr(expected, name), 20 * TOLERANCE[dtype])
+    assert found.gates_flipped.tobytes() == expected.gates_flipped.tobytes()
+
+
+def test_descent_that_diverges():
+    network, options = ntksim.Network(1, 4), {"method": "gradient_descent", "times": [0, 400.0], "learning_rate": 100.0}
+    with pytest.warns(RuntimeWarning, match="expected to diverge"):
+        found, expected = (
+            ntksim.train(network, POINTS[:2], [1.0, 2.0], seeds=[1], dtype="float32", device=device, **options)
+            for device in ("cuda", "cpu")
+        )
+    assert found.status == expected.status == ("diverged",)
+    assert found.evaluations == expected.evaluations

@@ -5,7 +5,6 @@ import numba
 import numpy as np
 import pytest
 from cases import ODD, POINTS, label, oracle_arguments, powers
-from scipy.linalg import expm
 from tolerances import assert_close
 
 import ntksim
@@ -249,50 +248,6 @@ def test_divergence_is_a_status():
     assert run.status == ("diverged", "diverged")
     assert np.isnan(run.loss[:, -1]).all()
     assert np.isfinite(run.loss[:, 0]).all()
-
-
-def test_closed_form_is_the_matrix_exponential():
-    rng = np.random.default_rng(0)
-    factor = rng.normal(size=(5, 5))
-    kernel, cross = factor @ factor.T, rng.normal(size=(2, 5)) @ factor.T
-    f0, f0_test, times = rng.normal(size=(3, 5)), rng.normal(size=(3, 2)), [0.0, 0.3, 4.0]
-    train, test = ntksim.closed_form(kernel, f0, TARGETS, times, cross, f0_test)
-    assert train.shape == (3, 3, 5)
-    assert test.shape == (3, 3, 2)
-    for s in range(3):
-        for i, t in enumerate(times):
-            decay = expm(-kernel * t)
-            assert_close(train[s, i], TARGETS + decay @ (f0[s] - TARGETS), 1e-10)
-            gain = np.linalg.solve(kernel, (np.eye(5) - decay) @ (f0[s] - TARGETS))
-            assert_close(test[s, i], f0_test[s] - cross @ gain, 1e-9)
-    train, test = ntksim.closed_form(kernel, f0[0], TARGETS, [np.inf], cross, f0_test[0])
-    assert_close(train[0], TARGETS, 1e-12)
-    assert_close(test[0], f0_test[0] - cross @ np.linalg.solve(kernel, f0[0] - TARGETS), 1e-9)
-
-
-@pytest.mark.parametrize("relative_rate", [1e-3, 0.3, 1.0, 1.9])
-def test_discrete_closed_form_is_the_iteration(relative_rate):
-    rng = np.random.default_rng(1)
-    factor = rng.normal(size=(5, 5))
-    kernel, cross, f0 = factor @ factor.T, rng.normal(size=(2, 5)) @ factor.T, rng.normal(size=5)
-    rate = relative_rate / np.linalg.eigvalsh(kernel)[-1]
-    f, f_test = f0.copy(), np.zeros(2)
-    train, test = ntksim.closed_form(kernel, f0, TARGETS, rate * np.arange(31), cross, learning_rate=rate)
-    for k in range(31):
-        assert_close(train[k], f, 1e-11)
-        assert np.abs(test[k] - f_test).max() < 1e-11
-        f, f_test = f - rate * kernel @ (f - TARGETS), f_test - rate * cross @ (f - TARGETS)
-    with pytest.raises(ValueError, match="whole numbers of steps"):
-        ntksim.closed_form(kernel, f0, TARGETS, [0.5 * rate], learning_rate=rate)
-
-
-def test_singular_kernel_keeps_its_null_space():
-    v = np.array([1.0, 2.0, 2.0]) / 3
-    kernel, f0, y = 2 * np.outer(v, v), np.array([1.0, 0.0, 3.0]), np.zeros(3)
-    train, test = ntksim.closed_form(kernel, f0, y, [0.0, 1.0, np.inf], kernel[:1], f0[:1])
-    assert np.isfinite(train).all()
-    assert_close(train[-1], f0 - v * (v @ f0), 1e-14)
-    assert_close(test[:, 0], train[:, 0], 1e-14)
 
 
 @pytest.mark.parametrize(
