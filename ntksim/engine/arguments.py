@@ -18,11 +18,13 @@ def points(name: str, x: object, features: int | None = None) -> np.ndarray:
     return _finite(name, array)
 
 
-def targets(name: str, y: object, size: int) -> np.ndarray:
-    """``y`` as a float64 array (size,) of finite numbers."""
+def targets(name: str, y: object, size: int, outputs: int) -> np.ndarray:
+    """``y`` as a float64 array (size,), or (size, outputs) if they are several, of finite numbers."""
     array = _numeric(name, y)
-    if array.shape != (size,):
-        raise ValueError(f"{name} must have shape ({size},), one target per point; got shape {array.shape}")
+    expected = (size,) if outputs == 1 else (size, outputs)
+    if array.shape != expected:
+        per = "" if outputs == 1 else " and output"
+        raise ValueError(f"{name} must have shape {expected}, one target per point{per}; got shape {array.shape}")
     return _finite(name, array)
 
 

@@ -185,18 +185,19 @@ def fill_scaled(key0, key1, layer, seed_high, row0, col0, rows, cols, scale, out
             _copy_rows(buffer, size, out, at + i * length + j, length, some)
 
 
-@compiled_once(lambda real: (*[types.uint32] * 4, types.intp, types.float32, real[::1]), jit_allocating)
-def fill_vector(key0, key1, layer, seed_high, first, scale, out):
-    """Fill ``out`` with float32(scale N), N the normals of a vector from entry ``first``, a multiple of four, on.
+@compiled_once(lambda real: (*[types.uint32] * 4, types.intp, types.intp, types.float32, real[::1]), jit_allocating)
+def fill_vector(key0, key1, layer, seed_high, index, first, scale, out):
+    """Fill ``out`` with float32(scale N), N those of a layer's vector ``index`` from entry ``first`` on, a multiple of four.
 
-    Entry r of the vector stands in row r mod 4 and column r div 4.
+    Entry r of vector v stands in row 4 v + r mod 4 and column r div 4.
     """
     longest = ROWS_PER_BLOCK * _STRETCH
     columns = (min((out.size + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK, _STRETCH) + 15) // 16 * 16  # whole vectors
     normals = np.empty(ROWS_PER_BLOCK * columns, np.float32)
     for begin in range(0, out.size, longest):
         col = (first + begin) // ROWS_PER_BLOCK
-        fill_scaled(key0, key1, layer, seed_high, 0, col, ROWS_PER_BLOCK, columns, scale, normals, 0, columns)
+        row = ROWS_PER_BLOCK * index
+        fill_scaled(key0, key1, layer, seed_high, row, col, ROWS_PER_BLOCK, columns, scale, normals, 0, columns)
         for r in range(begin, min(begin + longest, out.size)):
             out[r] = normals[r % ROWS_PER_BLOCK * columns + (r - begin) // ROWS_PER_BLOCK]
 

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntksim.engine.batches import batches
+from ntksim.engine.checkpoints import SeedCheckpoint
 from ntksim.engine.layout import Pairs, Room
-from ntksim.engine.snapshots import Snapshots, Watch
+from ntksim.engine.snapshots import Watch
 
 _INDICES = 1 << 16  # points of batches that are chosen at a time
+_WORK = 1 << 33  # multiply-adds of a forward pass that are done at a time
 
 
 @dataclass(frozen=True)
@@ -40,37 +42,60 @@ class Descent:
     batch_size: int | None
 
 
-def descend_seed(watch: Watch, descent: Descent, rows: Snapshots) -> str:
-    """Train one seed and fill its rows; returns its status."""
+def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> str:
+    """Train one seed, from its checkpoint on if there is one, and fill its rows; returns its status."""
     room, theta, velocity = watch.make_room(), watch.copy(watch.start), watch.velocity(descent.momentum)
-    small, pairs = watch.room_of_steps(room, descent.batch_size)
-    for at, step in enumerate(descent.steps):
-        state = watch.look(theta, room)
-        if not np.isfinite(watch.loss(state)):
+    small, pairs = watch.make_descent_room(room, descent.batch_size)
+    most, step, at = _steps_at_a_time(watch, descent), 0, 0  # snapshots before number ``at`` are taken
+    if (kept := checkpoint.resume()) is not None:
+        watch.look(theta, room)  # at initialisation, which drifts refer to
+        theta, velocity = watch.copy(kept["theta"]), watch.copy(kept["velocity"])
+        step, at, watch.passes = int(kept["step"]), int(kept["at"]), int(kept["passes"])
+    while True:
+        looked = step == descent.steps[at]
+        if looked:
+            state = watch.look(theta, room)
+            if not np.isfinite(watch.loss(state)):
+                return "diverged"
+            watch.record(at, state, checkpoint.rows)
+            at += 1
+            if at == len(descent.steps):
+                return "finished"
+        count = min(most, int(descent.steps[at]) - step)
+        if not _advance(watch, descent, theta, velocity, small, pairs, step, count, looked):
             return "diverged"
-        watch.record(at, state, rows)
-        if at + 1 < len(descent.steps) and not _advance(
-            watch, descent, theta, velocity, small, pairs, int(step), int(descent.steps[at + 1])
-        ):
-            return "diverged"
-    return "finished"
+        step += count
+        checkpoint.keep(theta=theta, velocity=velocity, step=step, at=at, passes=watch.passes)
+
+
+def _steps_at_a_time(watch: Watch, descent: Descent) -> int:
+    """Steps between two chances to write a checkpoint: so many that they cost next to nothing, and take about a second."""
+    points = len(watch.targets) if descent.batch_size is None else descent.batch_size
+    longest = _INDICES // points if descent.batch_size is not None else _WORK
+    return max(1, min(longest, _WORK // (watch.start.size * points)))
 
 
 def _advance(
-    watch: Watch, descent: Descent, theta: np.ndarray, velocity: np.ndarray, room: Room, pairs: Pairs, first: int, end: int
+    watch: Watch,
+    descent: Descent,
+    theta: np.ndarray,
+    velocity: np.ndarray,
+    room: Room,
+    pairs: Pairs,
+    first: int,
+    count: int,
+    looked: bool,
 ) -> bool:
-    """Take steps ``first`` .. ``end`` from where the network has just been looked at; whether its outputs stayed finite."""
+    """Take ``count`` steps from number ``first`` on; whether outputs stayed finite.
+
+    ``looked`` says that the network has just been looked at, so that a full step can go from there.
+    """
     order, size = np.empty((0, 0), np.int64), descent.batch_size
-    most = end - first if size is None else max(1, _INDICES // size)
-    for begin in range(first, end, most):
-        count = min(most, end - begin)
-        if size is not None:
-            order = batches(watch.seed, begin, count, len(watch.y), size)
-        done = watch.advance(
-            theta, velocity, room, pairs, order, count, descent.learning_rate, descent.momentum, descent.nesterov
-        )
-        # A full step goes from a pass that has been made: that of the look, if it is the first.
-        watch.passes += min(done, count - 1) if size is None else min(done + 1, count)
-        if done < count:
-            return False
-    return True
+    if size is not None:
+        order = batches(watch.seed, first, count, len(watch.targets), size)
+    ready = looked and size is None
+    done = watch.advance(
+        theta, velocity, room, pairs, order, count, ready, descent.learning_rate, descent.momentum, descent.nesterov
+    )
+    watch.passes += min(done + 1, count) - ready
+    return bool(done == count)

@@ -1,16 +1,16 @@
 """Training on the CPU: the pull-back of a vector of outputs to the parameters, and steps of gradient descent.
 
-Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r. Since the output is a scalar, row i of J in layer l is the
+Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r. Since an output is a scalar, row i of J in layer l is the
 sensitivity delta^l_i times the activations below: with both at hand, J' v is one product a layer, and a snapshot of the
-kernel costs its Gram matrices and no further pass.
+kernel costs its Gram matrices and no further pass. For several outputs a step goes back once, with r.f in place of f.
 """
 
 import numpy as np
 from numba import prange, types
 
 from ntksim.engine.jit import compiled_once, jit, jit_allocating, jit_inner, jit_parallel
-from ntksim.engine.kernels_cpu import argument_types, evaluate, gram_of_points, share
-from ntksim.engine.layer_rules import add_readout_pull, weigh_sensitivity
+from ntksim.engine.kernels_cpu import argument_types, evaluate, go_back, gram_of_points, sensitivity_columns, share
+from ntksim.engine.layer_rules import add_readout_pull, bias_pull, weigh_sensitivity
 from ntksim.engine.product import multiply
 
 _INDEX = types.intp
@@ -20,15 +20,18 @@ _ROWS = 96  # rows of a weight matrix that a thread updates at a time
 @jit_allocating
 def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
     """W <- W - g (v o delta)' h^(l-1) and b <- b - beta v.delta of neurons r0..r1; ``below`` (n, length) is h^(l-1)'."""
-    points, n, length = pairs.points, vector.size, net.lengths[layer - 1]
+    columns, n, length = sensitivity_columns(room, pairs), vector.shape[1], net.lengths[layer - 1]
     theta, offsets = weights.flat, weights.offsets
     weighted = np.empty((min(_ROWS, r1 - r0), n), theta.dtype)
     for begin in range(r0, r1, _ROWS):
         end = min(begin + _ROWS, r1)
-        at, b_at = room.delta_at[layer] + begin * points, offsets[2 * layer - 1] + begin
-        delta = room.delta[at : at + (end - begin) * points].reshape(end - begin, points)
-        b = theta[b_at : b_at + end - begin]
-        weigh_sensitivity(net.scales[0, layer - 1], net.scales[2, layer - 1], vector, delta, weighted, b)
+        weighted[:] = 0
+        for r in range(begin, end):
+            for a in range(vector.shape[0]):
+                at = room.delta_at[layer] + r * columns + a * pairs.points
+                delta = room.delta[at : at + n]
+                weigh_sensitivity(net.scales[0, layer - 1], vector[a], delta, weighted[r - begin])
+                theta[offsets[2 * layer - 1] + r] -= bias_pull(net.scales[2, layer - 1], vector[a], delta)
         at = offsets[2 * layer - 2] + begin * length
         multiply(weighted.reshape(weighted.size), 0, 1, n, below, 0, length, length, theta, at, length, end - begin, n, False)
 
@@ -53,23 +56,29 @@ def _transpose(h, length, out):
                 out[i * length + r] = h[r, i]
 
 
-@compiled_once(lambda real: (_INDEX, *argument_types(real)[1:], real[::1]), jit_allocating)
+@compiled_once(lambda real: (_INDEX, *argument_types(real)[1:], real[:, ::1]), jit_allocating)
 def pull_back(threads, net, weights, room, pairs, vector):
-    """theta <- theta - J' vector, for the theta in ``weights`` and J where ``room`` has been evaluated, perhaps elsewhere."""
-    last, n, points = net.widths.size - 2, vector.size, pairs.points
+    """theta <- theta - J' vector, for the theta in ``weights`` and J where ``room`` has been evaluated, perhaps elsewhere.
+
+    ``vector`` is (k, n); where sensitivities are those of a vector's product, it must be that one.
+    """
+    last, n, points = net.widths.size - 2, vector.shape[1], pairs.points
     theta, offsets, kind = weights.flat, weights.offsets, vector.dtype.type
     h = room.h[room.at[last] : room.at[last] + net.widths[last] * points].reshape(net.widths[last], points)
-    add_readout_pull(net.scales[0, last], vector, h, theta[offsets[2 * last] : offsets[2 * last] + net.widths[last]])
-    for i in range(n):
-        theta[offsets[2 * last + 1]] -= kind(net.scales[2, last]) * vector[i]
+    for a in range(vector.shape[0]):
+        at = offsets[2 * last] + a * net.lengths[last]
+        add_readout_pull(net.scales[0, last], vector[a], h, theta[at : at + net.widths[last]])
+        for i in range(n):
+            theta[offsets[2 * last + 1] + a] -= kind(net.scales[2, last]) * vector[a, i]
+    factors = np.ones((1, n), vector.dtype) if room.vector.size > 0 else vector
     below = np.zeros(n * np.max(net.lengths[: last + 1]), theta.dtype)
     for layer in range(1, last + 1):
         length, at = net.lengths[layer - 1], room.at[layer - 1]
         _transpose(room.h[at : at + net.widths[layer - 1] * points].reshape(net.widths[layer - 1], points), length, below)
         if threads > 1:
-            _pull_shared(threads, net, weights, room, pairs, layer, vector, below)
+            _pull_shared(threads, net, weights, room, pairs, layer, factors, below)
         else:
-            _pull_rows(net, weights, room, pairs, layer, vector, below, 0, net.widths[layer])
+            _pull_rows(net, weights, room, pairs, layer, factors, below, 0, net.widths[layer])
 
 
 @jit
@@ -131,27 +140,31 @@ def _gather(columns, chosen, room, pairs):
 
 
 @jit
-def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order, rate, momentum, nesterov, steps):
+def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order, rate, momentum, nesterov, steps, ready):
     """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
 
-    Full steps, where ``order`` is empty, go from a network that has been evaluated in ``room``. Otherwise ``order`` (steps,
-    size) holds the points of each step among ``columns`` (d, n), and ``room`` is one for so many. ``moving`` holds -eta v in the
-    layout of the parameters, and nothing without momentum.
+    Steps are full ones where ``order`` is empty; ``ready`` says that the network has been evaluated in ``room``. Otherwise
+    ``order`` (steps, size) holds the points of each step among ``columns`` (d, n), and ``room`` is one for so many. Targets ``y``
+    are (n, k). ``moving`` holds -eta v in the layout of the parameters, and nothing without momentum.
     """
     whole = order.size == 0
-    size = y.size if whole else order.shape[1]
-    gradient, scaled = np.empty(size, weights.flat.dtype), rate * y.size / size
+    size = y.shape[0] if whole else order.shape[1]
+    gradient, scaled = np.empty((y.shape[1], size), weights.flat.dtype), rate * y.shape[0] / size
     for step in range(steps):
         if not whole:
             _gather(columns, order[step], room, pairs)
-        if step > 0 or not whole:
+        if step > 0 or not ready:
             evaluate(threads, seed, net, weights, room, pairs)
         loss = 0.0
         for i in range(size):
-            residual = room.outputs[i] - y[i if whole else order[step, i]]
-            loss += residual * residual
-            gradient[i] = scaled * residual
+            for a in range(y.shape[1]):
+                residual = room.outputs[a, i] - y[i if whole else order[step, i], a]
+                loss += residual * residual
+                gradient[a, i] = scaled * residual
         if not np.isfinite(loss):
             return step
+        if room.vector.size > 0:
+            room.vector[:, :size] = gradient
+            go_back(threads, seed, net, weights, room, pairs)
         _step(threads, net, weights, moving, room, pairs, gradient, momentum, nesterov)
     return steps

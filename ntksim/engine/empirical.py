@@ -24,16 +24,17 @@ from ntksim.engine.threads import spread
 class Parameters:
     """Parameters of one seed as they are stored, before any forward multiplier.
 
-    ``weights`` holds L arrays (n_l, n_(l-1)); ``biases`` L arrays (n_l,), or None without biases; ``readout`` is (n_L,);
-    ``output_bias`` a number, or None without one.
+    ``weights`` holds L arrays (n_l, n_(l-1)); ``biases`` L arrays (n_l,), or None without biases; ``readout`` is (n_L,), or
+    (k, n_L) for k > 1 outputs; ``output_bias`` a number, or (k,), or None without one.
     """
 
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...] | None
     readout: np.ndarray
-    output_bias: float | None
+    output_bias: float | np.ndarray | None
 
 
+FORMS = ("full", "diagonal", "trace")
 # Threads share one network, rather than having one each, from this width on: below, they would wait more than work.
 _WIDE = 512
 
@@ -42,7 +43,7 @@ def compiled_network(network: Network, input_dim: int) -> Net:
     """What compiled code knows of a network with ``input_dim`` inputs."""
     scales = network.scales(input_dim)
     rows = np.stack([scales.weight, scales.weight_init, scales.bias, scales.bias_init])
-    widths = np.array([input_dim, *network.widths, 1], dtype=np.int64)
+    widths = np.array([input_dim, *network.widths, network.outputs], dtype=np.int64)
     lengths = np.array([padded(int(width)) for width in widths])
     return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows)
 
@@ -77,8 +78,8 @@ def _at_initialisation(
     kernels: np.ndarray,
     device: str,
 ) -> None:
-    """Fill ``outputs`` (S, n) and ``kernels`` (S, rows, cols), unless their second axis is empty."""
-    net, wanted = compiled_network(network, len(columns)), kernels.shape[1] > 0
+    """Fill ``outputs`` (S, n, k) and ``kernels`` (S, blocks, rows, columns), unless their second axis is empty."""
+    net, wanted, joint = compiled_network(network, len(columns)), kernels.shape[1] > 0, kernels.shape[1] < network.outputs
     if device == "cuda":
         from ntksim.engine import networks_cuda
 
@@ -88,7 +89,7 @@ def _at_initialisation(
     def work(threads: int, first: int, end: int, step: int) -> None:
         rows = kernels_cpu.group_rows(threads, net)
         weights = drawn_weights(net, rows, kernels_cpu.KEPT if wanted else 0, columns.dtype)
-        room = make_room(net, columns, pairs, rows, streamed=True, backward=wanted, kernel=wanted)
+        room = make_room(net, columns, pairs, rows, streamed=True, backward=wanted, kernel=wanted, joint=joint)
         kernels_cpu.evaluate_seeds(threads, first, step, seeds[:end], net, weights, room, pairs, outputs, kernels)
 
     spread(seeds.size, is_wide(network), work)
@@ -118,34 +119,38 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
     layers = list(enumerate(network.widths))
     weights = tuple(vector(2 * i, width * net.lengths[i]).reshape(width, -1)[:, : net.widths[i]].copy() for i, width in layers)
     biases = None if network.sigma_b is None else tuple(vector(2 * i + 1, width).copy() for i, width in layers)
-    readout, last = vector(2 * network.depth, network.widths[-1]).copy(), float(theta[offsets[-2]])
-    return Parameters(weights, biases, readout, last if network.output_bias else None)
+    k, length = network.outputs, int(net.lengths[-2])
+    readout = vector(2 * network.depth, k * length).reshape(k, length)[:, : network.widths[-1]].copy()
+    last = vector(2 * network.depth + 1, k).copy() if network.output_bias else None
+    if k > 1:
+        return Parameters(weights, biases, readout, last)
+    return Parameters(weights, biases, readout[0], None if last is None else float(last[0]))
 
 
 def network_outputs(
     network: Network, x: np.ndarray, *, seeds: Sequence[int], dtype: Any = "float64", device: str = "cpu"
 ) -> np.ndarray:
-    """Outputs at initialisation of one network per seed, (S, n) in ``dtype``.
+    """Outputs at initialisation of one network per seed, (S, n) in ``dtype``, or (S, n, k) for k > 1 outputs.
 
     Parameters
     ----------
     x : points (n, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
-    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results;
-        or ``"auto"``, GPUs where there are any.
+    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results,
+        of one output; or ``"auto"``, GPUs where there are any.
 
     Raises
     ------
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = chosen_device(device)
+    place = chosen_device(device, network)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x = points("x", x)
-    out = np.empty((seed_list.size, len(x)), kind)
+    out = np.empty((seed_list.size, len(x), network.outputs), kind)
     columns, pairs = columns_of(x, None, kind)
-    _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0), kind), place)
-    return out
+    _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place)
+    return out if network.outputs > 1 else out[..., 0]
 
 
 def empirical_ntk(
@@ -154,6 +159,7 @@ def empirical_ntk(
     x2: np.ndarray | None = None,
     *,
     seeds: Sequence[int],
+    form: str = "full",
     dtype: Any = "float64",
     device: str = "cpu",
 ) -> np.ndarray:
@@ -166,20 +172,31 @@ def empirical_ntk(
     ----------
     x1, x2 : points (n1, d) and (n2, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
-    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results;
-        or ``"auto"``, GPUs where there are any.
+    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results,
+        of one output; or ``"auto"``, GPUs where there are any.
+    form : of a network of k > 1 outputs (one output has one kernel): ``"full"``, (S, n1, k, n2, k), entry [s, i, a, j, b] of
+        outputs a and b; ``"diagonal"``, (S, n1, n2, k), of each output with itself; or ``"trace"``, (S, n1, n2), their sum.
+        At infinite width these are the limit times the identity, the limit, and k times the limit.
 
     Raises
     ------
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = chosen_device(device)
+    place = chosen_device(device, network)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x1 = points("x1", x1)
     if x2 is not None:
         x2 = points("x2", x2, features=x1.shape[1])
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
     columns, pairs = columns_of(x1, x2, kind)
-    out = np.empty((seed_list.size, pairs.rows, pairs.cols), kind)
-    _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0), kind), out, place)
-    return out
+    k = network.outputs
+    shape = (1, pairs.rows * k, pairs.cols * k) if form == "full" else (k, pairs.rows, pairs.cols)
+    out = np.empty((seed_list.size, *shape), kind)
+    _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0, k), kind), out, place)
+    if k == 1:
+        return out[:, 0]
+    if form == "full":
+        return out.reshape(-1, pairs.rows, k, pairs.cols, k)
+    return np.ascontiguousarray(np.moveaxis(out, 1, -1)) if form == "diagonal" else out.sum(axis=1)

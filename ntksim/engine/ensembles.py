@@ -25,7 +25,8 @@ class Ensemble:
     """Gaussian outputs of infinitely wide networks at T times, over initialisations; float64.
 
     ``times`` (T,), ``mean`` (T, n) and ``covariance`` (T, n, n) on training points; ``test_mean`` (T, n*) and
-    ``test_covariance`` (T, n*, n*), None without test points. Covariances are positive semidefinite to rounding, with no
+    ``test_covariance`` (T, n*, n*), None without test points. For k > 1 outputs means are (T, n, k) and (T, n*, k); the outputs
+    are independent, and every one has these covariances. Covariances are positive semidefinite to rounding, with no
     negative variance.
     """
 
@@ -53,7 +54,7 @@ def infinite_ensemble(
     ----------
     network : its width enters only as it does in `infinite_kernel`. The prediction takes the kernel as constant, which in
         ``"mup"`` and ``"mean_field"`` it is not at any width, and in ``"abc"`` only for exponents of the lazy regime.
-    x, y : training points (n, d) and targets (n,); ``x_test`` (n*, d).
+    x, y : training points (n, d) and targets (n,), or (n, k) for k > 1 outputs; ``x_test`` (n*, d).
     times : (T,), at least 0, in the units of `train`; infinity is allowed.
     learning_rate : for gradient descent instead of the flow, as in `closed_form`.
 
@@ -65,7 +66,7 @@ def infinite_ensemble(
     by functions of the NTK's eigenvalues, never its inverse.
     """
     x = points("x", x)
-    y = targets("y", y, len(x))
+    y = targets("y", y, len(x), network.outputs)
     n = len(x)
     every = x if x_test is None else np.concatenate([x, points("x_test", x_test, features=x.shape[1])])
     kernel = infinite_kernel(network, every)
@@ -76,7 +77,7 @@ def infinite_ensemble(
     root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
     own, across = ntk[:n, :n], ntk[n:, :n]
     spread, test_spread = closed_form(own, root[:, :n], np.zeros(n), times, across, root[:, n:], learning_rate)
-    mean, test_mean = closed_form(own, np.zeros(n), y, times, across, np.zeros(len(across)), learning_rate)
+    mean, test_mean = closed_form(own, np.zeros_like(y), y, times, across, None, learning_rate)
     return Ensemble(
         times=np.atleast_1d(np.asarray(times, np.float64)),
         mean=mean,

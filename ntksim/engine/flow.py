@@ -21,8 +21,9 @@ from math import factorial
 
 import numpy as np
 
+from ntksim.engine.checkpoints import SeedCheckpoint
 from ntksim.engine.descent_cpu import relative_distance
-from ntksim.engine.snapshots import Snapshots, State, Watch
+from ntksim.engine.snapshots import State, Watch
 
 MAX_STEPS = 2000
 _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
@@ -82,8 +83,9 @@ class _Flow:
         moving = values > _SINGULAR * values[-1]
         return bool(np.sqrt(np.mean(np.where(moving, self.watch.residual(state) @ vectors, 0.0) ** 2)) < size)
 
-    def run(self, times: np.ndarray, tolerance: float, rows: Snapshots) -> str:
-        """Fill ``rows`` at the ascending ``times``; returns the status."""
+    def run(self, times: np.ndarray, tolerance: float, checkpoint: SeedCheckpoint) -> str:
+        """Fill the checkpoint's rows at the ascending ``times``; returns the status."""
+        rows = checkpoint.rows
         state, time, at = self.look(self.watch.start), 0.0, 0
         if not np.isfinite(state.kernel).all():
             return "diverged"
@@ -99,8 +101,12 @@ class _Flow:
             for row in range(at, len(times)):
                 self.watch.record(row, state, rows)
             return "finished"
-        size = 1 / fastest
-        for _ in range(MAX_STEPS):
+        size, first = 1 / fastest, 0
+        if (kept := checkpoint.resume()) is not None:
+            state = self.look(self.watch.copy(kept["theta"]))
+            time, size, at, first = float(kept["time"]), float(kept["size"]), int(kept["at"]), int(kept["count"])
+            self.watch.passes = int(kept["passes"])
+        for count in range(first, MAX_STEPS):
             if at == len(times):
                 return "finished"
             if np.isinf(times[at]) and self.settled(state, 1e-3 * bound):
@@ -120,12 +126,13 @@ class _Flow:
                 at += 1
             state, time = end, time + size
             size *= min(_GROWTH, _SAFETY * (bound / max(error, np.finfo(np.float64).tiny)) ** (1 / 3))
+            checkpoint.keep(theta=state.theta, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
         return "finished" if at == len(times) else "step_limit"
 
 
-def flow_seed(watch: Watch, flow: Flow, rows: Snapshots) -> str:
-    """Integrate one seed and fill its rows; returns its status."""
-    return _Flow(watch).run(flow.times, flow.tolerance, rows)
+def flow_seed(watch: Watch, flow: Flow, checkpoint: SeedCheckpoint) -> str:
+    """Integrate one seed, from its checkpoint on if there is one, and fill its rows; returns its status."""
+    return _Flow(watch).run(flow.times, flow.tolerance, checkpoint)
 
 
 def _eigen(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

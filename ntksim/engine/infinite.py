@@ -45,6 +45,7 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     infinite width) and the NTK does not depend on n; in ``mean_field`` both are proportional to 1/n, so that the NTK of
     training, n^(-c) times ``ntk``, does not depend on n; in ``abc`` they go as the exponents say, to zero or infinity
     too. In ``mup`` and ``mean_field`` this is the kernel at initialisation only: it moves in training however large n is.
+    Outputs are independent, and every one has these kernels, however many there are.
     In closed form but for tanh, whose series control their errors: 1e-10 relative to the diagonal, a layer.
 
     Raises

@@ -19,16 +19,23 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+SOURCE_DIGEST = _source_digest()  # of all files of the engine
+
+
 def _cache_folder() -> str:
     """Where compiled code is kept: below NUMBA_CACHE_DIR, or the user's cache folder, one folder per state of the engine.
 
     Numba looks at a function's own file alone and would go on using code with the old text of a callee inlined.
     """
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return str(Path(config.CACHE_DIR or Path(home) / "ntksim") / f"engine-{digest.hexdigest()[:12]}")
+    return str(Path(config.CACHE_DIR or Path(home) / "ntksim") / f"engine-{SOURCE_DIGEST}")
 
 
 _CACHE_FOLDER = _cache_folder()

@@ -47,9 +47,9 @@ def argument_types(real):
     flat, integers = np.empty(0, real.name), np.empty(0, np.int64)
     net = Net(np.uint32(0), 0, integers, integers, np.empty((4, 1)))
     weights = Weights(flat, integers, np.empty(0, np.bool_), integers, True)
-    doubles = np.empty((0, 0))
-    rows, sums = (flat, flat, flat, integers, integers, True, flat, flat), (np.empty(0), np.empty((0, 0, 0)), doubles, doubles)
-    room = Room(*rows, *sums, doubles.astype(real.name))
+    matrix, stack = np.empty((0, 0)), np.empty((0, 0, 0))
+    own = matrix.astype(real.name)
+    room = Room(flat, flat, flat, integers, integers, True, flat, own, matrix, stack, stack, stack, flat, own)
     return types.uint64, *(typeof(example) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
 
 
@@ -65,13 +65,13 @@ def _draw_rows(seed, net, layer, begin, end, flat, at):
 
 
 @jit_inner
-def _draw_vector(seed, net, code, scale, begin, out):
-    """Entries of a vector of parameters from ``begin`` on; zero where the scale is."""
+def _draw_vector(seed, net, code, scale, index, begin, out):
+    """Entries of a layer's vector ``index`` of parameters from ``begin`` on; zero where the scale is."""
     if scale == 0:
         out[:] = 0
     else:
         low, high = seed_words(seed)
-        fill_vector(low, net.stream, code, high, begin, _f32(scale), out)
+        fill_vector(low, net.stream, code, high, index, begin, _f32(scale), out)
 
 
 @compiled_once(lambda real: (*argument_types(real)[:3],))
@@ -82,14 +82,16 @@ def draw_parameters(seed, net, weights):
     for layer in range(1, last + 1):
         start, size = offsets[2 * layer - 2], net.widths[layer - 1]
         if layer == last:
-            _draw_vector(seed, net, weight_code(layer), net.scales[1, layer - 1], 0, theta[start : start + size])
+            for a in range(net.widths[last]):
+                row = start + a * net.lengths[layer - 1]
+                _draw_vector(seed, net, weight_code(layer), net.scales[1, layer - 1], a, 0, theta[row : row + size])
         else:
             _draw_rows(seed, net, layer, 0, net.widths[layer], theta, start)
             for r in range(net.widths[layer]):
                 row = start + r * net.lengths[layer - 1]
                 theta[row + size : row + net.lengths[layer - 1]] = 0
         biases = theta[offsets[2 * layer - 1] : offsets[2 * layer - 1] + net.widths[layer]]
-        _draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], 0, biases)
+        _draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], 0, 0, biases)
 
 
 @jit
@@ -99,17 +101,30 @@ def draw_into(seed, net, weights):
 
 
 @jit_inner
-def _get_vector(seed, net, weights, index, begin, out):
-    """Entries of the vector of parameters at ``weights.offsets[index]`` from ``begin`` on: copied, or drawn."""
-    layer = index // 2 + 1
+def _copy_entries(source, at, out):
+    for r in range(out.size):
+        out[r] = source[at + r]
+
+
+@jit_inner
+def _get_biases(seed, net, weights, layer, begin, out):
+    """Biases of a layer (1..L, and L+1 for the outputs') from neuron ``begin`` on: copied, or drawn."""
     if weights.stored:
-        at = weights.offsets[index] + begin
-        for r in range(out.size):
-            out[r] = weights.flat[at + r]
-    elif index % 2 == 0:
-        _draw_vector(seed, net, weight_code(layer), net.scales[1, layer - 1], begin, out)
+        _copy_entries(weights.flat, weights.offsets[2 * layer - 1] + begin, out)
     else:
-        _draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], begin, out)
+        _draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], 0, begin, out)
+
+
+@jit_inner
+def _get_readout(seed, net, weights, begin, size, out, at):
+    """Weights of every output on ``size`` neurons from ``begin`` on, into rows of ``out`` from ``at`` on: copied, or drawn."""
+    last = net.widths.size - 1
+    for a in range(out.shape[0]):
+        row = out[a][at : at + size]
+        if weights.stored:
+            _copy_entries(weights.flat, weights.offsets[2 * last - 2] + a * net.lengths[last - 1] + begin, row)
+        else:
+            _draw_vector(seed, net, weight_code(last), net.scales[1, last - 1], a, begin, row)
 
 
 # --- a panel ----------------------------------------------------------------------------------------------------------
@@ -151,6 +166,52 @@ def _row_at(net, room, pairs, layer, r, begin):
 
 
 @jit_inner
+def sensitivity_columns(room, pairs):
+    """Columns of an array of sensitivities: the points, once for every output, or once for a vector's product."""
+    return pairs.points if room.vector.size > 0 else room.outputs.shape[0] * pairs.points
+
+
+@jit_inner
+def parts_of_points(pairs, outputs):
+    """Parts in which an output's sensitivities stand: points of the kernel's columns and of its rows, if they are apart."""
+    return 1 if outputs == 1 or pairs.symmetric else 2
+
+
+@jit_inner
+def part_of_points(pairs, outputs, a, part):
+    """Where a part of an output's sensitivities stands in a row: its first point, their number, and their first column."""
+    if part == 0:
+        count = pairs.points if outputs == 1 else pairs.lanes
+        return 0, count, a * count
+    rest = pairs.points - pairs.lanes
+    return pairs.lanes, rest, outputs * pairs.lanes + a * rest
+
+
+@jit_inner
+def _is_joint(room):
+    """Whether the kernel has one block of all pairs of several outputs."""
+    return room.kernel.shape[0] < room.outputs.shape[0]
+
+
+@jit_inner
+def _feature_pairs(room, pairs):
+    """Pairs of points: both halves where the upper half of the kernel has blocks, of different outputs, that need them."""
+    symmetric = pairs.symmetric and not _is_joint(room)
+    return Pairs(pairs.first, pairs.rows, pairs.cols, pairs.lanes, pairs.points, symmetric)
+
+
+@jit_inner
+def _sensitivity_pairs(room, pairs, block):
+    """The first column of a block of the kernel among sensitivities, and the pairs behind it."""
+    outputs, rest = room.outputs.shape[0], pairs.points - pairs.first
+    lanes, points = pairs.lanes, outputs * pairs.points
+    if _is_joint(room):
+        return 0, Pairs(outputs * pairs.first, outputs * rest, outputs * lanes, outputs * lanes, points, pairs.symmetric)
+    first = 0 if pairs.symmetric else outputs * lanes + block * (rest - lanes)
+    return block * lanes, Pairs(first, pairs.rows, pairs.cols, lanes, points, pairs.symmetric)
+
+
+@jit_inner
 def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
     """Activations and slopes of neurons r0..r1; in the last hidden layer their sensitivities too, if there is room."""
     source, points = _weights_at(net, weights, layer, r0, begin), pairs.points
@@ -164,20 +225,36 @@ def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
     )  # fmt: skip
     h, slope = room.h[at : at + size].reshape(r1 - r0, points), room.slope[at : at + size].reshape(r1 - r0, points)
     b = room.biases[r0 - begin : r1 - begin]
-    _get_vector(seed, net, weights, 2 * layer - 1, r0, b)
+    _get_biases(seed, net, weights, layer, r0, b)
     finish_layer(net.code, net.scales[0, layer - 1], net.scales[2, layer - 1], b, h, slope)
-    if room.delta.size > 0 and layer == net.widths.size - 2:
-        at = room.delta_at[layer] + offset
-        a = room.readout[r0 - begin : r1 - begin]
-        _get_vector(seed, net, weights, 2 * layer, r0, a)
-        readout_sensitivity(net.scales[0, layer], a, slope, room.delta[at : at + size].reshape(r1 - r0, points))
+    if layer == net.widths.size - 2 and room.delta.size > 0 and room.vector.size == 0:
+        outputs, at = room.outputs.shape[0], room.delta_at[layer] + offset * room.outputs.shape[0]
+        _get_readout(seed, net, weights, r0, r1 - r0, room.readout, r0 - begin)
+        for r in range(r1 - r0):
+            for a in range(outputs):
+                for part in range(parts_of_points(pairs, outputs)):
+                    i, count, column = part_of_points(pairs, outputs, a, part)
+                    row = room.delta[at + r * outputs * points + column : at + r * outputs * points + column + count]
+                    readout_sensitivity(net.scales[0, layer], room.readout[a, r0 - begin + r], slope[r][i : i + count], row)
 
 
 @jit_inner
 def _backward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
     """Complete delta of neurons r0..r1, which holds the product with W^(layer+1), and draw their weights anew if need be."""
-    at, delta_at, size = room.at[layer] + r0 * pairs.points, room.delta_at[layer] + r0 * pairs.points, (r1 - r0) * pairs.points
-    finish_sensitivity(net.scales[0, layer], room.slope[at : at + size], room.delta[delta_at : delta_at + size])
+    columns = sensitivity_columns(room, pairs)
+    outputs = columns // pairs.points
+    at, delta_at = room.at[layer] + r0 * pairs.points, room.delta_at[layer] + r0 * columns
+    if outputs == 1:
+        size = (r1 - r0) * columns
+        finish_sensitivity(net.scales[0, layer], room.slope[at : at + size], room.delta[delta_at : delta_at + size])
+    else:
+        for _ in range(r0, r1):
+            for a in range(outputs):
+                for part in range(parts_of_points(pairs, outputs)):
+                    i, count, column = part_of_points(pairs, outputs, a, part)
+                    delta = room.delta[delta_at + column : delta_at + column + count]
+                    finish_sensitivity(net.scales[0, layer], room.slope[at + i : at + i + count], delta)
+            at, delta_at = at + pairs.points, delta_at + columns
     if layer > 1 and not weights.stored and not weights.whole[layer]:
         _draw_rows(seed, net, layer, r0, r1, weights.flat, _weights_at(net, weights, layer, r0, begin))
 
@@ -185,10 +262,12 @@ def _backward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
 @jit_inner
 def _backward_columns(net, weights, room, pairs, layer, begin, r0, r1, c0, c1):
     """Neurons c0..c1 of the layer below: delta += W' delta, over rows r0..r1."""
+    columns = sensitivity_columns(room, pairs)
+    source = room.delta_at[layer] + _row_at(net, room, pairs, layer, r0, begin) // pairs.points * columns
     multiply(
         weights.flat, _weights_at(net, weights, layer, r0, begin) + c0, net.lengths[layer - 1], 1,
-        room.delta, room.delta_at[layer] + _row_at(net, room, pairs, layer, r0, begin), pairs.points, pairs.points,
-        room.delta, room.delta_at[layer - 1] + c0 * pairs.points, pairs.points, c1 - c0, r1 - r0, r0 == 0,
+        room.delta, source, columns, columns,
+        room.delta, room.delta_at[layer - 1] + c0 * columns, columns, c1 - c0, r1 - r0, r0 == 0,
     )  # fmt: skip
 
 
@@ -200,10 +279,10 @@ def _gram_rows(values, at, terms, pairs, i0, i1, partial, total):
         lane = i // LONGEST_VECTOR * LONGEST_VECTOR if pairs.symmetric else 0
         multiply(
             values, at + pairs.first + i, pairs.points, 1, values, at + lane, pairs.points, pairs.lanes - lane,
-            partial.reshape(partial.size), i * pairs.lanes + lane, pairs.lanes, end - i, terms, True,
+            partial, i * pairs.lanes + lane, pairs.lanes, end - i, terms, True,
         )  # fmt: skip
         for k in range(i, end):
-            source, sums = partial[k], total[k]
+            source, sums = partial[k * pairs.lanes : (k + 1) * pairs.lanes], total[k]
             for j in range(lane, pairs.lanes):
                 sums[j] += source[j]
 
@@ -222,15 +301,22 @@ def _part(phase, threads, thread, seed, net, weights, room, pairs, what, layer, 
             _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1)
         return
     c0, c1 = share(0, net.widths[layer - 1], threads, thread)
-    i0, i1 = share(0, room.kernel.shape[0], threads, thread)
+    i0, i1 = share(0, room.features.shape[1], threads, thread)
+    k0, k1 = share(0, room.kernel.shape[1], threads, thread)
+    features = _feature_pairs(room, pairs)
     for r0 in range(begin, end, PANEL):
         r1, at = min(r0 + PANEL, end), _row_at(net, room, pairs, layer, r0, begin)
         if what != FORWARD and layer > 1 and c0 < c1:
             _backward_columns(net, weights, room, pairs, layer, begin, r0, r1, c0, c1)
         if what != BACK:
-            _gram_rows(room.h, room.at[layer] + at, r1 - r0, pairs, i0, i1, room.partial, room.features[layer])
+            _gram_rows(room.h, room.at[layer] + at, r1 - r0, features, i0, i1, room.partial, room.features[layer])
         if what != FORWARD:
-            _gram_rows(room.delta, room.delta_at[layer] + at, r1 - r0, pairs, i0, i1, room.partial, room.sensitivities)
+            at = room.delta_at[layer] + at // pairs.points * sensitivity_columns(room, pairs)
+            # Where rows are not those of activations threads must not meet in scratch: it has a part of its own.
+            partial = room.partial[room.partial.size - room.kernel.shape[1] * room.kernel.shape[2] :]
+            for block in range(room.kernel.shape[0]):
+                column, own = _sensitivity_pairs(room, pairs, block)
+                _gram_rows(room.delta, at + column, r1 - r0, own, k0, k1, partial, room.sensitivities[block])
 
 
 @jit_parallel
@@ -256,50 +342,99 @@ def _sweep(threads, seed, net, weights, room, pairs, what, layer):
         if what != BACK and layer == net.widths.size - 2:
             at = room.at[layer] + _row_at(net, room, pairs, layer, begin, begin)
             h = room.h[at : at + (end - begin) * pairs.points].reshape(end - begin, pairs.points)
-            a = room.readout[: end - begin]
-            if room.delta.size == 0:  # else the sensitivities needed it too
-                _get_vector(seed, net, weights, 2 * layer, begin, a)
-            add_readout(net.scales[0, layer], a, h, room.outputs)
+            if what == FORWARD:  # else the sensitivities needed it too
+                _get_readout(seed, net, weights, begin, end - begin, room.readout, 0)
+            for a in range(room.outputs.shape[0]):
+                add_readout(net.scales[0, layer], room.readout[a][: end - begin], h, room.outputs[a])
+
+
+@jit_inner
+def _add_to_kernel(net, layer, room, pairs):
+    """Add a layer's share to the kernel: that of the readout on pairs of the same output alone."""
+    outputs, joint, readout = room.outputs.shape[0], _is_joint(room), layer == net.widths.size - 1
+    weight, bias, features = net.scales[0, layer - 1], net.scales[2, layer - 1], room.features[layer - 1]
+    if features.size == 0:
+        return
+    known, kernel, products = features.reshape(features.size), room.kernel.reshape(-1), room.sensitivities.reshape(-1)
+    # Blocks of the kernel stand one after another; in a joint one, rows of a block do.
+    stretch = pairs.lanes if joint else features.size
+    for a, b in np.ndindex(outputs, outputs):
+        if a == b or (joint and not readout):
+            for i in range(0, features.size, stretch):
+                row = a * (pairs.points - pairs.first) + i // stretch
+                at = (row * outputs + b) * stretch if joint else a * stretch
+                if readout:
+                    add_readout_kernel(weight, bias, known[i : i + stretch], kernel[at : at + stretch])
+                else:
+                    add_layer_kernel(weight, bias, products[at : at + stretch], known[i : i + stretch], kernel[at : at + stretch])
 
 
 @compiled_once(lambda real: (_INDEX, *argument_types(real)))
 def evaluate(threads, seed, net, weights, room, pairs):
-    """Outputs of one seed, and as far as there is room its sensitivities and kernel; h^0 and its Gram matrix are there."""
+    """Outputs of one seed, and as far as there is room its sensitivities and kernel; h^0 and its Gram matrix are there.
+
+    Sensitivities of a vector's product are left to :func:`go_back`: the vector may depend on the outputs.
+    """
     last = net.widths.size - 2
     room.outputs[:] = 0
     room.features[1:] = 0
+    backward = room.delta.size > 0 and room.vector.size == 0
     for layer in range(1, last + 1):
-        both = layer == last and room.delta.size > 0
-        _sweep(threads, seed, net, weights, room, pairs, BOTH if both else FORWARD, layer)
-    c = room.biases[:1]
-    _get_vector(seed, net, weights, 2 * last + 1, 0, c)
-    for i in range(pairs.points):
-        room.outputs[i] += net.scales[2, last] * np.float64(c[0])
-    if room.delta.size == 0:
+        _sweep(threads, seed, net, weights, room, pairs, BOTH if backward and layer == last else FORWARD, layer)
+    c = room.biases[: room.outputs.shape[0]]
+    _get_biases(seed, net, weights, last + 1, 0, c)
+    for a in range(c.size):
+        for i in range(pairs.points):
+            room.outputs[a, i] += net.scales[2, last] * np.float64(c[a])
+    if not backward:
         return
     room.kernel[:] = 0
-    add_readout_kernel(net.scales[0, last], net.scales[2, last], room.features[last], room.kernel)
+    _add_to_kernel(net, last + 1, room, pairs)
     for layer in range(last, 0, -1):
         if layer < last:
             _sweep(threads, seed, net, weights, room, pairs, BACK, layer)
-        add_layer_kernel(
-            net.scales[0, layer - 1], net.scales[2, layer - 1], room.sensitivities, room.features[layer - 1], room.kernel
-        )
+        _add_to_kernel(net, layer, room, pairs)
+
+
+@compiled_once(lambda real: (_INDEX, *argument_types(real)))
+def go_back(threads, seed, net, weights, room, pairs):
+    """Sensitivities of v.f for the ``vector`` v in ``room``, which has been evaluated; weights are stored."""
+    last, points = net.widths.size - 2, pairs.points
+    multiply(
+        weights.flat, weights.offsets[2 * last], net.lengths[last], 1, room.vector.reshape(room.vector.size), 0, points, points,
+        room.delta, room.delta_at[last], points, net.widths[last], net.widths[last + 1], True,
+    )  # fmt: skip
+    for layer in range(last, 0, -1):
+        _sweep(threads, seed, net, weights, room, pairs, BACK, layer)
 
 
 @jit_inner
 def gram_of_points(net, room, pairs):
     """The Gram matrix of h^0, which all seeds share."""
     room.features[0] = 0
-    _gram_rows(room.h, room.at[0], net.widths[0], pairs, 0, room.kernel.shape[0], room.partial, room.features[0])
+    own = _feature_pairs(room, pairs)
+    _gram_rows(room.h, room.at[0], net.widths[0], own, 0, room.features.shape[1], room.partial, room.features[0])
 
 
 @jit_inner
 def copy_kernel(kernel, pairs, out):
-    """The kernel without its padding; the lower half from the upper one if symmetric."""
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            out[i, j] = kernel[j, i] if pairs.symmetric and j < i else kernel[i, j]
+    """The kernel without its padding; the lower half from the upper one if symmetric.
+
+    ``out`` (blocks, rows, columns) has a row for every point's every output where the kernel has one block of all outputs.
+    """
+    outputs = out.shape[1] // pairs.rows
+    for block, i, a, b in np.ndindex(out.shape[0], pairs.rows, outputs, outputs):
+        source, to = kernel[block], out[block, i * outputs + a]
+        row, first = a * (pairs.points - pairs.first) + i, b * pairs.lanes
+        for j in range(pairs.cols):
+            column = first + j
+            to[j * outputs + b] = source[column, row] if pairs.symmetric and column < row else source[row, column]
+
+
+@jit
+def read_kernel(kernel, pairs, out):
+    """:func:`copy_kernel`, for Python."""
+    copy_kernel(kernel, pairs, out)
 
 
 # --- many seeds -------------------------------------------------------------------------------------------------------
@@ -307,7 +442,7 @@ def copy_kernel(kernel, pairs, out):
 
 @jit
 def evaluate_seeds(threads, first, step, seeds, net, weights, room, pairs, outputs, kernels):
-    """Outputs (S, n) and kernels (S, rows, cols) of seeds first, first + step, ..., one after the other, on some threads.
+    """Outputs (S, n, k) and kernels (S, blocks, rows, columns) of seeds first, first + step, ..., one after the other.
 
     ``outputs`` or ``kernels`` with an empty second axis are not filled.
     """
@@ -315,5 +450,6 @@ def evaluate_seeds(threads, first, step, seeds, net, weights, room, pairs, outpu
     for s in range(first, seeds.size, step):
         evaluate(threads, seeds[s], net, weights, room, pairs)
         for i in range(outputs.shape[1]):
-            outputs[s, i] = room.outputs[i]
+            for a in range(outputs.shape[2]):
+                outputs[s, i, a] = room.outputs[a, i]
         copy_kernel(room.kernel, pairs, kernels[s])

@@ -71,11 +71,9 @@ def add_readout(weight, a, h, total):
 
 @jit_inner
 def readout_sensitivity(weight, a, derivative, delta):
-    """delta^L = g a phi'(z^L), (m, n)."""
-    for r in range(a.size):
-        slope, row = derivative[r], delta[r]
-        for i in range(row.size):
-            row[i] = sensitivity(delta.dtype.type(weight), a[r], slope[i])
+    """delta^L = g a phi'(z^L) of one neuron, (n,)."""
+    for i in range(delta.size):
+        delta[i] = sensitivity(delta.dtype.type(weight), a, derivative[i])
 
 
 @jit_inner
@@ -94,27 +92,27 @@ def add_readout_pull(weight, v, h, a):
 
 
 @jit_inner
-def weigh_sensitivity(weight, bias, v, delta, weighted, b):
-    """b <- b - beta delta v, and weighted <- -g v o delta, whose product with h' is what W moves by; delta (m, n)."""
-    kind = b.dtype.type
-    for r in range(b.size):
-        row, to = delta[r], weighted[r]
-        for i in range(v.size):
-            to[i] = pulled(kind(weight), v[i], row[i])
-        b[r] -= kind(bias) * _dot(v, row)
+def weigh_sensitivity(weight, v, delta, weighted):
+    """weighted <- weighted - g v o delta of one neuron, (n,), whose product with h' is what its weights move by."""
+    for i in range(v.size):
+        weighted[i] += pulled(delta.dtype.type(weight), v[i], delta[i])
+
+
+@jit_inner
+def bias_pull(bias, v, delta):
+    """beta v.delta, by which the bias of one neuron moves."""
+    return delta.dtype.type(bias) * _dot(v, delta)
 
 
 @jit_inner
 def add_readout_kernel(weight, bias, features, kernel):
-    """kernel += g^2 H H' + beta^2: the readout's share, from the Gram matrix of the last layer's activations."""
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            kernel[i, j] += features_kernel(weight, bias, features[i, j])
+    """kernel += g^2 H H' + beta^2, flat: the readout's share, from the Gram matrix of the last layer's activations."""
+    for j in range(kernel.size):
+        kernel[j] += features_kernel(weight, bias, features[j])
 
 
 @jit_inner
 def add_layer_kernel(weight, bias, sensitivities, features, kernel):
-    """kernel += (delta delta') o (g^2 H H' + beta^2): the share of a layer's weights and biases."""
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            kernel[i, j] += sensitivities[i, j] * features_kernel(weight, bias, features[i, j])
+    """kernel += (delta delta') o (g^2 H H' + beta^2), flat: the share of a layer's weights and biases."""
+    for j in range(kernel.size):
+        kernel[j] += sensitivities[j] * features_kernel(weight, bias, features[j])

@@ -4,6 +4,7 @@ A weight matrix has a row per neuron, padded to whole vectors; activations and s
 column per point, points padded to whole vectors. A row is summed over, or added to, by vector instructions from end to end.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,8 @@ _ALIGNMENT = 64  # bytes: a vector that straddles cache lines costs two loads
 class Net(NamedTuple):
     """A network as compiled code knows it.
 
-    ``stream`` is the generator's key, ``code`` the activation's, ``widths`` (n_0, ..., n_L, 1), ``lengths`` the same padded: the
-    length of a row of the next layer's weights; ``scales`` (4, L+1) holds g, s, beta and t.
+    ``stream`` is the generator's key, ``code`` the activation's, ``widths`` (n_0, ..., n_L, k) with k outputs, ``lengths`` the
+    same padded: the length of a row of the next layer's weights; ``scales`` (4, L+1) holds g, s, beta and t.
     """
 
     stream: np.uint32
@@ -60,9 +61,14 @@ class Room(NamedTuple):
 
     Layer l's rows start at ``at[l]`` in ``h`` and ``slope``, and at ``delta_at[l]`` in ``delta``, which is empty for forward
     passes alone. Where ``streamed``, the last hidden layer has room for one group of panels only. ``biases`` and ``readout``
-    are scratch for a group's vectors of parameters. ``outputs`` (points,), the Gram matrices ``features`` (L+1, rows,
-    lanes) of h^0..h^L and ``sensitivities`` (rows, lanes) of one delta, and the ``kernel`` (rows, lanes) are sums in
-    float64; ``partial`` (rows, lanes) is one panel's share. Without a kernel to compute, these have no rows.
+    (k, group) are scratch for a group's vectors of parameters. ``outputs`` (k, points), the Gram matrices ``features`` (L+1,
+    rows, lanes) of h^0..h^L and ``sensitivities`` of one delta, and the ``kernel`` are sums in float64; ``partial`` is one
+    panel's share. Without a kernel to compute, these have no rows.
+
+    Sensitivities are those of k outputs: a neuron's row has the first output's for all points, then the second's, and so on,
+    the kernel's columns before its rows if they are different points. The kernel has a block of all pairs of outputs, (1, k rows
+    padded, k lanes), or blocks of the pairs of equal ones, (k, rows, lanes). Where there is room for a ``vector`` v (k, points),
+    sensitivities are instead those of the one number v.f(x) a point.
     """
 
     h: np.ndarray
@@ -78,6 +84,7 @@ class Room(NamedTuple):
     sensitivities: np.ndarray
     kernel: np.ndarray
     partial: np.ndarray
+    vector: np.ndarray
 
 
 def padded(size: int) -> int:
@@ -126,35 +133,59 @@ def drawn_weights(net: Net, rows: int, keep: int, kind: np.dtype) -> Weights:
     return Weights(aligned(used + longest, kind), place, whole, parameter_offsets(net), False)
 
 
-def make_room(net: Net, columns: np.ndarray, pairs: Pairs, group: int, *, streamed: bool, backward: bool, kernel: bool) -> Room:
+def make_room(
+    net: Net,
+    columns: np.ndarray,
+    pairs: Pairs,
+    group: int,
+    *,
+    streamed: bool,
+    backward: bool,
+    kernel: bool,
+    joint: bool = True,
+    pulled: bool = False,
+) -> Room:
     """Room for the points ``columns`` (d, points), which are put in place.
 
     Where ``streamed``, the last layer has room for ``group`` rows, and sensitivities for two layers, in turn, beside it.
+    The kernel is one of all pairs of outputs where ``joint``; sensitivities are those of a vector's product where ``pulled``.
     """
-    last, kind = net.widths.size - 2, columns.dtype
+    last, kind, outputs = net.widths.size - 2, columns.dtype, int(net.widths[-1])
+    pulled = pulled and outputs > 1  # for one output they are the same but for a factor
+    wide = pairs.points * (1 if pulled else outputs)  # columns of sensitivities
     rows = net.widths[: last + 1].copy()
     if streamed:
         rows[last] = min(group, rows[last])
     at = np.concatenate([[0], np.cumsum(rows)]) * pairs.points
     if streamed:
-        widest = int(rows[1:last].max(initial=0)) * pairs.points
+        widest = int(rows[1:last].max(initial=0)) * wide
         delta_at = np.array([(last - 1 - layer) % 2 * widest for layer in range(last)] + [min(2, last - 1) * widest])
-        size = delta_at[last] + rows[last] * pairs.points
+        size = delta_at[last] + rows[last] * wide
     else:
-        delta_at = at[: last + 1] - at[1]
-        size = at[-1] - at[1]
+        delta_at = (at[: last + 1] - at[1]) // pairs.points * wide
+        size = (at[-1] - at[1]) // pairs.points * wide
     shape = (pairs.rows if kernel else 0, pairs.lanes)
+    blocks = (outputs, *shape)
+    if joint and outputs > 1:
+        blocks = (1, outputs * (pairs.points - pairs.first) if kernel else 0, outputs * pairs.lanes)
     h = aligned(at[-1], kind)
     h[: columns.size] = columns.ravel()
     slope, delta = aligned(at[-1], kind), aligned(size if backward else 0, kind)
-    biases, readout = aligned(group, kind), aligned(group, kind)
-    sums = np.zeros(pairs.points), np.zeros((last + 1, *shape)), np.zeros(shape), np.zeros(shape)
-    return Room(h, slope, delta, at, delta_at, streamed, biases, readout, *sums, np.zeros(shape, kind))
+    biases, readout = aligned(max(group, outputs), kind), np.zeros((outputs, group), kind)
+    sums = np.zeros((outputs, pairs.points)), np.zeros((last + 1, *shape)), np.zeros(blocks), np.zeros(blocks)
+    partial = np.zeros(math.prod(shape) + (math.prod(blocks[1:]) if blocks[0] < outputs else 0), kind)
+    vector = np.zeros((outputs if pulled else 0, pairs.points), kind)
+    return Room(h, slope, delta, at, delta_at, streamed, biases, readout, *sums, partial, vector)
 
 
-def without_kernel(room: Room) -> Room:
-    """The same room without its kernel: passes through it compute no Gram matrices."""
-    none = np.zeros((0, room.kernel.shape[1]))
+def for_descent(room: Room) -> Room:
+    """The same room without its kernel: passes through it compute no Gram matrices, and for several outputs go back once."""
+    outputs, points = room.outputs.shape
+    features, blocks = (np.zeros((len(kept), 0, kept.shape[2])) for kept in (room.features, room.kernel))
     return room._replace(
-        features=np.zeros((len(room.features), *none.shape)), sensitivities=none, kernel=none, partial=none.astype(room.h.dtype)
+        features=features,
+        sensitivities=blocks,
+        kernel=blocks,
+        partial=room.partial[:0],
+        vector=np.zeros((outputs if outputs > 1 else 0, points), room.h.dtype),
     )

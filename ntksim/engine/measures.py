@@ -29,8 +29,8 @@ def alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """y'Ky / (||K||_F ||y||^2), (...), for targets (n,) (Cristianini et al. 2001)."""
-    return alignment(kernels, np.outer(targets, targets))
+    """<K, YY'>_F / (||K||_F ||YY'||_F), (...), for targets (n,) or (n, k) (Cristianini et al. 2001)."""
+    return alignment(kernels, _target_kernel(targets))
 
 
 def kernel_distance(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -74,8 +74,13 @@ def centred_alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def centred_kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Centred alignment of kernels with yy', (...), for targets (n,) (Cortes et al. 2012); NaN for constant targets."""
-    return centred_alignment(kernels, np.outer(targets, targets))
+    """Centred alignment of kernels with yy', (...), for targets (n,) or (n, k) (Cortes et al. 2012); NaN for constant targets."""
+    return centred_alignment(kernels, _target_kernel(targets))
+
+
+def _target_kernel(targets: np.ndarray) -> np.ndarray:
+    rows = np.asarray(targets, np.float64).reshape(len(targets), -1)
+    return rows @ rows.T
 
 
 def effective_rank(kernels: np.ndarray) -> np.ndarray:

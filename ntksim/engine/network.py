@@ -3,6 +3,8 @@
     z^l = g_l W^l h^(l-1) + beta_l b^l,   h^l = phi(z^l),  h^0 = x,  l = 1..L
     f   = g_(L+1) a.h^L (+ beta_(L+1) c),  W_ij ~ N(0, s_l^2),  b_i ~ N(0, t_l^2),  a_r ~ N(0, s_(L+1)^2)
 
+With several outputs each has its own readout a, and bias c, on the hidden layers that all share.
+
 The neural tangent kernel is the Gram matrix of df/dtheta over all parameters as they are stored (W, b, a, c), so the
 forward multiplier g enters it squared and the initial scale s does not. A parameterization is a choice of (g, s), and in
 the abc kinds (`ABC`) also of the power of the width by which learning rates are multiplied.
@@ -69,7 +71,7 @@ class ABC:
 
 @dataclass(frozen=True)
 class Network:
-    """A fully-connected network with scalar output.
+    """A fully-connected network, with scalar output unless ``outputs`` says otherwise.
 
     Parameters
     ----------
@@ -86,6 +88,8 @@ class Network:
     output_scale : alpha in f -> alpha f (Chizat & Bach 2019), positive; the kernel carries alpha squared.
     abc : the exponents of parameterization ``"abc"``, for it alone; ``"mup"`` and ``"mean_field"`` have their own. All
         three need equal widths.
+    outputs : k, the number of outputs. Arrays that have an axis of points have one of outputs behind it where k > 1, and not
+        where k = 1. The first output of a network of several is the network of one.
 
     Raises
     ------
@@ -102,10 +106,12 @@ class Network:
     output_bias: bool = False
     output_scale: float = 1.0
     abc: ABC | None = None
+    outputs: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depth", _positive_integer("depth", self.depth))
         object.__setattr__(self, "width", self._checked_width())
+        object.__setattr__(self, "outputs", _positive_integer("outputs", self.outputs))
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("parameterization", self.parameterization, PARAMETERIZATIONS)
         for name in ("sigma_w", "sigma_a", "output_scale"):

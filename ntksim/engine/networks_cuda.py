@@ -328,14 +328,14 @@ def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:
 def evaluate_seeds(
     net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, outputs: np.ndarray, kernels_out: np.ndarray
 ) -> None:
-    """Fill outputs (S, n) and kernels (S, rows, cols), unless their second axis is empty; every visible GPU has some seeds.
+    """Fill outputs (S, n, 1) and kernels (S, 1, rows, cols), unless their second axis is empty; every visible GPU has some seeds.
 
     Raises
     ------
     MemoryError where not even one network fits.
     """
     wanted = kernels_out.shape[1] > 0
-    results = kernels_out.reshape(seeds.size, -1) if wanted else outputs
+    results = (kernels_out if wanted else outputs).reshape(seeds.size, -1)
     gpus = list(cuda.gpus)
     there = []
     # Launches return at once: all GPUs are at work before the first result is waited for.

@@ -6,11 +6,22 @@ import numpy as np
 
 from ntksim.engine.activations import above_zero
 from ntksim.engine.descent_cpu import advance, evaluate_at, pull_back_at, relative_distance, square_distance_and_norm
-from ntksim.engine.kernels_cpu import draw_into, group_rows
-from ntksim.engine.layout import Net, Pairs, Room, Weights, aligned, make_room, parameter_offsets, stored_weights, without_kernel
+from ntksim.engine.kernels_cpu import draw_into, group_rows, read_kernel
+from ntksim.engine.layout import (
+    Net,
+    Pairs,
+    Room,
+    Weights,
+    aligned,
+    for_descent,
+    make_room,
+    parameter_offsets,
+    stored_weights,
+)
 from ntksim.engine.measures import kernel_distance
 from ntksim.engine.product import padded_points
 
+_AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2}
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
 
 
@@ -38,7 +49,7 @@ class Snapshots:
     def empty(
         cls, seeds: int, times: int, points: int, tests: int, layers: int, kind: np.dtype, keep_kernels: bool
     ) -> "Snapshots":
-        """Room for ``seeds`` seeds at ``times`` times; ``layers`` counts the readout."""
+        """Room for ``seeds`` seeds at ``times`` times; ``points`` and ``tests`` count outputs, ``layers`` the readout."""
 
         def missing(*shape: int, kind: np.dtype | type = np.float64) -> np.ndarray:
             return np.full((seeds, *shape), np.nan, kind)
@@ -57,20 +68,26 @@ class Snapshots:
         """One seed's rows, as views."""
         return Snapshots(**{field.name: getattr(self, field.name)[seed] for field in fields(self)})
 
-    def at(self, where: np.ndarray) -> dict[str, np.ndarray | None]:
-        """The arrays of all seeds by name, at the times with indices ``where``; None for those that are not wanted."""
+    def at(self, where: np.ndarray, outputs: int) -> dict[str, np.ndarray | None]:
+        """The arrays of all seeds by name, at the times with indices ``where``; None for those that are not wanted.
+
+        What has an axis of points has one of ``outputs`` behind it, if they are several.
+        """
         found: dict[str, np.ndarray | None] = {}
         for field in fields(self):
             array = getattr(self, field.name)
             if field.name != "kernel":
                 array = None if 0 in array.shape[1:] else array[:, where]
+            if array is not None and outputs > 1 and (axes := _AXES_OF_POINTS.get(field.name, 0)):
+                lead, last = array.shape[:-axes], array.shape[-axes:]
+                array = array.reshape(*lead, *(n for points in last for n in (points // outputs, outputs)))
             found[field.name] = array
         return found
 
 
 @dataclass
 class State:
-    """A network at some theta: what a pass leaves behind."""
+    """A network at some theta: what a pass leaves behind; ``outputs`` (n k,) and ``kernel`` (n k, n k) for k outputs."""
 
     theta: np.ndarray
     room: Room
@@ -89,7 +106,7 @@ class _First:
 
 @dataclass(frozen=True)
 class Task:
-    """What all seeds share: the network, training points and targets (n,), and test points.
+    """What all seeds share: the network, training points and targets (n k,) for k outputs, and test points.
 
     ``net`` has its parameters in units in which all layers learn at one rate: theirs over ``units`` (L+1,). ``plain`` is the
     network in its own, in which parameters are drawn. With ``remove_initial_output`` f - f_0 stands for f everywhere.
@@ -118,10 +135,14 @@ class Watch:
         self.passes = 0
         self.offsets = parameter_offsets(self.net)
         self.start = self.draw(task.plain)
-        self.upper = np.triu(np.ones((len(self.y), len(self.y)), np.bool_))
         self.first: _First | None = None
 
-    # From here to `pull_back`: the CPU's work. `training_cuda.CudaWatch` has it done by a GPU.
+    @property
+    def targets(self) -> np.ndarray:
+        """Targets (n, k)."""
+        return self.y.reshape(self.pairs.cols, -1)
+
+    # From here to `look`: work on parameters and activations, here the CPU's. `training_cuda.CudaWatch` has a GPU do it.
 
     def draw(self, plain: Net) -> np.ndarray:
         """The parameters at initialisation, drawn for ``plain``."""
@@ -129,19 +150,19 @@ class Watch:
         draw_into(self.seed, plain, stored_weights(plain, theta))
         for layer, unit in enumerate(self.units):
             if unit != 1:
-                self.layer(theta, layer)[:] /= unit
+                self._layer(theta, layer)[:] /= unit
         return theta
 
-    def layer(self, theta: np.ndarray, layer: int) -> np.ndarray:
+    def _layer(self, theta: np.ndarray, layer: int) -> np.ndarray:
         """Weights and biases of layer 0 .. L, a view of the parameters."""
         return theta[self.offsets[2 * layer] : self.offsets[2 * layer + 2]]
 
-    def weights(self, theta: np.ndarray) -> Weights:
+    def _weights(self, theta: np.ndarray) -> Weights:
         """The weights of a parameter vector."""
         return stored_weights(self.net, theta)
 
     def copy(self, theta: np.ndarray) -> np.ndarray:
-        """A copy of a parameter vector."""
+        """A copy of a parameter vector, which may be one on the host."""
         twin = aligned(theta.size, theta.dtype)
         twin[:] = theta
         return twin
@@ -154,6 +175,11 @@ class Watch:
         """||a - b|| of two parameter vectors."""
         return float(np.linalg.norm(a.astype(np.float64) - b))
 
+    def layer_squares(self, theta: np.ndarray) -> np.ndarray:
+        """||theta_l - theta_l(0)||^2 and ||theta_l(0)||^2 of each layer, (L+1, 2)."""
+        layers = [(self._layer(theta, i), self._layer(self.start, i)) for i in range(len(self.units))]
+        return np.array([square_distance_and_norm(now, before) for now, before in layers])
+
     def make_test_room(self, columns: np.ndarray, pairs: Pairs) -> Room:
         """Room for the test points' outputs."""
         rows = group_rows(self.threads, self.net)
@@ -165,42 +191,50 @@ class Watch:
             self.net, self.columns, self.pairs, group_rows(self.threads, self.net), streamed=False, backward=True, kernel=True
         )
 
-    def make_batch_room(self, size: int) -> tuple[Room, Pairs]:
-        """Room for ``size`` of the points, yet to be chosen, without a kernel."""
+    def make_descent_room(self, room: Room, size: int | None) -> tuple[Room, Pairs]:
+        """Room for steps of descent, without a kernel: ``room`` itself, or one for ``size`` of the points, yet to be chosen."""
+        if size is None:
+            return for_descent(room), self.pairs
         lanes = padded_points(size, self.columns.itemsize)
         pairs, columns = Pairs(0, size, size, lanes, lanes, True), np.zeros((len(self.columns), lanes), self.columns.dtype)
-        return make_room(
-            self.net, columns, pairs, group_rows(self.threads, self.net), streamed=False, backward=True, kernel=False
-        ), pairs
+        rows = group_rows(self.threads, self.net)
+        return make_room(self.net, columns, pairs, rows, streamed=False, backward=True, kernel=False, pulled=True), pairs
 
-    def room_of_steps(self, room: Room, batch_size: int | None) -> tuple[Room, Pairs]:
-        """Room for steps of descent, without a kernel: ``room`` itself, or for batches one of their own."""
-        return (without_kernel(room), self.pairs) if batch_size is None else self.make_batch_room(batch_size)
+    def evaluate(self, theta: np.ndarray, room: Room, pairs: Pairs) -> np.ndarray:
+        """Outputs (n k,) at ``theta``, and as far as ``room`` has room for it the kernel, which stays there."""
+        evaluate_at(self.threads, self.seed, self.net, self._weights(theta), room, pairs)
+        return room.outputs[:, : pairs.cols].T.flatten()
 
-    def evaluate(self, theta: np.ndarray, room: Room, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs (n,) and, of the points that ``room`` has one for, the upper half of the kernel at ``theta``."""
-        evaluate_at(self.threads, self.seed, self.net, self.weights(theta), room, pairs)
-        return room.outputs[: pairs.cols], room.kernel[:, : pairs.cols]
+    def kernel(self, room: Room) -> np.ndarray:
+        """The kernel (n k, n k) of a room that has been evaluated."""
+        kernel = np.empty((self.y.size, self.y.size))
+        read_kernel(room.kernel, self.pairs, kernel[None])
+        return kernel
+
+    def activations(self, room: Room) -> tuple[np.ndarray, np.ndarray]:
+        """h and phi'(z) of all layers, flat, on the host."""
+        return room.h, room.slope
+
+    def pull_back(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
+        """theta <- theta - J' vector, J at ``state``, in place."""
+        rows = np.ascontiguousarray(vector.reshape(self.pairs.cols, -1).T, theta.dtype)
+        pull_back_at(self.threads, self.net, self._weights(theta), state.room, self.pairs, rows)
 
     def advance(
-        self, theta: np.ndarray, velocity: np.ndarray, room: Room, pairs: Pairs, order: np.ndarray, count: int,
+        self, theta: np.ndarray, velocity: np.ndarray, room: Room, pairs: Pairs, order: np.ndarray, count: int, ready: bool,
         rate: float, momentum: float, nesterov: bool,
     ) -> int:  # fmt: skip
         """Take ``count`` steps of descent in place, as :func:`descent_cpu.advance` does; returns their number."""
         return advance(
-            self.threads, self.seed, self.net, self.weights(theta), self.weights(velocity), room, pairs, self.columns, self.y,
-            order, rate, momentum, nesterov, count,
+            self.threads, self.seed, self.net, self._weights(theta), self._weights(velocity), room, pairs, self.columns,
+            self.targets, order, rate, momentum, nesterov, count, ready,
         )  # fmt: skip
-
-    def pull_back(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
-        """theta <- theta - J' vector, J at ``state``, in place."""
-        pull_back_at(self.threads, self.net, self.weights(theta), state.room, self.pairs, vector.astype(theta.dtype))
 
     def look(self, theta: np.ndarray, room: Room) -> State:
         """Outputs and kernel at ``theta``; the first look is the one that drifts refer to."""
-        outputs, half = self.evaluate(theta, room, self.pairs)
+        outputs = self.evaluate(theta, room, self.pairs)
         self.passes += 1
-        kernel = np.where(self.upper, half, half.T)
+        kernel = self.kernel(room)
         state = State(theta, room, outputs, kernel)
         if self.first is None:
             self.first = _First(kernel, self.features(state).astype(np.float64), self.gates(state))
@@ -210,35 +244,26 @@ class Watch:
 
     def _remove(self, state: State) -> None:
         """Let targets move by the outputs, so that residuals are those of f - f_0, and show outputs without them."""
-        self.removed = state.outputs.copy()
+        self.removed = state.outputs
         self.y = self.y + self.removed
         if self.tests is not None:
-            self.test_removed = self.test_outputs(state).copy()
+            self.test_removed = self.test_outputs(state)
 
     def test_outputs(self, state: State) -> np.ndarray:
-        """Outputs on the test points, (n*,)."""
+        """Outputs on the test points, (n* k,)."""
         assert self.tests is not None
-        return self.evaluate(state.theta, self.tests, self.test_pairs)[0]
-
-    def layer_squares(self, theta: np.ndarray) -> np.ndarray:
-        """||theta_l - theta_l(0)||^2 and ||theta_l(0)||^2 of each layer, (L+1, 2)."""
-        layers = [(self.layer(theta, i), self.layer(self.start, i)) for i in range(len(self.units))]
-        return np.array([square_distance_and_norm(now, before) for now, before in layers])
-
-    def activations(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """h and phi'(z) of all layers, flat, on the host."""
-        return state.room.h, state.room.slope
+        return self.evaluate(state.theta, self.tests, self.test_pairs)
 
     def features(self, state: State) -> np.ndarray:
         """Activations of the last hidden layer, (n_L, n): a view."""
         last = len(self.units) - 1
-        rows = self.activations(state)[0][state.room.at[last] : state.room.at[last + 1]]
+        rows = self.activations(state.room)[0][state.room.at[last] : state.room.at[last + 1]]
         return rows.reshape(-1, self.pairs.points)[:, : self.pairs.cols]
 
     def gates(self, state: State) -> np.ndarray | None:
         """Where pre-activations of all hidden layers are above 0, (neurons, n)."""
         h, slope = (
-            flat[state.room.at[1] :].reshape(-1, self.pairs.points)[:, : self.pairs.cols] for flat in self.activations(state)
+            flat[state.room.at[1] :].reshape(-1, self.pairs.points)[:, : self.pairs.cols] for flat in self.activations(state.room)
         )
         return above_zero(self.net.code, h, slope)
 

@@ -8,11 +8,14 @@ flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ntksim.engine import checkpoints
 from ntksim.engine.arguments import points, precision, seed_array, targets
+from ntksim.engine.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.descent import Descent, descend_seed
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.empirical import columns_of, compiled_network, is_wide
@@ -30,7 +33,8 @@ METHODS = ("gradient_descent", "gradient_flow")
 class Trajectory:
     """Training of S seeds, seen at T times; float64 but for outputs and kernels, which have the run's dtype.
 
-    ``times`` (T,) in the notes' t. ``outputs`` (S, T, n) and ``test_outputs`` (S, T, n*), None without test points.
+    ``times`` (T,) in the notes' t. ``outputs`` (S, T, n) and ``test_outputs`` (S, T, n*), None without test points. For k > 1
+    outputs, here and in kernels, an axis of points has one of outputs behind it: (S, T, n, k), (S, n, k, n, k).
     ``loss`` (S, T) = 1/2 sum r^2. ``evaluations`` (S,) counts forward-and-backward passes over the training points, or over
     a batch of them; the flow applies each one's gradient up to twice more, which is not counted. ``learning_rate`` is None
     for gradient flow. ``status`` holds "finished", "diverged" or "step_limit" (the flow was given up after
@@ -84,6 +88,8 @@ def train(
     x_test: np.ndarray | None = None,
     remove_initial_output: bool = False,
     keep_kernels: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_interval: float = INTERVAL,
     dtype: Any = "float64",
     device: str = "cpu",
 ) -> Trajectory:
@@ -91,7 +97,7 @@ def train(
 
     Parameters
     ----------
-    x, y : points (n, d) and targets (n,); ``x_test`` (n*, d), observed only.
+    x, y : points (n, d) and targets (n,), or (n, k) for a network of k > 1 outputs; ``x_test`` (n*, d), observed only.
     method : ``"gradient_flow"``, theta' = -grad L to an error of ``tolerance``, or ``"gradient_descent"``; both with the
         parameterization's factor n^(-c) on the gradient. K_infinity below is the effective kernel, with that factor.
     times : when to look, ascending; infinity is allowed for the flow. For gradient descent each is moved to the nearest
@@ -116,6 +122,10 @@ def train(
     remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
         f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n).
+    checkpoint : a folder in which to keep what has been computed. The same call, after the process was killed at any moment,
+        goes on from there and returns the same bits; once it has returned, it does so at once. Calls that differ in anything
+        that numbers depend on, seeds included, may share a folder; remove it when the result is safe.
+    checkpoint_interval : seconds between two writes of a seed's parameters.
     device : as in `empirical.empirical_ntk`; one GPU, seed by seed.
 
     Raises
@@ -124,12 +134,12 @@ def train(
 
     The notes' assumption 1.1 and section 1.7.
     """
-    place = chosen_device(device)
+    place = chosen_device(device, network)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     kind, seed_list = precision(dtype), seed_array(seeds)
     x = points("x", x)
-    y = targets("y", y, len(x))
+    y = targets("y", y, len(x), network.outputs).ravel()
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
     if not isinstance(remove_initial_output, (bool, np.bool_)):
         raise TypeError(f"remove_initial_output must be True or False; got {remove_initial_output!r}")
@@ -144,7 +154,13 @@ def train(
         plan, asked, where, rate = descent_schedule(network, x, options)
         size = plan.steps.size
     snapshots = Snapshots.empty(
-        seed_list.size, size, len(x), 0 if tests is None else len(tests), network.depth + 1, kind, keep_kernels
+        seed_list.size,
+        size,
+        y.size,
+        0 if tests is None else len(tests) * network.outputs,
+        network.depth + 1,
+        kind,
+        keep_kernels,
     )
     task = Task(
         net=compiled_network(network, x.shape[1]),
@@ -155,18 +171,24 @@ def train(
         x_test=None if tests is None else columns_of(tests, None, kind),
         remove_initial_output=bool(remove_initial_output),
     )
-    status, evaluations = _train_seeds(task, seed_list, plan, snapshots, is_wide(network), place)
+    if isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, (int, float)) or not checkpoint_interval >= 0:
+        raise ValueError(f"checkpoint_interval must be a number of seconds, at least 0; got {checkpoint_interval!r}")
+    run = checkpoints.digest(
+        network, x, y, tests, plan, seed_list, kind.name, bool(remove_initial_output), bool(keep_kernels), place
+    )
+    kept = Checkpoints(checkpoint, run, seed_list, snapshots, checkpoint_interval)
+    status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network), place)
     return Trajectory(
         times=asked,
         evaluations=evaluations,
         status=status,
         learning_rate=rate,
-        **snapshots.at(where),  # type: ignore[arg-type]
+        **snapshots.at(where, network.outputs),  # type: ignore[arg-type]
     )
 
 
 def _train_seeds(
-    task: Task, seeds: np.ndarray, plan: Flow | Descent, snapshots: Snapshots, wide: bool, device: str
+    task: Task, seeds: np.ndarray, plan: Flow | Descent, kept: Checkpoints, wide: bool, device: str
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Train the seeds on all threads and fill their snapshots; returns each one's status and number of passes."""
     look_at: Callable[[int, np.uint64, Task], Watch] = Watch
@@ -178,14 +200,17 @@ def _train_seeds(
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         for s in range(first, end, step):
-            watch = look_at(threads, seeds[s], task)
-            rows = snapshots.of(s)
-            status[s] = flow_seed(watch, plan, rows) if isinstance(plan, Flow) else descend_seed(watch, plan, rows)
-            evaluations[s] = watch.passes
+            if (done := kept.done(s)) is None:
+                watch, own = look_at(threads, seeds[s], task), kept.of(s)
+                word = flow_seed(watch, plan, own) if isinstance(plan, Flow) else descend_seed(watch, plan, own)
+                done = word, watch.passes
+                kept.finish(s, *done)
+            status[s], evaluations[s] = done
 
     with one_blas_thread():
         if device == "cuda":
             work(1, 0, seeds.size, 1)
         else:
             spread(seeds.size, wide, work)
+    kept.close()
     return tuple(status), evaluations

@@ -36,7 +36,7 @@ class CudaWatch(Watch):
         return int(self.offsets[2 * layer]), int(self.offsets[2 * layer + 2])
 
     def copy(self, theta: Any) -> Any:
-        twin = allocate(theta.shape, theta.dtype)
+        twin = allocate(theta.shape, self.start.dtype)
         twin.copy_to_device(theta)
         return twin
 
@@ -55,33 +55,35 @@ class CudaWatch(Watch):
     def make_room(self) -> Any:
         return Batch(self.net, self.columns, self.pairs, 1, backward=True, kernel=True)
 
-    def room_of_steps(self, room: Any, batch_size: int | None) -> tuple[Any, Pairs]:
-        if batch_size is None:
+    def make_descent_room(self, room: Any, size: int | None) -> tuple[Any, Pairs]:
+        if size is None:
             small = copy.copy(room)  # the same memory
             small.size = 0
             return small, self.pairs
-        lanes = padded_points(batch_size, self.columns.itemsize)
-        pairs = Pairs(0, batch_size, batch_size, lanes, lanes, True)
+        lanes = padded_points(size, self.columns.itemsize)
+        pairs = Pairs(0, size, size, lanes, lanes, True)
         small = Batch(self.net, np.zeros((len(self.columns), lanes), self.columns.dtype), pairs, 1, backward=True, kernel=False)
         small.columns = cuda.to_device(self.columns)
         return small, pairs
 
-    def evaluate(self, theta: Any, room: Any, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(self, theta: Any, room: Any, pairs: Pairs) -> np.ndarray:
         room.theta = theta
         room.put_points(1)
         room.evaluate(1)
-        outputs = room.outputs.copy_to_host()[0, : pairs.cols]
-        return outputs, room.kernel.copy_to_host().reshape(pairs.rows, -1) if room.size else np.empty((0, 0))
+        return room.outputs.copy_to_host()[0, : pairs.cols]
 
-    def activations(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        room: Any = state.room
+    def kernel(self, room: Any) -> np.ndarray:
+        half = room.kernel.copy_to_host().reshape(self.pairs.rows, -1)
+        return np.where(np.tri(len(half), k=-1, dtype=np.bool_), half.T, half)
+
+    def activations(self, room: Any) -> tuple[np.ndarray, np.ndarray]:
         return room.h.copy_to_host()[0], room.slope.copy_to_host()[0]
 
     def pull_back(self, state: State, vector: np.ndarray, theta: Any) -> None:
         _pull_back(state.room, cuda.to_device(vector.astype(theta.dtype)), theta)
 
     def advance(
-        self, theta: Any, velocity: Any, room: Any, pairs: Pairs, order: np.ndarray, count: int,
+        self, theta: Any, velocity: Any, room: Any, pairs: Pairs, order: np.ndarray, count: int, ready: bool,
         rate: float, momentum: float, nesterov: bool,
     ) -> int:  # fmt: skip
         whole, size = order.size == 0, pairs.cols
@@ -92,7 +94,7 @@ class CudaWatch(Watch):
             points = room.every if whole else chosen[step]
             if not whole:
                 room.put_points(1, points)
-            if step > 0 or not whole:
+            if step > 0 or not ready:
                 room.evaluate(1)
             kernels.residuals[1, kernels.THREADS](room.outputs, y, points, step, rate * y.size / size, gradient, done)
             if momentum == 0:

@@ -18,6 +18,7 @@ from ntksim.engine import devices
 HERE = Path(__file__).parent
 NUMBA_CUDA = importlib.util.find_spec("numba_cuda") is not None
 needs_numba_cuda = pytest.mark.skipif(not NUMBA_CUDA, reason="numba-cuda is not installed: pip install 'ntksim[cuda]'")
+NETWORK = ntksim.Network(1, 4)
 CAPABILITIES = ((8, 0), (9, 0))
 
 
@@ -31,8 +32,8 @@ def test_kernels_in_the_simulator():
 @pytest.mark.skipif(NUMBA_CUDA or bool(numba.config.ENABLE_CUDASIM), reason="numba-cuda is installed")
 def test_without_numba_cuda():
     with pytest.raises(devices.DeviceError, match=r"pip install 'ntksim\[cuda\]'.* device='cpu'"):
-        ntksim.network_outputs(ntksim.Network(1, 4), np.ones((2, 3)), seeds=[0], device="cuda")
-    assert devices.chosen_device("auto") == "cpu"
+        ntksim.network_outputs(NETWORK, np.ones((2, 3)), seeds=[0], device="cuda")
+    assert devices.chosen_device("auto", NETWORK) == "cpu"
 
 
 def test_without_a_gpu(monkeypatch):
@@ -40,9 +41,16 @@ def test_without_a_gpu(monkeypatch):
     monkeypatch.setattr("numba.cuda.is_available", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     with pytest.raises(devices.DeviceError, match=r"no CUDA GPU is visible \(CUDA_VISIBLE_DEVICES is '7'\): run where"):
-        devices.chosen_device("cuda")
-    assert devices.chosen_device("auto") == "cpu"
-    assert devices.chosen_device("cpu") == "cpu"
+        devices.chosen_device("cuda", NETWORK)
+    assert devices.chosen_device("auto", NETWORK) == "cpu"
+    assert devices.chosen_device("cpu", NETWORK) == "cpu"
+
+
+def test_networks_of_several_outputs_stay_on_the_cpu():
+    network = ntksim.Network(1, 4, outputs=2)
+    with pytest.raises(ValueError, match="device='cuda' has networks of one output; got outputs=2: use device='cpu'"):
+        ntksim.empirical_ntk(network, np.ones((2, 3)), seeds=[0], device="cuda")
+    assert devices.chosen_device("auto", network) == "cpu"
 
 
 def test_the_engine_loads_no_cuda():
@@ -92,7 +100,7 @@ def test_draws_are_not_contracted(name):
             assert products.isdisjoint(operands.split(", "))
 
 
-@pytest.mark.skipif(devices.chosen_device("auto") == "cpu", reason="there is no GPU: kernels have not run on one here")
+@pytest.mark.skipif(devices.chosen_device("auto", NETWORK) == "cpu", reason="there is no GPU: kernels have not run on one here")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
 @pytest.mark.parametrize(("depth", "width", "points"), [(4, 80, 2), (3, 1000, 70), (2, 2000, 5)])
 def test_a_gpu_gives_what_the_cpu_gives(dtype, tolerance, depth, width, points):
