@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ntksim.engine.devices import DeviceError
+from ntksim.engine.devices import DEVICES, DeviceError
 from ntksim.engine.network import Network
 from ntksim.study.config import (
     ConfigError,
@@ -108,7 +108,9 @@ def _limit(options: argparse.Namespace) -> None:
 def _initial(options: argparse.Namespace) -> None:
     from ntksim.study import stages
 
-    stages.initial_shard(options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output)
+    stages.initial_shard(
+        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, options.device
+    )
 
 
 def _training(options: argparse.Namespace) -> None:
@@ -117,7 +119,14 @@ def _training(options: argparse.Namespace) -> None:
     names = ("method", "relative_time", "snapshots", "tolerance", "relative_learning_rate")
     schedule = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     stages.training_shard(
-        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, schedule
+        options.dataset,
+        options.limit,
+        _network(options),
+        options.seeds,
+        options.precision,
+        options.output,
+        schedule,
+        options.device,
     )
 
 
@@ -188,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--limit", required=True, help="the network's limit")
         stage.add_argument("--seeds", type=seed_range, required=True, metavar="FIRST:STOP")
         stage.add_argument("--precision", choices=["float64", "float32"], default="float64")
+        stage.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute (default: cpu)")
     training.add_argument("--method", choices=["gradient_flow", "gradient_descent"], required=True)
     training.add_argument("--tolerance", type=float, help="of gradient_flow")
     training.add_argument("--relative-learning-rate", type=float, help="of gradient_descent")

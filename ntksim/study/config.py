@@ -251,6 +251,11 @@ class Study(_Section):
     initial: Initial = Field(description="kernels at initialisation")
     training: Training | None = Field(default=None, description="training; leave out to study initialisation alone")
     precision: Literal["float64", "float32"] = Field(default="float64", description="arithmetic of networks and kernels")
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        default="cpu",
+        description="where shards are computed: cpu, cuda (NVIDIA GPUs; needs numba-cuda), or auto (a GPU where there is one); "
+        "results differ by rounding alone, so that a change computes nothing again",
+    )
     seeds_per_shard: int = Field(default=32, ge=1, lt=_MOST, description="seeds that one job computes")
     results: str = Field(default="results", min_length=1, description="folder for everything that the study writes")
 
@@ -277,7 +282,7 @@ class Study(_Section):
 
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""
-        text = json.dumps(self.model_dump(exclude={"results", "seeds_per_shard"}), sort_keys=True)
+        text = json.dumps(self.model_dump(exclude={"results", "seeds_per_shard", "device"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -130,8 +130,11 @@ def make_tables(study: Study, output: str | Path) -> None:
     every = plan.shards(study)
     ordered = sorted(every, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
     frames: dict[str, list[pd.DataFrame]] = {"initial": [], "training": []}
+    used = set()
     for shard in ordered:
-        frames[shard.stage].append(_read_shard(study, shard, dataset_hash))
+        frame, device = _read_shard(study, shard, dataset_hash)
+        frames[shard.stage].append(frame)
+        used.add(device)
     initial = pd.concat(frames["initial"], ignore_index=True)
     made = {"spectrum": _spectrum(study, initial, dataset_hash)}
     initial = initial.drop(columns="eigenvalues")
@@ -146,7 +149,7 @@ def make_tables(study: Study, output: str | Path) -> None:
         "config_hash": study.science_hash(),
         "config": study.model_dump(exclude={"results"}),  # equal studies, equal files, wherever they are
         "dataset_hash": dataset_hash,
-        "provenance": provenance(),
+        "provenance": provenance() | {"device": "; ".join(sorted(used))},
         **code_identity(),
     }
     for name, frame in made.items():
@@ -208,7 +211,8 @@ def _statistics(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFrame:
+def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> tuple[pd.DataFrame, str]:
+    """A shard's rows, and the device that computed them."""
     path = Path(study.results) / shard.file
     table, metadata = read_arrow(path)
     options = study.networks[shard.network]
@@ -223,7 +227,7 @@ def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFr
     }
     for position, (name, value) in enumerate(description.items()):
         frame.insert(position, name, value)
-    return frame
+    return frame, str(metadata["provenance"]["device"])
 
 
 def _read_limit(study: Study, network: str, width: int, dataset_hash: str) -> dict[str, np.ndarray]:

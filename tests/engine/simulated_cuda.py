@@ -189,3 +189,24 @@ def test_descent_that_diverges():
         )
     assert found.status == expected.status == ("diverged",)
     assert found.evaluations == expected.evaluations
+
+
+def test_shards_of_a_study_name_the_device(tmp_path):
+    from ntksim.study import datasets, stages
+    from ntksim.study.config import Dataset
+    from ntksim.study.storage import read_arrow
+
+    network, data, limit = ntksim.Network(1, 4), tmp_path / "dataset.npz", tmp_path / "limit.npz"
+    datasets.write(data, datasets.load(Dataset(name="circle", train=3, test=2)))
+    stages.limit(data, network, limit)
+    schedule = {"method": "gradient_descent", "relative_time": 1.0, "relative_learning_rate": 0.5, "snapshots": 1}
+    for device in ("cuda", "cpu"):
+        stages.initial_shard(data, limit, network, range(2), "float64", tmp_path / f"initial-{device}", device)
+        stages.training_shard(data, limit, network, range(1), "float64", tmp_path / f"training-{device}", schedule, device)
+    for stage in ("initial", "training"):
+        (found, there), (expected, here) = (read_arrow(tmp_path / f"{stage}-{device}") for device in ("cuda", "cpu"))
+        assert there["provenance"]["device"] == "cuda (simulator)"
+        assert here["provenance"]["device"].startswith("cpu (")
+        assert there["identity"] == here["identity"]
+        column = {"initial": "trace", "training": "loss"}[stage]
+        assert_close(found[column].to_numpy(), expected[column].to_numpy(), TOLERANCE["float64"])

@@ -19,6 +19,9 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS = study.results
+# Not among the parameters of jobs, whose change would compute them again: results are the same on every device.
+DEVICE = study.device
+GPUS = 0 if DEVICE == "cpu" else 1  # of a shard
 
 
 wildcard_constraints:

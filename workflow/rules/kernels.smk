@@ -67,6 +67,7 @@ rule initial_shard:
     resources:
         mem_mb=shard_memory("initial"),
         runtime=shard_minutes("initial"),
+        gpu=GPUS,
     params:
         network=network_options,
         precision=study.precision,
@@ -76,7 +77,7 @@ rule initial_shard:
     shell:
         "ntksim initial {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
         " --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
-        " --threads {threads} --output {output:q} > {log:q} 2>&1"
+        " --threads {threads} --device {DEVICE} --output {output:q} > {log:q} 2>&1"
 
 
 rule training_shard:
@@ -95,6 +96,7 @@ rule training_shard:
     resources:
         mem_mb=shard_memory("training"),
         runtime=shard_minutes("training"),
+        gpu=GPUS,
     params:
         network=network_options,
         precision=study.precision,
@@ -105,4 +107,4 @@ rule training_shard:
     shell:
         "ntksim training {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
         " {params.schedule} --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
-        " --threads {threads} --output {output:q} > {log:q} 2>&1"
+        " --threads {threads} --device {DEVICE} --output {output:q} > {log:q} 2>&1"
