@@ -41,6 +41,8 @@ def _fault() -> str | None:
     # The numba.cuda that comes with Numba is deprecated, but its simulator runs everywhere.
     if not config.ENABLE_CUDASIM and importlib.util.find_spec("numba_cuda") is None:
         return "the package numba-cuda is not installed: pip install 'ntksim[cuda]'"
+    # Read when numba.cuda is loaded. Some launches are small by nature: they would all be warned of.
+    os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
     from numba import cuda
 
     if not cuda.is_available():

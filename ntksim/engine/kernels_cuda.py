@@ -455,6 +455,13 @@ def add_scaled(a, factor, b, b_factor):
 
 
 @cuda.jit
+def clear(a):
+    """a <- 0, of every network."""
+    for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, a.shape[1], cuda.gridDim.x * THREADS):
+        a[cuda.blockIdx.y, e] = 0
+
+
+@cuda.jit
 def scale(a, begin, end, factor):
     """a <- a / factor, from entry ``begin`` to ``end``."""
     for e in range(begin + cuda.blockIdx.x * THREADS + cuda.threadIdx.x, end, cuda.gridDim.x * THREADS):

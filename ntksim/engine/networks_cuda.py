@@ -58,10 +58,11 @@ def allocate(shape: tuple[int, ...], kind: Any) -> Any:
     return cuda.device_array(shape, kind)
 
 
-def zeros(shape: tuple[int, ...], kind: Any) -> Any:
-    """An array of zeros on the device."""
+def zeros(shape: tuple[int, int], kind: Any) -> Any:
+    """An array (networks, numbers) of zeros on the device."""
     array = allocate(shape, kind)
-    array[:] = 0
+    if shape[1]:
+        kernels.clear[over(shape[1], shape[0])](array)
     return array
 
 

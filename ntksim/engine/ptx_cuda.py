@@ -39,6 +39,7 @@ def signatures(real: Any) -> dict[str, tuple[Any, ...]]:
         "weigh_sensitivity": (float64, float64, v, a, int64, a, int64, int64, a, int64),
         "pull_readout": (float64, float64, v, a, int64, a, *four),
         "add_scaled": (a, float64, a, float64),
+        "clear": (a,),
         "scale": (a, int64, int64, float64),
         "square_distance_parts": (a, a, int64, int64, _DOUBLES),
     }  # fmt: skip

@@ -88,11 +88,11 @@ class CudaWatch(Watch):
     ) -> int:  # fmt: skip
         whole, size = order.size == 0, pairs.cols
         y, done = cuda.to_device(np.ascontiguousarray(self.y)), cuda.to_device(np.full(1, -1, np.int64))
-        gradient, chosen = allocate((size,), theta.dtype), cuda.to_device(order)
+        gradient, chosen = allocate((size,), theta.dtype), None if whole else cuda.to_device(order)
         room.theta = theta
         for step in range(count):
-            points = room.every if whole else chosen[step]
-            if not whole:
+            points = room.every if chosen is None else chosen[step]
+            if chosen is not None:
                 room.put_points(1, points)
             if step > 0 or not ready:
                 room.evaluate(1)

@@ -30,13 +30,6 @@ def layer_by_layer(monkeypatch, panels=False):
     monkeypatch.setattr(networks_cuda, "_panel_rows", lambda length: 8)
 
 
-@pytest.fixture(params=["block", "drawn", "panels"])
-def regime(request, monkeypatch):
-    if request.param != "block":
-        layer_by_layer(monkeypatch, panels=request.param == "panels")
-    return request.param
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sigma_b", [None, 0.4])
 def test_parameters_have_the_bits_of_the_cpu(dtype, sigma_b):
@@ -50,10 +43,14 @@ def test_parameters_have_the_bits_of_the_cpu(dtype, sigma_b):
         assert drawn.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_outputs_and_kernels(regime, dtype):
+@pytest.mark.parametrize(
+    ("regime", "dtype"), [("block", "float32"), ("block", "float64"), ("drawn", "float32"), ("panels", "float64")]
+)
+def test_outputs_and_kernels(regime, dtype, monkeypatch):
+    if regime != "block":
+        layer_by_layer(monkeypatch, panels=regime == "panels")
     other = POINTS[:2] + 0.5
-    for seeds, arguments in ((SEEDS, (POINTS,)), (SEEDS[:1], (POINTS, other))):
+    for seeds, arguments in ((SEEDS[:2], (POINTS,)), (SEEDS[:1], (POINTS, other))):
         compute = [ntksim.empirical_ntk] if len(arguments) == 2 else [ntksim.empirical_ntk, ntksim.network_outputs]
         for function in compute:
             found, expected = (
@@ -161,7 +158,7 @@ def test_large_products_go_to_the_library(monkeypatch):
     [
         ("float64", {"method": "gradient_descent", "times": [0, 0.03, 0.06], "learning_rate": 0.03, "layer_rates": [1, 2, 0.5]}),
         ("float64", {"method": "gradient_descent", "steps": 2, "momentum": 0.5, "nesterov": True}),
-        ("float32", {"method": "gradient_descent", "steps": 3, "momentum": 0.5, "batch_size": 2, "learning_rate": 0.02}),
+        ("float32", {"method": "gradient_descent", "steps": 2, "momentum": 0.5, "batch_size": 2, "learning_rate": 0.02}),
         ("float64", {"method": "gradient_flow", "times": [0, 0.05], "tolerance": 0.05, "remove_initial_output": True}),
     ],
     ids=["descent", "nesterov", "batches", "flow"],
@@ -180,8 +177,9 @@ def test_training(dtype, options):
     assert found.gates_flipped.tobytes() == expected.gates_flipped.tobytes()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow, which Python's threads play with NumPy's numbers
 def test_descent_that_diverges():
-    network, options = ntksim.Network(1, 4), {"method": "gradient_descent", "times": [0, 400.0], "learning_rate": 100.0}
+    network, options = ntksim.Network(1, 4, "linear"), {"method": "gradient_descent", "times": [0, 4e20], "learning_rate": 1e20}
     with pytest.warns(RuntimeWarning, match="expected to diverge"):
         found, expected = (
             ntksim.train(network, POINTS[:2], [1.0, 2.0], seeds=[1], dtype="float32", device=device, **options)
