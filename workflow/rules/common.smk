@@ -19,9 +19,8 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS = study.results
-# Not among the parameters of jobs, whose change would compute them again: results are the same on every device.
-DEVICE = study.device
-GPUS = 0 if DEVICE == "cpu" else 1  # of a shard
+# Of a shard. Like the device a resource, and no parameter, whose change would compute shards again.
+GPUS = 0 if study.device == "cpu" else 1
 
 
 wildcard_constraints:

@@ -68,6 +68,7 @@ rule initial_shard:
         mem_mb=shard_memory("initial"),
         runtime=shard_minutes("initial"),
         gpu=GPUS,
+        device=study.device,
     params:
         network=network_options,
         precision=study.precision,
@@ -77,7 +78,7 @@ rule initial_shard:
     shell:
         "ntksim initial {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
         " --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
-        " --threads {threads} --device {DEVICE} --output {output:q} > {log:q} 2>&1"
+        " --threads {threads} --device {resources.device} --output {output:q} > {log:q} 2>&1"
 
 
 rule training_shard:
@@ -97,6 +98,7 @@ rule training_shard:
         mem_mb=shard_memory("training"),
         runtime=shard_minutes("training"),
         gpu=GPUS,
+        device=study.device,
     params:
         network=network_options,
         precision=study.precision,
@@ -107,4 +109,4 @@ rule training_shard:
     shell:
         "ntksim training {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
         " {params.schedule} --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
-        " --threads {threads} --device {DEVICE} --output {output:q} > {log:q} 2>&1"
+        " --threads {threads} --device {resources.device} --output {output:q} > {log:q} 2>&1"
