@@ -10,7 +10,7 @@ STAMP   := $(VENV)/.complete
 # What the benchmark is compared with; it runs on no newer Python than 3.12.
 PEERS   := .venv-peers
 
-.PHONY: study test bench check format lock clean help
+.PHONY: study test bench bench-gpu cuda check format lock clean help
 
 study: $(STAMP)  ## run the study of $(CONFIG) on all cores
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute)
@@ -20,6 +20,12 @@ test: $(STAMP)  ## run the tests
 
 bench: $(STAMP) $(PEERS)/.complete  ## time the engine on this machine; ONLY="kernels small" for some sections
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)
+
+cuda: $(STAMP)  ## add to .venv what networks on NVIDIA GPUs need
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-cuda.txt
+
+bench-gpu: cuda  ## check and time the engine on this machine's GPU; without one, ONLY=registers
+	@$(BIN)/python benchmarks/gpu.py $(if $(ONLY),--only $(ONLY))
 
 check: $(STAMP)  ## lint, formatting and types
 	$(BIN)/ruff check .
@@ -34,15 +40,17 @@ format: $(STAMP)  ## format the code in place
 	$(BIN)/snakefmt Snakefile workflow
 
 lock:  ## resolve pyproject.toml to exact versions (needs uv)
-	uv pip compile --universal --python-version 3.11 --all-extras --no-emit-index-url --no-annotate --no-header \
+	uv pip compile --universal --python-version 3.11 --extra study --extra dev --no-emit-index-url --no-annotate --no-header \
 		--upgrade pyproject.toml -o constraints.txt
+	uv pip compile --universal --python-version 3.11 --extra cuda --no-emit-index-url --no-annotate --no-header \
+		--constraints constraints.txt --upgrade pyproject.toml -o constraints-cuda.txt
 
 clean:  ## remove what a study wrote (not .venv)
 	rm -rf results/* .snakemake
 	git checkout -- results 2>/dev/null || true
 
 help:
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

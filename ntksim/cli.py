@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ntksim.engine.devices import DEVICES, DeviceError
 from ntksim.engine.network import Network
 from ntksim.study.config import (
     ConfigError,
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except ConfigError as error:
         return _fail(error, 2)
-    except (StageError, ValueError, TypeError, OSError) as error:
+    except (StageError, DeviceError, ValueError, TypeError, OSError, MemoryError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
@@ -110,7 +111,9 @@ def _limit(options: argparse.Namespace) -> None:
 def _initial(options: argparse.Namespace) -> None:
     from ntksim.study import stages
 
-    stages.initial_shard(options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output)
+    stages.initial_shard(
+        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, options.device
+    )
 
 
 def _training(options: argparse.Namespace) -> None:
@@ -121,7 +124,7 @@ def _training(options: argparse.Namespace) -> None:
     schedule = parse_section(Training, {name: value for name, value in fields.items() if value is not None}, "training").schedule
     training_shard(
         options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, schedule,
-        options.kernels,
+        options.kernels, options.device,
     )  # fmt: skip
 
 
@@ -197,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--limit", required=True, help="the network's limit")
         stage.add_argument("--seeds", type=seed_range, required=True, metavar="FIRST:STOP")
         stage.add_argument("--precision", choices=["float64", "float32"], default="float64")
+        stage.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute (default: cpu)")
     for name in _training_keys():
         field, option = Training.model_fields[name], "--" + name.replace("_", "-")
         if field.annotation is bool:

@@ -18,7 +18,8 @@ from ntksim.engine.network import ACTIVATIONS
 RELU, ERF, TANH, LINEAR, LEAKY_RELU, ABS, GELU, SIN = range(len(ACTIVATIONS))
 LEAK = 0.1  # slope of leaky_relu below 0
 
-_TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
+# Roots are taken here: on a GPU a compiler would leave them to every thread.
+_TWO_OVER_SQRT_PI, _ROOT_HALF, _ROOT_2_PI = 2 / math.sqrt(math.pi), math.sqrt(0.5), math.sqrt(2 * math.pi)
 
 
 def activation_code(name: str) -> int:
@@ -62,9 +63,9 @@ def tanh(z):
 @jit_inline
 def gelu(z):
     """z Phi(z) with Phi the normal distribution function (Hendrycks & Gimpel 2016), not its tanh approximation."""
-    value, gaussian = elementary.erf(np.float64(z) * math.sqrt(0.5))
+    value, gaussian = elementary.erf(np.float64(z) * _ROOT_HALF)
     probability = 0.5 + 0.5 * value
-    return z * probability, probability + z * gaussian / math.sqrt(2 * math.pi)
+    return z * probability, probability + z * gaussian / _ROOT_2_PI
 
 
 @jit_inline

@@ -54,12 +54,6 @@ def precision(dtype: object) -> np.dtype:
     return found
 
 
-def require_cpu(device: object) -> None:
-    """Refuse devices that this version does not have."""
-    if device != "cpu":
-        raise ValueError(f"device must be 'cpu', the only one in this version; got {device!r}")
-
-
 def momentum_options(momentum: object, nesterov: object) -> tuple[float, bool]:
     """Momentum, from 0 to below 1, and whether it is Nesterov's."""
     if isinstance(momentum, bool) or not isinstance(momentum, (int, float, np.floating, np.integer)) or not 0 <= momentum < 1:

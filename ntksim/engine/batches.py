@@ -9,11 +9,10 @@ widths see the same batches.
 
 import numpy as np
 
-from ntksim.engine.counter_rng import philox
+from ntksim.engine.counter_rng import philox, seed_words
 from ntksim.engine.jit import jit
-from ntksim.engine.kernels_cpu import seed_words
 
-# No layer has it: layers count from 1, and `kernels_cpu.weight_code` from 2.
+# No layer has it: layers count from 1, and `counter_rng.weight_code` from 2.
 BATCH_CODE = 0
 
 _u32, _u64 = np.uint32, np.uint64

@@ -125,7 +125,9 @@ class SeedCheckpoint:
     def keep(self, **state: Any) -> None:
         """Write arrays and numbers, if the last time is long enough ago."""
         if self.path is not None and time.monotonic() - self._written >= self._interval:
-            write(self.path, state | {f"rows_{name}": array for name, array in _arrays(self.rows).items()})
+            # What is on a GPU comes from there only now.
+            host = {name: value.copy_to_host() if hasattr(value, "copy_to_host") else value for name, value in state.items()}
+            write(self.path, host | {f"rows_{name}": array for name, array in _arrays(self.rows).items()})
             self._written = time.monotonic()
 
 

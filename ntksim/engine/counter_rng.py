@@ -32,8 +32,28 @@ from ntksim.engine.jit import (
 
 _u32, _u64, _f32 = np.uint32, np.uint64, np.float32
 
+# Computed here: on a GPU a compiler would leave the logarithm to every thread.
+_LN2, _ANGLE = _f32(math.log(2)), _f32(2 * math.pi * 2.0**-34)
 ROWS_PER_BLOCK = 4
 _STRETCH = 1024  # columns made at a time
+
+
+@jit_inline
+def weight_code(layer):
+    """The generator's code for the weights of a layer (1..L, and L+1 for the readout)."""
+    return _u32(2 * layer)
+
+
+@jit_inline
+def bias_code(layer):
+    """The generator's code for the biases of a layer."""
+    return _u32(2 * layer + 1)
+
+
+@jit_inline
+def seed_words(seed):
+    """Low and high 32 bits of a seed."""
+    return _u32(seed & _u64(0xFFFFFFFF)), _u32(seed >> _u64(32))
 
 
 @jit_inline
@@ -73,14 +93,14 @@ def _log(x, power):
     p = fma(p, t, _f32(-2.4999993993e-1))
     p = fma(p, t, _f32(3.3333331174e-1))
     # log m = t + t^2 (t p - 1/2); ln 2 needs no second part: what it lacks, 2e-9 e, is far below an ulp of e ln 2
-    return fma(e, _f32(math.log(2)), fma(z, fma(p, t, _f32(-0.5)), t))
+    return fma(e, _LN2, fma(z, fma(p, t, _f32(-0.5)), t))
 
 
 @jit_inline
 def _cos_sin(word):
     """Cosine and sine of 2 pi word / 2^32 (shifted by an eighth of a turn), float32, within 3 ulp (Cephes; measured 2.7)."""
     # The two high bits are the quadrant; the others an angle in [-pi/4, pi/4).
-    x = _f32(_f32(np.int32(_u32(word << _u32(2)))) * _f32(2 * math.pi * 2.0**-34))
+    x = _f32(_f32(np.int32(_u32(word << _u32(2)))) * _ANGLE)
     z = _f32(x * x)
     s = fma(_f32(-1.9515295891e-4), z, _f32(8.3321608736e-3))
     s = fma(s, z, _f32(-1.6666654611e-1))
@@ -105,6 +125,15 @@ def normal_pair(u, v):
     return _f32(radius * cosine), _f32(radius * sine)
 
 
+@jit_inline
+def scaled_normals(key0, key1, layer, seed_high, block, col, scale):
+    """float32(scale N) of rows 4 block to 4 block + 3 of a matrix, in one column."""
+    w0, w1, w2, w3 = philox(_u32(block), _u32(col), layer, seed_high, key0, key1)
+    z0, z1 = normal_pair(w0, w1)
+    z2, z3 = normal_pair(w2, w3)
+    return _f32(scale * z0), _f32(scale * z1), _f32(scale * z2), _f32(scale * z3)
+
+
 @jit_inner
 def _fill_blocks(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length):
     """Blocks of four rows of float32(scale N) in the flat float32 array ``out``: rows ``length`` apart, the first at ``at``."""
@@ -114,11 +143,7 @@ def _fill_blocks(key0, key1, layer, seed_high, block, col0, blocks, columns, sca
         r1, r2, r3 = r0 + length, r0 + 2 * length, r0 + 3 * length
         row0, row1, row2, row3 = out[r0 : r0 + columns], out[r1 : r1 + columns], out[r2 : r2 + columns], out[r3 : r3 + columns]
         for j in range(columns):
-            w0, w1, w2, w3 = philox(_u32(block + b), _u32(col0 + j), layer, seed_high, key0, key1)
-            z0, z1 = normal_pair(w0, w1)
-            z2, z3 = normal_pair(w2, w3)
-            row0[j], row1[j] = _f32(scale * z0), _f32(scale * z1)
-            row2[j], row3[j] = _f32(scale * z2), _f32(scale * z3)
+            row0[j], row1[j], row2[j], row3[j] = scaled_normals(key0, key1, layer, seed_high, block + b, col0 + j, scale)
 
 
 @jit_inner

@@ -21,8 +21,7 @@ import numpy as np
 
 from ntksim.engine.batches import batches
 from ntksim.engine.checkpoints import SeedCheckpoint
-from ntksim.engine.descent_cpu import advance
-from ntksim.engine.layout import Pairs, Room, Weights, aligned, for_descent
+from ntksim.engine.layout import Pairs, Room
 from ntksim.engine.snapshots import Watch
 
 _INDICES = 1 << 16  # points of batches that are chosen at a time
@@ -45,19 +44,12 @@ class Descent:
 
 def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> str:
     """Train one seed, from its checkpoint on if there is one, and fill its rows; returns its status."""
-    room, theta = watch.make_room(), aligned(watch.start.size, watch.start.dtype)
-    theta[:] = watch.start
-    # -eta v, so that a step adds it
-    velocity = aligned(theta.size if descent.momentum else 0, theta.dtype)
-    weights, moving = watch.weights(theta), watch.weights(velocity)
-    if descent.batch_size is None:
-        small, pairs = for_descent(room), watch.pairs
-    else:
-        small, pairs = watch.make_batch_room(descent.batch_size)
+    room, theta, velocity = watch.make_room(), watch.copy(watch.start), watch.velocity(descent.momentum)
+    small, pairs = watch.make_descent_room(room, descent.batch_size)
     most, step, at = _steps_at_a_time(watch, descent), 0, 0  # snapshots before number ``at`` are taken
     if (kept := checkpoint.resume()) is not None:
         watch.look(theta, room)  # at initialisation, which drifts refer to
-        theta[:], velocity[:] = kept["theta"], kept["velocity"]
+        theta, velocity = watch.copy(kept["theta"]), watch.copy(kept["velocity"])
         step, at, watch.passes = int(kept["step"]), int(kept["at"]), int(kept["passes"])
     while True:
         looked = step == descent.steps[at]
@@ -70,7 +62,7 @@ def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> 
             if at == len(descent.steps):
                 return "finished"
         count = min(most, int(descent.steps[at]) - step)
-        if not _advance(watch, descent, weights, moving, small, pairs, step, count, looked):
+        if not _advance(watch, descent, theta, velocity, small, pairs, step, count, looked):
             return "diverged"
         step += count
         checkpoint.keep(theta=theta, velocity=velocity, step=step, at=at, passes=watch.passes)
@@ -86,8 +78,8 @@ def _steps_at_a_time(watch: Watch, descent: Descent) -> int:
 def _advance(
     watch: Watch,
     descent: Descent,
-    weights: Weights,
-    moving: Weights,
+    theta: np.ndarray,
+    velocity: np.ndarray,
     room: Room,
     pairs: Pairs,
     first: int,
@@ -102,9 +94,8 @@ def _advance(
     if size is not None:
         order = batches(watch.seed, first, count, len(watch.targets), size)
     ready = looked and size is None
-    done = advance(
-        watch.threads, watch.seed, watch.net, weights, moving, room, pairs, watch.columns, watch.targets, order,
-        descent.learning_rate, descent.momentum, descent.nesterov, count, ready,
-    )  # fmt: skip
+    done = watch.advance(
+        theta, velocity, room, pairs, order, count, ready, descent.learning_rate, descent.momentum, descent.nesterov
+    )
     watch.passes += min(done + 1, count) - ready
     return bool(done == count)

@@ -12,7 +12,8 @@ import numpy as np
 
 from ntksim.engine import kernels_cpu
 from ntksim.engine.activations import activation_code
-from ntksim.engine.arguments import points, precision, require_cpu, seed_array
+from ntksim.engine.arguments import points, precision, seed_array
+from ntksim.engine.devices import chosen_device
 from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
 from ntksim.engine.product import padded_points
@@ -69,10 +70,21 @@ def is_wide(network: Network) -> bool:
 
 
 def _at_initialisation(
-    network: Network, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, outputs: np.ndarray, kernels: np.ndarray
+    network: Network,
+    columns: np.ndarray,
+    pairs: Pairs,
+    seeds: np.ndarray,
+    outputs: np.ndarray,
+    kernels: np.ndarray,
+    device: str,
 ) -> None:
     """Fill ``outputs`` (S, n, k) and ``kernels`` (S, blocks, rows, columns), unless their second axis is empty."""
     net, wanted, joint = compiled_network(network, len(columns)), kernels.shape[1] > 0, kernels.shape[1] < network.outputs
+    if device == "cuda":
+        from ntksim.engine import networks_cuda
+
+        networks_cuda.evaluate_seeds(net, columns, pairs, seeds, outputs, kernels)
+        return
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         rows = kernels_cpu.group_rows(threads, net)
@@ -124,17 +136,20 @@ def network_outputs(
     ----------
     x : points (n, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
+    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results,
+        of one output; or ``"auto"``, GPUs where there are any.
 
     Raises
     ------
-    TypeError or ValueError naming the argument, what was expected and what was given.
+    TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
+    GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    require_cpu(device)
+    place = chosen_device(device, network)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x = points("x", x)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
     columns, pairs = columns_of(x, None, kind)
-    _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind))
+    _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place)
     return out if network.outputs > 1 else out[..., 0]
 
 
@@ -157,15 +172,18 @@ def empirical_ntk(
     ----------
     x1, x2 : points (n1, d) and (n2, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
+    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results,
+        of one output; or ``"auto"``, GPUs where there are any.
     form : of a network of k > 1 outputs (one output has one kernel): ``"full"``, (S, n1, k, n2, k), entry [s, i, a, j, b] of
         outputs a and b; ``"diagonal"``, (S, n1, n2, k), of each output with itself; or ``"trace"``, (S, n1, n2), their sum.
         At infinite width these are the limit times the identity, the limit, and k times the limit.
 
     Raises
     ------
-    TypeError or ValueError naming the argument, what was expected and what was given.
+    TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
+    GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    require_cpu(device)
+    place = chosen_device(device, network)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x1 = points("x1", x1)
     if x2 is not None:
@@ -176,7 +194,7 @@ def empirical_ntk(
     k = network.outputs
     shape = (1, pairs.rows * k, pairs.cols * k) if form == "full" else (k, pairs.rows, pairs.cols)
     out = np.empty((seed_list.size, *shape), kind)
-    _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0, k), kind), out)
+    _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0, k), kind), out, place)
     if k == 1:
         return out[:, 0]
     if form == "full":

@@ -22,7 +22,7 @@ from math import factorial
 import numpy as np
 
 from ntksim.engine.checkpoints import SeedCheckpoint
-from ntksim.engine.descent_cpu import pull_back_at, relative_distance
+from ntksim.engine.descent_cpu import relative_distance
 from ntksim.engine.snapshots import State, Watch
 
 MAX_STEPS = 2000
@@ -43,24 +43,18 @@ class _Flow:
     """The flow of one seed."""
 
     def __init__(self, watch: Watch) -> None:
-        self.watch, self.net = watch, watch.net
+        self.watch = watch
 
     def look(self, theta: np.ndarray) -> State:
         """Outputs and kernel at ``theta``, in room of their own."""
         return self.watch.look(theta, self.watch.make_room())
 
-    def subtract_gradient(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
-        """theta <- theta - J' vector, J at ``state``, in place."""
-        weights, room = self.watch.weights(theta), state.room
-        rows = np.ascontiguousarray(vector.reshape(self.watch.pairs.cols, -1).T, theta.dtype)
-        pull_back_at(self.watch.threads, self.net, weights, room, self.watch.pairs, rows)
-
     def step(self, state: State, size: float) -> tuple[Callable[[float], State], State, float]:
         """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""
         residual = self.watch.residual(state)
         values, vectors = _eigen(state.kernel)
-        predicted = state.theta.copy()
-        self.subtract_gradient(state, vectors @ (_integral(values, size) * (residual @ vectors)), predicted)
+        predicted = self.watch.copy(state.theta)
+        self.watch.pull_back(state, vectors @ (_integral(values, size) * (residual @ vectors)), predicted)
         ahead = self.look(predicted)
         if not np.isfinite(ahead.kernel).all():
             return lambda s: ahead, ahead, np.inf
@@ -69,16 +63,16 @@ class _Flow:
 
         def dense(s: float) -> State:
             late = _weighted_integral(values, s) / size
-            theta = state.theta.copy()
-            self.subtract_gradient(state, vectors @ ((_integral(values, s) - late) * modes), theta)
-            self.subtract_gradient(ahead, vectors @ (late * modes), theta)
+            theta = self.watch.copy(state.theta)
+            self.watch.pull_back(state, vectors @ ((_integral(values, s) - late) * modes), theta)
+            self.watch.pull_back(ahead, vectors @ (late * modes), theta)
             return self.look(theta)
 
         end = dense(size)
         if not np.isfinite(end.kernel).all():
             return dense, end, np.inf
         off = self.watch.residual(end) - vectors @ (np.exp(-values * size) * modes)
-        moved = np.linalg.norm(end.theta.astype(np.float64) - predicted)
+        moved = self.watch.distance(end.theta, predicted)
         change = relative_distance(ahead.kernel.ravel(), state.kernel.ravel())
         reach = np.sqrt(np.trace(state.kernel) / len(residual))
         return dense, end, float(max(np.sqrt(np.mean(off**2)), moved * change * reach))
@@ -109,7 +103,7 @@ class _Flow:
             return "finished"
         size, first = 1 / fastest, 0
         if (kept := checkpoint.resume()) is not None:
-            state = self.look(kept["theta"])
+            state = self.look(self.watch.copy(kept["theta"]))
             time, size, at, first = float(kept["time"]), float(kept["size"]), int(kept["at"]), int(kept["count"])
             self.watch.passes = int(kept["passes"])
         for count in range(first, MAX_STEPS):

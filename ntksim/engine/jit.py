@@ -177,6 +177,12 @@ def fma(typingctx, a, b, c):
     return a(a, b, c), codegen
 
 
+@jit_inline
+def multiply_add(a, b, c):
+    """:func:`fma`, for code that Python runs too, as it does in the simulator of a GPU."""
+    return fma(a, b, c)
+
+
 _INTEGER_OF = {types.float32: types.int32, types.float64: types.int64}
 _FLOAT_OF = {integer: real for real, integer in _INTEGER_OF.items()}
 

@@ -17,7 +17,7 @@ Panels are added in order either way: bits depend neither on threads nor on how 
 import numpy as np
 from numba import prange, typeof, types
 
-from ntksim.engine.counter_rng import fill_scaled, fill_vector
+from ntksim.engine.counter_rng import bias_code, fill_scaled, fill_vector, seed_words, weight_code
 from ntksim.engine.jit import compiled_once, jit, jit_inner, jit_parallel
 from ntksim.engine.layer_rules import (
     add_layer_kernel,
@@ -39,7 +39,7 @@ _UNIT = 12  # threads share rows in multiples of the generator's four and the pr
 _GRAM_ROWS = 24  # of a kernel, at a time: the fewer, the less of the lower half is computed beside the upper one
 FORWARD, BACK, BOTH = 0, 1, 2  # what a sweep over a layer does
 
-_u32, _f32 = np.uint32, np.float32
+_f32 = np.float32
 
 
 def argument_types(real):
@@ -54,24 +54,6 @@ def argument_types(real):
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
-
-
-@jit_inner
-def weight_code(layer):
-    """The generator's code for the weights of a layer (1..L, and L+1 for the readout)."""
-    return _u32(2 * layer)
-
-
-@jit_inner
-def bias_code(layer):
-    """The generator's code for the biases of a layer."""
-    return _u32(2 * layer + 1)
-
-
-@jit_inner
-def seed_words(seed):
-    """Low and high 32 bits of a seed."""
-    return _u32(seed & np.uint64(0xFFFFFFFF)), _u32(seed >> np.uint64(32))
 
 
 @jit_inner

@@ -5,9 +5,19 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ntksim.engine.activations import above_zero
-from ntksim.engine.descent_cpu import evaluate_at, relative_distance, square_distance_and_norm
+from ntksim.engine.descent_cpu import advance, evaluate_at, pull_back_at, relative_distance, square_distance_and_norm
 from ntksim.engine.kernels_cpu import draw_into, group_rows, read_kernel
-from ntksim.engine.layout import Net, Pairs, Room, Weights, aligned, make_room, parameter_offsets, stored_weights
+from ntksim.engine.layout import (
+    Net,
+    Pairs,
+    Room,
+    Weights,
+    aligned,
+    for_descent,
+    make_room,
+    parameter_offsets,
+    stored_weights,
+)
 from ntksim.engine.measures import kernel_distance
 from ntksim.engine.product import padded_points
 
@@ -125,53 +135,114 @@ class Watch:
         self.tests = None
         if task.x_test is not None:
             self.test_pairs = task.x_test[1]
-            rows = group_rows(threads, self.net)
-            self.tests = make_room(self.net, *task.x_test, rows, streamed=False, backward=False, kernel=False)
+            self.tests = self.make_test_room(*task.x_test)
         self.across = task.x_across
         self.centred, self.removed, self.test_removed = task.remove_initial_output, np.zeros(1), np.zeros(1)
         self.passes = 0
         self.offsets = parameter_offsets(self.net)
-        self.start = aligned(self.offsets[-1], self.columns.dtype)
-        self.stored = stored_weights(self.net, self.start)
-        draw_into(seed, task.plain, self.stored)
-        for layer, unit in enumerate(self.units):
-            if unit != 1:
-                self.layer(self.start, layer)[:] /= unit
+        self.start = self.draw(task.plain)
         self.first: _First | None = None
-
-    def layer(self, theta: np.ndarray, layer: int) -> np.ndarray:
-        """Weights and biases of layer 0 .. L, a view of the parameters."""
-        return theta[self.offsets[2 * layer] : self.offsets[2 * layer + 2]]
-
-    def weights(self, theta: np.ndarray) -> Weights:
-        """The weights of a parameter vector."""
-        return self.stored._replace(flat=theta)
-
-    def make_room(self) -> Room:
-        """Room for the training points."""
-        return make_room(
-            self.net, self.columns, self.pairs, group_rows(self.threads, self.net), streamed=False, backward=True, kernel=True
-        )
 
     @property
     def targets(self) -> np.ndarray:
         """Targets (n, k)."""
         return self.y.reshape(self.pairs.cols, -1)
 
-    def make_batch_room(self, size: int) -> tuple[Room, Pairs]:
-        """Room for ``size`` of the points, yet to be chosen, without a kernel."""
+    # From here to `look`: work on parameters and activations, here the CPU's. `training_cuda.CudaWatch` has a GPU do it.
+
+    def draw(self, plain: Net) -> np.ndarray:
+        """The parameters at initialisation, drawn for ``plain``."""
+        theta = aligned(self.offsets[-1], self.columns.dtype)
+        draw_into(self.seed, plain, stored_weights(plain, theta))
+        for layer, unit in enumerate(self.units):
+            if unit != 1:
+                self._layer(theta, layer)[:] /= unit
+        return theta
+
+    def _layer(self, theta: np.ndarray, layer: int) -> np.ndarray:
+        """Weights and biases of layer 0 .. L, a view of the parameters."""
+        return theta[self.offsets[2 * layer] : self.offsets[2 * layer + 2]]
+
+    def _weights(self, theta: np.ndarray) -> Weights:
+        """The weights of a parameter vector."""
+        return stored_weights(self.net, theta)
+
+    def copy(self, theta: np.ndarray) -> np.ndarray:
+        """A copy of a parameter vector, which may be one on the host."""
+        twin = aligned(theta.size, theta.dtype)
+        twin[:] = theta
+        return twin
+
+    def velocity(self, momentum: float) -> np.ndarray:
+        """Room for -eta v: zeros in the layout of the parameters, and nothing without momentum."""
+        return aligned(self.start.size if momentum else 0, self.start.dtype)
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
+        """||a - b|| of two parameter vectors."""
+        return float(np.linalg.norm(a.astype(np.float64) - b))
+
+    def layer_squares(self, theta: np.ndarray) -> np.ndarray:
+        """||theta_l - theta_l(0)||^2 and ||theta_l(0)||^2 of each layer, (L+1, 2)."""
+        layers = [(self._layer(theta, i), self._layer(self.start, i)) for i in range(len(self.units))]
+        return np.array([square_distance_and_norm(now, before) for now, before in layers])
+
+    def make_test_room(self, columns: np.ndarray, pairs: Pairs) -> Room:
+        """Room for the test points' outputs."""
+        rows = group_rows(self.threads, self.net)
+        return make_room(self.net, columns, pairs, rows, streamed=False, backward=False, kernel=False)
+
+    def make_room(self, columns: np.ndarray | None = None, pairs: Pairs | None = None) -> Room:
+        """Room for the training points, or others, with their kernel."""
+        rows = group_rows(self.threads, self.net)
+        columns, pairs = (self.columns, self.pairs) if columns is None or pairs is None else (columns, pairs)
+        return make_room(self.net, columns, pairs, rows, streamed=False, backward=True, kernel=True)
+
+    def make_descent_room(self, room: Room, size: int | None) -> tuple[Room, Pairs]:
+        """Room for steps of descent, without a kernel: ``room`` itself, or one for ``size`` of the points, yet to be chosen."""
+        if size is None:
+            return for_descent(room), self.pairs
         lanes = padded_points(size, self.columns.itemsize)
         pairs, columns = Pairs(0, size, size, lanes, lanes, True), np.zeros((len(self.columns), lanes), self.columns.dtype)
         rows = group_rows(self.threads, self.net)
         return make_room(self.net, columns, pairs, rows, streamed=False, backward=True, kernel=False, pulled=True), pairs
 
+    def evaluate(self, theta: np.ndarray, room: Room, pairs: Pairs) -> np.ndarray:
+        """Outputs (n k,) at ``theta``, and as far as ``room`` has room for it the kernel, which stays there."""
+        evaluate_at(self.threads, self.seed, self.net, self._weights(theta), room, pairs)
+        return room.outputs[:, : pairs.cols].T.flatten()
+
+    def kernel(self, room: Room, pairs: Pairs) -> np.ndarray:
+        """The kernel (rows k, columns k) of a room that has been evaluated."""
+        outputs = self.y.size // self.pairs.cols
+        kernel = np.empty((pairs.rows * outputs, pairs.cols * outputs))
+        read_kernel(room.kernel, pairs, kernel[None])
+        return kernel
+
+    def activations(self, room: Room) -> tuple[np.ndarray, np.ndarray]:
+        """h and phi'(z) of all layers, flat, on the host."""
+        return room.h, room.slope
+
+    def pull_back(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
+        """theta <- theta - J' vector, J at ``state``, in place."""
+        rows = np.ascontiguousarray(vector.reshape(self.pairs.cols, -1).T, theta.dtype)
+        pull_back_at(self.threads, self.net, self._weights(theta), state.room, self.pairs, rows)
+
+    def advance(
+        self, theta: np.ndarray, velocity: np.ndarray, room: Room, pairs: Pairs, order: np.ndarray, count: int, ready: bool,
+        rate: float, momentum: float, nesterov: bool,
+    ) -> int:  # fmt: skip
+        """Take ``count`` steps of descent in place, as :func:`descent_cpu.advance` does; returns their number."""
+        return advance(
+            self.threads, self.seed, self.net, self._weights(theta), self._weights(velocity), room, pairs, self.columns,
+            self.targets, order, rate, momentum, nesterov, count, ready,
+        )  # fmt: skip
+
     def look(self, theta: np.ndarray, room: Room) -> State:
         """Outputs and kernel at ``theta``; the first look is the one that drifts refer to."""
-        evaluate_at(self.threads, self.seed, self.net, self.weights(theta), room, self.pairs)
+        outputs = self.evaluate(theta, room, self.pairs)
         self.passes += 1
-        kernel = np.empty((self.y.size, self.y.size))
-        read_kernel(room.kernel, self.pairs, kernel[None])
-        state = State(theta, room, room.outputs[:, : self.pairs.cols].T.flatten(), kernel)
+        kernel = self.kernel(room, self.pairs)
+        state = State(theta, room, outputs, kernel)
         if self.first is None:
             self.first = _First(kernel, self.features(state).astype(np.float64), self.gates(state))
             if self.centred:
@@ -188,30 +259,25 @@ class Watch:
     def test_outputs(self, state: State) -> np.ndarray:
         """Outputs on the test points, (n* k,)."""
         assert self.tests is not None
-        evaluate_at(self.threads, self.seed, self.net, self.weights(state.theta), self.tests, self.test_pairs)
-        return self.tests.outputs[:, : self.test_pairs.cols].T.flatten()
+        return self.evaluate(state.theta, self.tests, self.test_pairs)
 
     def test_kernel(self, theta: np.ndarray) -> np.ndarray:
         """The kernel of test with training points, (n* k, n k)."""
         assert self.across is not None
-        rows, pairs = group_rows(self.threads, self.net), self.across[1]
-        room = make_room(self.net, *self.across, rows, streamed=False, backward=True, kernel=True)
-        evaluate_at(self.threads, self.seed, self.net, self.weights(theta), room, pairs)
-        kernel = np.empty((self.y.size // pairs.cols * pairs.rows, self.y.size))
-        read_kernel(room.kernel, pairs, kernel[None])
-        return kernel
+        room, pairs = self.make_room(*self.across), self.across[1]
+        self.evaluate(theta, room, pairs)
+        return self.kernel(room, pairs)
 
     def features(self, state: State) -> np.ndarray:
         """Activations of the last hidden layer, (n_L, n): a view."""
         last = len(self.units) - 1
-        rows = state.room.h[state.room.at[last] : state.room.at[last + 1]]
+        rows = self.activations(state.room)[0][state.room.at[last] : state.room.at[last + 1]]
         return rows.reshape(-1, self.pairs.points)[:, : self.pairs.cols]
 
     def gates(self, state: State) -> np.ndarray | None:
         """Where pre-activations of all hidden layers are above 0, (neurons, n)."""
         h, slope = (
-            flat[state.room.at[1] :].reshape(-1, self.pairs.points)[:, : self.pairs.cols]
-            for flat in (state.room.h, state.room.slope)
+            flat[state.room.at[1] :].reshape(-1, self.pairs.points)[:, : self.pairs.cols] for flat in self.activations(state.room)
         )
         return above_zero(self.net.code, h, slope)
 
@@ -245,8 +311,7 @@ class Watch:
         assert self.first is not None
         rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), self.first.kernel.ravel())
         rows.kernel_distance[at] = kernel_distance(state.kernel, self.first.kernel)
-        layers = [(self.layer(state.theta, i), self.layer(self.start, i)) for i in range(len(self.units))]
-        squares = np.array([square_distance_and_norm(now, before) for now, before in layers])
+        squares = self.layer_squares(state.theta)
         rows.layer_drift[at] = np.sqrt(squares[:, 0]) / np.sqrt(squares[:, 1])
         moved, norm = self.units**2 @ squares  # in the parameters' own units
         rows.parameter_drift[at] = np.sqrt(moved) / np.sqrt(norm)

@@ -6,7 +6,7 @@ carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are
 flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ntksim.engine import checkpoints
-from ntksim.engine.arguments import points, precision, require_cpu, seed_array, targets
+from ntksim.engine.arguments import points, precision, seed_array, targets
 from ntksim.engine.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.descent import Descent, descend_seed
+from ntksim.engine.devices import chosen_device
 from ntksim.engine.empirical import columns_of, compiled_network, is_wide
 from ntksim.engine.flow import Flow, flow_seed
 from ntksim.engine.layer_rates import rated
@@ -126,6 +127,7 @@ def train(
         goes on from there and returns the same bits; once it has returned, it does so at once. Calls that differ in anything
         that numbers depend on, seeds included, may share a folder; remove it when the result is safe.
     checkpoint_interval : seconds between two writes of a seed's parameters.
+    device : as in `empirical.empirical_ntk`; one GPU, seed by seed.
 
     Raises
     ------
@@ -133,7 +135,7 @@ def train(
 
     The notes' assumption 1.1 and section 1.7.
     """
-    require_cpu(device)
+    place = chosen_device(device, network)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     kind, seed_list = precision(dtype), seed_array(seeds)
@@ -173,9 +175,11 @@ def train(
     )
     if isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, (int, float)) or not checkpoint_interval >= 0:
         raise ValueError(f"checkpoint_interval must be a number of seconds, at least 0; got {checkpoint_interval!r}")
-    run = checkpoints.digest(network, x, y, tests, plan, seed_list, kind.name, bool(remove_initial_output), bool(keep_kernels))
+    run = checkpoints.digest(
+        network, x, y, tests, plan, seed_list, kind.name, bool(remove_initial_output), bool(keep_kernels), place
+    )
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, checkpoint_interval)
-    status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network))
+    status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network), place)
     return Trajectory(
         times=asked,
         evaluations=evaluations,
@@ -186,21 +190,29 @@ def train(
 
 
 def _train_seeds(
-    task: Task, seeds: np.ndarray, plan: Flow | Descent, kept: Checkpoints, wide: bool
+    task: Task, seeds: np.ndarray, plan: Flow | Descent, kept: Checkpoints, wide: bool, device: str
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Train the seeds on all threads and fill their snapshots; returns each one's status and number of passes."""
+    look_at: Callable[[int, np.uint64, Task], Watch] = Watch
+    if device == "cuda":
+        from ntksim.engine.training_cuda import CudaWatch
+
+        look_at = CudaWatch
     evaluations, status = np.zeros(seeds.size, np.int64), [""] * seeds.size
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         for s in range(first, end, step):
             if (done := kept.done(s)) is None:
-                watch, own = Watch(threads, seeds[s], task), kept.of(s)
+                watch, own = look_at(threads, seeds[s], task), kept.of(s)
                 word = flow_seed(watch, plan, own) if isinstance(plan, Flow) else descend_seed(watch, plan, own)
                 done = word, watch.passes
                 kept.finish(s, *done)
             status[s], evaluations[s] = done
 
     with one_blas_thread():
-        spread(seeds.size, wide, work)
+        if device == "cuda":
+            work(1, 0, seeds.size, 1)
+        else:
+            spread(seeds.size, wide, work)
     kept.close()
     return tuple(status), evaluations

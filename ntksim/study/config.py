@@ -325,6 +325,11 @@ class Study(_Section):
     initial: Initial = Field(description="kernels at initialisation")
     training: Training | None = Field(default=None, description="training; leave out to study initialisation alone")
     precision: Literal["float64", "float32"] = Field(default="float64", description="arithmetic of networks and kernels")
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        default="cpu",
+        description="where shards are computed: cpu, cuda (NVIDIA GPUs; needs numba-cuda), or auto (a GPU where there is one); "
+        "results differ by rounding alone, so that a change computes nothing again",
+    )
     seeds_per_shard: int = Field(default=32, ge=1, lt=_MOST, description="seeds that one job computes at most")
     shard_minutes: float = Field(
         default=10.0,
@@ -373,7 +378,13 @@ class Study(_Section):
 
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""
-        how: Any = {"results": True, "seeds_per_shard": True, "shard_minutes": True, "training": {"keep_kernels": True}}
+        how: Any = {
+            "results": True,
+            "device": True,
+            "seeds_per_shard": True,
+            "shard_minutes": True,
+            "training": {"keep_kernels": True},
+        }
         text = json.dumps(self.model_dump(exclude=how), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import ntksim
+from ntksim.engine.devices import device_name
 
 _PACKAGES = ("ntksim", "numba", "llvmlite", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "snakemake")
 _PACKAGE = Path(ntksim.__file__).parent
 
 
-def provenance() -> dict[str, Any]:
-    """Where results come from: package versions, Python, processor and git commit. No time: equal runs, equal files."""
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    """Where results come from: package versions, Python, processor or GPU, git commit. No time: equal runs, equal files.
+
+    ``device`` is "cpu" or "cuda", as :func:`engine.devices.chosen_device` gives it.
+    """
     versions = {}
-    for package in _PACKAGES:
+    for package in _PACKAGES if device == "cpu" else (*_PACKAGES, "numba-cuda"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -25,7 +29,7 @@ def provenance() -> dict[str, Any]:
     return {
         "versions": versions,
         "python": platform.python_version(),
-        "device": f"cpu ({processor()})",
+        "device": f"cpu ({processor()})" if device == "cpu" else f"cuda ({device_name()})",
         "git_commit": git("rev-parse", "HEAD"),
     }
 

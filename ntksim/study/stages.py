@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ntksim.engine import measures
+from ntksim.engine.devices import chosen_device
 from ntksim.engine.empirical import empirical_ntk
 from ntksim.engine.finite_width import one_hidden_layer_variance
 from ntksim.engine.infinite import infinite_kernel
@@ -44,16 +45,23 @@ def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
 
 @one_blas_thread()
 def initial_shard(
-    dataset: str | Path, limit_path: str | Path, network: Network, seeds: range, dtype: str, output: str | Path
+    dataset: str | Path,
+    limit_path: str | Path,
+    network: Network,
+    seeds: range,
+    dtype: str,
+    output: str | Path,
+    device: str = "cpu",
 ) -> None:
     """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues and a status."""
     data = datasets.read(dataset)
     reference = read_limit(limit_path, network, data)["ntk"]
-    kernels = _kernels(network, data.x_train, seeds, dtype)
+    device = chosen_device(device, network)
+    kernels = _kernels(network, data.x_train, seeds, dtype, device)
     columns: dict[str, Any] = {"seed": np.asarray(seeds, dtype=np.int64)}
     columns |= kernel_columns(kernels, reference, data.y_train)
     identity = shard_identity("initial", network, seeds, data.hash, dtype=dtype)
-    write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance()})
+    write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance(device)})
 
 
 def kernel_columns(kernels: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
@@ -86,8 +94,10 @@ def finiteness(columns: Iterable[np.ndarray]) -> np.ndarray:
     return np.where(infinite, "overflow", np.where(unknown, "nan", "finished"))
 
 
-def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str) -> np.ndarray:
-    """Kernels (S, n, n), a few seeds at a time so that long shards show progress."""
+def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str, device: str) -> np.ndarray:
+    """Kernels (S, n, n), on the CPU a few seeds at a time so that long shards show progress."""
+    if device == "cuda":
+        return empirical_ntk(network, x, seeds=seeds, dtype=dtype, device=device)
     every = []
     for first in range(seeds.start, seeds.stop, 8):
         block = range(first, min(first + 8, seeds.stop))

@@ -57,13 +57,16 @@ def make_tables(study: Study, output: str | Path) -> None:
     """
     results = Path(study.results)
     data = datasets.read(results / "dataset.npz")
-    initial = pd.concat([_read_shard(study, shard, data.hash) for shard in _ordered(study, "initial")], ignore_index=True)
+    devices: set[str] = set()
+    initial = pd.concat(
+        [_read_shard(study, shard, data.hash, devices) for shard in _ordered(study, "initial")], ignore_index=True
+    )
     made = {"spectrum": _spectrum(study, initial, data.hash)}
     initial = initial.drop(columns="eigenvalues")
     made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, INITIAL_QUANTITIES), data.hash)}
     final, grams = None, None
     if study.training is not None:
-        training, grams = _read_training(study, data.hash)
+        training, grams = _read_training(study, data.hash, devices)
         final = at_the_end(training)
         drift = summarise(final, DRIFT_QUANTITIES)
         made |= {
@@ -80,7 +83,7 @@ def make_tables(study: Study, output: str | Path) -> None:
         "config_hash": study.science_hash(),
         "config": study.model_dump(exclude={"results"}),  # equal studies, equal files, wherever they are
         "dataset_hash": dataset_hash,
-        "provenance": provenance(),
+        "provenance": provenance() | {"device": "; ".join(sorted(devices))},
         **code_identity(),
     }
     for name, frame in made.items():
@@ -131,14 +134,14 @@ def _ordered(study: Study, stage: str) -> list[plan.Shard]:
     return sorted(mine, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
 
 
-def _read_training(study: Study, dataset_hash: str) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
+def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
     """All shards of training, and per network and width the Gram matrix of the kernel's changes, where r_0 is the same.
 
     Changes are taken from the frames a cell at a time: they are as large as kernels.
     """
     frames, grams = [], {}
     for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
-        frame = pd.concat([_read_shard(study, shard, dataset_hash) for shard in shards], ignore_index=True)
+        frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
         changes = frame.pop("relative_kernel_change")
         last = changes.notna() & (frame["status"] == "finished")
         assert study.training is not None
@@ -184,7 +187,8 @@ def _parts(final: pd.DataFrame, grams: Mapping[tuple[str, int], np.ndarray]) -> 
     return pd.DataFrame(rows)
 
 
-def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFrame:
+def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str, devices: set[str]) -> pd.DataFrame:
+    """A shard's rows; the device that computed them is added to ``devices``."""
     path = Path(study.results) / shard.file
     table, metadata = read_arrow(path)
     options = study.networks[shard.network]
@@ -199,6 +203,7 @@ def _read_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> pd.DataFr
     }
     for position, (name, value) in enumerate(description.items()):
         frame.insert(position, name, value)
+    devices.add(str(metadata["provenance"]["device"]))
     return frame
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ntksim.engine import measures
+from ntksim.engine.devices import chosen_device
 from ntksim.engine.ensembles import infinite_ensemble
 from ntksim.engine.layer_rates import rated
 from ntksim.engine.network import Network
@@ -47,12 +48,13 @@ class _Job:
     limits: dict[str, np.ndarray]
     ensemble_losses: tuple[np.ndarray, np.ndarray]
     checkpoint: Path
+    device: str
 
     def train(self, seeds: range, **options: Any) -> Trajectory:
         """Train some seeds."""
         return train(
             self.network, self.data.x_train, self.data.y_train, seeds=seeds, x_test=self.data.x_test, dtype=self.dtype,
-            checkpoint=self.checkpoint, **self.options, **options,
+            checkpoint=self.checkpoint, device=self.device, **self.options, **options,
         )  # fmt: skip
 
 
@@ -67,6 +69,7 @@ def training_shard(
     output: str | Path,
     schedule: Mapping[str, Any],
     kernels_output: str | Path | None = None,
+    device: str = "cpu",
 ) -> None:
     """Write the training of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf), K_inf
     being the effective kernel (`Network.learning_rate_scale`, and layer rates).
@@ -77,9 +80,10 @@ def training_shard(
     """
     data = datasets.read(dataset)
     checkpoint = Path(output).parent / f".{Path(output).stem}.{CHECKPOINT}"
-    job = _job(network, data, read_limit(limit_path, network, data), dtype, schedule, checkpoint)
+    limits = read_limit(limit_path, network, data)
+    job = _job(network, data, limits, dtype, schedule, checkpoint, chosen_device(device, network))
     identity = shard_identity("training", network, seeds, data.hash, dtype=dtype, **schedule)
-    metadata = {"identity": identity, "provenance": provenance()}
+    metadata = {"identity": identity, "provenance": provenance(job.device)}
     blocks, kept = [], []
     held = len(job.times) * len(data.y_train) ** 2 * np.dtype(dtype).itemsize
     size = max(1, min(_MOST_SEEDS, _KEPT_BYTES // held))
@@ -122,6 +126,7 @@ def _job(
     dtype: str,
     schedule: Mapping[str, Any],
     checkpoint: Path,
+    device: str,
 ) -> _Job:
     """The times of a schedule, the arguments of `train`, and what theory says of all seeds together."""
     if schedule["layer_rates"] is not None:  # sums over layers with their rates, in place of plain sums
@@ -142,7 +147,9 @@ def _job(
     times = relative_times / largest
     flow_times = times / (1 - momentum)
     losses = _ensemble_losses(network, data, limits, flow_times, schedule)
-    return _Job(network, data, dtype, schedule, common | options, relative_times, times, flow_times, limits, losses, checkpoint)
+    return _Job(
+        network, data, dtype, schedule, common | options, relative_times, times, flow_times, limits, losses, checkpoint, device
+    )
 
 
 def _ensemble_losses(

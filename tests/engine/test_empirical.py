@@ -142,7 +142,7 @@ def test_sum_over_layers_is_the_kernel():
         ({"seeds": 3}, "seeds must be a sequence"),
         ({"dtype": "float16"}, "dtype must be one of float64, float32"),
         ({"x1": np.full((2, 3), 1e39), "dtype": "float32"}, "points must be at most 3.4e.38 in size"),
-        ({"device": "tpu"}, "device must be 'cpu'"),
+        ({"device": "tpu"}, "device must be one of cpu, cuda, auto; got 'tpu'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

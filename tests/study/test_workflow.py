@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import ntksim
+import studies
 from ntksim.study import datasets, plan
 from ntksim.study.config import load_study
 
@@ -251,3 +252,13 @@ def test_a_damaged_shard_is_named(finished):
 def test_every_rule_is_lint_clean():
     done = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_shards_ask_for_the_device_of_the_configuration(tmp_path):
+    for device in ("cuda", "cpu"):
+        path = tmp_path / f"{device}.yaml"
+        path.write_text(yaml.safe_dump(studies.TINY | {"results": str(tmp_path / device), "device": device}))
+        command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--nolock", "--configfile", str(path)]
+        command += ["--workflow-profile", "workflow/profiles/one_gpu", "--cores", "1"]
+        done = subprocess.run(command, cwd=studies.ROOT, env=studies.environment(), capture_output=True, text=True, check=True)
+        assert f"--device {device} --output" in done.stdout

@@ -27,6 +27,8 @@ KEEP_KERNELS = (
     if study.training and study.training.keep_kernels
     else ""
 )
+# Of a shard. Like the device a resource, and no parameter, whose change would compute shards again.
+GPUS = 0 if study.device == "cpu" else 1
 
 
 wildcard_constraints:

@@ -68,6 +68,8 @@ rule initial_shard:
     resources:
         mem_mb=shard_memory("initial"),
         runtime=shard_runtime("initial"),
+        gpu=GPUS,
+        device=study.device,
     params:
         network=network_options,
         precision=study.precision,
@@ -77,7 +79,7 @@ rule initial_shard:
     shell:
         "ntksim initial {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
         " --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
-        " --threads {threads} --output {output:q} > {log:q} 2>&1"
+        " --threads {threads} --device {resources.device} --output {output:q} > {log:q} 2>&1"
 
 
 rule training_shard:
@@ -96,6 +98,8 @@ rule training_shard:
     resources:
         mem_mb=shard_memory("training"),
         runtime=shard_runtime("training"),
+        gpu=GPUS,
+        device=study.device,
     params:
         network=network_options,
         precision=study.precision,
@@ -106,6 +110,6 @@ rule training_shard:
     shell:
         "ntksim training {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
         " {params.schedule} --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
-        " --threads {threads}"
+        " --threads {threads} --device {resources.device}"
         + KEEP_KERNELS
         + " --output {output.shard:q} > {log:q} 2>&1"

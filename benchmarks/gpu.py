@@ -1,0 +1,209 @@
+"""Check, then time the engine on a GPU: `python benchmarks/gpu.py`. Needs numba-cuda; CuPy and JAX where they are installed.
+
+First every regime is compared with the CPU, and the parameters' bits; nothing is timed unless they agree. CuPy gives the peak
+(its products of large squares by cuBLAS) and cuRAND's normals, JAX a kernel written by hand. Kernels count 4 n m^2 flops per
+hidden m x m layer. What is not installed is said in the table. `--tiny` tries the script itself, in Numba's simulator too
+(NUMBA_ENABLE_CUDASIM=1): its times mean nothing.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from table import Row, machine, markdown, per_second
+from timing import best
+
+import ntksim
+from ntksim.engine import devices
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the memory
+DTYPES = {"float32": 1e-5, "float64": 1e-12}
+RELU = {"sigma_w": 2**0.5}
+
+
+def optional(name: str) -> Any:
+    """A package, or None."""
+    try:
+        return __import__(name)
+    except ImportError:
+        return None
+
+
+cupy, jax = optional("cupy"), optional("jax")
+
+
+def points(n: int, d: int = 64) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, d))
+
+
+def check(tiny: bool) -> None:
+    """Parameters' bits, and outputs, kernels and training against the CPU's; raises AssertionError where they differ."""
+    from numba import cuda
+
+    from ntksim.engine import kernels_cpu, networks_cuda
+    from ntksim.engine.empirical import compiled_network
+    from ntksim.engine.layout import parameter_offsets, stored_weights
+
+    shapes = [(2, 9, 2), (1, 20, 17)] if tiny else [(4, 80, 2), (3, 300, 64), (3, 1000, 200), (2, 4096, 64), (1, 100_000, 16)]
+    for dtype, tolerance in DTYPES.items():
+        for depth, width, n in shapes:
+            network, x = ntksim.Network(depth, width, "tanh", sigma_b=0.2, **RELU), points(n, 7)
+            net = compiled_network(network, 7)
+            theta = networks_cuda.zeros((1, int(parameter_offsets(net)[-1])), dtype)
+            networks_cuda.draw_parameters(net, cuda.to_device(np.array([3], np.uint64)), theta, 1)
+            expected = np.empty(theta.shape[1], dtype)
+            kernels_cpu.draw_into(np.uint64(3), net, stored_weights(net, expected))
+            assert theta.copy_to_host().tobytes() == expected.tobytes(), f"parameters of {depth} x {width}, {dtype}"
+            for function in (ntksim.network_outputs, ntksim.empirical_ntk):
+                agree(partial(function, network, x, seeds=[3, 8], dtype=dtype), tolerance, f"{depth} x {width}, {dtype}")
+        network, options = ntksim.Network(1, 9, "tanh"), {"seeds": [3], "dtype": dtype, "method": "gradient_descent", "steps": 3}
+        agree(lambda device, n=network, o=options: ntksim.train(n, points(3, 2), np.ones(3), device=device, **o).outputs,
+              10 * tolerance, f"training, {dtype}")  # fmt: skip
+
+
+def agree(function: Callable[..., np.ndarray], tolerance: float, what: str) -> None:
+    found, expected = (function(device=device).astype(np.float64) for device in ("cuda", "cpu"))
+    off = np.abs(found - expected).max() / np.abs(expected).max()
+    assert off <= tolerance, f"{what}: the GPU is off by {off:.2g} of the largest entry, more than {tolerance:g}"
+
+
+def peak(dtype: str, size: int) -> float:
+    """Flops a second of cuBLAS, 0 without CuPy."""
+    if cupy is None:
+        return 0.0
+    a = cupy.random.standard_normal((size, size)).astype(dtype)
+    return 2 * size**3 / best(lambda: (a @ a, cupy.cuda.Device().synchronize()))
+
+
+def kernels(tiny: bool) -> Iterator[Row]:
+    """Kernels at initialisation of three hidden ReLU layers, against JAX on the same card, and this engine on the CPU."""
+    for dtype in DTYPES:
+        for n in (2,) if tiny else (64, 256):
+            for width in (8,) if tiny else (1024, 2048, 4096, 8192, 16384, 32768):
+                count = 2 if tiny else max(1, 2**25 // width**2)
+                call = partial(ntksim.empirical_ntk, ntksim.Network(3, width, **RELU), points(n), dtype=dtype)
+                ours = best(partial(call, seeds=range(count), device="cuda")) / count
+                theirs, remarks = None, "no JAX"
+                if jax is not None:
+                    theirs, remarks = jax_kernel(dtype, width, points(n))
+                if width <= 8192:
+                    remarks += f"; CPU {best(partial(call, seeds=[0]), 1.0, 1):.3g} s"
+                flops = 2 * 4 * n * width**2 if cupy else None
+                yield Row(
+                    "kernels", f"{dtype}, n = {n}, 3 x {width:,}, a seed", ours, "JAX", theirs, flops, dtype, "60%, 3x", remarks
+                )
+
+
+def jax_kernel(dtype: str, width: int, x: np.ndarray) -> tuple[float | None, str]:
+    """Seconds of the structured form in JAX, weights drawn too, in its faster generator; None if it does not fit."""
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
+    jnp = jax.numpy
+
+    def kernel(key: Any) -> Any:
+        keys, sizes = jax.random.split(key, 4), (x.shape[1], width, width)
+        weights = [jax.random.normal(k, (width, m), jnp.float32).astype(dtype) for k, m in zip(keys, sizes, strict=False)]
+        a = jax.random.normal(keys[3], (width,), jnp.float32).astype(dtype)
+        h, kept = jnp.asarray(x.T, dtype), []
+        for w in weights:
+            z = (2 / w.shape[1]) ** 0.5 * (w @ h)
+            kept.append((h, z > 0, w))
+            h = jnp.maximum(z, 0)
+        total, delta = h.T @ h / width, width**-0.5 * a[:, None] * kept[-1][1]
+        for layer in (2, 1, 0):
+            h, gate, w = kept[layer]
+            total += (delta.T @ delta) * (2 / len(h)) * (h.T @ h)
+            if layer:
+                delta = (2 / len(h)) ** 0.5 * (w.T @ delta) * kept[layer - 1][1]
+        return total
+
+    seconds = {}
+    for generator in ("threefry2x32", "unsafe_rbg"):
+        try:
+            run, key = jax.jit(kernel), jax.random.key(0, impl=generator)
+            seconds[generator] = best(lambda run=run, key=key: run(key).block_until_ready())
+        except Exception as error:  # out of memory, most likely: a row that says so is worth more than none
+            return None, f"JAX: {str(error).splitlines()[0][:60]}"
+    fastest = min(seconds, key=seconds.__getitem__)
+    return seconds[fastest], f"JAX with {fastest}"
+
+
+def small(tiny: bool) -> Iterator[Row]:
+    """Networks of width 80 on 2 points, a block each."""
+    for dtype in DTYPES:
+        count = 4 if tiny else 1_000_000
+        call = partial(ntksim.empirical_ntk, ntksim.Network(4, 8 if tiny else 80, **RELU), points(2, 4), dtype=dtype)
+        ours = best(partial(call, seeds=range(count), device="cuda"), least=1) / count
+        theirs = best(partial(call, seeds=range(count // 50 or 1)), least=1) / (count // 50 or 1)
+        remarks = f"{60e-6 / ours:.3g} millions a minute"
+        yield Row("small", f"{dtype}, networks of width 80 on 2 points", ours, "CPU", theirs, remarks=remarks, show=per_second)
+
+
+def normals(tiny: bool) -> Iterator[Row]:
+    """Standard normals written to memory, against cuRAND's."""
+    from numba import cuda
+
+    from ntksim.engine import kernels_cuda, networks_cuda
+
+    rows = 8 if tiny else 1 << 14
+    seeds, words = cuda.to_device(np.array([1], np.uint64)), (np.uint32(2), np.uint32(2), np.float32(1))
+    for dtype in DTYPES:
+        out = networks_cuda.zeros((1, rows * rows), dtype)
+
+        def draw(out: Any = out) -> None:
+            kernels_cuda.draw_matrix[networks_cuda.over(rows * rows // 4)](seeds, *words, 0, rows, rows, rows, out, 0)
+            cuda.synchronize()
+
+        theirs = None
+        if cupy is not None:
+            size = rows * rows
+            theirs = best(lambda d=dtype, s=size: (cupy.random.standard_normal(s, d), cupy.cuda.Device().synchronize())) / size
+        yield Row("normals", f"{dtype}, a number", best(draw) / rows**2, "cuRAND" if cupy else "no CuPy", theirs)
+
+
+def registers(tiny: bool) -> Iterator[Row]:
+    """Registers of a thread and spilled bytes of every kernel, which need no GPU."""
+    from ntksim.engine import ptx_cuda
+
+    for capability in ((9, 0),) if tiny else ((8, 0), (9, 0)):
+        for real in ptx_cuda.REALS:
+            for name in ptx_cuda.signatures(real):
+                used, spilled = ptx_cuda.registers(ptx_cuda.compile_kernel(name, real, capability), capability)
+                what = f"{name}, {real}, compute capability {capability[0]}.{capability[1]}"
+                yield Row("registers", what, remarks=f"{used} registers, {spilled} bytes spilled")
+
+
+SECTIONS = (kernels, small, normals, registers)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = {section.__name__: section for section in SECTIONS}
+    parser.add_argument("--only", nargs="+", choices=names, metavar="SECTION", help=f"sections to run: {', '.join(names)}")
+    parser.add_argument("--tiny", action="store_true", help="sizes that try the script and time nothing")
+    options = parser.parse_args()
+    chosen = options.only or list(names)
+    peaks = dict.fromkeys(DTYPES, 0.0)
+    if chosen != ["registers"]:
+        devices.chosen_device("cuda", ntksim.Network(1, 1))
+        check(options.tiny)
+        print(f"GPU and CPU agree: {devices.device_name()}", file=sys.stderr)
+        peaks = {dtype: peak(dtype, 64 if options.tiny else 8192) for dtype in DTYPES}
+    rows = []
+    for name in chosen:
+        for row in names[name](options.tiny):
+            print(f"[{name}] " + "  ".join(cell for cell in row.cells(peaks) if cell), file=sys.stderr, flush=True)
+            rows.append(row)
+    if chosen != ["registers"]:
+        print(f"- GPU: {devices.device_name()}")
+    print(machine(peaks, "cuBLAS's product of two 8192 x 8192 matrices" if cupy else "no CuPy: not measured"))
+    print(f"\n{markdown(rows, peaks)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Where networks are computed: the processor, or GPUs by `numba.cuda`, which nothing imports before it is asked for."""
+
+import importlib.util
+import os
+
+from ntksim.engine.network import Network
+
+DEVICES = ("cpu", "cuda", "auto")
+
+
+class DeviceError(RuntimeError):
+    """A device cannot be used; the message says why, and what to do."""
+
+
+def chosen_device(device: object, network: Network) -> str:
+    """``"cpu"`` or ``"cuda"`` for an argument ``device`` and a network; ``"auto"`` is the GPU where one can be used.
+
+    Raises
+    ------
+    ValueError for an unknown device, or a network that GPUs do not have;
+    DeviceError, with the remedy, where ``"cuda"`` cannot be used.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
+    if device == "cpu":
+        return "cpu"
+    if network.outputs > 1:
+        if device == "cuda":
+            raise ValueError(f"device='cuda' has networks of one output; got outputs={network.outputs}: use device='cpu'")
+        return "cpu"
+    fault = _fault()
+    if fault and device == "cuda":
+        raise DeviceError(f"device='cuda' cannot be used: {fault}; or use device='cpu' (or 'auto', which would choose it here)")
+    return "cpu" if fault else "cuda"
+
+
+def _fault() -> str | None:
+    """What keeps GPUs from being used, and the remedy; None if nothing does."""
+    from numba import config
+
+    # The numba.cuda that comes with Numba is deprecated, but its simulator runs everywhere.
+    if not config.ENABLE_CUDASIM and importlib.util.find_spec("numba_cuda") is None:
+        return "the package numba-cuda is not installed: pip install 'ntksim[cuda]'"
+    # Read when numba.cuda is loaded. Some launches are small by nature: they would all be warned of.
+    os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
+    from numba import cuda
+
+    if not cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        seen = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
+        return f"no CUDA GPU is visible{seen}: run where `nvidia-smi` lists one, with a driver for CUDA 12 or newer"
+    return None
+
+
+def device_name() -> str:
+    """The name of the GPU that is used, of the first one if there are several."""
+    from numba import config, cuda
+
+    if config.ENABLE_CUDASIM:
+        return "simulator"
+    name = cuda.get_current_device().name
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    count = len(cuda.gpus)
+    return name if count == 1 else f"{count} x {name}"
