@@ -41,9 +41,10 @@ def shard_of(stage, wildcards):
 
 def shard_files(stage):
     return [
-        f"{RESULTS}/{shard.file}"
+        f"{RESULTS}/{file}"
         for shard in plan.shards(study)
         if shard.stage == stage
+        for file in plan.shard_files(study, shard)
     ]
 
 
