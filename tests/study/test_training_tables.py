@@ -9,8 +9,9 @@ import studies
 from ntksim import cli
 from ntksim.engine import measures
 from ntksim.engine.layer_rates import rated
-from ntksim.study import datasets, drift_parts, figures, laziness, plan, tables
+from ntksim.study import datasets, drift_parts, figures, laziness, plan, tables, verify
 from ntksim.study.config import family, parse_study
+from ntksim.study.storage import read_arrow
 
 CONTENT = {
     "dataset": {"name": "digits", "classes": [3, 8], "train": 5, "test": 4},
@@ -282,3 +283,17 @@ def test_scaled_names():
     assert list(networks) == ["tanh_scale_1em05", "tanh_scale_0p5", "tanh_scale_1", "tanh_scale_3e20", "b"]
     assert [options.output_scale for options in networks.values()] == [1e-05, 0.5, 1, 3e20, 1]
     assert [family(name) for name in networks] == ["tanh"] * 4 + ["b"]
+
+
+def test_shards_of_training_are_verified(study):
+    """What belongs to a whole run is compared where it stands, to a tolerance where bits may differ."""
+    there = read_arrow(f"{study.results}/training/relu.width-32.seeds-0-2.parquet")[0].to_pandas()
+    assert there["eigenvalues"].notna().sum() == 3
+    assert verify._compare("f", there, there.copy(), "", 1e-6).verdict == "bits"
+    for change, verdict in ((1e-9, "tolerance"), (1e-3, "different")):
+        here = there.copy()
+        for name in ("eigenvalues", "relative_kernel_change"):
+            here[name] = [None if values is None else values * (1 + change) for values in there[name]]
+        assert verify._compare("f", there, here, "another processor", 1e-6).verdict == verdict
+    here.loc[here.index[-1], "eigenvalues"] = None
+    assert verify._compare("f", there, here, "another processor", 1e6).verdict == "different"
