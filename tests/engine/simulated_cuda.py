@@ -172,7 +172,8 @@ def test_training(dtype, options):
     assert found.status == expected.status == ("finished",)
     assert found.evaluations == expected.evaluations
     # Movements are differences of numbers that were rounded apart: relative to what they are taken of.
-    for name in ("outputs", "test_outputs", "loss", "kernel", "kernel_drift", "parameter_drift", "layer_drift", "feature_drift"):
+    kernels, drifts = ("kernel", "test_kernel"), ("kernel_drift", "parameter_drift", "layer_drift", "feature_drift")
+    for name in ("outputs", "test_outputs", "loss", *kernels, *drifts):
         assert_close(getattr(found, name), getattr(expected, name), 20 * TOLERANCE[dtype])
     assert found.gates_flipped.tobytes() == expected.gates_flipped.tobytes()
 
@@ -191,16 +192,19 @@ def test_descent_that_diverges():
 
 def test_shards_of_a_study_name_the_device(tmp_path):
     from ntksim.study import datasets, stages
-    from ntksim.study.config import Dataset
+    from ntksim.study.config import Dataset, Training
     from ntksim.study.storage import read_arrow
+    from ntksim.study.training_shards import training_shard
 
     network, data, limit = ntksim.Network(1, 4), tmp_path / "dataset.npz", tmp_path / "limit.npz"
     datasets.write(data, datasets.load(Dataset(name="circle", train=3, test=2)))
     stages.limit(data, network, limit)
-    schedule = {"method": "gradient_descent", "relative_time": 1.0, "relative_learning_rate": 0.5, "snapshots": 1}
+    schedule = Training(
+        method="gradient_descent", widths=[4], seeds=2, relative_time=1.0, relative_learning_rate=0.5, snapshots=1
+    ).schedule
     for device in ("cuda", "cpu"):
         stages.initial_shard(data, limit, network, range(2), "float64", tmp_path / f"initial-{device}", device)
-        stages.training_shard(data, limit, network, range(1), "float64", tmp_path / f"training-{device}", schedule, device)
+        training_shard(data, limit, network, range(1), "float64", tmp_path / f"training-{device}", schedule, None, device)
     for stage in ("initial", "training"):
         (found, there), (expected, here) = (read_arrow(tmp_path / f"{stage}-{device}") for device in ("cuda", "cpu"))
         assert there["provenance"]["device"] == "cuda (simulator)"
