@@ -270,7 +270,7 @@ def test_training_arguments_round_trip(monkeypatch, options):
     taken = []
     monkeypatch.setattr("ntksim.study.training_shards.training_shard", lambda *args: taken.append(args))
     assert cli.main([*words.split(), "--dataset", "d", "--limit", "l", "--output", "o", "--kernels", "k"]) == 0
-    assert taken[0][-2:] == (study.training.schedule, "k")
+    assert taken[0][-3:] == (study.training.schedule, "k", "cpu")
     assert tables.json_ready(taken[0][-2]) == study.training.schedule
 
 
