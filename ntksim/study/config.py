@@ -376,6 +376,11 @@ class Study(_Section):
                 )
         return self
 
+    @property
+    def trains_in_batches(self) -> bool:
+        """Whether steps of training see fewer than all points, drawn at random."""
+        return self.training is not None and self.training.batch_size not in (None, self.dataset.train)
+
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""
         how: Any = {

@@ -17,6 +17,7 @@ from ntksim.study.seed_statistics import usable
 LAZY = 0.1
 # Kernel drift from which on a network is rich: its kernel has changed by as much as it was.
 RICH = 1.0
+MOST_EXCLUDED = 0.25  # of the seeds of a network and width that has a verdict
 ROOT_MEAN_SQUARES = (
     "kernel_drift",
     "kernel_distance",
@@ -52,6 +53,9 @@ def verdict(kernel_drift: float, deviation: float) -> str:
 def lazy_table(study: Study, final: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     """A row per network and width: the coordinates of the phase diagram, what moved, test losses, and the verdict.
 
+    The verdict is undecided where more than `MOST_EXCLUDED` of the seeds did not finish: those are the rich ones. Under
+    batches, whose noise no linearised network shares, it rests on the kernel drift alone.
+
     ``final`` is the table of that name and ``targets`` (n,) those of training.
     """
     unit = float(np.sqrt(np.mean(np.square(targets)))) or 1.0
@@ -68,12 +72,15 @@ def _row(study: Study, cell: Mapping[str, object], group: pd.DataFrame, unit: fl
     numbers = {name: _mean(usable(group, name) ** 2) ** 0.5 for name in ROOT_MEAN_SQUARES}
     numbers |= {name: _mean(usable(group, name)) for name in MEANS}
     count = int((group["status"] == "finished").sum())
-    apart = max(numbers["largest_linearized_deviation"], numbers["largest_test_linearized_deviation"]) / unit
+    # NaN where either is
+    apart = np.max([numbers["largest_linearized_deviation"], numbers["largest_test_linearized_deviation"]]) / unit
+    found = verdict(numbers["kernel_drift"], 0.0 if study.trains_in_batches else float(apart))
+    undecided = 0 < count < (1 - MOST_EXCLUDED) * len(group)
     return {
         "family": family(str(cell["network"])),
         "output_scale": scale,
         "scaled_width": scaled,
-        "verdict": verdict(numbers["kernel_drift"], apart),
+        "verdict": "undecided" if undecided else found,
         "count": count,
         "excluded": len(group) - count,
         **numbers,

@@ -6,6 +6,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+FEWEST = 5  # seeds of a bootstrap; fewer have hardly other samples than themselves
 TAIL = 100 * (1 - CONFIDENCE) / 2  # percent on either side of an interval
 
 

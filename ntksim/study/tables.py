@@ -77,7 +77,7 @@ def make_tables(study: Study, output: str | Path) -> None:
             "final": final.drop(columns=["layer_drift", *MODES]),
             "training": training.drop(columns=["layer_drift", *MODES, *LAST]),
         }
-    made["scaling_laws"] = scaling_laws(initial, final, grams)
+    made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches)
     dataset_hash = data.hash
     metadata = {
         "config_hash": study.science_hash(),
@@ -142,12 +142,10 @@ def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[
     frames, grams = [], {}
     for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
         frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
-        changes = frame.pop("relative_kernel_change")
-        last = changes.notna() & (frame["status"] == "finished")
-        assert study.training is not None
-        if study.training.remove_initial_output:
-            usable_changes = [change for change in changes[last] if np.isfinite(change).all()]
-            grams[cell] = drift_parts.gram_matrix(np.array(usable_changes).reshape(len(usable_changes), -1))
+        if "relative_kernel_change" in frame:
+            changes = frame.pop("relative_kernel_change")
+            last = changes.notna() & (frame["status"] == "finished")
+            grams[cell] = drift_parts.gram_matrix([change for change in changes[last] if np.isfinite(change).all()])
         frames.append(frame)
     return pd.concat(frames, ignore_index=True), grams
 
