@@ -69,7 +69,9 @@ def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
 
 
 def lazy_or_rich(table: pd.DataFrame) -> plt.Figure:
-    """The phase diagram of width and output scale, and what falls onto one curve in sqrt(width) x output_scale.
+    """The phase diagram of width and output scale, and movement against sqrt(width) x output_scale.
+
+    In that variable features and test losses of all widths fall onto one curve, and kernels as the width grows.
 
     ``table`` is ``lazy``; two rows of panels per family of networks with several output scales.
     """

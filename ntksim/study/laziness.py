@@ -6,12 +6,13 @@ parameterizations is one in sqrt(width) x output_scale (Geiger et al. 2020).
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ntksim.study.config import Study, family
-from ntksim.study.seed_statistics import usable
+from ntksim.study.seed_statistics import cells, usable
 
 # Of the kernel drift, and of the distance from the linearised network in units of the targets: below the first is lazy.
 LAZY = 0.1
@@ -60,15 +61,14 @@ def lazy_table(study: Study, final: pd.DataFrame, targets: np.ndarray) -> pd.Dat
     """
     unit = float(np.sqrt(np.mean(np.square(targets)))) or 1.0
     rows = []
-    for key, group in final.groupby(["network", "activation", "depth", "parameterization", "width"], sort=False):
-        row = dict(zip(("network", "activation", "depth", "parameterization", "width"), key, strict=True))
-        rows.append(row | _row(study, row, group, unit))
+    for cell, group in cells(final, "width"):
+        rows.append(cell | _row(study, cell, group, unit))
     return pd.DataFrame(rows)
 
 
-def _row(study: Study, cell: Mapping[str, object], group: pd.DataFrame, unit: float) -> dict[str, object]:
-    scale = study.networks[str(cell["network"])].output_scale
-    scaled = np.sqrt(float(str(cell["width"]))) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
+def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame, unit: float) -> dict[str, object]:
+    scale = study.networks[cell["network"]].output_scale
+    scaled = np.sqrt(cell["width"]) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
     numbers = {name: _mean(usable(group, name) ** 2) ** 0.5 for name in ROOT_MEAN_SQUARES}
     numbers |= {name: _mean(usable(group, name)) for name in MEANS}
     count = int((group["status"] == "finished").sum())
@@ -77,7 +77,7 @@ def _row(study: Study, cell: Mapping[str, object], group: pd.DataFrame, unit: fl
     found = verdict(numbers["kernel_drift"], 0.0 if study.trains_in_batches else float(apart))
     undecided = 0 < count < (1 - MOST_EXCLUDED) * len(group)
     return {
-        "family": family(str(cell["network"])),
+        "family": family(cell["network"]),
         "output_scale": scale,
         "scaled_width": scaled,
         "verdict": "undecided" if undecided else found,

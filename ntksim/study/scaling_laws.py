@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study.drift_parts import PARTS, mean_squares
-from ntksim.study.seed_statistics import FEWEST, TAIL, resamples, usable
+from ntksim.study.seed_statistics import FEWEST, TAIL, cells, resamples, usable
 
 ERRORS = ("relative_frobenius_error", "relative_operator_error")
 MOVEMENTS = (
@@ -75,8 +75,7 @@ def scaling_laws(
     for frame, quantities in ((initial, ERRORS), (final, MOVEMENTS)):
         if frame is None:
             continue
-        for key, group in frame.groupby(["network", "activation", "depth", "parameterization"], sort=False):
-            cell = dict(zip(("network", "activation", "depth", "parameterization"), key, strict=True))
+        for cell, group in cells(frame):
             for quantity in quantities:
                 samples = {int(str(width)): _sample(usable(own, quantity)) for width, own in group.groupby("width")}
                 known = not (in_batches and quantity.endswith("_deviation"))

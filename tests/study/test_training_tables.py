@@ -353,6 +353,8 @@ def test_scaled_names():
     assert list(networks) == ["tanh_scale_1em05", "tanh_scale_0p5", "tanh_scale_1", "tanh_scale_3e20", "b"]
     assert [options.output_scale for options in networks.values()] == [1e-05, 0.5, 1, 3e20, 1]
     assert [family(name) for name in networks] == ["tanh"] * 4 + ["b"]
+    as_recorded = {name: options.model_dump() for name, options in networks.items()}
+    assert parse_study(CONTENT | {"networks": as_recorded}).networks == networks
 
 
 def test_shards_of_training_are_verified(study):
