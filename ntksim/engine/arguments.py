@@ -1,7 +1,7 @@
 """Checks of the arguments that public functions share: what was expected, what was given, what to do."""
 
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -10,7 +10,7 @@ PRECISIONS = ("float64", "float32")
 
 def points(name: str, x: object, features: int | None = None) -> np.ndarray:
     """``x`` as a C-contiguous float64 array (n, d) of finite numbers, n and d at least 1."""
-    array = _numeric(name, x)
+    array = numeric(name, x)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must have shape (points, features), neither of them 0; got shape {array.shape}")
     if features is not None and array.shape[1] != features:
@@ -20,7 +20,7 @@ def points(name: str, x: object, features: int | None = None) -> np.ndarray:
 
 def targets(name: str, y: object, size: int, outputs: int) -> np.ndarray:
     """``y`` as a float64 array (size,), or (size, outputs) if they are several, of finite numbers."""
-    array = _numeric(name, y)
+    array = numeric(name, y)
     expected = (size,) if outputs == 1 else (size, outputs)
     if array.shape != expected:
         per = "" if outputs == 1 else " and output"
@@ -58,14 +58,27 @@ def momentum_options(momentum: object, nesterov: object) -> tuple[float, bool]:
     """Momentum, from 0 to below 1, and whether it is Nesterov's."""
     if isinstance(momentum, bool) or not isinstance(momentum, (int, float, np.floating, np.integer)) or not 0 <= momentum < 1:
         raise ValueError(f"momentum must be a number of at least 0 and below 1; got {momentum!r}")
-    if not isinstance(nesterov, (bool, np.bool_)):
-        raise TypeError(f"nesterov must be True or False; got {nesterov!r}")
-    if nesterov and momentum == 0:
+    if flag("nesterov", nesterov) and momentum == 0:
         raise ValueError("nesterov=True needs momentum: set it above 0, such as 0.9")
     return float(momentum), bool(nesterov)
 
 
-def _numeric(name: str, value: object) -> np.ndarray:
+def positive_number(name: str, value: object) -> float:
+    """A finite positive number."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not 0 < float(value) < np.inf:
+        raise ValueError(f"{name} must be finite and positive; got {value!r}")
+    return float(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
+    return bool(value)
+
+
+def numeric(name: str, value: object) -> np.ndarray:
+    """``value`` as a C-contiguous float64 array."""
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":
@@ -84,7 +97,7 @@ def _finite(name: str, array: np.ndarray) -> np.ndarray:
 
 def finite_array(name: str, value: object, ndim: int | None) -> np.ndarray:
     """``value`` as a finite float64 array with ``ndim`` axes (any number for None)."""
-    array = _numeric(name, value)
+    array = numeric(name, value)
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes; got shape {array.shape}")
     return _finite(name, array)

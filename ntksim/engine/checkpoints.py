@@ -2,8 +2,8 @@
 
 A folder holds, per run, one file with all seeds that are done and one per seed under way: parameters, velocity, where the
 integrator stands, and the snapshots taken so far. Names carry a digest of all that numbers depend on, the engine's sources
-included, so that another run's files are never taken up. Files are replaced whole, and zip archives carry checksums: one that is
-damaged counts as missing.
+and the libraries' versions included, so that another run's files are never taken up. Files are replaced whole, and begin with
+the SHA-256 of all that follows: one that is damaged counts as missing.
 """
 
 import hashlib
@@ -11,23 +11,24 @@ import os
 import threading
 import time
 import warnings
-import zipfile
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numba
 import numpy as np
 
 from ntksim.engine.jit import SOURCE_DIGEST
 from ntksim.engine.snapshots import Snapshots
 
 INTERVAL = 60.0  # seconds
+_SUM = 32  # bytes of a SHA-256
 
 
 def digest(*parts: object) -> str:
     """A digest of arrays, numbers, texts, None, and tuples and data classes of them."""
-    found = hashlib.sha256(SOURCE_DIGEST.encode())
+    found = hashlib.sha256(f"{SOURCE_DIGEST} {numba.__version__} {np.__version__}".encode())
 
     def add(part: object) -> None:
         if isinstance(part, np.ndarray):
@@ -57,15 +58,19 @@ class Checkpoints:
         self.folder, self.run, self.interval = None if folder is None else Path(folder), run, interval
         self._seeds, self._snapshots, self._lock = seeds, snapshots, threading.Lock()
         self._status: dict[int, tuple[str, int]] = {}
+        self._removed: set[int] = set()  # seeds whose own files are no longer needed, and gone
         self._written = time.monotonic()
         if self.folder is not None:
-            if self.folder.exists() and not self.folder.is_dir():
-                raise ValueError(f"checkpoint must be a folder, or a path where one can be made; {self.folder} is a file")
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                why = f"checkpoint must be a folder, or a path where one can be made; {folder}: {error.strerror}"
+                raise ValueError(why) from None
             self._read_done()
 
     def of(self, s: int) -> "SeedCheckpoint":
         """That of seed number ``s``."""
-        return SeedCheckpoint(self, self._path(f"seed-{self._seeds[s]}"), self._snapshots.of(s))
+        return SeedCheckpoint(self, self._seed_path(s), self._snapshots.of(s))
 
     def done(self, s: int) -> tuple[str, int] | None:
         """Status and number of passes of seed number ``s`` if it is done; its snapshots are in place."""
@@ -86,18 +91,23 @@ class Checkpoints:
                 self._write_done()
 
     def _path(self, name: str) -> Path | None:
-        return None if self.folder is None else self.folder / f"{name}.{self.run}.npz"
+        return None if self.folder is None else self.folder / f"{name}.{self.run}.checkpoint"
+
+    def _seed_path(self, s: int) -> Path | None:
+        return self._path(f"{s}-seed-{self._seeds[s]}")  # a seed may be there twice
 
     def _write_done(self) -> None:
         done = np.array(sorted(self._status), np.int64)
         status, passes = ([self._status[s][i] for s in done] for i in range(2))
         rows = {name: array[done] for name, array in _arrays(self._snapshots).items()}
-        write(self._path("done"), {"done": done, "status": np.array(status), "passes": np.array(passes), **rows})
         self._written = time.monotonic()
-        for s in done:
-            path = self.of(s).path
-            assert path is not None
-            path.unlink(missing_ok=True)
+        if write(self._path("done"), {"done": done, "status": np.array(status), "passes": np.array(passes), **rows}):
+            for s in set(done) - self._removed:
+                path = self._seed_path(s)
+                assert path is not None
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+                self._removed.add(s)
 
     def _read_done(self) -> None:
         found = read(self._path("done"))
@@ -135,8 +145,8 @@ def _arrays(rows: Snapshots) -> dict[str, np.ndarray]:
     return {field.name: getattr(rows, field.name) for field in fields(rows)}
 
 
-def write(path: Path | None, arrays: dict[str, Any]) -> None:
-    """Write arrays to a file that takes its place whole, and is on disk when it does.
+def write(path: Path | None, arrays: dict[str, Any]) -> bool:
+    """Write arrays to a file that takes its place whole, and is on disk when it does; whether that went well.
 
     What cannot be written is a warning: the numbers themselves are not at stake.
     """
@@ -144,14 +154,20 @@ def write(path: Path | None, arrays: dict[str, Any]) -> None:
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as handle:
+        with open(partial, "w+b") as handle:
+            handle.write(bytes(_SUM))
             np.savez(handle, **arrays)
+            sum_of_rest = _digest(handle)
+            handle.seek(0)
+            handle.write(sum_of_rest)
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(partial, path)
+        return True
     except OSError as error:
         why = f"{path} cannot be written ({error.strerror}); training goes on without checkpoint"
         warnings.warn(why, RuntimeWarning, stacklevel=2)
+        return False
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -162,7 +178,18 @@ def read(path: Path | None) -> dict[str, np.ndarray] | None:
     if path is None:
         return None
     try:
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with open(path, "rb") as handle:
+            whole = handle.read(_SUM) == _digest(handle)
+            handle.seek(_SUM)
+            return dict(np.load(handle, allow_pickle=False)) if whole else None
+    except OSError:
         return None
+
+
+def _digest(handle: BinaryIO) -> bytes:
+    """The SHA-256 of what follows the place of one at the start of a file."""
+    handle.seek(_SUM)
+    found = hashlib.sha256()
+    while some := handle.read(1 << 20):
+        found.update(some)
+    return found.digest()

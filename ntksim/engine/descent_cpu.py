@@ -1,6 +1,6 @@
 """Training on the CPU: the pull-back of a vector of outputs to the parameters, and steps of gradient descent.
 
-Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r. Since an output is a scalar, row i of J in layer l is the
+Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r. Of one output, row i of J in layer l is the
 sensitivity delta^l_i times the activations below: with both at hand, J' v is one product a layer, and a snapshot of the
 kernel costs its Gram matrices and no further pass. For several outputs a step goes back once, with r.f in place of f.
 """

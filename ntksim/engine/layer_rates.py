@@ -13,6 +13,8 @@ import numpy as np
 
 from ntksim.engine.network import Network, Scales
 
+_SMALLEST, _LARGEST = 1e-30, 1e30
+
 
 @dataclass(frozen=True)
 class RatedNetwork(Network):
@@ -36,17 +38,17 @@ def rated(network: Network, layer_rates: Sequence[float] | None) -> RatedNetwork
 
     Raises
     ------
-    ValueError unless there are L + 1 finite positive rates.
+    ValueError unless there are L + 1 rates from 1e-30 to 1e30: their roots multiply float32 weights.
     """
     count = network.depth + 1
     rates = np.ones(count)
     if layer_rates is not None:
-        expected = f"layer_rates must be {count} finite positive numbers, one per hidden layer and one for the readout"
+        expected = f"layer_rates must be {count} numbers from 1e-30 to 1e30, one per hidden layer and one for the readout"
         try:
             rates = np.asarray(layer_rates, dtype=np.float64)
         except (TypeError, ValueError):
             raise ValueError(f"{expected}; got {layer_rates!r}") from None
-        if rates.shape != (count,) or not np.isfinite(rates).all() or not (rates > 0).all():
+        if rates.shape != (count,) or not ((rates >= _SMALLEST) & (rates <= _LARGEST)).all():
             raise ValueError(f"{expected}; got {layer_rates!r}")
     own = {field.name: getattr(network, field.name) for field in fields(Network)}
     return RatedNetwork(**own, layer_rates=tuple(rates.tolist()))

@@ -104,7 +104,7 @@ def parameter_offsets(net: Net) -> np.ndarray:
     """Where each layer's weights and biases start in a flat parameter vector, and its length.
 
     Entry 2(l-1) is the start of layer l's weights (n_l rows of padded length), 2(l-1)+1 that of its biases (n_l); the last
-    layer's weights are the readout, one row, and its bias that of the output.
+    layer's weights are the readout, a row per output, and its biases those of the outputs.
     """
     sizes = [part for i in range(1, net.widths.size) for part in (net.widths[i] * net.lengths[i - 1], net.lengths[i])]
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -1,4 +1,7 @@
-"""Statistics of kernels: distances, alignments, spectra, and the modes of training. Stacks of kernels have shape (..., n, n)."""
+"""Statistics of kernels: distances, alignments, spectra, and the modes of training.
+
+Stacks of kernels have shape (..., n, n). Those of k outputs, (..., n, k, n, k), are to be reshaped to (..., n k, n k).
+"""
 
 from dataclasses import dataclass
 

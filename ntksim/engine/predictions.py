@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntksim.engine.arguments import finite_array, momentum_options
+from ntksim.engine.arguments import finite_array, momentum_options, numeric, positive_number
 
 
 def closed_form(
@@ -49,33 +49,42 @@ def closed_form(
     ------
     TypeError or ValueError for shapes that do not fit, negative times, or times that are no whole number of steps.
     """
-    y = finite_array("y", y, None)
-    if y.ndim not in (1, 2):
-        raise ValueError(f"y must have shape (n,), or (n, k) for k outputs; got {y.shape}")
-    form = _Form(len(y), y.shape[1:], joint=np.ndim(kernel) == 4)
+    y, kernel = finite_array("y", y, None), finite_array("kernel", kernel, None)
+    if y.ndim not in (1, 2) or y.size == 0:
+        raise ValueError(f"y must have shape (n,), or (n, k) for k outputs, neither of them 0; got {y.shape}")
+    form = _Form(len(y), y.shape[1:], joint=kernel.ndim == 4)
     kernel = form.kernel("kernel", kernel, len(y))
     if not np.allclose(kernel, kernel.T, rtol=1e-5, atol=1e-6 * np.abs(kernel).max(initial=0)):
         raise ValueError("kernel must be symmetric; pass training points with training points, and the test block as kernel_test")
     start, target = form.outputs("f0", f0, len(y)), form.outputs("y", y, len(y))
-    times = _times(times)
-    values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
-    # Rounding leaves eigenvalues of a singular kernel at +- n eps lambda_max: they are zeros.
-    values = np.where(values > len(values) * np.finfo(np.float64).eps * np.abs(values).max(initial=0), values, 0.0)
+    times, rate = _times(times), None if learning_rate is None else positive_number("learning_rate", learning_rate)
     mu, nesterov = momentum_options(momentum, nesterov)
-    if learning_rate is None and mu:
+    if rate is None and mu:
         raise ValueError("momentum belongs to gradient descent: give learning_rate too")
-    decay, gain = _flow(values, times) if learning_rate is None else _descent(values, times, learning_rate, mu, nesterov)
+    tests = None
+    if kernel_test is not None:
+        kernel_test = finite_array("kernel_test", kernel_test, 4 if form.joint else 2)
+        size = len(kernel_test)
+        kernel_test = form.kernel("kernel_test", kernel_test, size)
+        tests = form.outputs("f0_test", np.zeros((size, *form.extra)) if f0_test is None else f0_test, size)
+        if f0_test is not None and np.shape(f0)[: -len(form.expected(0))] != np.shape(f0_test)[: -len(form.expected(0))]:
+            raise ValueError(f"f0 and f0_test must be of as many seeds; got shapes {np.shape(f0)} and {np.shape(f0_test)}")
+    elif f0_test is not None:
+        raise ValueError("f0_test belongs to test points: give kernel_test too, or leave it out")
+    values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
+    largest = np.abs(values).max()
+    if values[0] < -1e-3 * largest:
+        raise ValueError(f"kernel must be positive semidefinite; its eigenvalues go from {values[0]:.3g} to {values[-1]:.3g}")
+    # Rounding leaves eigenvalues of a singular kernel at +- n eps lambda_max: they are zeros.
+    values = np.where(values > len(values) * np.finfo(np.float64).eps * largest, values, 0.0)
+    decay, gain = _flow(values, times) if rate is None else _descent(values, times, rate, mu, nesterov)
 
     residual = (start - target) @ vectors
     with np.errstate(over="ignore", invalid="ignore"):  # a learning rate that diverges: infinite or NaN, as it is
         train = form.unfold(target[..., None, :] + (decay * residual[..., None, :]) @ vectors.T)
-    if kernel_test is None:
-        return train
-    size = len(np.asarray(kernel_test))
-    kernel_test = form.kernel("kernel_test", kernel_test, size)
-    start = form.outputs("f0_test", np.zeros((size, *form.extra)) if f0_test is None else f0_test, size)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return train, form.unfold(start[..., None, :] - (gain * residual[..., None, :]) @ (kernel_test @ vectors).T)
+        if tests is None:
+            return train
+        return train, form.unfold(tests[..., None, :] - (gain * residual[..., None, :]) @ (kernel_test @ vectors).T)
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,10 @@ class _Form:
     n: int
     extra: tuple[int, ...]
     joint: bool
+
+    def expected(self, rows: int) -> tuple[int, ...]:
+        """The shape of one network's outputs."""
+        return (rows, *self.extra)
 
     def kernel(self, name: str, value: object, rows: int) -> np.ndarray:
         """A kernel of ``rows`` points with the training points as a matrix."""
@@ -97,7 +110,7 @@ class _Form:
 
     def outputs(self, name: str, value: object, rows: int) -> np.ndarray:
         """Outputs (..., rows) or (..., rows, k) with one axis that the kernel acts on, the last."""
-        array, expected = finite_array(name, value, None), (rows, *self.extra)
+        array, expected = finite_array(name, value, None), self.expected(rows)
         if array.ndim not in (len(expected), len(expected) + 1) or array.shape[-len(expected) :] != expected:
             seeds = ", ".join(map(str, ("seeds", *expected)))
             raise ValueError(f"{name} must have shape {expected} or ({seeds}); got {array.shape}")
@@ -131,11 +144,9 @@ def _descent(
     values: np.ndarray, times: np.ndarray, learning_rate: float, momentum: float, nesterov: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """p_k and (1 - p_k) / lambda, (T, n), where p_k = (1 - eta lambda)^k or what momentum makes of it."""
-    if not np.isfinite(learning_rate) or learning_rate <= 0:
-        raise ValueError(f"learning_rate must be finite and positive; got {learning_rate!r}")
-    exact = times / learning_rate
-    steps = np.round(exact)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = times / learning_rate
+        steps = np.round(exact)
         off = np.abs(exact - steps) > 1e-6 * np.maximum(steps, 1)
     if np.any(off & np.isfinite(times)):
         raise ValueError(f"times must be whole numbers of steps of {learning_rate}; got {times[off & np.isfinite(times)][0]}")
@@ -149,6 +160,7 @@ def _descent(
         small = learning_rate * values < 0.5
         exponent = np.where(steps[:, None] == 0, 0.0, steps[:, None] * np.log1p(np.where(small, -learning_rate * values, 0.0)))
         decay = np.where(small, np.exp(exponent), factor ** steps[:, None])
+        decay[np.isinf(steps)[:, None] & (factor <= -1)] = np.nan  # neither here nor there
         lost = np.where(small, -np.expm1(exponent), 1 - decay)
     decay, lost = np.where(still, 1.0, decay), np.where(still, 0.0, lost)
     limit = np.where(np.isinf(times), 0.0, times)[:, None]
@@ -158,29 +170,65 @@ def _descent(
 def _with_momentum(a: np.ndarray, steps: np.ndarray, mu: float, nesterov: bool) -> tuple[np.ndarray, np.ndarray]:
     """p_k and s_k = (1 - p_k) / a at the given numbers of steps, (T, n), for a = eta lambda, (n,).
 
-    Powers of the matrix of s_(k+1) = 1 + u s_k - w s_(k-1), to which the recursions of `descent` for p = 1 - a s come down:
-    slow modes, whose p stays near 1, keep the digits of s, and modes that are all but gone those of p.
+    The recursions of `descent` have p_0 = 1, p_1 = 1 - first a, and two roots, of sum 2 ``half`` and ``product``, half their
+    difference squared ``square``; (1 - root)(1 - other root) = a. Each is written so that nothing cancels, in slow modes too.
     """
-    u, w = ((1 - a) * (1 + mu), (1 - a) * mu) if nesterov else (1 + mu - a, np.full_like(a, mu))
-    first = 1 + mu if nesterov else 1.0
-    one, zero = np.ones_like(a), np.zeros_like(a)
-    matrix = np.moveaxis(np.array([[u, -w, one], [one, zero, zero], [zero, zero, one]]), -1, 0)
+    if nesterov:
+        first, half, product = 1 + mu, (1 - a) * (1 + mu) / 2, (1 - a) * mu
+        square, ahead = (1 - a) * ((1 - mu) ** 2 - a * (1 + mu) ** 2) / 4, (1 - mu - a * (1 + mu)) / 2
+    else:
+        root = math.sqrt(mu)
+        first, half, product = 1.0, (1 + mu - a) / 2, np.full_like(a, mu)
+        square, ahead = (((1 - mu) / (1 + root)) ** 2 - a) * ((1 + root) ** 2 - a) / 4, (1 - mu - a) / 2
+    still, stable = a == 0, a < stable_rate(mu, nesterov)
     decay, gain = np.ones((steps.size, a.size)), np.zeros((steps.size, a.size))
-    stable = a < stable_rate(mu, nesterov)
-    for at, step in enumerate(steps):
-        if np.isinf(step):
-            decay[at] = np.where(a == 0, 1.0, np.where(stable, 0.0, np.nan))
-            gain[at] = np.where(a == 0, 0.0, np.where(stable, 1 / np.where(a == 0, 1.0, a), np.nan))
-        elif step > 0:
-            with np.errstate(over="ignore", invalid="ignore"):
-                power = np.linalg.matrix_power(matrix, int(step) - 1)
-                decay[at] = power[:, 0, 0] * (1 - first * a) + power[:, 0, 1]
-                gain[at] = power[:, 0, 0] * first + power[:, 0, 2]
+    with np.errstate(all="ignore"):  # each form is taken where it holds; what diverges is infinite or NaN, as it is
+        for at, k in enumerate(steps):
+            if np.isinf(k):
+                decay[at] = np.where(still, 1.0, np.where(stable, 0.0, np.nan))
+                gain[at] = np.where(still, 0.0, np.where(stable, 1 / a, np.nan))
+            elif k > 0:
+                far, p, lost = _apart(a, k, half, product, square, ahead, first)
+                near = _together(k, half, product, square, ahead)
+                decay[at] = np.where(still, 1.0, np.where(far, p, near))
+                gain[at] = np.where(still, _unmoved(k, mu, first), np.where(far, lost, 1 - near) / a)
     return decay, gain
 
 
+def _unmoved(k: float, mu: float, first: float) -> float:
+    """s_k where a = 0, under a gradient that does not change: k steps' worth, less what momentum has yet to do."""
+    return (k - (1 - first * (1 - mu)) * (1 - mu**k) / (1 - mu)) / (1 - mu)
+
+
+def _apart(
+    a: np.ndarray, k: float, half: np.ndarray, product: np.ndarray, square: np.ndarray, ahead: np.ndarray, first: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where k-th powers of two real roots differ, p_k and 1 - p_k as sums of them."""
+    difference = np.sqrt(square)
+    large = half + np.copysign(difference, half)
+    small = product / large
+    slow = half > 0  # the large root is 1 - rate
+    rate = a / (1 - small)
+    weight = -np.where(slow, a * (1 / (1 - small) - first), ahead + difference) / (large - small)  # of the small root
+    lost = np.where(slow, -np.expm1(k * np.log1p(-rate)), 1 - large**k)
+    lost = (1 - weight) * lost + weight * (1 - small**k)
+    p = (1 - weight) * np.where(slow, np.exp(k * np.log1p(-rate)), large**k) + weight * small**k
+    angle = np.arcsinh(difference / np.sqrt(np.maximum(product, 0)))
+    return (square > 0) & ~(slow & (product > 0) & (k * angle < 1)), p, lost
+
+
+def _together(k: float, half: np.ndarray, product: np.ndarray, square: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """p_k where the roots are complex, or so close that their k-th powers hardly differ."""
+    radius, difference = np.sqrt(np.maximum(product, 0)), np.sqrt(np.abs(square))
+    turn, grow = np.arctan2(difference, half), np.where(difference > 0, np.arcsinh(difference / radius), 0.0)
+    sine = np.where(square < 0, np.sin(k * turn), np.sinh(k * grow))
+    cosine = np.where(square < 0, np.cos(k * turn), np.cosh(k * grow))
+    ratio = np.where(difference > 0, sine * radius / difference, k)
+    return radius ** (k - 1) * (ahead * ratio + radius * cosine)
+
+
 def _times(value: object) -> np.ndarray:
-    times = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    times = np.atleast_1d(numeric("times", value))
     if times.ndim != 1 or np.isnan(times).any() or (times < 0).any():
         raise ValueError("times must be a 1-D array of numbers of at least 0 (infinity is allowed)")
     return times

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntksim.engine.arguments import momentum_options
+from ntksim.engine.arguments import momentum_options, numeric, positive_number
 from ntksim.engine.descent import Descent
 from ntksim.engine.flow import Flow
 from ntksim.engine.infinite import infinite_kernel
@@ -36,7 +36,7 @@ class Options:
 def flow_schedule(network: Network, x: np.ndarray, options: Options) -> tuple[Flow, np.ndarray, np.ndarray]:
     """The flow, the times (T,) asked for, and where each stands among the flow's own, which are those of theta' = -grad L."""
     for name in ("steps", "learning_rate", "momentum", "nesterov", "batch_size"):
-        if getattr(options, name) not in (None, 0):
+        if getattr(options, name) is not None and np.any(getattr(options, name) != 0):
             raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times and tolerance")
     asked = _flow_times(network, x, options.times)
     shown, where = np.unique(network.learning_rate_scale * asked, return_inverse=True)
@@ -60,7 +60,7 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1):
         raise ValueError(f"steps must be an integer of at least 1; got {steps!r}")
     if options.times is not None:
-        asked = _steps_of(np.asarray(options.times, dtype=np.float64), rate, steps)
+        asked = _steps_of(numeric("times", options.times), rate, steps)
     else:
         if steps is None:
             _check_regular(values)
@@ -89,7 +89,7 @@ def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) 
         eigenvalues = np.linalg.eigvalsh(_limit_kernel(network, x))
         _check_regular(eigenvalues)
         return np.concatenate([[0.0], np.geomspace(1 / eigenvalues[-1], 20 / eigenvalues[0], SNAPSHOTS)])
-    asked = np.asarray(times, dtype=np.float64)
+    asked = numeric("times", times)
     if asked.ndim != 1 or asked.size == 0 or np.isnan(asked).any() or (asked < 0).any():
         raise ValueError("times must be a non-empty 1-D sequence of numbers of at least 0 (infinity is allowed)")
     if not (asked[:-1] <= asked[1:]).all():
@@ -126,8 +126,7 @@ def _learning_rate(learning_rate: float | None, largest: float, stable: float) -
     """The learning rate as given; a warning where even a constant kernel makes its mean over batches diverge."""
     if learning_rate is None:
         return None
-    if not np.isfinite(learning_rate) or learning_rate <= 0:
-        raise ValueError(f"learning_rate must be finite and positive; got {learning_rate!r}")
+    learning_rate = positive_number("learning_rate", learning_rate)
     if learning_rate >= stable / largest:
         warnings.warn(
             f"learning_rate {learning_rate:.4g} is at or above {stable:.4g} / lambda_max(K_infinity) = {stable / largest:.4g}: "
@@ -135,7 +134,7 @@ def _learning_rate(learning_rate: float | None, largest: float, stable: float) -
             RuntimeWarning,
             stacklevel=4,
         )
-    return float(learning_rate)
+    return learning_rate
 
 
 def _steps_of(times: np.ndarray, learning_rate: float, steps: int | None) -> np.ndarray:

@@ -8,13 +8,15 @@ flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ntksim.engine import checkpoints
-from ntksim.engine.arguments import points, precision, seed_array, targets
+from ntksim.engine.arguments import flag, points, precision, seed_array, targets
 from ntksim.engine.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.descent import Descent, descend_seed
 from ntksim.engine.devices import chosen_device
@@ -124,7 +126,8 @@ def train(
         f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n).
     checkpoint : a folder in which to keep what has been computed. The same call, after the process was killed at any moment,
-        goes on from there and returns the same bits; once it has returned, it does so at once. Calls that differ in anything
+        goes on from there and returns the same bits (on a processor of the same kind); once it has returned, it does so at
+        once. Calls that differ in anything
         that numbers depend on, seeds included, may share a folder; remove it when the result is safe.
     checkpoint_interval : seconds between two writes of a seed's parameters.
     device : as in `empirical.empirical_ntk`; one GPU, seed by seed.
@@ -142,8 +145,7 @@ def train(
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs).ravel()
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
-    if not isinstance(remove_initial_output, (bool, np.bool_)):
-        raise TypeError(f"remove_initial_output must be True or False; got {remove_initial_output!r}")
+    remove, keep = flag("remove_initial_output", remove_initial_output), flag("keep_kernels", keep_kernels)
     network = rated(network, layer_rates)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
     rate: float | None = None
@@ -161,7 +163,7 @@ def train(
         0 if tests is None else len(tests) * network.outputs,
         network.depth + 1,
         kind,
-        keep_kernels,
+        keep,
     )
     task = Task(
         net=compiled_network(network, x.shape[1]),
@@ -171,21 +173,21 @@ def train(
         y=y,
         x_test=None if tests is None else columns_of(tests, None, kind),
         x_across=None if tests is None else columns_of(tests, x, kind),
-        remove_initial_output=bool(remove_initial_output),
+        remove_initial_output=remove,
     )
-    if isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, (int, float)) or not checkpoint_interval >= 0:
+    if isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, Real) or not checkpoint_interval >= 0:
         raise ValueError(f"checkpoint_interval must be a number of seconds, at least 0; got {checkpoint_interval!r}")
-    run = checkpoints.digest(
-        network, x, y, tests, plan, seed_list, kind.name, bool(remove_initial_output), bool(keep_kernels), place
-    )
-    kept = Checkpoints(checkpoint, run, seed_list, snapshots, checkpoint_interval)
+    if checkpoint is not None and (not isinstance(checkpoint, (str, PathLike)) or not str(checkpoint) or "\0" in str(checkpoint)):
+        raise TypeError(f"checkpoint must be the path of a folder, or None; got {checkpoint!r}")
+    run = checkpoints.digest(network, x, y, tests, plan, seed_list, kind.name, remove, keep, place)
+    kept = Checkpoints(checkpoint, run, seed_list, snapshots, float(checkpoint_interval))
     status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network), place)
     return Trajectory(
         times=asked,
         evaluations=evaluations,
         status=status,
         learning_rate=rate,
-        **snapshots.at(where, network.outputs),  # type: ignore[arg-type]
+        **snapshots.at(where, network.outputs),
     )
 
 

@@ -91,16 +91,49 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
         run = ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, **FLOW)
     _same(run, expected)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_on_disk_stays_when_the_disk_is_full(tmp_path, monkeypatch):
+    write = checkpoints.write
+
+    def stopping(path, arrays):
+        write(path, arrays)
+        raise Stopped
+
+    monkeypatch.setattr(checkpoints, "write", stopping)
+    with pytest.raises(Stopped):
+        ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, checkpoint_interval=0, **FLOW)
+    (kept,) = tmp_path.iterdir()
+    monkeypatch.setattr(checkpoints, "write", lambda path, arrays: False)
+    ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, checkpoint_interval=0, **FLOW)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_seeds_may_be_repeated(tmp_path):
+    run = ntksim.train(NETWORK, POINTS, TARGETS, seeds=[4] * 6, checkpoint=tmp_path, checkpoint_interval=0, **FLOW)
+    assert (run.outputs == run.outputs[0]).all()
+
+
+def test_bad_paths_are_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "flow_seed", None)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="checkpoint must be a folder"):
-        ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path / "file", **FLOW)
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match="checkpoint must be a folder"):
+            ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=path, **FLOW)
+    for path in (5, True, b"bytes", "", "a\0b"):
+        with pytest.raises(TypeError, match="checkpoint must be the path of a folder"):
+            ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=path, **FLOW)
+    with pytest.raises(ValueError, match="checkpoint_interval must be a number of seconds"):
+        ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint_interval=-1, **FLOW)
 
 
 def test_a_damaged_checkpoint_counts_as_missing(tmp_path):
     run = ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, **FLOW)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]):
+    places = [0, 40, 200, len(whole) // 2, *range(len(whole) - 300, len(whole), 7)]
+    flipped = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in places]
+    for damaged in (whole[: len(whole) // 2], b"", *flipped):
         path.write_bytes(damaged)
         _same(ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, **FLOW), run)
 

@@ -1,5 +1,7 @@
 """Training with a constant kernel against matrix functions and iterations written out, for one output and several."""
 
+from decimal import Decimal, localcontext
+
 import numpy as np
 import pytest
 from scipy.linalg import expm
@@ -99,6 +101,42 @@ def test_momentum_of_next_to_nothing_is_none():
         assert_close(b, a, 1e-10)
 
 
+def _exact(a, mu, nesterov, k):
+    """p_k and (1 - p_k) / a of the recursion, by 80 digits and repeated squaring."""
+    with localcontext() as context:
+        context.prec = 80
+        a, mu = Decimal(float(a)), Decimal(mu)
+        first = 1 + mu if nesterov else Decimal(1)
+        m = [[(1 - a) * (1 + mu), -(1 - a) * mu] if nesterov else [1 + mu - a, -mu], [Decimal(1), Decimal(0)]]
+        power, n = [[Decimal(1), Decimal(0)], [Decimal(0), Decimal(1)]], k - 1
+        while n:
+            product = [[sum(x[i][r] * m[r][j] for r in (0, 1)) for j in (0, 1)] for x in (power, m) for i in (0, 1)]
+            power, m, n = product[:2] if n % 2 else power, product[2:], n // 2
+        p = power[0][0] * (1 - first * a) + power[0][1]
+        return float(p), float((1 - p) / a)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("mu", [0.3, 0.9, 0.999])
+def test_momentum_keeps_its_digits(mu, nesterov):
+    """Slow, oscillating and fast modes, and those at critical damping and just beside it."""
+    critical = ((1 - mu) / (1 + mu)) ** 2 if nesterov else (1 - np.sqrt(mu)) ** 2
+    stable = 2 * (1 + mu) / (1 + 2 * mu) if nesterov else 2 * (1 + mu)
+    beside = critical * (1 + np.array([-1e-2, -1e-7, -1e-13, 0, 1e-13, 1e-7, 1e-2]))
+    modes = np.concatenate([[1e-13, 1e-10, 1e-6], beside, np.array([0.1, 0.3, 0.7, 0.9, 0.99]) * stable, [1.0]])
+    steps = [1, 2, 3, 10, 1000, 10**6, 10**11]
+    # one training point for each mode, moved from 1 towards 0, and a test point that sees the sum of them
+    train, test = ntksim.closed_form(
+        np.diag(modes), np.ones(modes.size), np.zeros(modes.size), steps, np.eye(modes.size), learning_rate=1.0, momentum=mu,
+        nesterov=nesterov,
+    )  # fmt: skip
+    for t, k in enumerate(steps):
+        for j, a in enumerate(modes):
+            p, s = _exact(a, mu, nesterov, k)
+            assert abs(train[t, j] - p) < 1e-9 + 1e-15 * min(k, 10**6) * abs(p)
+            assert abs(-test[t, j] - s) < 1e-9 * abs(s) + 1e-13 / a
+
+
 def test_momentum_above_the_stable_rate_diverges():
     rate = 4.1  # 2 (1 + mu) / lambda is 4
     train = ntksim.closed_form(np.eye(5), np.zeros(5), TARGETS, [0, 400 * rate, np.inf], learning_rate=rate, momentum=1 - 1e-9)
@@ -144,7 +182,15 @@ def test_outputs_that_share_a_kernel_follow_the_matrix_exponential():
         ({"kernel": np.triu(np.ones((5, 5)))}, "kernel must be symmetric"),
         ({"kernel_test": np.ones((2, 4))}, r"kernel_test must have shape \(2, 5\)"),
         ({"kernel_test": np.ones((2, 5)), "f0_test": np.ones(3)}, r"f0_test must have shape \(2,\)"),
+        ({"kernel_test": 3.0}, "kernel_test must have 2 axes"),
+        ({"f0_test": np.zeros(2)}, "f0_test belongs to test points"),
+        ({"f0": np.zeros((2, 5)), "kernel_test": np.ones((2, 5)), "f0_test": np.zeros((3, 2))}, "of as many seeds"),
+        ({"kernel": -np.eye(5)}, "kernel must be positive semidefinite"),
+        ({"y": np.zeros(0)}, r"y must have shape \(n,\)"),
         ({"times": [-1.0]}, "times must be"),
+        ({"times": "soon"}, "times must be"),
+        ({"learning_rate": True}, "learning_rate must be finite and positive"),
+        ({"learning_rate": "a"}, "learning_rate must be finite and positive"),
         ({"momentum": 0.9}, "momentum belongs to gradient descent"),
         ({"learning_rate": 0.1, "nesterov": True}, "nesterov=True needs momentum"),
     ],
