@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ntksim.engine import measures
 from ntksim.engine.devices import chosen_device
+from ntksim.engine.empirical import empirical_ntk
 from ntksim.engine.ensembles import infinite_ensemble
 from ntksim.engine.layer_rates import rated
 from ntksim.engine.network import Network
@@ -174,10 +175,10 @@ def _ensemble_losses(
 def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Every column of some seeds, (S, T, ...) or of whole runs (S, 1, ...), and their kernels (S, T, n, n)."""
     run = job.train(seeds, times=job.times, keep_kernels=True)
-    start = job.train(seeds, times=[0.0])  # K_0 of test with training points
+    own = rated(job.network, job.schedule["layer_rates"])
+    across = empirical_ntk(own, job.data.x_test, job.data.x_train, seeds=seeds, dtype=job.dtype, device=job.device)
     assert run.kernels is not None
     assert run.test_outputs is not None
-    assert start.test_kernel is not None
     shape = (len(seeds), len(job.times))
     columns = {
         "seed": np.repeat(np.asarray(seeds, dtype=np.int64)[:, None], shape[1], axis=1),
@@ -197,7 +198,7 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
         if job.schedule["remove_initial_output"]:  # only then has it a part that all seeds share
             change = (kernels[:, -1] - kernels[:, 0]) / measures.frobenius_norm(kernels[:, 0])[:, None, None]
             columns["relative_kernel_change"] = change.reshape(len(seeds), 1, -1)
-    columns |= _beside_theory(job, run, start)
+    columns |= _beside_theory(job, run, across)
     columns["status"] = np.repeat(status[:, None], shape[1], axis=1)
     return columns, run.kernels
 
@@ -221,8 +222,10 @@ def _solved(function: Any, argument: Any, otherwise: np.ndarray) -> np.ndarray:
     return otherwise
 
 
-def _beside_theory(job: _Job, run: Trajectory, start: Trajectory) -> dict[str, np.ndarray]:
+def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, np.ndarray]:
     """What constant-kernel theory predicts of every network from its own f_0, and how far the network is from it.
+
+    ``across`` (S, n*, n) is K_0 of test with training points.
 
     Per prediction losses on training and test points and the root mean square of f_t - prediction over either, (S, T) each.
     ``linearized``: the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, what
@@ -230,8 +233,8 @@ def _beside_theory(job: _Job, run: Trajectory, start: Trajectory) -> dict[str, n
     ``limit_closed_form``: the same training with K_infinity. ``closed_form``: gradient flow with K_0, e^(-K_0 t).
     """
     data, limits = job.data, job.limits
+    assert run.kernels is not None
     assert run.test_outputs is not None
-    assert start.test_kernel is not None
     assert run.test_kernel is not None
     descent: dict[str, Any] = {}
     if run.learning_rate is not None:
@@ -240,7 +243,7 @@ def _beside_theory(job: _Job, run: Trajectory, start: Trajectory) -> dict[str, n
     columns: dict[str, list[np.ndarray]] = {}
     for s in range(len(run.outputs)):
         outputs, tests = run.outputs[s].astype(np.float64), run.test_outputs[s].astype(np.float64)
-        initial = start.kernel[s].astype(np.float64), start.test_kernel[s].astype(np.float64)
+        initial = run.kernels[s, 0].astype(np.float64), across[s].astype(np.float64)
         after = run.kernel[s].astype(np.float64), run.test_kernel[s].astype(np.float64)
         limit = limits["ntk"], limits["ntk_test"]
         found: dict[str, np.ndarray] = {}
