@@ -52,13 +52,13 @@ COLUMNS = {
     "excluded": "seeds left out (of all widths in scaling_laws): they did not finish (see status), or the value is not finite",
     "mean": "over seeds; NaN for the parts of the kernel drift, which no single seed has",
     "root_mean_square": "over seeds; of systematic_kernel_drift the norm of the mean over seeds of (K_T - K_0) / ||K_0||_F, "
-    "without the "
-    "bias of finitely many seeds, and of random_kernel_drift the rms deviation from it: their squares add up to kernel_drift's",
+    "without the bias of finitely many seeds, and of random_kernel_drift the rms deviation from it: their squares add up to "
+    "kernel_drift's",
     "exact_root_mean_square": "what the exact law of one hidden layer gives for the root mean square; NaN where none is known",
     "standard_deviation": "over seeds, n - 1 in the denominator",
-    "standard_error": "of the mean, or of the exponent (bootstrap over seeds)",
-    "interval_low": "95% interval: t of the mean, or bootstrap over seeds of the exponent, or of a part of the kernel drift",
-    "interval_high": "95% interval: t of the mean, or bootstrap over seeds of the exponent, or of a part of the kernel drift",
+    "standard_error": "of the mean, or by bootstrap over seeds, of 5 at least, of the exponent, or of a part of the kernel drift",
+    "interval_low": "95% interval: t of the mean, or bootstrap like the standard error",
+    "interval_high": "95% interval: t of the mean, or bootstrap like the standard error",
     "time": "t of the flow, or learning rate x steps; units of 1 / eigenvalue of the kernel",
     "relative_time": "t times lambda_max(K_inf)",
     "loss": "1/2 sum of squared residuals on training points",
@@ -77,12 +77,11 @@ COLUMNS = {
     "linearized_loss": "loss of the network linearised at theta_0 under the same training; (I - eta K_0)^k for descent, what "
     "momentum makes of it, and for batches that of all points at once",
     "closed_form_loss": "loss of gradient flow with the constant kernel K_0, e^(-K_0 t), from the network's own f_0; under "
-    "momentum "
-    "mu at t / (1 - mu)",
-    "limit_closed_form_loss": "the same with the constant kernel K_inf",
+    "momentum mu at t / (1 - mu)",
+    "limit_closed_form_loss": "loss of the same training with the constant kernel K_inf, from the network's own f_0: "
+    "e^(-K_inf t), or the steps of descent; for batches that of all points at once",
     "ensemble_loss": "expected loss under gradient flow over infinitely wide networks: that of their mean plus half the sum of "
-    "their "
-    "variances (Lee et al. 2019); under momentum mu at t / (1 - mu)",
+    "their variances (Lee et al. 2019); under momentum mu at t / (1 - mu)",
     "test_linearized_loss": "the same on test points",
     "test_closed_form_loss": "the same on test points",
     "test_limit_closed_form_loss": "the same on test points",
@@ -95,7 +94,7 @@ COLUMNS = {
     "largest_limit_closed_form_deviation": "the largest limit_closed_form_deviation of the run",
     "linearized_deviation": "root mean square over training points of f_t minus the linearised network",
     "closed_form_deviation": "root mean square over training points of f_t minus e^(-K_0 t)",
-    "limit_closed_form_deviation": "root mean square over training points of f_t minus e^(-K_inf t)",
+    "limit_closed_form_deviation": "root mean square over training points of f_t minus the same training with K_inf",
     "test_linearized_deviation": "the same over test points",
     "test_closed_form_deviation": "the same over test points",
     "test_limit_closed_form_deviation": "the same over test points",
@@ -103,8 +102,8 @@ COLUMNS = {
     "diverged, or step_limit (see Trajectory)",
     "widths_fitted": "widths in the fit",
     "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
-    "prefactor_low": "95% interval of the prefactor, bootstrap over seeds",
-    "prefactor_high": "95% interval of the prefactor, bootstrap over seeds",
+    "prefactor_low": "95% interval of the prefactor, bootstrap over 5 seeds at least",
+    "prefactor_high": "95% interval of the prefactor, bootstrap over 5 seeds at least",
     "exponent": "of the width, least squares in logarithms",
     "theory_exponent": "of the width, for this activation, depth and parameterization; NaN where theory gives none",
     "z_score": "(exponent - theory_exponent) / standard_error",
@@ -113,16 +112,14 @@ COLUMNS = {
     "eigenvalue": "of K_0, as a rate of training (times n^(-c) in abc parameterizations, layer rates included)",
     "after_eigenvalue": "the eigenvalue of the same index of the kernel after training, as a rate",
     "decay_rate": "fitted to the residual along the eigenvector of K_0 while it is above the noise; NaN where it decays too "
-    "little "
-    "or too fast for the snapshots",
+    "little or too fast for the snapshots, or oscillates under momentum",
     "relative_rate_difference": "(decay_rate - eigenvalue) / eigenvalue: 0 under a constant kernel, but for finite steps of "
-    "descent",
+    "descent, and for batches, whose noise leaves a floor under the residual",
     "family": "name of the network in the configuration, without the output scale where several are given",
     "output_scale": "factor alpha of the output",
     "scaled_width": "sqrt(width) x output_scale, the variable of the crossover from rich to lazy in ntk and notes (Geiger et "
-    "al. 2020); "
-    "NaN in other parameterizations",
-    "verdict": "lazy: kernel drift and distances from the linearised network (in units of the targets) are all below 0.1, root "
-    "mean "
-    "squares over seeds; rich: kernel drift of 1 or more; else between; none: no seed finished",
+    "al. 2020); NaN in other parameterizations",
+    "verdict": "lazy: kernel drift and distances from the linearised network (in units of the targets; not under batches) are "
+    "all below 0.1, root mean squares over seeds; rich: kernel drift of 1 or more; else between; undecided: more than a quarter "
+    "of the seeds did not finish; none: no seed did",
 }

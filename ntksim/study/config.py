@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from pydantic.json_schema import GenerateJsonSchema
 
 from ntksim.engine.network import ABC, Network
+from ntksim.engine.predictions import stable_rate
 from ntksim.study.errors import shown
 
 _NAME = r"[A-Za-z][A-Za-z0-9_]{0,63}"  # a network's name is part of file names
@@ -190,9 +191,17 @@ def _one_each(networks: Any) -> Any:
     expanded: dict[Any, Any] = {}
     for name, options in networks.items():
         scales = options.get("output_scale") if isinstance(options, dict) else None
+        # such a name with the output scale in it, as tables record networks, may stand
+        if isinstance(name, str) and _SCALED in name and name != scaled_name(family(name), scales):
+            raise ValueError(
+                f"the name {shown(name)} holds {_SCALED}, behind which stands the output scale of a network that has several; "
+                "rename it"
+            )
         if not isinstance(scales, list):
             scales = [None]
-        elif not scales or len(scales) > _MOST_SHARDS or any(scales.count(scale) > 1 for scale in scales):
+        elif not scales:
+            raise ValueError(f"{shown(name)}: output_scale: expected at least one number, got []")
+        elif len(scales) > _MOST_SHARDS or any(scales.count(scale) > 1 for scale in scales):
             raise ValueError(f"{shown(name)}: output_scale: expected different numbers, got {shown(scales)}")
         for scale in scales:
             own, one = (name, options) if scale is None else (scaled_name(name, scale), options | {"output_scale": scale})
@@ -253,8 +262,9 @@ class Training(_Section):
     relative_learning_rate: float | None = Field(
         default=None,
         gt=0,
-        lt=2,
-        description="of gradient descent: learning rate in units of 1 / lambda_max(K_infinity); stable below 2 (default: 0.5)",
+        lt=4,
+        description="of gradient descent: learning rate in units of 1 / lambda_max(K_infinity); stable below 2, with momentum mu "
+        "below 2 (1 + mu), Nesterov's below that over 1 + 2 mu (default: 0.5)",
     )
     momentum: float | None = Field(
         default=None, ge=0, lt=1, description="of gradient descent: mu of the heavy ball, or of Nesterov's form (default: 0)"
@@ -289,6 +299,12 @@ class Training(_Section):
                 raise ValueError(f"{name}: belongs to method gradient_descent; gradient_flow has tolerance")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: needs momentum; set it above 0, such as 0.9")
+        bound = stable_rate(self.momentum or 0.0, self.nesterov)
+        if self.relative_learning_rate is not None and self.relative_learning_rate >= bound:
+            raise ValueError(
+                f"relative_learning_rate: expected less than {bound:g}, from where on descent with momentum "
+                f"{self.momentum or 0:g} diverges, got {self.relative_learning_rate:g}; lower it"
+            )
         if self.batch_size is not None and self.relative_learning_rate is None:
             raise ValueError(
                 "relative_learning_rate: batch_size needs it: batches are stiffer than all points together, and surely stable "
@@ -345,7 +361,11 @@ class Study(_Section):
     def _named(cls, networks: dict[str, NetworkOptions]) -> dict[str, NetworkOptions]:
         for name in networks:
             if not re.fullmatch(_NAME, name):
-                raise ValueError(f"the name {shown(name)} must be letters, digits and underscores, a letter first, at most 64")
+                own, scale = family(name), name.removeprefix(family(name))
+                behind = f" with {scale} behind them, for one of its output scales" if scale else ""
+                raise ValueError(
+                    f"the name {shown(own)} must be letters, digits and underscores, a letter first, at most 64{behind}"
+                )
         return networks
 
     _check_results = field_validator("results")(_check_path)
@@ -371,10 +391,15 @@ class Study(_Section):
         for name, options in self.networks.items():
             if rates is not None and len(rates) != options.depth + 1:
                 raise ValueError(
-                    f"training.layer_rates: expected {options.depth + 1} numbers for networks.{name} (its depth + 1), got "
-                    f"{len(rates)}; a study with layer_rates has networks of one depth"
+                    f"training.layer_rates: expected {options.depth + 1} numbers for networks.{family(name)} (its depth + 1), "
+                    f"got {len(rates)}; a study with layer_rates has networks of one depth"
                 )
         return self
+
+    @property
+    def trains_in_batches(self) -> bool:
+        """Whether steps of training see fewer than all points, drawn at random."""
+        return self.training is not None and self.training.batch_size not in (None, self.dataset.train)
 
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""
@@ -441,7 +466,7 @@ def parse_study(content: object, source: str = "config") -> Study:
             for width in widths:
                 options.network(width)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{source}: networks.{name}: {error}") from None
+            raise ConfigError(f"{source}: networks.{family(name)}: {error}") from None
     return study
 
 
@@ -459,6 +484,8 @@ def _config_error(source: str, error: ValidationError) -> ConfigError:
 
 
 def _explain(problem: Any) -> str:
+    if problem["loc"][:1] == ("networks",) and len(problem["loc"]) > 1:  # under the name that is written, not that of one scale
+        problem = {**problem, "loc": ("networks", family(str(problem["loc"][1])), *problem["loc"][2:])}
     words = [part if isinstance(part, str) and part.isprintable() else shown(part) for part in problem["loc"]]
     key = ".".join(word if len(word) <= 80 else f"{word[:77]}..." for word in words)
     kind, given = problem["type"], problem["input"]

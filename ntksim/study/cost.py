@@ -65,6 +65,7 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
     n, d, depth = study.dataset.train, _features(study), study.networks[network].depth
     seconds = _seconds(study, stage, network, width, seeds, d, rates)
     itemsize = 8 if study.precision == "float64" else 4
+    changes = 0
     if stage == "initial":
         held = 4.0 * n * (d + min(depth, 2) * width) * itemsize + 8 * (8 + 2 * seeds) * n * n
         rows, columns = seeds, n + 20
@@ -74,10 +75,15 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
         rows, columns = seeds * (_snapshots(study) + 1), 30
         # kernels along the way, of a few seeds at a time (`training_shards`), and what is computed from them
         kernel = (_snapshots(study) + 1) * n * n * itemsize
-        held += 4 * min(min(seeds, 8) * kernel, 2**28)
-        if study.training is not None and study.training.keep_kernels:
+        held += 5 * max(kernel, min(min(seeds, 8) * kernel, 2**28))  # one of the copies on its way to the checkpoint
+        assert study.training is not None
+        if study.training.remove_initial_output:  # the kernels' changes, and twice more in the table
+            held += 3 * seeds * 8 * n * n
+            changes = seeds * n * n
+        if study.training.keep_kernels:
+            held += 3 * seeds * kernel
             columns += kernel // 8 // (_snapshots(study) + 1)
-    return Cost(seconds, _PROCESS_MB + held / 1e6, 0.006 + 8 * rows * columns / 1e6)
+    return Cost(seconds, _PROCESS_MB + held / 1e6, 0.006 + 8 * (rows * columns + changes) / 1e6)
 
 
 def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:

@@ -12,16 +12,18 @@ below zero; the part is then 0.
 All is a function of the Gram matrix <D_s, D_t>, and seeds are resampled by their multiplicities.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ntksim.study.seed_statistics import TAIL, moments, resamples
+from ntksim.study.seed_statistics import FEWEST, TAIL, moments, resamples
 
 PARTS = ("systematic_kernel_drift", "random_kernel_drift")
 
 
-def gram_matrix(changes: np.ndarray) -> np.ndarray:
-    """<D_s, D_t>, (S, S), of relative changes (S, n, n)."""
-    flat = np.reshape(changes, (len(changes), -1)).astype(np.float64)
+def gram_matrix(changes: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """<D_s, D_t>, (S, S), of relative changes (S, ...); (0, 0) of none."""
+    flat = np.array([np.ravel(change) for change in changes], dtype=np.float64).reshape(len(changes), -1 if len(changes) else 0)
     return flat @ flat.T
 
 
@@ -42,17 +44,22 @@ def mean_squares(gram: np.ndarray, picks: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def parts(gram: np.ndarray) -> dict[str, dict[str, float]]:
-    """The two parts with standard errors and intervals of a bootstrap over seeds, by name; NaN where there are too few seeds."""
+    """The two parts with standard errors and intervals of a bootstrap over seeds, by name.
+
+    NaN where there are too few seeds: fewer than 2, or, of errors and intervals, than `FEWEST`.
+    """
     unknown = moments(np.zeros(0))
     if len(gram) < 2:
         return {name: dict(unknown) for name in PARTS}
     point = mean_squares(gram, np.arange(len(gram)))
     # fixed: equal shards, equal tables
     resampled = mean_squares(gram, resamples(np.random.default_rng(0), len(gram)))
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name in PARTS:
+        found[name] = unknown | {"root_mean_square": np.sqrt(np.maximum(point[name], 0.0))}
+        if len(gram) < FEWEST:
+            continue
         values = np.sqrt(np.maximum(resampled[name][np.isfinite(resampled[name])], 0.0))
         low, high = np.percentile(values, [TAIL, 100 - TAIL])
-        numbers = {"root_mean_square": np.sqrt(np.maximum(point[name], 0.0)), "standard_error": values.std(ddof=1)}
-        found[name] = unknown | numbers | {"interval_low": low, "interval_high": high}
+        found[name] |= {"standard_error": values.std(ddof=1), "interval_low": low, "interval_high": high}
     return found

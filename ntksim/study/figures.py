@@ -69,7 +69,9 @@ def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
 
 
 def lazy_or_rich(table: pd.DataFrame) -> plt.Figure:
-    """The phase diagram of width and output scale, and what falls onto one curve in sqrt(width) x output_scale.
+    """The phase diagram of width and output scale, and movement against sqrt(width) x output_scale.
+
+    In that variable features and test losses of all widths fall onto one curve, and kernels as the width grows.
 
     ``table`` is ``lazy``; two rows of panels per family of networks with several output scales.
     """
@@ -97,7 +99,7 @@ def lazy_or_rich(table: pd.DataFrame) -> plt.Figure:
             _logarithmic(axis, r"$\sqrt{m}\,\alpha$", label)
             if column == "relative_test_loss":
                 axis.set_yscale("linear")
-            else:
+            elif column == "kernel_drift":  # the verdict's levels
                 for level, style in ((laziness.LAZY, "--"), (laziness.RICH, ":")):
                     axis.axhline(level, color="0.4", linestyle=style, linewidth=0.8)
             axis.legend(fontsize=7, frameon=False)
@@ -108,9 +110,11 @@ def _phase_diagram(figure: plt.Figure, axis: Axes, rows: pd.DataFrame) -> None:
     """Kernel drift over width and output scale, a marker per verdict, and lines of equal sqrt(width) x output_scale."""
     grid = rows.pivot(index="output_scale", columns="width", values="kernel_drift")
     edges = [_edges(np.array(values, dtype=np.float64)) for values in (grid.columns, grid.index)]
-    colours = axis.pcolormesh(*edges, grid.to_numpy(), norm=matplotlib.colors.LogNorm(), cmap="viridis")
-    figure.colorbar(colours, ax=axis, label="kernel drift")
-    for verdict, marker in (("lazy", "o"), ("between", "D"), ("rich", "^"), ("none", "x")):
+    drifts = np.ma.masked_less_equal(np.ma.masked_invalid(grid.to_numpy()), 0)
+    if drifts.count():
+        colours = axis.pcolormesh(*edges, drifts, norm=matplotlib.colors.LogNorm(), cmap="viridis")
+        figure.colorbar(colours, ax=axis, label="kernel drift")
+    for verdict, marker in (("lazy", "o"), ("between", "D"), ("rich", "^"), ("undecided", "s"), ("none", "X")):
         of = rows[rows["verdict"] == verdict]
         if len(of):
             axis.scatter(of["width"], of["output_scale"], s=22, c="white", edgecolors="black", linewidths=0.7, marker=marker,
@@ -167,8 +171,8 @@ def loss(table: pd.DataFrame) -> plt.Figure:
     """Training loss against time at the narrowest and the widest network, beside constant-kernel theory; a panel per network.
 
     ``table`` is ``training``. Solid lines are medians over seeds and bands span all seeds. Theory is that of the widest
-    network's seeds: gradient flow with each one's K_0 (dashed) and with K_infinity (dotted), from its own f_0; and the expected
-    loss over infinitely wide networks (grey).
+    network's seeds: gradient flow with each one's K_0 (dashed) and the same training with K_infinity (dotted), from its own f_0;
+    and the expected loss over infinitely wide networks (grey).
     """
     figure, panels = _panels(table)
     for axis, rows in panels:
@@ -183,8 +187,8 @@ def loss(table: pd.DataFrame) -> plt.Figure:
             axis.fill_between(time, runs.min(), runs.max(), color=colour, alpha=0.2, linewidth=0)
         widest = rows[rows["width"] == widths[-1]] if widths else rows
         for column, style, label in (
-            ("closed_form_loss", "--", r"closed form $e^{-K_0 t}$"),
-            ("limit_closed_form_loss", ":", r"closed form $e^{-K_\infty t}$"),
+            ("closed_form_loss", "--", r"gradient flow with $K_0$"),
+            ("limit_closed_form_loss", ":", r"the same training with $K_\infty$"),
             ("ensemble_loss", "-", "mean over infinitely wide networks"),
         ):
             predicted = widest.groupby("relative_time")[column].median()
@@ -238,11 +242,20 @@ def _panels(table: pd.DataFrame) -> tuple[plt.Figure, Iterator[tuple[Axes, pd.Da
 
 
 def _logarithmic(axis: Axes, x_label: str, y_label: str) -> None:
-    axis.set_xscale("log")
-    axis.set_yscale("log")
+    """Logarithmic axes with labels; a note in place of them where nothing that was drawn has a logarithm."""
+    drawn = [np.asarray(line.get_xydata(), np.float64) for line in axis.get_lines()]
+    if any((points > 0).all(axis=1).any() for points in drawn):
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+    else:
+        _note(axis)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
+
+
+def _note(axis: Axes) -> None:
+    axis.text(0.5, 0.5, "no values to draw", ha="center", transform=axis.transAxes)
 
 
 def _against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str], guides: dict[str, float]) -> plt.Figure:
@@ -273,7 +286,8 @@ def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, name: str, place: i
     label = name
     if len(law):
         fit = law.iloc[0]
-        label = f"{name}: $m^{{{fit['exponent']:.2f}}}$ [{fit['interval_low']:.2f}, {fit['interval_high']:.2f}]".replace("-", "−")
+        interval = "" if np.isnan(fit["interval_low"]) else f" [{fit['interval_low']:.2f}, {fit['interval_high']:.2f}]"
+        label = f"{name}: $m^{{{fit['exponent']:.2f}}}${interval}".replace("-", "−")
         axis.plot(rows["width"], fit["prefactor"] * rows["width"] ** fit["exponent"], color=_colour(place), linewidth=1.0)
     point = rows["root_mean_square"]
     centre = rows["mean"].fillna(point)  # a part of the kernel drift has no mean, and an interval of its own
@@ -285,8 +299,9 @@ def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, name: str, place: i
 
 
 def _guides(axis: Axes, panel: pd.DataFrame, guides: dict[str, float]) -> None:
-    """Lines of given slopes above the data, and ticks at the widths."""
-    if panel.empty:
+    """Lines of given slopes above the data, and ticks at the widths; a note where nothing has a logarithm."""
+    if not (panel["root_mean_square"] > 0).any():
+        _note(axis)
         return
     widths = sorted(panel["width"].unique())
     top = panel.loc[panel["width"] == widths[0], "root_mean_square"].max() * 1.5

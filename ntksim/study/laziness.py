@@ -6,17 +6,19 @@ parameterizations is one in sqrt(width) x output_scale (Geiger et al. 2020).
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ntksim.study.config import Study, family
-from ntksim.study.seed_statistics import usable
+from ntksim.study.seed_statistics import cells, usable
 
 # Of the kernel drift, and of the distance from the linearised network in units of the targets: below the first is lazy.
 LAZY = 0.1
 # Kernel drift from which on a network is rich: its kernel has changed by as much as it was.
 RICH = 1.0
+MOST_EXCLUDED = 0.25  # of the seeds of a network and width that has a verdict
 ROOT_MEAN_SQUARES = (
     "kernel_drift",
     "kernel_distance",
@@ -52,28 +54,33 @@ def verdict(kernel_drift: float, deviation: float) -> str:
 def lazy_table(study: Study, final: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     """A row per network and width: the coordinates of the phase diagram, what moved, test losses, and the verdict.
 
+    The verdict is undecided where more than `MOST_EXCLUDED` of the seeds did not finish: those are the rich ones. Under
+    batches, whose noise no linearised network shares, it rests on the kernel drift alone.
+
     ``final`` is the table of that name and ``targets`` (n,) those of training.
     """
     unit = float(np.sqrt(np.mean(np.square(targets)))) or 1.0
     rows = []
-    for key, group in final.groupby(["network", "activation", "depth", "parameterization", "width"], sort=False):
-        row = dict(zip(("network", "activation", "depth", "parameterization", "width"), key, strict=True))
-        rows.append(row | _row(study, row, group, unit))
+    for cell, group in cells(final, "width"):
+        rows.append(cell | _row(study, cell, group, unit))
     return pd.DataFrame(rows)
 
 
-def _row(study: Study, cell: Mapping[str, object], group: pd.DataFrame, unit: float) -> dict[str, object]:
-    scale = study.networks[str(cell["network"])].output_scale
-    scaled = np.sqrt(float(str(cell["width"]))) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
+def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame, unit: float) -> dict[str, object]:
+    scale = study.networks[cell["network"]].output_scale
+    scaled = np.sqrt(cell["width"]) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
     numbers = {name: _mean(usable(group, name) ** 2) ** 0.5 for name in ROOT_MEAN_SQUARES}
     numbers |= {name: _mean(usable(group, name)) for name in MEANS}
     count = int((group["status"] == "finished").sum())
-    apart = max(numbers["largest_linearized_deviation"], numbers["largest_test_linearized_deviation"]) / unit
+    # NaN where either is
+    apart = np.max([numbers["largest_linearized_deviation"], numbers["largest_test_linearized_deviation"]]) / unit
+    found = verdict(numbers["kernel_drift"], 0.0 if study.trains_in_batches else float(apart))
+    undecided = 0 < count < (1 - MOST_EXCLUDED) * len(group)
     return {
-        "family": family(str(cell["network"])),
+        "family": family(cell["network"]),
         "output_scale": scale,
         "scaled_width": scaled,
-        "verdict": verdict(numbers["kernel_drift"], apart),
+        "verdict": "undecided" if undecided else found,
         "count": count,
         "excluded": len(group) - count,
         **numbers,

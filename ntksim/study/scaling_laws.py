@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study.drift_parts import PARTS, mean_squares
-from ntksim.study.seed_statistics import TAIL, resamples, usable
+from ntksim.study.seed_statistics import FEWEST, TAIL, cells, resamples, usable
 
 ERRORS = ("relative_frobenius_error", "relative_operator_error")
 MOVEMENTS = (
@@ -55,23 +55,31 @@ def theory_exponent(quantity: str, activation: str, depth: int, parameterization
 
 
 def scaling_laws(
-    initial: pd.DataFrame, final: pd.DataFrame | None, grams: Mapping[tuple[str, int], np.ndarray] | None = None
+    initial: pd.DataFrame,
+    final: pd.DataFrame | None,
+    grams: Mapping[tuple[str, int], np.ndarray] | None = None,
+    in_batches: bool = False,
 ) -> pd.DataFrame:
     """Fit every network and quantity: a row each.
 
     ``initial`` is the table of that name; ``final`` likewise, or None without training. ``grams`` holds per network and width
-    the Gram matrix of the kernel's changes (`drift_parts`), where it has parts. Networks with fewer than two widths have
-    no law and no row. Seeds that :func:`seed_statistics.usable` leaves out are counted.
+    the Gram matrix of the kernel's changes (`drift_parts`), where it has parts. ``in_batches``: distances from full-batch
+    theory hold the noise of batches, for which there is no exponent.
+
+    Networks with fewer than two widths have no law and no row, nor have quantities whose bootstrap interval holds 0 at some
+    width: widths at which a quantity is lost in the scatter cannot be left out without a bias. With fewer than `FEWEST`
+    seeds at some width errors and intervals are NaN, and a part of the kernel drift has no law. Seeds that
+    :func:`seed_statistics.usable` leaves out are counted.
     """
     rows: list[dict] = []
     for frame, quantities in ((initial, ERRORS), (final, MOVEMENTS)):
         if frame is None:
             continue
-        for key, group in frame.groupby(["network", "activation", "depth", "parameterization"], sort=False):
-            cell = dict(zip(("network", "activation", "depth", "parameterization"), key, strict=True))
+        for cell, group in cells(frame):
             for quantity in quantities:
                 samples = {int(str(width)): _sample(usable(own, quantity)) for width, own in group.groupby("width")}
-                rows += _law(cell, quantity, samples, len(group))
+                known = not (in_batches and quantity.endswith("_deviation"))
+                rows += _law(cell, quantity, samples, len(group), known)
             own_grams = {width: gram for (name, width), gram in (grams or {}).items() if name == cell["network"]}
             for part in PARTS if frame is final and own_grams else ():
                 samples = {width: _part_sample(gram, part) for width, gram in own_grams.items()}
@@ -89,11 +97,6 @@ class _Sample:
     size: int
     mean_square: Callable[[np.ndarray], np.ndarray]
 
-    @property
-    def is_positive(self) -> bool:
-        """Whether there is a logarithm to fit, and an error of it."""
-        return self.size > 1 and bool(self.mean_square(np.arange(self.size)) > 0)
-
 
 def _sample(values: np.ndarray) -> _Sample:
     return _Sample(len(values), lambda picks: np.mean(values[picks] ** 2, axis=-1))
@@ -103,23 +106,26 @@ def _part_sample(gram: np.ndarray, part: str) -> _Sample:
     return _Sample(len(gram), lambda picks: mean_squares(gram, picks)[part])
 
 
-def _law(cell: dict, quantity: str, every: Mapping[int, _Sample], seeds: int) -> Iterable[dict]:
-    samples = {width: sample for width, sample in sorted(every.items()) if sample.is_positive}
-    if len(samples) < 2:
+def _law(cell: dict, quantity: str, every: Mapping[int, _Sample], seeds: int, known: bool = True) -> Iterable[dict]:
+    samples = {width: sample for width, sample in sorted(every.items()) if sample.size > 1}
+    few = any(sample.size < FEWEST for sample in samples.values())
+    if len(samples) < 2 or (few and quantity in PARTS):
+        return []
+    rng = np.random.default_rng(0)  # fixed: equal shards, equal tables
+    squares = np.array([sample.mean_square(resamples(rng, sample.size)) for sample in samples.values()])
+    point = np.array([sample.mean_square(np.arange(sample.size)) for sample in samples.values()])
+    if not (((point > 0) & np.isfinite(point)).all() and (np.nanpercentile(squares, TAIL, axis=1) > 0).all()):
         return []
     log_width = np.log(np.array(list(samples), dtype=np.float64))
-    point = [_log_rms(sample.mean_square(np.arange(sample.size))) for sample in samples.values()]
-    exponent, intercept = np.polyfit(log_width, point, 1)
-    rng = np.random.default_rng(0)  # fixed: equal shards, equal tables
-    resampled = np.array([_log_rms(sample.mean_square(resamples(rng, sample.size))) for sample in samples.values()])
-    resampled = resampled[:, np.isfinite(resampled).all(axis=0)]  # a part of the kernel drift may vanish in one
-    if resampled.shape[1] < 2:
-        return []
-    exponents, intercepts = np.polyfit(log_width, resampled, 1)
-    error = exponents.std(ddof=1)
-    low, high = np.percentile(exponents, [TAIL, 100 - TAIL])
-    prefactor_low, prefactor_high = np.exp(np.percentile(intercepts, [TAIL, 100 - TAIL]))
-    theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"])
+    exponent, intercept = np.polyfit(log_width, 0.5 * np.log(point), 1)
+    squares = squares[:, (squares > 0).all(axis=0)]  # a part may vanish in the tails, or have one seed alone
+    exponents, intercepts = np.polyfit(log_width, 0.5 * np.log(squares), 1)
+    error, low, high, prefactor_low, prefactor_high = np.full(5, np.nan)
+    if not few:
+        error = exponents.std(ddof=1)
+        low, high = np.percentile(exponents, [TAIL, 100 - TAIL])
+        prefactor_low, prefactor_high = np.exp(np.percentile(intercepts, [TAIL, 100 - TAIL]))
+    theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"]) if known else np.nan
     fit = {
         "quantity": quantity,
         "widths_fitted": len(samples),
@@ -135,8 +141,3 @@ def _law(cell: dict, quantity: str, every: Mapping[int, _Sample], seeds: int) ->
         "z_score": (exponent - theory) / error if error > 0 else np.nan,
     }
     return [cell | fit]
-
-
-def _log_rms(mean_squares: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return 0.5 * np.log(mean_squares)

@@ -1,12 +1,23 @@
 """Statistics over seeds: which values enter them, their moments, and resampling."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+FEWEST = 5  # seeds of a bootstrap; fewer have hardly other samples than themselves
 TAIL = 100 * (1 - CONFIDENCE) / 2  # percent on either side of an interval
+
+
+def cells(frame: pd.DataFrame, *more: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """What tells networks apart, by name, and their rows; with the columns ``more``, such as the width, each of their values."""
+    key = ["network", "activation", "depth", "parameterization", *more]
+    for values, group in frame.groupby(key, sort=False):
+        yield dict(zip(key, values, strict=True)), group
 
 
 def usable(group: pd.DataFrame, quantity: str) -> np.ndarray:

@@ -99,11 +99,11 @@ def write_table(path: str | Path, table: pa.Table, metadata: Mapping[str, Any]) 
         _seal(temporary)
 
 
-def tensors(values: np.ndarray, missing: np.ndarray | None = None) -> pa.ExtensionArray:
-    """Arrays (rows, ...) as a column of Arrow tensors of one shape, null in the ``missing`` rows."""
+def tensors(values: np.ndarray) -> pa.ExtensionArray:
+    """Arrays (rows, ...) as a column of Arrow tensors of one shape."""
     shape = values.shape[1:]
     rows = list(values.reshape(len(values), -1))
-    flat = pa.array(rows, pa.list_(pa.from_numpy_dtype(values.dtype), len(rows[0])), mask=missing)
+    flat = pa.array(rows, pa.list_(pa.from_numpy_dtype(values.dtype), len(rows[0])))
     return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(flat.type.value_type, shape), flat)
 
 

@@ -38,10 +38,13 @@ def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
     """The fitted exponent with its interval, beside theory's."""
     rows = laws[(laws["network"] == network) & (laws["quantity"] == quantity)]
     if rows.empty:
-        return "no law (fewer than two widths)"
+        return "no law (fewer than two widths, or not told from 0 at one)"
     law = rows.iloc[0]
     theory = "none" if np.isnan(law["theory_exponent"]) else f"{law['theory_exponent']:+.2g}"
-    return f"exponent {law['exponent']:+.2f} [{law['interval_low']:+.2f}, {law['interval_high']:+.2f}], theory {theory}"
+    interval = "no interval (few seeds)"
+    if not np.isnan(law["interval_low"]):
+        interval = f"[{law['interval_low']:+.2f}, {law['interval_high']:+.2f}]"
+    return f"exponent {law['exponent']:+.2f} {interval}, theory {theory}"
 
 
 def summary(results: str | Path) -> str:
@@ -101,6 +104,11 @@ def left_out(results: str | Path) -> list[str]:
     return lines
 
 
+def _intervals(laws: pd.DataFrame, name: str, form: str) -> list[str]:
+    ends = zip(laws[f"{name}_low"], laws[f"{name}_high"], strict=True)
+    return ["none (few seeds)" if np.isnan(low) else f"{form.format(low)} to {form.format(high)}" for low, high in ends]
+
+
 def write_html(results: str | Path, output: str | Path) -> None:
     """Write the scaling laws of a results folder, and where they come from, as a self-contained page."""
     laws = read_table(results, "scaling_laws")
@@ -109,11 +117,11 @@ def write_html(results: str | Path, output: str | Path) -> None:
         "network": laws["network"],
         "quantity": laws["quantity"].str.replace("_", " "),
         "exponent": laws["exponent"].map("{:+.3f}".format),
-        "95% interval": laws["interval_low"].map("{:+.3f}".format) + " to " + laws["interval_high"].map("{:+.3f}".format),
+        "95% interval": _intervals(laws, "interval", "{:+.3f}"),
         "theory": ["none" if np.isnan(value) else f"{value:+.2g}" for value in laws["theory_exponent"]],
         "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
-        "its 95% interval": laws["prefactor_low"].map("{:.4g}".format) + " to " + laws["prefactor_high"].map("{:.4g}".format),
+        "its 95% interval": _intervals(laws, "prefactor", "{:.4g}"),
         "widths": laws["widths_fitted"],
         "seeds left out": laws["excluded"],
     })  # fmt: skip

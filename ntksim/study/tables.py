@@ -17,10 +17,8 @@ from ntksim.study.errors import StageError
 from ntksim.study.laziness import lazy_table
 from ntksim.study.provenance import code_identity, provenance
 from ntksim.study.scaling_laws import scaling_laws
-from ntksim.study.seed_statistics import moments, usable
+from ntksim.study.seed_statistics import cells, moments, usable
 from ntksim.study.storage import read_arrays, read_arrow, read_metadata, write_table
-
-_CELL = ["network", "activation", "depth", "parameterization", "width"]
 
 
 def read_table(results: str | Path, name: str) -> pd.DataFrame:
@@ -77,7 +75,7 @@ def make_tables(study: Study, output: str | Path) -> None:
             "final": final.drop(columns=["layer_drift", *MODES]),
             "training": training.drop(columns=["layer_drift", *MODES, *LAST]),
         }
-    made["scaling_laws"] = scaling_laws(initial, final, grams)
+    made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches)
     dataset_hash = data.hash
     metadata = {
         "config_hash": study.science_hash(),
@@ -119,12 +117,12 @@ def summarise(frame: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
     without any value holds NaN.
     """
     rows = []
-    for key, group in frame.groupby(_CELL, sort=False):
+    for cell, group in cells(frame, "width"):
         for quantity in quantities:
             finite = usable(group, quantity)
             excluded = len(group) - len(finite)
-            row = dict(zip(_CELL, key, strict=True)) | {"quantity": quantity, "count": len(finite), "excluded": excluded}
-            rows.append(row | moments(finite))
+            counts = {"quantity": quantity, "count": len(finite), "excluded": excluded}
+            rows.append(cell | counts | moments(finite))
     return pd.DataFrame(rows)
 
 
@@ -142,12 +140,10 @@ def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[
     frames, grams = [], {}
     for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
         frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
-        changes = frame.pop("relative_kernel_change")
-        last = changes.notna() & (frame["status"] == "finished")
-        assert study.training is not None
-        if study.training.remove_initial_output:
-            usable_changes = [change for change in changes[last] if np.isfinite(change).all()]
-            grams[cell] = drift_parts.gram_matrix(np.array(usable_changes).reshape(len(usable_changes), -1))
+        if "relative_kernel_change" in frame:
+            changes = frame.pop("relative_kernel_change")
+            last = changes.notna() & (frame["status"] == "finished")
+            grams[cell] = drift_parts.gram_matrix([change for change in changes[last] if np.isfinite(change).all()])
         frames.append(frame)
     return pd.concat(frames, ignore_index=True), grams
 
@@ -177,9 +173,8 @@ def _modes(final: pd.DataFrame) -> pd.DataFrame:
 def _parts(final: pd.DataFrame, grams: Mapping[tuple[str, int], np.ndarray]) -> pd.DataFrame:
     """Rows of `drift` for the systematic and the random part of the kernel drift, with bootstrap intervals."""
     rows = []
-    for key, group in final.groupby(_CELL, sort=False):
-        cell = dict(zip(_CELL, key, strict=True))
-        gram = grams.get((str(cell["network"]), int(str(cell["width"]))))
+    for cell, group in cells(final, "width"):
+        gram = grams.get((cell["network"], cell["width"]))
         if gram is not None:
             for quantity, numbers in drift_parts.parts(gram).items():
                 counts = {"quantity": quantity, "count": len(gram), "excluded": len(group) - len(gram)}

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ntksim.engine import measures
 from ntksim.engine.devices import chosen_device
+from ntksim.engine.empirical import empirical_ntk
 from ntksim.engine.ensembles import infinite_ensemble
 from ntksim.engine.layer_rates import rated
 from ntksim.engine.network import Network
@@ -107,15 +108,12 @@ def _table(columns: Mapping[str, np.ndarray], times: int) -> pa.Table:
     """Columns (S, T, ...) of every row, and those (S, 1, ...) of a run in the row of its last time, nulls in the others."""
     arrays: dict[str, Any] = {}
     for name, values in columns.items():
-        per_run, shape = values.shape[1] == 1 and times > 1, values.shape[2:]
-        rows = np.repeat(values, times, axis=1).reshape(-1, *shape) if per_run else values.reshape(-1, *shape)
-        missing = np.arange(len(rows)) % times < times - 1 if per_run else None
-        if values.ndim == 4:
-            arrays[name] = tensors(rows, missing)
-        elif values.ndim == 3:
-            arrays[name] = pa.array(list(rows), pa.list_(pa.float64()), mask=missing)
+        if values.shape[1] == 1:
+            rows: Any = [value for (own,) in values for value in (*[None] * (times - 1), own)]
         else:
-            arrays[name] = pa.array(rows, mask=missing)
+            rows = list(values.reshape(-1, *values.shape[2:])) if values.ndim == 3 else values.ravel()
+        # of lists of any length, unlike tensors of one shape, nulls take no room
+        arrays[name] = pa.array(rows, pa.list_(pa.float64()) if values.ndim == 3 else None)
     return pa.table(arrays)
 
 
@@ -136,12 +134,12 @@ def _job(
     common = {name: schedule[name] for name in ("method", "layer_rates", "remove_initial_output")}
     if schedule["method"] == "gradient_flow":
         # from where the fastest mode begins to move
-        relative_times = np.concatenate([[0], np.geomspace(min(0.1, last / 2), last, snapshots)])
+        relative_times = np.concatenate([[0], _log_spaced(min(0.1, last / 2), last, snapshots)])
         options, momentum = {"tolerance": schedule["tolerance"]}, 0.0
     else:
         rate, momentum = schedule["relative_learning_rate"], schedule["momentum"]
         steps = max(1, round(last / rate))
-        relative_times = rate * np.concatenate([[0], np.unique(np.round(np.geomspace(1, steps, snapshots)))])
+        relative_times = rate * np.concatenate([[0], np.unique(np.round(_log_spaced(1, steps, snapshots)))])
         options = {"learning_rate": rate / largest}
         options |= {name: schedule[name] for name in ("momentum", "nesterov", "batch_size")}
     times = relative_times / largest
@@ -150,6 +148,11 @@ def _job(
     return _Job(
         network, data, dtype, schedule, common | options, relative_times, times, flow_times, limits, losses, checkpoint, device
     )
+
+
+def _log_spaced(first: float, last: float, number: int) -> np.ndarray:
+    """``number`` values from ``first`` to ``last``; the last alone where it is one."""
+    return np.append(np.geomspace(first, last, number)[:-1], last)
 
 
 def _ensemble_losses(
@@ -172,10 +175,10 @@ def _ensemble_losses(
 def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Every column of some seeds, (S, T, ...) or of whole runs (S, 1, ...), and their kernels (S, T, n, n)."""
     run = job.train(seeds, times=job.times, keep_kernels=True)
-    start = job.train(seeds, times=[0.0])  # K_0 of test with training points
+    own = rated(job.network, job.schedule["layer_rates"])
+    across = empirical_ntk(own, job.data.x_test, job.data.x_train, seeds=seeds, dtype=job.dtype, device=job.device)
     assert run.kernels is not None
     assert run.test_outputs is not None
-    assert start.test_kernel is not None
     shape = (len(seeds), len(job.times))
     columns = {
         "seed": np.repeat(np.asarray(seeds, dtype=np.int64)[:, None], shape[1], axis=1),
@@ -192,9 +195,10 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
     kernels = run.kernels.astype(np.float64)
     with np.errstate(all="ignore"):  # kernels of networks that are dead or diverge: NaN
         columns |= _kernel_columns(kernels, run.times, job.data.y_train)
-        change = (kernels[:, -1] - start.kernel) / measures.frobenius_norm(start.kernel)[:, None, None]
-        columns["relative_kernel_change"] = change[:, None]
-    columns |= _beside_theory(job, run, start)
+        if job.schedule["remove_initial_output"]:  # only then has it a part that all seeds share
+            change = (kernels[:, -1] - kernels[:, 0]) / measures.frobenius_norm(kernels[:, 0])[:, None, None]
+            columns["relative_kernel_change"] = change.reshape(len(seeds), 1, -1)
+    columns |= _beside_theory(job, run, across)
     columns["status"] = np.repeat(status[:, None], shape[1], axis=1)
     return columns, run.kernels
 
@@ -218,32 +222,35 @@ def _solved(function: Any, argument: Any, otherwise: np.ndarray) -> np.ndarray:
     return otherwise
 
 
-def _beside_theory(job: _Job, run: Trajectory, start: Trajectory) -> dict[str, np.ndarray]:
+def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, np.ndarray]:
     """What constant-kernel theory predicts of every network from its own f_0, and how far the network is from it.
+
+    ``across`` (S, n*, n) is K_0 of test with training points.
 
     Per prediction losses on training and test points and the root mean square of f_t - prediction over either, (S, T) each.
     ``linearized``: the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, what
     momentum makes of it, and the closed form for the flow; of batches, that of all points at once.
-    ``closed_form``: gradient flow with K_0, e^(-K_0 t); ``limit_closed_form``: with K_infinity.
+    ``limit_closed_form``: the same training with K_infinity. ``closed_form``: gradient flow with K_0, e^(-K_0 t).
     """
     data, limits = job.data, job.limits
+    assert run.kernels is not None
     assert run.test_outputs is not None
-    assert start.test_kernel is not None
     assert run.test_kernel is not None
     descent: dict[str, Any] = {}
     if run.learning_rate is not None:
         descent = {"learning_rate": run.learning_rate} | {name: job.schedule[name] for name in ("momentum", "nesterov")}
+    own_times = run.times if descent else job.flow_times
     columns: dict[str, list[np.ndarray]] = {}
     for s in range(len(run.outputs)):
         outputs, tests = run.outputs[s].astype(np.float64), run.test_outputs[s].astype(np.float64)
-        initial = start.kernel[s].astype(np.float64), start.test_kernel[s].astype(np.float64)
+        initial = run.kernels[s, 0].astype(np.float64), across[s].astype(np.float64)
         after = run.kernel[s].astype(np.float64), run.test_kernel[s].astype(np.float64)
         limit = limits["ntk"], limits["ntk_test"]
         found: dict[str, np.ndarray] = {}
         for name, kernels, times, options in (
-            ("linearized", initial, run.times if descent else job.flow_times, descent),
+            ("linearized", initial, own_times, descent),
             ("closed_form", initial, job.flow_times, {}),
-            ("limit_closed_form", limit, job.flow_times, {}),
+            ("limit_closed_form", limit, own_times, descent),
         ):
             f, f_test = _prediction(job.network, kernels, (outputs[0], tests[0]), data.y_train, times, **options)
             found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, data.y_train), _losses(f_test, data.y_test)
@@ -259,16 +266,25 @@ def _beside_theory(job: _Job, run: Trajectory, start: Trajectory) -> dict[str, n
 
 
 def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Eigenvalues of K_0 and of K at the end, as rates, and the fitted decay rates of the residual along those of K_0."""
+    """Eigenvalues of K_0 and of K at the end, as rates, and the fitted decay rates of the residual along those of K_0.
+
+    Under momentum modes above critical damping oscillate, and have none.
+    """
     scale, unknown = job.network.learning_rate_scale, np.full((1, len(initial)), np.nan)
     floor = None
     if "tolerance" in job.schedule:  # what the integrator may have added
         floor = job.schedule["tolerance"] * float(np.linalg.norm(outputs[0] - job.data.y_train))
         floor = floor if floor > 0 else None
 
+    critical, mu = np.inf, job.schedule.get("momentum")
+    if mu:  # where the roots of the recursion become complex (`predictions._with_momentum`)
+        root = 1 + (mu if job.schedule["nesterov"] else np.sqrt(mu))
+        critical = ((1 - mu) / root) ** 2 / job.options["learning_rate"]
+
     def fitted(kernel: np.ndarray) -> np.ndarray:
         modes = measures.residual_modes(kernel, outputs, job.data.y_train, job.flow_times, floor)
-        return np.stack([modes.eigenvalues, modes.decay_rates])
+        damped = modes.eigenvalues <= critical
+        return np.stack([modes.eigenvalues, np.where(damped, modes.decay_rates, np.nan)])
 
     eigenvalues, rates = _solved(fitted, scale * initial, np.concatenate([unknown, unknown]))
     return {

@@ -91,6 +91,27 @@ def test_figures_are_drawn_all_the_same(results, tmp_path, figure):
     assert (tmp_path / "a.svg").stat().st_size > 3000
 
 
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.filterwarnings("ignore:All-NaN:RuntimeWarning")
+def test_a_study_of_which_no_network_finishes_has_tables_and_figures(tmp_path):
+    """Its kernels overflow: no seed has a change of the kernel, and figures have nothing to draw."""
+    large = CONTENT["networks"]["large"] | {"output_scale": [1.0, 2.0]}
+    training = CONTENT["training"] | {"remove_initial_output": True, "widths": [64, 128], "seeds": 2}
+    changes = {"networks": {"large": large}, "training": training, "results": str(tmp_path)}
+    with np.errstate(all="ignore"):
+        studies.compute(parse_study(CONTENT | changes))
+    assert "finished" not in set(tables.read_table(tmp_path, "training")["status"])
+    parts = tables.read_table(tmp_path, "drift").query("quantity == 'systematic_kernel_drift'")
+    assert parts["count"].eq(0).all()
+    assert parts["excluded"].eq(2).all()
+    assert parts["root_mean_square"].isna().all()
+    assert set(tables.read_table(tmp_path, "lazy")["verdict"]) == {"none"}
+    for name in plan.FIGURES:
+        files = [tmp_path / "tables" / f"{table}.parquet" for table in plan.FIGURES[name]]
+        figures.draw(name, files, [tmp_path / "a.svg"])
+    assert summary.summary(tmp_path)
+
+
 def test_an_eigensolver_that_fails_costs_its_own_seed_alone(monkeypatch):
     kernels = np.array([np.diag([2.0, 1.0]), np.diag([7.0, 1.0]), np.diag([3.0, 1.0]), np.diag([np.inf, 1.0])])
     solve = np.linalg.eigvalsh

@@ -9,7 +9,7 @@ import studies
 from ntksim import cli
 from ntksim.engine import measures
 from ntksim.engine.layer_rates import rated
-from ntksim.study import datasets, drift_parts, figures, laziness, plan, tables, verify
+from ntksim.study import datasets, drift_parts, figures, laziness, plan, scaling_laws, tables, verify
 from ntksim.study.config import family, parse_study
 from ntksim.study.storage import read_arrow
 
@@ -123,7 +123,8 @@ def test_parts_of_the_drift_add_up_and_no_sharding_matters(study, tmp_path):
     assert (parts["root_mean_square"] <= parts["interval_high"]).all()
     assert parts["count"].eq(7).all()
     laws = ntksim.read_table(study.results, "scaling_laws").set_index(["network", "quantity"])
-    theory = {("relu", "systematic"): -0.5, ("relu", "random"): -0.75, ("tanh_scale_16", "random"): -1.0}
+    assert ("relu", "systematic_kernel_drift") not in laws.index  # lost in the scatter at width 128
+    theory = {("relu", "random"): -0.75, ("tanh_scale_16", "random"): -1.0}
     for (network, part), exponent in theory.items():
         assert laws.loc[(network, f"{part}_kernel_drift"), "theory_exponent"] == exponent
     others = computed(tmp_path, seeds_per_shard=5, networks={"relu": CONTENT["networks"]["relu"]})
@@ -165,6 +166,28 @@ def test_a_part_that_no_seed_shares_is_zero():
     assert np.isnan(drift_parts.parts(gram[:1, :1])["random_kernel_drift"]["root_mean_square"])
 
 
+def test_laws_of_parts_need_parts_at_every_width():
+    """Systematic parts 0.5, 0.25 and 0.125 beside a scatter of 0.1, or of 0.5, in which some are lost."""
+    rng = np.random.default_rng(1)
+    cell = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "status": "finished"}
+    rows = [cell | dict.fromkeys(scaling_laws.ERRORS + scaling_laws.MOVEMENTS, 1.0) | {"width": m} for m in (8, 16, 32)]
+    frame = pd.DataFrame(rows)
+
+    def law(spread, seeds, sizes=(0.5, 0.25, 0.125)):
+        direction, scatter = np.eye(25)[0], rng.normal(0, spread / 5, (3, seeds, 25))
+        changes = [size * direction + noise for size, noise in zip(sizes, scatter, strict=True)]
+        grams = {("a", 8 * 2**at): drift_parts.gram_matrix(change) for at, change in enumerate(changes)}
+        return scaling_laws.scaling_laws(frame, frame.copy(), grams).set_index("quantity")
+
+    found = law(0.1, 16)
+    assert found.loc["systematic_kernel_drift", "exponent"] == pytest.approx(-1, abs=0.1)
+    assert found.loc["random_kernel_drift", "exponent"] == pytest.approx(0, abs=0.1)
+    assert "systematic_kernel_drift" not in law(0.5, 16, (0.5, 0.25, 0.0)).index
+    assert not set(law(0.1, 4).index) & set(drift_parts.PARTS)  # intervals take 5 seeds
+    assert np.isnan(drift_parts.parts(np.eye(4))["random_kernel_drift"]["interval_low"])
+    assert drift_parts.parts(np.eye(4))["random_kernel_drift"]["root_mean_square"] == 1
+
+
 def test_kernels_are_kept(study, run):
     kept = ntksim.read_kernels(study.results, "relu", 128)
     assert kept.seeds.tolist() == list(range(7))
@@ -182,6 +205,17 @@ def test_verdicts_and_the_collapse(study):
     assert lazy.loc[("tanh_scale_16", 128), "scaled_width"] == pytest.approx(16 * np.sqrt(128))
     assert laziness.verdict(0.05, 0.2) == "between"
     assert laziness.verdict(np.nan, 0.0) == "none"
+    final = ntksim.read_table(study.results, "final")
+    narrow = (final["network"] == "tanh_scale_0p03125") & (final["width"] == 32)
+    for lost, expected in ((1, "rich"), (2, "undecided"), (7, "none")):  # of 7
+        final.loc[narrow & (final["seed"] < lost), "status"] = "diverged"
+        found = laziness.lazy_table(study, final, np.ones(5)).set_index(["network", "width"])
+        assert found.loc[("tanh_scale_0p03125", 32), "verdict"] == expected
+    descent = {"method": "gradient_descent", "relative_learning_rate": 0.1, "widths": [32], "seeds": 7, "relative_time": 5.0}
+    for size, expected in ((5, "between"), (4, "lazy")):  # of 5: noise of batches is no distance from the linearised network
+        batches = parse_study(CONTENT | {"training": descent | {"batch_size": size}})
+        found = laziness.lazy_table(batches, final.assign(largest_linearized_deviation=0.5), np.ones(5))
+        assert set(found.loc[found["network"] == "tanh_scale_16", "verdict"]) == {expected}
     # in the lazy regime at equal sqrt(m) alpha features move alike: drift x sqrt(m) alpha is one number (to 25% with 7 seeds)
     moved = lazy.loc["tanh_scale_16", "feature_drift"] * lazy.loc["tanh_scale_16", "scaled_width"]
     assert moved.loc[32] == pytest.approx(moved.loc[128], rel=0.25)
@@ -253,6 +287,42 @@ def test_options_of_descent_stand_beside_their_theory(tmp_path, options):
         assert rows["linearized_deviation"].max() < 0.2
 
 
+def test_theory_of_descent_takes_its_steps(tmp_path):
+    """Large steps with momentum: a wide network is near the steps with K_infinity, and modes that oscillate have no rate."""
+    training = {"method": "gradient_descent", "widths": [2048, 8192], "seeds": 2, "relative_time": 8.0, "snapshots": 4,
+                "relative_learning_rate": 0.8, "momentum": 0.25}  # fmt: skip
+    other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
+    rows = ntksim.read_table(other.results, "training").query("width == 8192")
+    assert rows["limit_closed_form_deviation"].max() < 0.05
+    assert rows["closed_form_deviation"].max() > 0.1  # the flow
+    data = datasets.read(f"{other.results}/dataset.npz")
+    kernel = ntksim.infinite_kernel(ntksim.Network(1, 1, "tanh"), data.x_train).ntk
+    steps = np.round(rows["relative_time"].unique() / 0.8) * 0.8 / np.linalg.eigvalsh(kernel)[-1]
+    first = ntksim.train(ntksim.Network(1, 8192, "tanh"), data.x_train, data.y_train, seeds=[0], times=[0.0]).outputs[0, 0]
+    rate = 0.8 / np.linalg.eigvalsh(kernel)[-1]
+    expected = ntksim.closed_form(kernel, first, data.y_train, steps, learning_rate=rate, momentum=0.25)
+    losses = 0.5 * ((expected - data.y_train) ** 2).sum(axis=-1)
+    assert rows.loc[rows["seed"] == 0, "limit_closed_form_loss"].to_numpy() == pytest.approx(losses, rel=1e-6)
+    modes = ntksim.read_table(other.results, "modes")
+    above = modes["eigenvalue"] * rate > (1 - 0.5) ** 2
+    assert above.any()
+    assert modes.loc[above, "relative_rate_difference"].isna().all()
+    assert modes.loc[~above, "decay_rate"].notna().any()
+    laws = scaling_laws.scaling_laws(*(ntksim.read_table(other.results, name) for name in ("initial", "final")), None, True)
+    laws = laws.set_index("quantity")["theory_exponent"]
+    assert laws.filter(like="deviation").isna().all()
+    assert laws["kernel_drift"] == -1
+
+
+@pytest.mark.parametrize("training", [{"tolerance": 1e-3}, {"method": "gradient_descent", "relative_learning_rate": 0.5}])
+def test_one_snapshot_is_the_end(tmp_path, training):
+    training = {"widths": [8], "seeds": 2, "relative_time": 4.0, "snapshots": 1} | training
+    other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
+    assert ntksim.read_table(other.results, "training")["relative_time"].to_list() == [0, 4, 0, 4]
+    shard = read_arrow(f"{other.results}/training/tanh.width-8.seeds-0-1.parquet")[0]
+    assert "relative_kernel_change" not in shard.column_names  # of no use with f_0 in it
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -271,7 +341,7 @@ def test_training_arguments_round_trip(monkeypatch, options):
     monkeypatch.setattr("ntksim.study.training_shards.training_shard", lambda *args: taken.append(args))
     assert cli.main([*words.split(), "--dataset", "d", "--limit", "l", "--output", "o", "--kernels", "k"]) == 0
     assert taken[0][-3:] == (study.training.schedule, "k", "cpu")
-    assert tables.json_ready(taken[0][-2]) == study.training.schedule
+    assert tables.json_ready(taken[0][-3]) == study.training.schedule
 
 
 def test_scaled_names():
@@ -283,6 +353,8 @@ def test_scaled_names():
     assert list(networks) == ["tanh_scale_1em05", "tanh_scale_0p5", "tanh_scale_1", "tanh_scale_3e20", "b"]
     assert [options.output_scale for options in networks.values()] == [1e-05, 0.5, 1, 3e20, 1]
     assert [family(name) for name in networks] == ["tanh"] * 4 + ["b"]
+    as_recorded = {name: options.model_dump() for name, options in networks.items()}
+    assert parse_study(CONTENT | {"networks": as_recorded}).networks == networks
 
 
 def test_shards_of_training_are_verified(study):
