@@ -17,7 +17,7 @@ from ntksim.engine import devices
 
 HERE = Path(__file__).parent
 NUMBA_CUDA = importlib.util.find_spec("numba_cuda") is not None
-needs_numba_cuda = pytest.mark.skipif(not NUMBA_CUDA, reason="numba-cuda is not installed: pip install 'ntksim[cuda]'")
+needs_numba_cuda = pytest.mark.skipif(not NUMBA_CUDA, reason="numba-cuda is not installed: make cuda")
 NETWORK = ntksim.Network(1, 4)
 CAPABILITIES = ((8, 0), (9, 0))
 
@@ -31,7 +31,7 @@ def test_kernels_in_the_simulator():
 
 @pytest.mark.skipif(NUMBA_CUDA or bool(numba.config.ENABLE_CUDASIM), reason="numba-cuda is installed")
 def test_without_numba_cuda():
-    with pytest.raises(devices.DeviceError, match=r"pip install 'ntksim\[cuda\]'.* device='cpu'"):
+    with pytest.raises(devices.DeviceError, match=r"`make cuda`.* device='cpu'"):
         ntksim.network_outputs(NETWORK, np.ones((2, 3)), seeds=[0], device="cuda")
     assert devices.chosen_device("auto", NETWORK) == "cpu"
 
