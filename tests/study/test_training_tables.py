@@ -374,7 +374,7 @@ def test_shards_of_training_are_verified(study):
 def test_kept_kernels_are_verified(study, tmp_path):
     shard = next(shard for shard in plan.shards(study) if (shard.network, shard.width, shard.stage) == ("relu", 32, "training"))
     limit = plan.limit_file(study, "relu", 32)
-    files = [plan.limit_file(study, "relu", 32), *plan.shard_files(study, shard)]
+    files = [limit, *plan.shard_files(study, shard)]
     jobs = dict(zip(files, (verify._limit_again, verify._shard_again, verify._compared), strict=True))
     assert shard.kernels_file in jobs
     for file, again in jobs.items():
