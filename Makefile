@@ -40,7 +40,7 @@ format: $(STAMP)  ## format the code in place
 	$(BIN)/snakefmt Snakefile workflow
 
 lock:  ## resolve pyproject.toml to exact versions (needs uv)
-	uv pip compile --universal --python-version 3.11 --extra study --extra dev --no-emit-index-url --no-annotate --no-header \
+	uv pip compile --universal --python-version 3.11 --extra study --extra slurm --extra dev --no-emit-index-url --no-annotate --no-header \
 		--upgrade pyproject.toml -o constraints.txt
 	uv pip compile --universal --python-version 3.11 --extra cuda --no-emit-index-url --no-annotate --no-header \
 		--constraints constraints.txt --upgrade pyproject.toml -o constraints-cuda.txt

@@ -118,7 +118,7 @@ class Slurm:
 
     def stop(self):
         """Cancel all jobs, and stop the daemons, the last first."""
-        with suppress(subprocess.SubprocessError):
+        with suppress(subprocess.SubprocessError, TimeoutError):
             self.call("scancel", f"--user={os.getuid()}")
             _wait(lambda: not self.call("squeue", "--noheader"), "the end of all jobs", self.folder)
         for daemon in reversed(self._daemons):

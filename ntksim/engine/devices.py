@@ -40,7 +40,7 @@ def _fault() -> str | None:
 
     # The numba.cuda that comes with Numba is deprecated, but its simulator runs everywhere.
     if not config.ENABLE_CUDASIM and importlib.util.find_spec("numba_cuda") is None:
-        return "the package numba-cuda is not installed: pip install 'ntksim[cuda]'"
+        return "the package numba-cuda is not installed: `make cuda` in a checkout, or pip install numba-cuda[cu13]"
     # Read when numba.cuda is loaded. Some launches are small by nature: they would all be warned of.
     os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
     from numba import cuda
@@ -48,7 +48,7 @@ def _fault() -> str | None:
     if not cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         seen = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
-        return f"no CUDA GPU is visible{seen}: run where `nvidia-smi` lists one, with a driver for CUDA 12 or newer"
+        return f"no CUDA GPU is visible{seen}: run where `nvidia-smi` lists one, with a driver for CUDA 13 or newer"
     return None
 
 

@@ -410,7 +410,7 @@ def residuals(outputs, y, order, step, rate, gradient, done):
     for i in range(cuda.threadIdx.x, gradient.size, THREADS):
         residual = outputs[0, i] - y[i if order.size == 0 else order[i]]
         gradient[i] = rate * residual
-        if not abs(residual) < np.inf:
+        if not residual * residual < np.inf:
             bad[0] = 1  # whoever writes it, writes the same
     cuda.syncthreads()
     if cuda.threadIdx.x == 0 and bad[0] != 0 and done[0] < 0:
@@ -465,7 +465,7 @@ def clear(a):
 def scale(a, begin, end, factor):
     """a <- a / factor, from entry ``begin`` to ``end``."""
     for e in range(begin + cuda.blockIdx.x * THREADS + cuda.threadIdx.x, end, cuda.gridDim.x * THREADS):
-        a[0, e] = a[0, e] / a.dtype.type(factor)
+        a[0, e] = np.float64(a[0, e]) / np.float64(factor)  # rounded once, as on the CPU
 
 
 @cuda.jit

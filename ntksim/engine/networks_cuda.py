@@ -36,20 +36,20 @@ _GRID_LIMIT = 65535  # of the second and third dimension
 _SHARE = 0.8  # of the free memory, to use
 
 
-class _OutOfMemory(Exception):
+class OutOfMemory(Exception):
     pass
 
 
 @contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Raise _OutOfMemory for what Numba and CuPy raise."""
+def memory_errors() -> Iterator[None]:
+    """Raise OutOfMemory for what Numba and CuPy raise."""
     try:
         yield
     except MemoryError:
-        raise _OutOfMemory from None
+        raise OutOfMemory from None
     except Exception as error:
         if "OUT_OF_MEMORY" in str(error) or "ALLOC_FAILED" in str(error):
-            raise _OutOfMemory from None
+            raise OutOfMemory from None
         raise
 
 
@@ -355,9 +355,9 @@ def _evaluate(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, si
     work: Callable[..., Any] = _evaluate_small if small else _evaluate_layers
     while True:
         try:
-            with _memory_errors():
+            with memory_errors():
                 return work(net, columns, pairs, seeds, size, wanted, batch)
-        except _OutOfMemory:
+        except OutOfMemory:
             pass  # leave the handler first: it holds on to what was allocated
         if batch == 1:
             raise MemoryError(

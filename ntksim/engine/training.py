@@ -213,7 +213,16 @@ def _train_seeds(
 
     with one_blas_thread():
         if device == "cuda":
-            work(1, 0, seeds.size, 1)
+            from ntksim.engine.networks_cuda import OutOfMemory, memory_errors
+
+            try:
+                with memory_errors():
+                    work(1, 0, seeds.size, 1)
+            except OutOfMemory:
+                raise MemoryError(
+                    f"training a network of widths {task.net.widths[1:-1].tolist()} on {len(task.y)} points does not fit in the "
+                    "GPU's memory: use fewer points, float32, or device='cpu'"
+                ) from None
         else:
             spread(seeds.size, wide, work)
     kept.close()

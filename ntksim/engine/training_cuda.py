@@ -37,7 +37,8 @@ class CudaWatch(Watch):
 
     def copy(self, theta: Any) -> Any:
         twin = allocate(theta.shape, self.start.dtype)
-        twin.copy_to_device(theta)
+        if theta.size:
+            twin.copy_to_device(theta)
         return twin
 
     def velocity(self, momentum: float) -> Any:

@@ -22,11 +22,22 @@ _ROUNDS = 3  # the best of so many counts
 
 
 def known() -> Rates | None:
-    """The rates measured here before, or None."""
+    """The rates measured here before, or None; a file that holds none counts as missing."""
     try:
-        return Rates(**json.loads(_file().read_text()))
-    except (OSError, ValueError, TypeError):
+        found = json.loads(_file().read_text())
+        expected = asdict(NOMINAL)
+        return Rates(**found) if _is_alike(found, expected) else None
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+
+
+def _is_alike(found: object, expected: object) -> bool:
+    """Whether there are finite positive numbers where there are numbers in ``expected``, and nothing else."""
+    if isinstance(expected, dict):
+        return (
+            isinstance(found, dict) and found.keys() == expected.keys() and all(_is_alike(found[k], expected[k]) for k in found)
+        )
+    return isinstance(found, (int, float)) and not isinstance(found, bool) and 0 < found < float("inf")
 
 
 def measured() -> Rates:
@@ -43,7 +54,7 @@ def measured() -> Rates:
 
 
 def _file() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     identity = json.dumps([processor(), os.cpu_count(), code_identity()])
     return home / "ntksim" / f"rates-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 

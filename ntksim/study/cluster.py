@@ -8,6 +8,7 @@ and whoever goes on with these results first cancels all jobs of that name and w
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,8 @@ from pathlib import Path
 import yaml
 
 from ntksim.study.config import ConfigError
-from ntksim.study.errors import StageError
+from ntksim.study.errors import StageError, shown
 
-_BUILT_IN = ("local", "dryrun", "touch")
 _PATIENCE = 300.0  # seconds for cancelled jobs to end: Slurm kills what ignores its signal after KillWait, by default 30
 _ANSWER = 60.0  # seconds for Slurm to answer
 
@@ -41,7 +41,9 @@ def executor_of(profile: str | Path) -> str:
         raise ConfigError(f"--profile: {path} cannot be read as YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(content, dict | None):
         raise ConfigError(f"--profile: {path}: expected options of Snakemake by name, got {type(content).__name__}")
-    executor = str((content or {}).get("executor", "local"))
+    executor = (content or {}).get("executor", "local")
+    if not isinstance(executor, str) or not re.fullmatch("[a-z][a-z0-9-]*", executor) or executor in ("dryrun", "touch"):
+        raise ConfigError(f"--profile: {path}: executor: expected a name such as local or slurm, got {shown(executor)}")
     if not _is_installed(executor):
         raise ConfigError(
             f"--profile: the executor {executor} of {path} is not installed; `make` installs slurm's, and "
@@ -54,11 +56,11 @@ def executor_of(profile: str | Path) -> str:
 
 def _is_installed(executor: str) -> bool:
     name = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
-    return executor in _BUILT_IN or importlib.util.find_spec(name) is not None
+    return executor == "local" or importlib.util.find_spec(name) is not None
 
 
 class Jobs:
-    """The jobs on a cluster that write one results folder. A file in it, `.slurm`, says that there may be some."""
+    """The jobs on a cluster that write one results folder. A file in it, `.slurm`, tells runs that submit none of them."""
 
     def __init__(self, results: Path, executor: str) -> None:
         self._results, self._mark = results, results / ".slurm"
@@ -84,14 +86,19 @@ class Jobs:
 
         Raises StageError if Slurm does not answer, or the jobs do not end.
         """
-        if not self._mark.exists() or not shutil.which("squeue"):
+        if not self._is_slurm and not self._mark.exists():
             return
+        if not shutil.which("squeue"):
+            raise StageError(
+                f"{self._results}: Slurm jobs of a killed run may still write there, and there is no squeue here to end them: "
+                f"run the same command on a login node, or remove {self._mark} if you know of none"
+            )
         deadline, told = time.monotonic() + _PATIENCE, False
         while (jobs := self._running()) or self._is_submitting():
             if jobs and not told:
                 print(f"{self._results}: cancelling {len(jobs)} Slurm jobs that a killed run left", file=sys.stderr, flush=True)
                 told = True
-            names = ",".join(sorted(set(jobs)))
+            names = ",".join(sorted(set(jobs))) or f"{self._name}*"
             if time.monotonic() > deadline:
                 raise StageError(
                     f"{self._results}: Slurm jobs of a killed run do not end (squeue --name={names}); when they have, run the "
@@ -106,7 +113,8 @@ class Jobs:
         """Whether an `sbatch` of the killed run is still under way on this machine."""
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
-                if self._name.encode() in path.read_bytes():
+                words = path.read_bytes().split(b"\0")
+                if Path(os.fsdecode(words[0])).name == "sbatch" and any(self._name.encode() in word for word in words):
                     return True
         return False
 
@@ -123,4 +131,7 @@ def _slurm(*command: str) -> str:
         why = " ".join(error.stderr.split())[:200]
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)[:200]
-    raise StageError(f"Slurm does not answer, and jobs of a killed run may still write ({why}); run again when it does")
+    raise StageError(
+        f"Slurm does not answer, and jobs of a killed run may still write ({why}); run again when it does, or, if you know of "
+        "none, remove the file .slurm in the results folder and use a profile without Slurm"
+    )

@@ -349,7 +349,7 @@ class Study(_Section):
     seeds_per_shard: int = Field(default=32, ge=1, lt=_MOST, description="seeds that one job computes at most")
     shard_minutes: float = Field(
         default=10.0,
-        gt=0,
+        ge=1e-6,
         description="minutes that one job should take at most, on one core of a nominal machine: it gets fewer seeds",
     )
     results: str = Field(default="results", min_length=1, description="folder for everything that the study writes")

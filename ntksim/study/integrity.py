@@ -88,11 +88,14 @@ def unseal_drawn(results: Path) -> None:
 
 def _spoilt(results: Path) -> Iterator[Path]:
     """Figures and pages that are there, but not as they were drawn."""
+    lines: list[str] = []
     with suppress(OSError, UnicodeDecodeError):
-        for line in (results / _SUMS).read_text(encoding="utf-8").splitlines():
-            digest, _, name = line.partition("  ")
+        lines = (results / _SUMS).read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        with suppress(OSError, ValueError):  # the list itself may be damaged
             path = results / name
-            inside = path.resolve().is_relative_to(results.resolve())  # the list itself may be damaged
+            inside = path.resolve().is_relative_to(results.resolve())
             if inside and path.is_file() and path.suffix in (".svg", ".png", ".html") and _digest(path) != digest:
                 yield path
 

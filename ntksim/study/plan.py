@@ -169,10 +169,16 @@ def describe(study: Study, rates: Rates) -> str:
     limits = {limit_file(study, shard.network, shard.width): shard.network for shard in every}
     jobs = [("limit", network, limit_cost(study, network, rates)) for network in limits.values()]
     jobs += [(shard.stage, shard.network, cost(study, shard, rates)) for shard in every]
+    costs_of: dict[tuple[str, str], list[Cost]] = {}
+    shards_of: dict[tuple[str, str], list[Shard]] = {}
+    for kind, name, cost_ in jobs:
+        costs_of.setdefault((kind, name), []).append(cost_)
+    for shard in every:
+        shards_of.setdefault((shard.stage, shard.network), []).append(shard)
     for stage in ("limit", "initial", "training"):
         for network in study.networks:
-            if costs := [cost for kind, name, cost in jobs if (kind, name) == (stage, network)]:
-                mine = [shard for shard in every if (shard.stage, shard.network) == (stage, network)]
+            if costs := costs_of.get((stage, network), []):
+                mine = shards_of.get((stage, network), [])
                 widths = sorted({shard.width for shard in mine})
                 about = (
                     (f"{widths[0]}..{widths[-1]}", 1 + max(shard.last for shard in mine), len(widths)) if mine else ("", "", "")

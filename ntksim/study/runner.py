@@ -30,13 +30,17 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
     if not SNAKEFILE.is_file():
         raise ConfigError("there is no Snakefile in this folder; run from the root of the project")
     results = Path(study.results)
-    jobs = cluster.Jobs(results, cluster.executor_of(profile))
+    executor = cluster.executor_of(profile)
+    if study.device == "cuda" and executor == "local":
+        _require_gpu(study)
+    jobs = cluster.Jobs(results, executor)
     dataset_hash = _check_data(study)
     signal.signal(signal.SIGTERM, _terminate)
     with only_writer(results) as lock:
         jobs.end_orphans()
         jobs.begin()
-        snakemake = _Snakemake(config, cores, profile, jobs.options(), lock.fileno())
+        # said here, lest a profile of the user's own choose another, whose jobs would not be known
+        snakemake = _Snakemake(config, cores, profile, ["--executor", executor, *jobs.options()], lock.fileno())
         status = _run(study, dataset_hash, snakemake, recompute)
         if status >= 0:  # Snakemake was not killed, and has seen the end of all its jobs
             integrity.remove_partial(results)
@@ -44,6 +48,17 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
     if status and (free := shutil.disk_usage(results).free) < _LITTLE_SPACE:
         raise StageError(f"{results}: the disk is full ({free / 1e6:.0f} MB left); free some space and run the same command")
     return status
+
+
+def _require_gpu(study: Study) -> None:
+    """Say now, in one line, that there is no GPU. Raises ConfigError."""
+    from ntksim.engine.devices import DeviceError, chosen_device
+
+    try:
+        for options in study.networks.values():
+            chosen_device(study.device, options.network(1))
+    except DeviceError as error:
+        raise ConfigError(f"device: {error}") from None
 
 
 def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bool) -> int:

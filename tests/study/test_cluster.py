@@ -38,6 +38,20 @@ def test_jobs_of_a_killed_run_are_cancelled_and_no_others(queue, tmp_path, capsy
     assert queue.read_text() == f"{mine}_four\n"
 
 
+def test_jobs_that_cannot_be_looked_for_are_not_forgotten(queue, tmp_path):
+    cluster.Jobs(tmp_path, "slurm").begin()
+    (tmp_path / "bin" / "squeue").unlink()
+    with pytest.raises(StageError, match=r"no squeue here.*on a login node, or remove .*\.slurm"):
+        cluster.Jobs(tmp_path, "local").end_orphans()
+    assert (tmp_path / ".slurm").exists()
+
+
+def test_on_slurm_jobs_are_looked_for_even_if_the_folder_was_removed(queue, tmp_path):
+    queue.write_text(f"{name_of(tmp_path / 'gone')}_one\n")
+    cluster.Jobs(tmp_path / "gone", "slurm").end_orphans()
+    assert queue.read_text() == ""
+
+
 def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
     cluster.Jobs(tmp_path, "slurm").begin()
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error: no controller' >&2\nexit 1\n")
@@ -58,6 +72,9 @@ def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
             "the executor cluster-of-dreams of .* is not installed; .*pip install -c constraints.txt snakemake-exec",
         ),
         ("executor: slurm", "there is no sbatch here; run it on a login node"),
+        ("executor: null", "executor: expected a name such as local or slurm, got None"),
+        ("executor: ..", "executor: expected a name such as local or slurm"),
+        ("executor: dryrun", "executor: expected a name such as local or slurm"),
         ("[a, list]", "expected options of Snakemake by name, got list"),
         ("a: b: c", "cannot be read as YAML"),
     ],

@@ -1,6 +1,7 @@
 """Plan, data, storage and statistics of a study."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import yaml
 from scipy import stats
 
 from ntksim.engine import measures
-from ntksim.study import cost, plan, scaling_laws, storage, tables
+from ntksim.study import calibration, cost, plan, scaling_laws, storage, tables
 from ntksim.study.config import ConfigError, Exponents, parse_study
 
 
@@ -53,6 +54,44 @@ def test_shards_are_cut_to_minutes_whatever_the_machine():
     assert plan.threads(study(**wide), whole[0]) == 1
     with pytest.raises(ConfigError, match="shard_minutes: the study would have more than 100000 jobs"):
         plan.shards(study(initial={"widths": [8, 16], "seeds": 10**6}, shard_minutes=1e-6, seeds_per_shard=1000))
+
+
+def test_blocks_that_finished_studies_were_cut_into_stay():
+    """A failure here says that shards would be named otherwise, and computed anew."""
+    training = {"widths": [256, 1024, 4096, 16384], "seeds": 32, "relative_time": 100.0}
+    content = {"initial": {"widths": [1024, 16384], "seeds": 64}, "training": training, "seeds_per_shard": 32}
+    some = study(**content, shard_minutes=0.05)
+    blocks = {(stage, name, width): plan.seeds_in_block(some, stage, name, width) for stage, name, width in PINNED}
+    assert blocks == PINNED
+
+
+PINNED = {
+    ("initial", "relu_1", 1024): 32,
+    ("initial", "relu_1", 16384): 32,
+    ("initial", "std", 1024): 32,
+    ("initial", "std", 16384): 2,
+    ("training", "relu_1", 256): 8,
+    ("training", "relu_1", 1024): 16,
+    ("training", "relu_1", 4096): 8,
+    ("training", "relu_1", 16384): 4,
+    ("training", "std", 256): 32,
+    ("training", "std", 1024): 8,
+    ("training", "std", 4096): 1,
+    ("training", "std", 16384): 1,
+}
+
+
+@pytest.mark.parametrize("content", ["null", "{}", '{"flops": {}}', '{"flops": 0, "draws": {}}', "[" * 100_000, "\x00"])
+def test_a_damaged_calibration_counts_as_missing(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = calibration._file()
+    path.parent.mkdir()
+    path.write_text(json.dumps(dataclasses.asdict(cost.NOMINAL)))
+    assert calibration.known() == cost.NOMINAL
+    negative = dataclasses.asdict(cost.NOMINAL) | {"pass_seconds": -1.0}
+    for damaged in (content, json.dumps(negative), json.dumps(dataclasses.asdict(cost.NOMINAL) | {"flops": {"float64": 1e10}})):
+        path.write_text(damaged)
+        assert calibration.known() is None
 
 
 def test_predictions_follow_rates_and_name_every_job():

@@ -259,6 +259,6 @@ def test_shards_ask_for_the_device_of_the_configuration(tmp_path):
         path = tmp_path / f"{device}.yaml"
         path.write_text(yaml.safe_dump(studies.TINY | {"results": str(tmp_path / device), "device": device}))
         command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--nolock", "--configfile", str(path)]
-        command += ["--workflow-profile", "workflow/profiles/one_gpu", "--cores", "1"]
+        command += ["--workflow-profile", "workflow/profiles/default", "--cores", "1"]
         done = subprocess.run(command, cwd=studies.ROOT, env=studies.environment(), capture_output=True, text=True, check=True)
         assert f"--device {device} --output" in done.stdout

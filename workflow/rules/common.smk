@@ -28,7 +28,7 @@ KEEP_KERNELS = (
     else ""
 )
 # Of a shard. Like the device a resource, and no parameter, whose change would compute shards again.
-GPUS = 0 if study.device == "cpu" else 1
+GPUS = 1 if study.device == "cuda" else 0
 
 
 wildcard_constraints:
