@@ -68,7 +68,8 @@ def verify(results: str | Path, *, fraction: float = 0.05, shards: int | None = 
     chosen = [every[i] for i in sorted(np.random.default_rng(seed).choice(len(every), size, replace=False))]
     limits = {plan.limit_file(study, shard.network, shard.width): shard for shard in chosen}
     jobs = [(file, shard, _limit_again) for file, shard in limits.items()]
-    jobs += [(shard.file, shard, _shard_again) for shard in chosen]
+    for shard in chosen:  # the kernels that it keeps come with the shard
+        jobs += zip(plan.shard_files(study, shard), (shard, shard), (_shard_again, _compared), strict=False)
     verdicts = []
     with tempfile.TemporaryDirectory(prefix="ntksim-verify-") as scratch:
         for file, shard, again in jobs:
@@ -100,17 +101,23 @@ def _limit_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
 
 
 def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
-    results, network = Path(study.results), study.networks[shard.network].network(shard.width)
-    data = results / "dataset.npz"
-    wanted = identity.of_shard(study, shard, datasets.read(data).hash)
-    stored, _ = read_arrow(results / file)
+    network, data = study.networks[shard.network].network(shard.width), Path(study.results) / "dataset.npz"
     limit = scratch / plan.limit_file(study, shard.network, shard.width)
     common = (data, limit, network, shard.seeds, study.precision, scratch / file)
     if shard.stage == "initial":
         stages.initial_shard(*common)
     else:
         assert study.training is not None
-        training_shard(*common, study.training.schedule)
+        kernels = scratch / shard.kernels_file if study.training.keep_kernels else None
+        training_shard(*common, study.training.schedule, kernels)
+    return _compared(file, study, shard, scratch)
+
+
+def _compared(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
+    """A file of a shard with the one in ``scratch``."""
+    results = Path(study.results)
+    wanted = identity.of_shard(study, shard, datasets.read(results / "dataset.npz").hash)
+    stored, _ = read_arrow(results / file)
     why = _why_not_bits(results / file, scratch / file, wanted)
     again, _ = read_arrow(scratch / file)
     return _compare(file, stored.to_pandas(), again.to_pandas(), why, TOLERANCES[shard.stage, study.precision])

@@ -11,7 +11,7 @@ from ntksim.engine import measures
 from ntksim.engine.layer_rates import rated
 from ntksim.study import datasets, drift_parts, figures, laziness, plan, scaling_laws, tables, verify
 from ntksim.study.config import family, parse_study
-from ntksim.study.storage import read_arrow
+from ntksim.study.storage import read_arrow, tensors, write_table
 
 CONTENT = {
     "dataset": {"name": "digits", "classes": [3, 8], "train": 5, "test": 4},
@@ -369,3 +369,17 @@ def test_shards_of_training_are_verified(study):
         assert verify._compare("f", there, here, "another processor", 1e-6).verdict == verdict
     here.loc[here.index[-1], "eigenvalues"] = None
     assert verify._compare("f", there, here, "another processor", 1e6).verdict == "different"
+
+
+def test_kept_kernels_are_verified(study, tmp_path):
+    shard = next(shard for shard in plan.shards(study) if (shard.network, shard.width, shard.stage) == ("relu", 32, "training"))
+    limit = plan.limit_file(study, "relu", 32)
+    files = [limit, *plan.shard_files(study, shard)]
+    jobs = dict(zip(files, (verify._limit_again, verify._shard_again, verify._compared), strict=True))
+    assert shard.kernels_file in jobs
+    for file, again in jobs.items():
+        assert again(file, study, shard, tmp_path).verdict == "bits"
+    table, metadata = read_arrow(tmp_path / shard.kernels_file)
+    kernels = table["kernel"].combine_chunks().to_numpy_ndarray() * (1 + 1e-3)
+    write_table(tmp_path / shard.kernels_file, table.set_column(3, "kernel", tensors(kernels)), metadata)
+    assert verify._compared(shard.kernels_file, study, shard, tmp_path).verdict == "different"

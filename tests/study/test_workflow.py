@@ -142,7 +142,7 @@ def test_training_stands_beside_theory(finished):
     for name, own, test_kernel, step in (
         ("linearized", kernel, across, rate),
         ("closed_form", kernel, across, None),
-        ("limit_closed_form", limit, limit_across, None),
+        ("limit_closed_form", limit, limit_across, rate),
     ):
         f, f_test = ntksim.closed_form(own, start, data.y_train, rows["time"].to_numpy(), test_kernel, start_test, step)
         assert rows[f"{name}_loss"].to_numpy() == pytest.approx(0.5 * ((f - data.y_train) ** 2).sum(axis=1), rel=1e-9)
