@@ -8,6 +8,9 @@ from scipy import integrate
 
 import ntksim
 from ntksim.engine import flow
+from ntksim.engine.checkpoints import SeedCheckpoint
+from ntksim.engine.empirical import compiled_network
+from ntksim.engine.layout import parameter_offsets
 
 RNG = np.random.default_rng(4)
 X, Y, X_TEST = RNG.normal(size=(5, 3)), RNG.normal(size=5), RNG.normal(size=(2, 3))
@@ -110,6 +113,35 @@ def test_wide_networks_follow_the_closed_form_in_few_steps():
     expected = ntksim.closed_form(kernel, run.outputs[0, 0], y, times)
     assert np.abs(run.outputs[0] - expected).max() < 0.02
     assert run.evaluations[0] < 80  # explicit methods need at least lambda_max t / 3.3, over 6,000
+
+
+@pytest.mark.parametrize(("activation", "widths"), [("linear", (6, 5)), ("relu", (9,)), ("leaky_relu", (6, 5))])
+def test_what_gradient_flow_conserves(activation, widths, monkeypatch):
+    """W^(l+1)' W^(l+1) - W^l W^l' of a linear network, the diagonal of a homogeneous one, however far the weights move.
+
+    Du et al. (2018), theorems 2.1 and 2.2; of the stored weights, whatever their multipliers.
+    """
+    kept = []
+    monkeypatch.setattr(SeedCheckpoint, "keep", lambda _, **state: kept.append(state["theta"].copy()))
+    network = ntksim.Network(len(widths), widths, activation, "notes", 1.2, output_scale=0.7)
+    ntksim.train(network, X, Y, seeds=[5], times=[0.0, 2.0], tolerance=1e-7)
+    net = compiled_network(network, 3)
+    offsets, sizes = parameter_offsets(net), [3, *widths, 1]
+
+    def differences(w):
+        found = [above.T @ above - below @ below.T for below, above in zip(w, w[1:], strict=False)]
+        return found if activation == "linear" else [np.diag(difference) for difference in found]
+
+    start = ntksim.sample_parameters(network, 3, 5)
+    before = [*start.weights, start.readout[None]]
+    after = [
+        kept[-1][offsets[2 * i] : offsets[2 * i + 1]].reshape(rows, -1)[:, :columns]
+        for i, (columns, rows) in enumerate(zip(sizes, sizes[1:], strict=False))
+    ]
+    moved = max(np.abs(a - b).max() for a, b in zip(after, before, strict=True))
+    assert moved > 0.05
+    for a, b in zip(differences(after), differences(before), strict=True):
+        assert np.abs(a - b).max() < 1e-4 * moved
 
 
 def test_limits_of_time():
