@@ -23,10 +23,9 @@ from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
 import ntksim
 import studies
 from ntksim.engine.counter_rng import fill_normals
-from ntksim.engine.descent_cpu import evaluate_at, pull_back_at
 from ntksim.engine.empirical import columns_of, compiled_network
 from ntksim.engine.layout import for_descent
-from ntksim.engine.snapshots import Task, Watch
+from ntksim.engine.snapshots import State, Task, Watch
 
 DTYPES = ("float32", "float64")
 RELU = {"sigma_w": 2**0.5}
@@ -255,12 +254,11 @@ def runge_kutta(network: ntksim.Network, x: np.ndarray, y: np.ndarray, end: floa
     room = for_descent(watch.make_room())
 
     def outputs(theta: np.ndarray) -> np.ndarray:
-        evaluate_at(1, watch.seed, own, watch.weights(theta), room, watch.pairs)
-        return room.outputs[:, : len(y)].copy()
+        return watch.evaluate(theta, room, watch.pairs)
 
     def velocity(_: float, theta: np.ndarray) -> np.ndarray:
         residual, moved = outputs(theta) - y, np.zeros_like(theta)
-        pull_back_at(1, own, watch.weights(moved), room, watch.pairs, residual)
+        watch.pull_back(State(theta, room, residual, residual), residual, moved)
         return moved
 
     for method in ("RK45", "DOP853"):
