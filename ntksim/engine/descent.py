@@ -75,6 +75,15 @@ def _steps_at_a_time(watch: Watch, descent: Descent) -> int:
     return max(1, min(longest, _WORK // (watch.start.size * points)))
 
 
+def _momentum_factors(descent: Descent) -> tuple[float, float, float]:
+    """mu, ``before`` and ``after`` in theta <- theta - before w, w <- mu w - eta g, theta <- theta + after w, with w = -eta v.
+
+    Nesterov's -eta (g + mu v) is (1 + mu) w less mu times the w before: one pull-back, into w, serves both kinds.
+    """
+    mu = descent.momentum
+    return (mu, mu, 1 + mu) if descent.nesterov else (mu, 0.0, 1.0)
+
+
 def _advance(
     watch: Watch,
     descent: Descent,
@@ -94,8 +103,6 @@ def _advance(
     if size is not None:
         order = batches(watch.seed, first, count, len(watch.targets), size)
     ready = looked and size is None
-    done = watch.advance(
-        theta, velocity, room, pairs, order, count, ready, descent.learning_rate, descent.momentum, descent.nesterov
-    )
+    done = watch.advance(theta, velocity, room, pairs, order, count, ready, descent.learning_rate, *_momentum_factors(descent))
     watch.passes += min(done + 1, count) - ready
     return bool(done == count)

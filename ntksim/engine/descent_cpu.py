@@ -113,21 +113,21 @@ def pull_back_at(threads, net, weights, room, pairs, vector):
 
 
 @jit
-def _step(threads, net, weights, moving, room, pairs, gradient, momentum, nesterov):
-    """theta <- theta - eta (g, or what momentum makes of it); J' ``gradient`` = eta g, and ``moving`` holds -eta v."""
+def _step(threads, net, weights, moving, room, pairs, gradient, momentum, before, after):
+    """theta <- theta - eta (g, or what momentum makes of it); J' ``gradient`` = eta g, and ``moving`` holds w = -eta v.
+
+    ``before`` and ``after`` are the factors of w in `descent`.
+    """
     if momentum == 0:
         pull_back(threads, net, weights, room, pairs, gradient)
         return
-    theta, velocity = weights.flat, moving.flat
-    mu = theta.dtype.type(momentum)
-    # Nesterov's -eta (g + mu v) is (1 + mu) (-eta v) less mu times the velocity before: one pull-back serves both.
-    before, after = (mu, 1 + mu) if nesterov else (mu * 0, 1 + mu * 0)
+    theta, velocity, kind = weights.flat, moving.flat, weights.flat.dtype.type
     for i in range(theta.size):
-        theta[i] -= before * velocity[i]
-        velocity[i] *= mu
+        theta[i] -= kind(before) * velocity[i]
+        velocity[i] *= kind(momentum)
     pull_back(threads, net, moving, room, pairs, gradient)
     for i in range(theta.size):
-        theta[i] += after * velocity[i]
+        theta[i] += kind(after) * velocity[i]
 
 
 @jit
@@ -140,7 +140,7 @@ def _gather(columns, chosen, room, pairs):
 
 
 @jit
-def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order, rate, momentum, nesterov, steps, ready):
+def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order, rate, momentum, before, after, steps, ready):
     """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
 
     Steps are full ones where ``order`` is empty; ``ready`` says that the network has been evaluated in ``room``. Otherwise
@@ -166,5 +166,5 @@ def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order,
         if room.vector.size > 0:
             room.vector[:, :size] = gradient
             go_back(threads, seed, net, weights, room, pairs)
-        _step(threads, net, weights, moving, room, pairs, gradient, momentum, nesterov)
+        _step(threads, net, weights, moving, room, pairs, gradient, momentum, before, after)
     return steps

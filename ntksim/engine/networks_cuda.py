@@ -37,7 +37,7 @@ _SHARE = 0.8  # of the free memory, to use
 
 
 class OutOfMemory(Exception):
-    pass
+    """The GPU's memory does not hold what was asked for; smaller batches may fit."""
 
 
 @contextmanager

@@ -229,12 +229,12 @@ class Watch:
 
     def advance(
         self, theta: np.ndarray, velocity: np.ndarray, room: Room, pairs: Pairs, order: np.ndarray, count: int, ready: bool,
-        rate: float, momentum: float, nesterov: bool,
+        rate: float, momentum: float, before: float, after: float,
     ) -> int:  # fmt: skip
         """Take ``count`` steps of descent in place, as :func:`descent_cpu.advance` does; returns their number."""
         return advance(
             self.threads, self.seed, self.net, self._weights(theta), self._weights(velocity), room, pairs, self.columns,
-            self.targets, order, rate, momentum, nesterov, count, ready,
+            self.targets, order, rate, momentum, before, after, count, ready,
         )  # fmt: skip
 
     def look(self, theta: np.ndarray, room: Room) -> State:

@@ -86,7 +86,7 @@ class CudaWatch(Watch):
 
     def advance(
         self, theta: Any, velocity: Any, room: Any, pairs: Pairs, order: np.ndarray, count: int, ready: bool,
-        rate: float, momentum: float, nesterov: bool,
+        rate: float, momentum: float, before: float, after: float,
     ) -> int:  # fmt: skip
         whole, size = order.size == 0, pairs.cols
         y, done = cuda.to_device(np.ascontiguousarray(self.y)), cuda.to_device(np.full(1, -1, np.int64))
@@ -102,8 +102,6 @@ class CudaWatch(Watch):
             if momentum == 0:
                 _pull_back(room, gradient, theta)
                 continue
-            # As `descent_cpu._step`: one pull-back serves both kinds of momentum.
-            before, after = (momentum, 1 + momentum) if nesterov else (0.0, 1.0)
             kernels.add_scaled[over(theta.shape[1])[0][0], kernels.THREADS](theta, -before, velocity, momentum)
             _pull_back(room, gradient, velocity)
             kernels.add_scaled[over(theta.shape[1])[0][0], kernels.THREADS](theta, after, velocity, 1.0)

@@ -19,7 +19,7 @@ from ntksim.engine.predictions import stable_rate
 from ntksim.study.errors import shown
 
 _NAME = r"[A-Za-z][A-Za-z0-9_]{0,63}"  # a network's name is part of file names
-_MOST_SHARDS = 100_000  # jobs of a study; more would take Snakemake hours to plan
+MOST_SHARDS = 100_000  # jobs of a study; more would take Snakemake hours to plan
 _MOST_STEPS = 1e9  # of gradient descent
 _MOST = 2**31  # of points, features, neurons, seeds: more than any machine holds, and still an index
 
@@ -201,7 +201,7 @@ def _one_each(networks: Any) -> Any:
             scales = [None]
         elif not scales:
             raise ValueError(f"{shown(name)}: output_scale: expected at least one number, got []")
-        elif len(scales) > _MOST_SHARDS or any(scales.count(scale) > 1 for scale in scales):
+        elif len(scales) > MOST_SHARDS or any(scales.count(scale) > 1 for scale in scales):
             raise ValueError(f"{shown(name)}: output_scale: expected different numbers, got {shown(scales)}")
         for scale in scales:
             own, one = (name, options) if scale is None else (scaled_name(name, scale), options | {"output_scale": scale})
@@ -374,9 +374,9 @@ class Study(_Section):
     def _plannable(self) -> "Study":
         sections = [section for section in (self.initial, self.training) if section]
         cells = sum(len(section.widths) * -(-section.seeds // self.seeds_per_shard) for section in sections)
-        if cells * len(self.networks) > _MOST_SHARDS:
+        if cells * len(self.networks) > MOST_SHARDS:
             raise ValueError(
-                f"seeds_per_shard: the study would have {cells * len(self.networks)} jobs, more than {_MOST_SHARDS}; raise it, "
+                f"seeds_per_shard: the study would have {cells * len(self.networks)} jobs, more than {MOST_SHARDS}; raise it, "
                 "or ask for fewer seeds or widths"
             )
         return self

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ntksim.study.config import ConfigError, Study, family, read_label
+from ntksim.study.config import MOST_SHARDS, ConfigError, Study, family, read_label
 from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost, nominal_seconds, others
 
 TABLES = ("initial", "convergence", "training", "layers", "modes", "final", "drift", "lazy", "spectrum", "scaling_laws")
@@ -33,7 +33,6 @@ FIGURES = {
 }
 TRAINING_TABLES = ("training", "layers", "modes", "final", "drift", "lazy")
 
-_MOST_SHARDS = 100_000  # jobs of a study; more would take Snakemake hours to plan
 _MOST_THREADS = 16  # of a job
 
 
@@ -72,9 +71,9 @@ def shards(study: Study) -> list[Shard]:
         for width in sorted(section.widths, reverse=True):
             for network in study.networks:
                 block = seeds_in_block(study, stage, network, width)
-                if len(found) + section.seeds / block > _MOST_SHARDS:
+                if len(found) + section.seeds / block > MOST_SHARDS:
                     raise ConfigError(
-                        f"shard_minutes: the study would have more than {_MOST_SHARDS} jobs; raise it, or ask for fewer seeds"
+                        f"shard_minutes: the study would have more than {MOST_SHARDS} jobs; raise it, or ask for fewer seeds"
                     )
                 for first in range(0, section.seeds, block):
                     last = min(first + block, section.seeds) - 1
