@@ -222,18 +222,15 @@ class Batch:
         """Activations and outputs."""
         last, points, scales = self.last, self.pairs.points, self.net.scales
         a, a_at = self._vector(2 * last)
-        c, c_at = self._vector(2 * last + 1)
         for layer in range(1, last + 1):
             self._forward(layer, count)
         rows = int(self.net.widths[last])
         parts = -(-rows // kernels.GRAM_TERMS)
         kernels.readout_parts[(parts, count), kernels.THREADS](
-            scales[0, last], a, a_at, int(self.net.lengths[last]), self.h, self.at[last], rows, points, self.wide,
-            self.output_parts,
+            scales[0, last], scales[2, last], a, a_at, int(self.net.lengths[last]), self._vector(2 * last + 1)[1],
+            self.h, self.at[last], rows, points, self.wide, self.output_parts,
         )  # fmt: skip
-        kernels.add_parts[over(self.wide, count)](
-            self.output_parts, parts, self.wide, self.outputs, 0, scales[2, last], c, c_at, points
-        )
+        kernels.add_parts[over(self.wide, count)](self.output_parts, parts, self.wide, self.outputs, 0)
 
     def go_back(self, vector: Any) -> None:
         """Sensitivities of v.f of one network, for a vector v (1, k points): as many columns as there are points."""
@@ -265,7 +262,7 @@ class Batch:
             values, left, stride, 1, values, right, stride, 1,
             self.gram_parts, 0, size, wide, rows, wide, terms, kernels.GRAM_TERMS, True,
         )  # fmt: skip
-        kernels.add_parts[over(size, count)](self.gram_parts, parts, size, total, to, 0.0, self.gram_parts, 0, 1)
+        kernels.add_parts[over(size, count)](self.gram_parts, parts, size, total, to)
 
     def _add_sensitivities(self, layer: int, count: int) -> None:
         """Products of every output's sensitivities with its own, or with those of all outputs."""

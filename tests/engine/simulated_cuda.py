@@ -6,10 +6,13 @@ There tiles hold 4 x 4 sums, so that these tiny networks cross them.
 import dataclasses
 import sys
 
+import numba
 import numpy as np
+import ptx
 import pytest
 from cases import POINTS
 from numba import cuda, types
+from numba.cuda.simulator import kernel as simulator
 from numba.cuda.simulator import kernelapi
 from numba.np.numpy_support import as_dtype
 from tolerances import assert_close
@@ -34,6 +37,23 @@ kernelapi.FakeCUDAShared.array = shared_array
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 DTYPES = tuple(TOLERANCE)
 SEEDS = [3, 2**40 + 5, 7]
+
+
+@pytest.fixture(autouse=True)
+def types_as_compiled(monkeypatch):
+    """Every launch has the types for which `test_cuda.py` compiles its kernel."""
+    launch = simulator.FakeCUDAKernel.__call__
+    known = [ptx.signatures(real) for real in ptx.REALS]
+
+    def checked(kernel, *arguments):
+        if kernel in known[0]:
+            given = tuple(numba.typeof(getattr(argument, "_ary", argument)) for argument in arguments)
+            assert given in [signatures[kernel] for signatures in known], kernel.fn.__name__
+        return launch(kernel, *arguments)
+
+    monkeypatch.setattr(simulator.FakeCUDAKernel, "__call__", checked)
+
+
 NETWORK = ntksim.Network(2, (6, 11), "relu", sigma_w=1.3, sigma_b=0.4, output_bias=True)
 
 
