@@ -30,9 +30,9 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
         kernels_cuda.finish_sensitivity: (f, a, i, a, *[i] * 4),
         kernels_cuda.readout_parts: (f, f, a, *[i] * 3, a, *[i] * 4, _DOUBLES),
         kernels_cuda.add_parts: (a, i, i, _DOUBLES, i),
-        kernels_cuda.add_kernel: (f, f, _DOUBLES, _DOUBLES, i, flag, _DOUBLES, *[i] * 4),
+        kernels_cuda.add_kernel: (f, f, _DOUBLES, _DOUBLES, i, flag, _DOUBLES, i, flag, *[i] * 4),
         kernels_cuda.copy_outputs: (_DOUBLES, a, i, i, i),
-        kernels_cuda.copy_kernel: (_DOUBLES, a, *[i] * 5, flag, flag),
+        kernels_cuda.copy_kernel: (_DOUBLES, i, a, *[i] * 5, flag, flag),
         kernels_cuda.evaluate_small: (
             uint64[::1], uint32, i, _INTEGERS, _DOUBLES, a, i, i, i, a, a, a, _INTEGERS, a, _INTEGERS, _DOUBLES, a, a, i,
         ),

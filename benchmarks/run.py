@@ -259,7 +259,7 @@ def runge_kutta(network: ntksim.Network, x: np.ndarray, y: np.ndarray, end: floa
 
     def velocity(_: float, theta: np.ndarray) -> np.ndarray:
         residual, moved = outputs(theta) - y, np.zeros_like(theta)
-        watch.pull_back(State(theta, room, residual, residual), residual, moved)
+        watch.pull_back(State(theta, room, residual, residual, residual), residual, moved)
         return moved
 
     for method in ("RK45", "DOP853"):

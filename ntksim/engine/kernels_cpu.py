@@ -49,7 +49,7 @@ def argument_types(real):
     weights = Weights(flat, integers, np.empty(0, np.bool_), integers, True)
     matrix, stack = np.empty((0, 0)), np.empty((0, 0, 0))
     own = matrix.astype(real.name)
-    room = Room(flat, flat, flat, integers, integers, True, flat, own, matrix, stack, stack, stack, flat, own)
+    room = Room(flat, flat, flat, integers, integers, True, flat, own, matrix, stack, stack, stack[None], flat, own)
     return types.uint64, *(typeof(example) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
 
 
@@ -190,7 +190,7 @@ def part_of_points(pairs, outputs, a, part):
 @jit_inner
 def _is_joint(room):
     """Whether the kernel has one block of all pairs of several outputs."""
-    return room.kernel.shape[0] < room.outputs.shape[0]
+    return room.sensitivities.shape[0] < room.outputs.shape[0]
 
 
 @jit_inner
@@ -302,7 +302,7 @@ def _part(phase, threads, thread, seed, net, weights, room, pairs, what, layer, 
         return
     c0, c1 = share(0, net.widths[layer - 1], threads, thread)
     i0, i1 = share(0, room.features.shape[1], threads, thread)
-    k0, k1 = share(0, room.kernel.shape[1], threads, thread)
+    k0, k1 = share(0, room.sensitivities.shape[1], threads, thread)
     features = _feature_pairs(room, pairs)
     for r0 in range(begin, end, PANEL):
         r1, at = min(r0 + PANEL, end), _row_at(net, room, pairs, layer, r0, begin)
@@ -313,8 +313,8 @@ def _part(phase, threads, thread, seed, net, weights, room, pairs, what, layer, 
         if what != FORWARD:
             at = room.delta_at[layer] + at // pairs.points * sensitivity_columns(room, pairs)
             # Where rows are not those of activations threads must not meet in scratch: it has a part of its own.
-            partial = room.partial[room.partial.size - room.kernel.shape[1] * room.kernel.shape[2] :]
-            for block in range(room.kernel.shape[0]):
+            partial = room.partial[room.partial.size - room.sensitivities[0].size :]
+            for block in range(room.sensitivities.shape[0]):
                 column, own = _sensitivity_pairs(room, pairs, block)
                 _gram_rows(room.delta, at + column, r1 - r0, own, k0, k1, partial, room.sensitivities[block])
 
@@ -355,7 +355,8 @@ def _add_to_kernel(net, layer, room, pairs):
     weight, bias, features = net.scales[0, layer - 1], net.scales[2, layer - 1], room.features[layer - 1]
     if features.size == 0:
         return
-    known, kernel, products = features.reshape(features.size), room.kernel.reshape(-1), room.sensitivities.reshape(-1)
+    own = room.kernel[layer - 1 if room.kernel.shape[0] > 1 else 0]
+    known, kernel, products = features.reshape(features.size), own.reshape(own.size), room.sensitivities.reshape(-1)
     # Blocks of the kernel stand one after another; in a joint one, rows of a block do.
     stretch = pairs.lanes if joint else features.size
     for a, b in np.ndindex(outputs, outputs):
@@ -452,4 +453,4 @@ def evaluate_seeds(threads, first, step, seeds, net, weights, room, pairs, outpu
         for i in range(outputs.shape[1]):
             for a in range(outputs.shape[2]):
                 outputs[s, i, a] = room.outputs[a, i]
-        copy_kernel(room.kernel, pairs, kernels[s])
+        copy_kernel(room.kernel[0], pairs, kernels[s])

@@ -134,8 +134,8 @@ def add_parts(parts, count, size, total, at):
 
 
 @cuda.jit
-def add_kernel(weight, bias, sensitivities, features, at, first, total, rows, across, wide, size):
-    """total += (delta delta') o (g^2 H H' + beta^2); if ``first``, total <- the readout's share, without sensitivities.
+def add_kernel(weight, bias, sensitivities, features, at, readout, total, to, fresh, rows, across, wide, size):
+    """total += (delta delta') o (g^2 H H' + beta^2), of the readout without sensitivities, or if ``fresh`` total <- that.
 
     ``features`` (rows, across) are the same for all outputs; ``total`` has ``rows`` rows of ``wide`` numbers for every output,
     those that it has with itself (``wide`` is ``across``), or with every output in turn.
@@ -144,10 +144,11 @@ def add_kernel(weight, bias, sensitivities, features, at, first, total, rows, ac
     for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, size, cuda.gridDim.x * THREADS):
         row, column = e // wide, e % wide
         share = features_kernel(weight, bias, features[net, at + row % rows * across + column % across])
-        if first:
-            total[net, e] = share if wide == across or row // rows == column // across else 0.0
+        if readout:
+            share = share if wide == across or row // rows == column // across else 0.0
         else:
-            total[net, e] += sensitivities[net, e] * share
+            share *= sensitivities[net, e]
+        total[net, to + e] = share if fresh else total[net, to + e] + share
 
 
 @cuda.jit
@@ -159,7 +160,7 @@ def copy_outputs(total, out, first, points, outputs):
 
 
 @cuda.jit
-def copy_kernel(total, out, first, rows, cols, across, outputs, joint, symmetric):
+def copy_kernel(total, at, out, first, rows, cols, across, outputs, joint, symmetric):
     """Rows ``first``.. of ``out`` <- the kernel that `add_kernel` makes, rounded; the lower half from the upper one if symmetric.
 
     ``out`` has a row for every point's every output and a column likewise where ``joint``, else a block for every output.
@@ -175,7 +176,7 @@ def copy_kernel(total, out, first, rows, cols, across, outputs, joint, symmetric
             b = a
         if symmetric and (b < a or (b == a and j < i)):
             a, i, b, j = b, j, a, i
-        out[first + net, e] = total[net, (a * rows + i) * wide + j + (b * across if joint else 0)]
+        out[first + net, e] = total[net, at + (a * rows + i) * wide + j + (b * across if joint else 0)]
 
 
 # --- a small network in a block ---------------------------------------------------------------------------------------

@@ -63,12 +63,12 @@ class Room(NamedTuple):
     passes alone. Where ``streamed``, the last hidden layer has room for one group of panels only. ``biases`` and ``readout``
     (k, group) are scratch for a group's vectors of parameters. ``outputs`` (k, points), the Gram matrices ``features`` (L+1,
     rows, lanes) of h^0..h^L and ``sensitivities`` of one delta, and the ``kernel`` are sums in float64; ``partial`` is one
-    panel's share. Without a kernel to compute, these have no rows.
+    panel's share. The kernel is one of all layers, or (L+1, ...) every layer's. Without a kernel to compute, these have no rows.
 
     Sensitivities are those of k outputs: a neuron's row has the first output's for all points, then the second's, and so on,
     the kernel's columns before its rows if they are different points. The kernel has a block of all pairs of outputs, (1, k rows
-    padded, k lanes), or blocks of the pairs of equal ones, (k, rows, lanes). Where there is room for a ``vector`` v (k, points),
-    sensitivities are instead those of the one number v.f(x) a point.
+    padded, k lanes), or blocks of the pairs of equal ones, (k, rows, lanes), and so have products of sensitivities. Where there
+    is room for a ``vector`` v (k, points), sensitivities are instead those of the one number v.f(x) a point.
     """
 
     h: np.ndarray
@@ -143,12 +143,14 @@ def make_room(
     backward: bool,
     kernel: bool,
     joint: bool = True,
+    by_layer: bool = False,
     pulled: bool = False,
 ) -> Room:
     """Room for the points ``columns`` (d, points), which are put in place.
 
     Where ``streamed``, the last layer has room for ``group`` rows, and sensitivities for two layers, in turn, beside it.
-    The kernel is one of all pairs of outputs where ``joint``; sensitivities are those of a vector's product where ``pulled``.
+    The kernel is one of all pairs of outputs where ``joint``, and every layer's ``by_layer``; sensitivities are those of a
+    vector's product where ``pulled``.
     """
     last, kind, outputs = net.widths.size - 2, columns.dtype, int(net.widths[-1])
     pulled = pulled and outputs > 1  # for one output they are the same but for a factor
@@ -172,7 +174,12 @@ def make_room(
     h[: columns.size] = columns.ravel()
     slope, delta = aligned(at[-1], kind), aligned(size if backward else 0, kind)
     biases, readout = aligned(max(group, outputs), kind), np.zeros((outputs, group), kind)
-    sums = np.zeros((outputs, pairs.points)), np.zeros((last + 1, *shape)), np.zeros(blocks), np.zeros(blocks)
+    sums = (
+        np.zeros((outputs, pairs.points)),
+        np.zeros((last + 1, *shape)),
+        np.zeros(blocks),
+        np.zeros((last + 1 if by_layer else 1, *blocks)),
+    )
     partial = np.zeros(math.prod(shape) + (math.prod(blocks[1:]) if blocks[0] < outputs else 0), kind)
     vector = np.zeros((outputs if pulled else 0, pairs.points), kind)
     return Room(h, slope, delta, at, delta_at, streamed, biases, readout, *sums, partial, vector)
@@ -181,11 +188,11 @@ def make_room(
 def for_descent(room: Room) -> Room:
     """The same room without its kernel: passes through it compute no Gram matrices, and for several outputs go back once."""
     outputs, points = room.outputs.shape
-    features, blocks = (np.zeros((len(kept), 0, kept.shape[2])) for kept in (room.features, room.kernel))
+    features, blocks = (np.zeros((len(kept), 0, kept.shape[2])) for kept in (room.features, room.sensitivities))
     return room._replace(
         features=features,
         sensitivities=blocks,
-        kernel=blocks,
+        kernel=blocks[None],
         partial=room.partial[:0],
         vector=np.zeros((outputs if outputs > 1 else 0, points), room.h.dtype),
     )

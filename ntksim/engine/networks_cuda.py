@@ -135,11 +135,15 @@ def _library_product(b, b_place, v, v_place, c, c_place, shape, first) -> None:
 
 
 class Wanted(NamedTuple):
-    """What is wanted of networks: outputs; ``backward``, sensitivities; a ``kernel``, of all pairs of outputs if ``joint``."""
+    """What is wanted of networks: outputs; ``backward``, sensitivities; a ``kernel``.
+
+    That is one of all pairs of outputs if ``joint``, and every layer's ``by_layer``.
+    """
 
     backward: bool
     kernel: bool
     joint: bool = True
+    by_layer: bool = False
 
 
 class Batch:
@@ -169,7 +173,7 @@ class Batch:
         self.gram_parts = allocate((networks, max(1, parts * (self.size // self.outputs_count))), self.kind)
         self.features = allocate((networks, max(1, (self.last + 1) * piece)), np.float64)
         self.sensitivities = allocate((networks, max(1, self.size)), np.float64)
-        self.kernel = allocate((networks, max(1, self.size)), np.float64)
+        self.kernel = allocate((networks, max(1, self.size * (self.last + 1 if wanted.by_layer else 1))), np.float64)
         self.theta: Any = None
         self.vectors: Any = None
         self.panel: Any = None
@@ -204,7 +208,7 @@ class Batch:
             piece, points = self.pairs.rows * self.across, self.pairs.points
             for layer, at in enumerate(self.at[:-1]):
                 self._gram(self.h, at + self.pairs.first, at, points, layer, self.across, self.features, layer * piece, count)
-            self._add_kernel(self.last, True, count)
+            self._add_kernel(self.last, count)
         a, a_at = self._vector(2 * self.last)
         rows, points = int(self.net.widths[self.last]), self.pairs.points
         kernels.readout_sensitivity[over(rows * self.wide, count)](
@@ -216,7 +220,7 @@ class Batch:
                 self._back(layer, count, self.wide)
             if self.size:
                 self._add_sensitivities(layer, count)
-                self._add_kernel(layer - 1, False, count)
+                self._add_kernel(layer - 1, count)
 
     def forward(self, count: int) -> None:
         """Activations and outputs."""
@@ -272,19 +276,29 @@ class Batch:
             to = a * self.pairs.rows * self.row
             self._gram(self.delta, own + self.pairs.first, right, self.wide, layer, self.row, self.sensitivities, to, count)
 
-    def _add_kernel(self, layer: int, first: bool, count: int) -> None:
-        weight, bias, rows = self.net.scales[0, layer], self.net.scales[2, layer], self.pairs.rows
+    def _add_kernel(self, layer: int, count: int) -> None:
+        weight, bias, rows, by_layer = self.net.scales[0, layer], self.net.scales[2, layer], self.pairs.rows, self.wanted.by_layer
         kernels.add_kernel[over(self.size, count)](
-            weight, bias, self.sensitivities, self.features, layer * rows * self.across, first, self.kernel,
+            weight, bias, self.sensitivities, self.features, layer * rows * self.across, layer == self.last,
+            self.kernel, layer * self.size if by_layer else 0, by_layer or layer == self.last,
             rows, self.across, self.row, self.size,
         )  # fmt: skip
 
-    def copy_results(self, out: Any, first: int, count: int) -> None:
-        """Rows ``first``.. of ``out`` (networks, numbers) <- kernels, or outputs where there are none, rounded."""
+    def copy_results(self, out: Any, first: int, count: int, layer: int = 0) -> None:
+        """Rows ``first``.. of ``out`` (networks, numbers) <- kernels, a layer's if there are many, or outputs; rounded."""
         pairs, outputs = self.pairs, self.outputs_count
         if self.size:
             kernels.copy_kernel[over(out.shape[1], count)](
-                self.kernel, out, first, pairs.rows, pairs.cols, self.across, outputs, self.wanted.joint, pairs.symmetric
+                self.kernel,
+                layer * self.size,
+                out,
+                first,
+                pairs.rows,
+                pairs.cols,
+                self.across,
+                outputs,
+                self.wanted.joint,
+                pairs.symmetric,
             )
         else:
             kernels.copy_outputs[over(out.shape[1], count)](self.outputs, out, first, pairs.points, outputs)

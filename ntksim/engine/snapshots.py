@@ -40,6 +40,7 @@ class Snapshots:
     kernel_distance: np.ndarray
     parameter_drift: np.ndarray
     layer_drift: np.ndarray
+    layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
     kernels: np.ndarray
@@ -60,6 +61,7 @@ class Snapshots:
             outputs=missing(times, points, kind=kind),
             test_outputs=missing(times, tests, kind=kind),
             layer_drift=missing(times, layers),
+            layer_kernel_drift=missing(times, layers),
             kernels=missing(times if keep_kernels else 0, points, points, kind=kind),
             kernel=missing(points, points, kind=kind),
             test_kernel=missing(tests, points, kind=kind),
@@ -91,19 +93,32 @@ class Snapshots:
 
 @dataclass
 class State:
-    """A network at some theta: what a pass leaves behind; ``outputs`` (n k,) and ``kernel`` (n k, n k) for k outputs."""
+    """A network at some theta: what a pass leaves behind.
+
+    ``outputs`` (n k,) for k outputs; ``layers`` (L+1, n k, n k), the kernels of every layer's parameters, and their sum
+    ``kernel``.
+    """
 
     theta: np.ndarray
     room: Room
     outputs: np.ndarray
+    layers: np.ndarray
     kernel: np.ndarray
+
+
+def _total(layers: np.ndarray) -> np.ndarray:
+    """The sum of all layers' kernels, the readout's first."""
+    kernel = layers[-1].copy()
+    for own in layers[-2::-1]:
+        kernel += own
+    return kernel
 
 
 @dataclass(frozen=True)
 class _First:
-    """What drifts refer to, of a network at initialisation: its kernel, and what :meth:`Watch.remember` keeps."""
+    """What drifts refer to, of a network at initialisation: every layer's kernel, and what :meth:`Watch.remember` keeps."""
 
-    kernel: np.ndarray
+    layers: np.ndarray
     activations: tuple[np.ndarray, np.ndarray | None]
 
 
@@ -194,7 +209,7 @@ class Watch:
         """Room for the training points, or others, with their kernel."""
         rows = group_rows(self.threads, self.net)
         columns, pairs = (self.columns, self.pairs) if columns is None or pairs is None else (columns, pairs)
-        return make_room(self.net, columns, pairs, rows, streamed=False, backward=True, kernel=True)
+        return make_room(self.net, columns, pairs, rows, streamed=False, backward=True, kernel=True, by_layer=True)
 
     def make_descent_room(self, room: Room, size: int | None) -> tuple[Room, Pairs]:
         """Room for steps of descent, without a kernel: ``room`` itself, or one for ``size`` of the points, yet to be chosen."""
@@ -210,12 +225,13 @@ class Watch:
         evaluate_at(self.threads, self.seed, self.net, self._weights(theta), room, pairs)
         return room.outputs[:, : pairs.cols].T.flatten()
 
-    def kernel(self, room: Room, pairs: Pairs) -> np.ndarray:
-        """The kernel (rows k, columns k) of a room that has been evaluated."""
+    def kernels(self, room: Room, pairs: Pairs) -> np.ndarray:
+        """The kernel of every layer's parameters, (L+1, rows k, columns k), of a room that has been evaluated."""
         outputs = self.y.size // self.pairs.cols
-        kernel = np.empty((pairs.rows * outputs, pairs.cols * outputs))
-        read_kernel(room.kernel, pairs, kernel[None])
-        return kernel
+        kernels = np.empty((len(room.kernel), pairs.rows * outputs, pairs.cols * outputs))
+        for own, kernel in zip(room.kernel, kernels, strict=True):
+            read_kernel(own, pairs, kernel[None])
+        return kernels
 
     def remember(self, room: Room) -> tuple[np.ndarray, np.ndarray | None]:
         """Of an evaluated room the last layer's activations on the points, and where hidden neurons are open; own arrays."""
@@ -251,10 +267,10 @@ class Watch:
         """Outputs and kernel at ``theta``; the first look is the one that drifts refer to."""
         outputs = self.evaluate(theta, room, self.pairs)
         self.passes += 1
-        kernel = self.kernel(room, self.pairs)
-        state = State(theta, room, outputs, kernel)
+        layers = self.kernels(room, self.pairs)
+        state = State(theta, room, outputs, layers, _total(layers))
         if self.first is None:
-            self.first = _First(kernel, self.remember(room))
+            self.first = _First(layers, self.remember(room))
             if self.centred:
                 self._remove(state)
         return state
@@ -276,7 +292,7 @@ class Watch:
         assert self.across is not None
         room, pairs = self.make_room(*self.across), self.across[1]
         self.evaluate(theta, room, pairs)
-        return self.kernel(room, pairs)
+        return _total(self.kernels(room, pairs))
 
     def residual(self, state: State) -> np.ndarray:
         """f - y, float64."""
@@ -306,8 +322,11 @@ class Watch:
     def _measure(self, at: int, state: State, rows: Snapshots) -> None:
         """How far kernel, parameters and features are from where they began."""
         assert self.first is not None
-        rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), self.first.kernel.ravel())
-        rows.kernel_distance[at] = kernel_distance(state.kernel, self.first.kernel)
+        before = _total(self.first.layers)
+        rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), before.ravel())
+        rows.kernel_distance[at] = kernel_distance(state.kernel, before)
+        pairs = zip(state.layers, self.first.layers, strict=True)
+        rows.layer_kernel_drift[at] = [relative_distance(now.ravel(), then.ravel()) for now, then in pairs]
         squares = self.layer_squares(state.theta)
         rows.layer_drift[at] = np.sqrt(squares[:, 0]) / np.sqrt(squares[:, 1])
         moved, norm = self.units**2 @ squares  # in the parameters' own units

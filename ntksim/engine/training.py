@@ -49,7 +49,8 @@ class Trajectory:
 
     ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
     ``parameter_drift`` (S, T) = ||theta_t - theta_0|| / ||theta_0|| over all stored parameters, and ``layer_drift``
-    (S, T, L+1) over each layer's weights and biases, the readout's last;
+    (S, T, L+1) over each layer's weights and biases, the readout's last; ``layer_kernel_drift`` (S, T, L+1) =
+    ||K^l_t - K^l_0||_F / ||K^l_0||_F of each layer's part of the kernel, the sum over its weights and biases;
     ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
     ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
     NaN for the activation sin, whose values do not tell it.
@@ -69,6 +70,7 @@ class Trajectory:
     test_kernel: np.ndarray | None
     kernel_distance: np.ndarray
     layer_drift: np.ndarray
+    layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
 

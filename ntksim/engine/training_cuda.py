@@ -54,7 +54,7 @@ class CudaWatch(Watch):
 
     def make_room(self, columns: np.ndarray | None = None, pairs: Pairs | None = None) -> Any:
         columns, pairs = (self.columns, self.pairs) if columns is None or pairs is None else (columns, pairs)
-        return Batch(self.net, columns, pairs, 1, Wanted(backward=True, kernel=True))
+        return Batch(self.net, columns, pairs, 1, Wanted(backward=True, kernel=True, by_layer=True))
 
     def make_descent_room(self, room: Any, size: int | None) -> tuple[Any, Pairs]:
         # Of several outputs a vector's product goes back, once the outputs are known (`Batch.go_back`).
@@ -74,11 +74,13 @@ class CudaWatch(Watch):
         room.evaluate(1)
         return room.outputs.copy_to_host().reshape(-1, pairs.points)[:, : pairs.cols].T.flatten()
 
-    def kernel(self, room: Any, pairs: Pairs) -> np.ndarray:
-        outputs = room.outputs_count
-        out = allocate((1, pairs.rows * pairs.cols * outputs**2), np.float64)
-        room.copy_results(out, 0, 1)
-        return out.copy_to_host().reshape(pairs.rows * outputs, pairs.cols * outputs)
+    def kernels(self, room: Any, pairs: Pairs) -> np.ndarray:
+        rows, cols, layers = pairs.rows * room.outputs_count, pairs.cols * room.outputs_count, len(self.units)
+        host, out = np.empty((layers, rows, cols)), allocate((1, rows * cols), np.float64)
+        for layer in range(layers):
+            room.copy_results(out, 0, 1, layer)
+            host[layer] = out.copy_to_host().reshape(rows, cols)
+        return host
 
     def remember(self, room: Any) -> tuple[Any, Any]:
         net, last = self.net, len(self.units) - 1

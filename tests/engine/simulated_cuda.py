@@ -285,6 +285,7 @@ def test_training(dtype, options, outputs):
     assert found.evaluations == expected.evaluations
     # Movements are differences of numbers that were rounded apart: relative to what they are taken of.
     kernels, drifts = ("kernel", "test_kernel"), ("kernel_drift", "parameter_drift", "layer_drift", "feature_drift")
+    drifts += ("layer_kernel_drift",)
     for name in ("outputs", "test_outputs", "loss", *kernels, *drifts):
         assert_close(getattr(found, name), getattr(expected, name), 20 * TOLERANCE[dtype])
     assert found.gates_flipped.tobytes() == expected.gates_flipped.tobytes()

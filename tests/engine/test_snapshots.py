@@ -54,7 +54,12 @@ def test_movement_is_that_of_explicit_networks(activation, sigma_b, output_bias,
             assert np.isnan(run.gates_flipped[0, t])
         else:
             assert run.gates_flipped[0, t] == pytest.approx(flipped, abs=1e-15)
+        jacobians = [naive.jacobian(activation, *p, POINTS, has_bias, output_bias) for p in (now, arguments)]
         for layer in range(3):
+            own = naive.parameter_rates(np.eye(3)[layer], now[2], has_bias, output_bias)
+            kernels = [(jacobian * own) @ jacobian.T for jacobian in jacobians]
+            drift = np.linalg.norm(kernels[0] - kernels[1]) / np.linalg.norm(kernels[1])
+            assert run.layer_kernel_drift[0, t, layer] == pytest.approx(drift, rel=1e-8, abs=1e-14)
             parts = [(p[2][layer], p[3][layer]) if layer < 2 else (p[4], np.array([p[5]])) for p in (now, arguments)]
             after, before = (np.concatenate([np.ravel(part) for part in pair]) for pair in parts)
             drift = np.linalg.norm(after - before) / np.linalg.norm(before)
@@ -71,7 +76,15 @@ def test_flow_and_descent_of_small_steps_move_alike(dtype):
     flow = ntksim.train(network, POINTS, TARGETS, tolerance=1e-5, **options)
     descent = ntksim.train(network, POINTS, TARGETS, method="gradient_descent", learning_rate=1e-3, **options)
     assert flow.kernel.dtype == dtype
-    for name in ("kernel_drift", "kernel_distance", "parameter_drift", "layer_drift", "feature_drift", "kernel"):
+    for name in (
+        "kernel_drift",
+        "kernel_distance",
+        "parameter_drift",
+        "layer_drift",
+        "layer_kernel_drift",
+        "feature_drift",
+        "kernel",
+    ):
         assert getattr(flow, name) == pytest.approx(getattr(descent, name), rel=0.02), name
     assert flow.gates_flipped == pytest.approx(descent.gates_flipped, abs=2 / 400)
 
