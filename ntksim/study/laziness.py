@@ -32,6 +32,8 @@ MEANS = (
     "loss",
     "test_loss",
     "test_linearized_loss",
+    "test_accuracy",
+    "test_linearized_accuracy",
     "initial_kernel_regression_test_loss",
     "after_kernel_regression_test_loss",
     "limit_kernel_regression_test_loss",
@@ -57,7 +59,7 @@ def lazy_table(study: Study, final: pd.DataFrame, targets: np.ndarray) -> pd.Dat
     The verdict is undecided where more than `MOST_EXCLUDED` of the seeds did not finish: those are the rich ones. Under
     batches, whose noise no linearised network shares, it rests on the kernel drift alone.
 
-    ``final`` is the table of that name and ``targets`` (n,) those of training.
+    ``final`` is the table of that name and ``targets`` (n,) or (n, k) those of training.
     """
     unit = float(np.sqrt(np.mean(np.square(targets)))) or 1.0
     rows = []

@@ -147,7 +147,8 @@ def arguments(options: BaseModel | Mapping[str, Any]) -> str:
         if isinstance(value, dict):  # exponents: numbers, in the order of their keys
             value = list(value.values())
         if value is not True:
-            words += [shlex.quote(_word(v)) for v in value] if isinstance(value, list) else [shlex.quote(str(value))]
+            texts = map(_word if key == "classes" else str, value) if isinstance(value, list) else [str(value)]
+            words += map(shlex.quote, texts)
     return " ".join(words)
 
 

@@ -71,6 +71,7 @@ def summary(results: str | Path) -> str:
                     continue
                 last = rows.iloc[-1]
                 parts.append(f"{name} {last['root_mean_square']:.4f}; {_law(laws, network, quantity)}")
+            parts += _accuracies(drift[drift["network"] == network])
             lines += [f"  {network:<14} {part}" for part in parts]
         if "systematic_kernel_drift" in set(drift["quantity"]):
             lines += textwrap.wrap(_WHY, 120, initial_indent="  ", subsequent_indent="  ")
@@ -83,6 +84,16 @@ def summary(results: str | Path) -> str:
         f"Report:  {results / 'report.html'}",
     ]
     return "\n".join(lines)
+
+
+def _accuracies(drift: pd.DataFrame) -> list[str]:
+    """A line on the share of test points told their class at the largest width; none where targets are no classes."""
+    widest = drift[drift["width"] == drift["width"].max()].set_index("quantity")
+    if not widest.loc["test_accuracy", "count"]:
+        return []
+    own, linearized = (f"{widest.loc[name, 'mean']:.3f}" for name in ("test_accuracy", "test_linearized_accuracy"))
+    error = f"{widest.loc['test_accuracy', 'standard_error']:.3f}"
+    return [f"test accuracy {own} (standard error {error}), {linearized} of the linearised network; means over seeds"]
 
 
 def left_out(results: str | Path) -> list[str]:
