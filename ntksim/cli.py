@@ -188,8 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     kinds |= dict.fromkeys(("features", "train", "test", "seed"), int)
     for name, field in Dataset.model_fields.items():
         dataset.add_argument(
-            "--" + name.replace("_", "-"), type=kinds.get(name, str), nargs="+" if name in ("file", "target", "classes") else None,
-            default=None if field.is_required() else field.default, required=field.is_required(), help=field.description,
+            "--" + name.replace("_", "-"), type=kinds.get(name, str), required=field.is_required(), help=field.description,
+            nargs="+" if name in ("file", "target", "classes") else None,
+            default=None if field.is_required() else field.default,
         )  # fmt: skip
     dataset.add_argument("--output", required=True)
 

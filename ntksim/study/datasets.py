@@ -269,7 +269,7 @@ def columns_in_file(path: str, array: str = "x") -> int:
             return len(pq.read_schema(path))
         if path.endswith(".npy"):
             return _second(np.load(path, mmap_mode="r", allow_pickle=False))
-        with np.load(path, allow_pickle=False) as arrays:
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return _second(arrays[array])
     except Exception:
         return 1

@@ -89,7 +89,7 @@ def summary(results: str | Path) -> str:
 def _accuracies(drift: pd.DataFrame) -> list[str]:
     """A line on the share of test points told their class at the largest width; none where targets are no classes."""
     widest = drift[drift["width"] == drift["width"].max()].set_index("quantity")
-    if not widest.loc["test_accuracy", "count"]:
+    if not widest["count"].get("test_accuracy"):
         return []
     own, linearized = (f"{widest.loc[name, 'mean']:.3f}" for name in ("test_accuracy", "test_linearized_accuracy"))
     error = f"{widest.loc['test_accuracy', 'standard_error']:.3f}"
