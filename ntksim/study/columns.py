@@ -29,6 +29,7 @@ DRIFT_QUANTITIES = (
     "test_linearized_loss",
     "test_accuracy",
     "test_linearized_accuracy",
+    "test_limit_closed_form_accuracy",
     *LAST,
     *(f"largest_{name}" for name in LARGEST),
 )
@@ -68,7 +69,9 @@ COLUMNS = {
     "test_loss": "1/2 sum of squared residuals on test points",
     "test_accuracy": "share of test points whose class is told: by the sign of the output, or the largest of more than two; NaN "
     "where targets are no classes",
-    "test_linearized_accuracy": "the same of the network linearised at theta_0",
+    "test_linearized_accuracy": "test_accuracy of the network linearised at theta_0 under the same training",
+    "test_closed_form_accuracy": "test_accuracy of gradient flow with the constant kernel K_0",
+    "test_limit_closed_form_accuracy": "test_accuracy of the same training with the constant kernel K_inf",
     "kernel_drift": "||K_t - K_0||_F / ||K_0||_F, of k outputs that of the whole kernels (n k, n k), and so the distance",
     "kernel_distance": "1 - <K_t, K_0> / (||K_t||_F ||K_0||_F), between 0 and 1: blind to the kernel's size (Fort et al. 2020)",
     "kernel_velocity": "kernel distance from the snapshot before, per unit of time; NaN at t = 0",

@@ -34,6 +34,7 @@ MEANS = (
     "test_linearized_loss",
     "test_accuracy",
     "test_linearized_accuracy",
+    "test_limit_closed_form_accuracy",
     "initial_kernel_regression_test_loss",
     "after_kernel_regression_test_loss",
     "limit_kernel_regression_test_loss",

@@ -91,9 +91,10 @@ def _accuracies(drift: pd.DataFrame) -> list[str]:
     widest = drift[drift["width"] == drift["width"].max()].set_index("quantity")
     if not widest["count"].get("test_accuracy"):
         return []
-    own, linearized = (f"{widest.loc[name, 'mean']:.3f}" for name in ("test_accuracy", "test_linearized_accuracy"))
+    names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
+    own, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
     error = f"{widest.loc['test_accuracy', 'standard_error']:.3f}"
-    return [f"test accuracy {own} (standard error {error}), {linearized} of the linearised network; means over seeds"]
+    return [f"mean test accuracy {own} (standard error {error}); linearised {linearized}, with K_inf {limit}"]
 
 
 def left_out(results: str | Path) -> list[str]:

@@ -264,8 +264,8 @@ def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, 
 
     ``across`` (S, n* k, n k) is K_0 of test with training points.
 
-    Per prediction losses on training and test points and the root mean square of f_t - prediction over either, (S, T) each;
-    of the linearised network the accuracy too.
+    Per prediction losses on training and test points, the root mean square of f_t - prediction over either, and the accuracy on
+    test points, (S, T) each.
     ``linearized``: the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, what
     momentum makes of it, and the closed form for the flow; of batches, that of all points at once.
     ``limit_closed_form``: the same training with K_infinity. ``closed_form``: gradient flow with K_0, e^(-K_0 t).
@@ -293,8 +293,7 @@ def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, 
             f, f_test = _prediction(job.network, kernels, (outputs[0], tests[0]), y, times, **options)
             found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, y), _losses(f_test, y_test)
             found[f"{name}_deviation"], found[f"test_{name}_deviation"] = _rms(outputs - f), _rms(tests - f_test)
-            if name == "linearized":
-                found["test_linearized_accuracy"] = _accuracy(f_test, job.data)
+            found[f"test_{name}_accuracy"] = _accuracy(f_test, job.data)
         found["ensemble_loss"], found["test_ensemble_loss"] = job.ensemble_losses
         for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit)):
             _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]))

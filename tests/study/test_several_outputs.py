@@ -105,9 +105,8 @@ def test_theory_is_that_of_vector_outputs(study, run):
             assert column(study, f"test_{name}_deviation")[s] == pytest.approx(
                 np.sqrt((test_off**2).mean(axis=(-2, -1))), abs=1e-9
             )
-            if name == "linearized":
-                told = f_test.argmax(axis=-1) == data.y_test.argmax(axis=-1)
-                assert (column(study, "test_linearized_accuracy")[s] == told.mean(axis=-1)).all()
+            told = f_test.argmax(axis=-1) == data.y_test.argmax(axis=-1)
+            assert (column(study, f"test_{name}_accuracy")[s] == told.mean(axis=-1)).all()
         for name, kernel, across in (
             ("initial", own[:N, :, :N].reshape(N * K, -1), own[N:, :, :N].reshape(TESTS * K, -1)),
             ("after", trajectory.kernel[s].reshape(N * K, -1), trajectory.test_kernel[s].reshape(TESTS * K, -1)),
@@ -157,10 +156,13 @@ def test_shards_are_verified_and_accuracies_told(study, tmp_path):
     assert verify._limit_again(plan.limit_file(study, "tanh", 32), study, shards[0], tmp_path).verdict == "bits"
     for shard in shards:
         assert verify._shard_again(shard.file, study, shard, tmp_path).verdict == "bits"
-    accuracy, linearized = (column(study, name, "final").mean() for name in ("test_accuracy", "test_linearized_accuracy"))
+        for file in plan.shard_files(study, shard):
+            assert verify._compared(file, study, shard, tmp_path).verdict == "bits"
+    names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
+    own, linearized, limit = (column(study, name, "final").mean() for name in names)
     text = summary.summary(study.results)
-    assert f"test accuracy {accuracy:.3f} (standard error" in text
-    assert f"{linearized:.3f} of the linearised network" in text
+    assert f"test accuracy {own:.3f} (standard error" in text
+    assert f"linearised {linearized:.3f}, with K_inf {limit:.3f}" in text
 
 
 @pytest.mark.parametrize(
