@@ -35,6 +35,7 @@ GOOD = {
     "seeds_per_shard": 4,
     "results": "results",
 }  # fmt: skip
+OWN = GOOD | {"dataset": {"file": "own.csv", "target": ["a", "b"], "train": 10, "test": 6, "scaling": "none"}}
 FOLDER = Path(tempfile.mkdtemp(prefix="ntksim-front-door-"))
 COMMON = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 MANY, SOME = settings(max_examples=1000, **COMMON), settings(max_examples=300, **COMMON)
@@ -67,8 +68,8 @@ def places(content, prefix=()):
 
 @st.composite
 def mutated(draw):
-    """The good configuration with one to four of its values replaced, removed, or renamed."""
-    content = copy.deepcopy(GOOD)
+    """A good configuration with one to four of its values replaced, removed, or renamed."""
+    content = copy.deepcopy(draw(st.sampled_from([GOOD, OWN])))
     for _ in range(draw(st.integers(1, 4))):
         *parents, last = draw(st.sampled_from(places(content)))
         inside = content
