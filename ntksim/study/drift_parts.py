@@ -16,9 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ntksim.study.columns import quantities
 from ntksim.study.seed_statistics import FEWEST, TAIL, moments, resamples
 
-PARTS = ("systematic_kernel_drift", "random_kernel_drift")
+PARTS = quantities("parts")  # the systematic one first
 
 
 def gram_matrix(changes: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:

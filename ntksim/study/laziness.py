@@ -11,31 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ntksim.study.columns import QUANTITIES, quantities
 from ntksim.study.config import Study, family
-from ntksim.study.seed_statistics import cells, usable
+from ntksim.study.seed_statistics import cells, moments, usable
 
 # Of the kernel drift, and of the distance from the linearised network in units of the targets: below the first is lazy.
 LAZY = 0.1
 # Kernel drift from which on a network is rich: its kernel has changed by as much as it was.
 RICH = 1.0
 MOST_EXCLUDED = 0.25  # of the seeds of a network and width that has a verdict
-ROOT_MEAN_SQUARES = (
-    "kernel_drift",
-    "kernel_distance",
-    "feature_drift",
-    "parameter_drift",
-    "gates_flipped",
-    "largest_linearized_deviation",
-    "largest_test_linearized_deviation",
-)
-MEANS = (
-    "loss",
-    "test_loss",
-    "test_linearized_loss",
-    "initial_kernel_regression_test_loss",
-    "after_kernel_regression_test_loss",
-    "limit_kernel_regression_test_loss",
-)
 
 
 def verdict(kernel_drift: float, deviation: float) -> str:
@@ -69,8 +53,7 @@ def lazy_table(study: Study, final: pd.DataFrame, targets: np.ndarray) -> pd.Dat
 def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame, unit: float) -> dict[str, object]:
     scale = study.networks[cell["network"]].output_scale
     scaled = np.sqrt(cell["width"]) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
-    numbers = {name: _mean(usable(group, name) ** 2) ** 0.5 for name in ROOT_MEAN_SQUARES}
-    numbers |= {name: _mean(usable(group, name)) for name in MEANS}
+    numbers = {name: moments(usable(group, name))[QUANTITIES[name].statistic] for name in quantities("lazy")}
     count = int((group["status"] == "finished").sum())
     # NaN where either is
     apart = np.max([numbers["largest_linearized_deviation"], numbers["largest_test_linearized_deviation"]]) / unit
@@ -85,7 +68,3 @@ def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame, unit: float
         "excluded": len(group) - count,
         **numbers,
     }
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values)) if len(values) else np.nan

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ntksim.study import datasets, drift_parts, identity, plan
-from ntksim.study.columns import COLUMNS, DRIFT_QUANTITIES, INITIAL_QUANTITIES, LARGEST, LAST, MODES
+from ntksim.study.columns import COLUMNS, quantities
 from ntksim.study.config import Study
 from ntksim.study.errors import StageError
 from ntksim.study.laziness import lazy_table
@@ -61,19 +61,19 @@ def make_tables(study: Study, output: str | Path) -> None:
     )
     made = {"spectrum": _spectrum(study, initial, data.hash)}
     initial = initial.drop(columns="eigenvalues")
-    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, INITIAL_QUANTITIES), data.hash)}
+    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, quantities("convergence")), data.hash)}
     final, grams = None, None
     if study.training is not None:
         training, grams = _read_training(study, data.hash, devices)
-        final = at_the_end(training)
-        drift = summarise(final, DRIFT_QUANTITIES)
+        final, lists = at_the_end(training), ["layer_drift", *quantities("modes")]
+        drift = summarise(final, quantities("drift"))
         made |= {
             "layers": _layers(training),
             "modes": _modes(final),
             "lazy": lazy_table(study, final, data.y_train),
             "drift": pd.concat([drift, _parts(final, grams)], ignore_index=True),
-            "final": final.drop(columns=["layer_drift", *MODES]),
-            "training": training.drop(columns=["layer_drift", *MODES, *LAST]),
+            "final": final.drop(columns=lists),
+            "training": training.drop(columns=[*lists, *quantities("run")]),
         }
     made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches)
     dataset_hash = data.hash
@@ -92,9 +92,10 @@ def at_the_end(training: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``training`` at the last time, with the largest deviations from theory of the whole run beside them."""
     runs = training.groupby(["network", "width", "seed"], sort=False)
     final = training[runs["time"].transform("max") == training["time"]].copy()
-    for name in LARGEST:
-        # a run that diverged has no largest deviation
-        final[f"largest_{name}"] = runs[name].transform(lambda values: values.max(skipna=False))
+    for name in quantities("drift"):
+        if name.startswith("largest_"):
+            # a run that diverged has no largest deviation
+            final[name] = runs[name.removeprefix("largest_")].transform(lambda values: values.max(skipna=False))
     return final
 
 
@@ -160,10 +161,11 @@ def _layers(training: pd.DataFrame) -> pd.DataFrame:
 
 def _modes(final: pd.DataFrame) -> pd.DataFrame:
     """A row per network, width, seed and eigenvector of K_0, the largest eigenvalue first."""
-    modes = final[["network", "width", "seed", "status", *MODES]].rename(columns=MODES)
+    own = list(quantities("modes"))
+    modes = final[["network", "width", "seed", "status", *own]].copy()
     modes.insert(3, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
-    modes = modes.explode(["index", *MODES.values()], ignore_index=True)
-    modes = modes.astype({"index": np.int64} | dict.fromkeys(MODES.values(), np.float64))
+    modes = modes.explode(["index", *own], ignore_index=True)
+    modes = modes.astype({"index": np.int64} | dict.fromkeys(own, np.float64))
     modes["relative_rate_difference"] = (modes["decay_rate"] - modes["eigenvalue"]) / modes["eigenvalue"].where(
         modes["eigenvalue"] > 0
     )

@@ -75,8 +75,8 @@ def training_shard(
     """Write the training of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf), K_inf
     being the effective kernel (`Network.learning_rate_scale`, and layer rates).
 
-    ``schedule`` is that of the configuration (`config.Training.schedule`). What belongs to a whole run (`LAST`) stands in the
-    row of its last time. With ``kernels_output`` the kernel of every row is written there too, as Arrow tensors (n, n).
+    ``schedule`` is that of the configuration (`config.Training.schedule`). What belongs to a whole run stands in the row of its
+    last time. With ``kernels_output`` the kernel of every row is written there too, as Arrow tensors (n, n).
     A job that is killed goes on from where it was, about a minute before.
     """
     data = datasets.read(dataset)
@@ -288,9 +288,9 @@ def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarra
 
     eigenvalues, rates = _solved(fitted, scale * initial, np.concatenate([unknown, unknown]))
     return {
-        "eigenvalues": eigenvalues[None],
-        "after_eigenvalues": _solved(measures.spectrum, scale * after[None], unknown),
-        "decay_rates": rates[None],
+        "eigenvalue": eigenvalues[None],
+        "after_eigenvalue": _solved(measures.spectrum, scale * after[None], unknown),
+        "decay_rate": rates[None],
     }
 
 

@@ -91,7 +91,7 @@ def test_a_study_is_its_own_file_alone(finished):
 
 def test_tables_say_where_they_come_from(finished):
     results = finished[0] / "results"
-    for name in plan.TABLES:
+    for name in (*plan.TABLES, *plan.TRAINING_TABLES):
         frame = ntksim.read_table(results, name)
         assert frame.attrs["config_hash"]
         assert frame.attrs["config"]["initial"]["seeds"] == 6
