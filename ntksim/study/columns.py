@@ -148,8 +148,8 @@ COLUMNS = {
     "momentum mu at t / (1 - mu)",
     "limit_closed_form_loss": "loss of the same training with the constant kernel K_inf, from the network's own f_0: "
     "e^(-K_inf t), or the steps of descent; for batches that of all points at once",
-    "ensemble_loss": "expected loss under gradient flow over infinitely wide networks: that of their mean plus half the sum of "
-    "their variances (Lee et al. 2019); under momentum mu at t / (1 - mu)",
+    "ensemble_loss": "expected loss of the same training over infinitely wide networks: that of their mean plus half the sum of "
+    "their variances (Lee et al. 2019); for batches that of all points at once",
     "test_closed_form_loss": "closed_form_loss on test points",
     "test_limit_closed_form_loss": "limit_closed_form_loss on test points",
     "test_ensemble_loss": "ensemble_loss on test points",
@@ -159,6 +159,15 @@ COLUMNS = {
     "test_linearized_deviation": "linearized_deviation over test points",
     "test_closed_form_deviation": "closed_form_deviation over test points",
     "test_limit_closed_form_deviation": "limit_closed_form_deviation over test points",
+    "points": "train or test: those over which the row's means are taken",
+    "limit_mean": "root mean square of mu, the mean of f_t over infinitely wide networks under the same training (Lee et al. "
+    "2019; for batches, that of all points at once): what mean_difference is to be measured by",
+    "mean_difference": "root mean square of the mean of f_t over seeds less mu, without the bias of finitely many seeds; 0 where "
+    "it is lost in their scatter",
+    "mean_difference_error": "standard error of mean_difference, by bootstrap over seeds, of 5 at least",
+    "limit_variance": "mean variance of f_t over infinitely wide networks; 0 where f_0 is removed",
+    "variance": "mean variance of f_t over seeds, n - 1 in the denominator",
+    "variance_error": "standard error of variance, by bootstrap over seeds, of 5 at least",
     "status": "of the whole run: finished; overflow or nan: a value is infinite or NaN; eigensolver_failed; in training also "
     "diverged, or step_limit (see Trajectory)",
     "widths_fitted": "widths in the fit",

@@ -72,7 +72,9 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
     else:
         # parameters of a step of the flow at six places, and what three passes leave behind
         held = (6 * parameters(d, depth, width) + 12 * n * (d + depth * width)) * itemsize + 8 * 20 * n * n
-        rows, columns = seeds * (_snapshots(study) + 1), 30
+        rows, outputs = seeds * (_snapshots(study) + 1), n + study.dataset.test
+        columns = 36 + outputs
+        held += 3 * rows * 8 * outputs
         # kernels along the way, of a few seeds at a time (`training_shards`), and what is computed from them
         kernel = (_snapshots(study) + 1) * n * n * itemsize
         held += 5 * max(kernel, min(min(seeds, 8) * kernel, 2**28))  # one of the copies on its way to the checkpoint
@@ -80,6 +82,8 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
         if study.training.remove_initial_output:  # the kernels' changes, and twice more in the table
             held += 3 * seeds * 8 * n * n
             changes = seeds * n * n
+        else:  # covariances over infinitely wide networks
+            held += 4 * (_snapshots(study) + 1) * 8 * outputs**2
         if study.training.keep_kernels:
             held += 3 * seeds * kernel
             columns += kernel // 8 // (_snapshots(study) + 1)
@@ -95,10 +99,11 @@ def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
 
 
 def others(study: Study, rates: Rates) -> dict[str, float]:
-    """Seconds of the jobs beside limits and shards, by kind: their processes' start, and a table's rows, hardly more."""
+    """Seconds of the jobs beside limits and shards, by kind: a process, rows of tables, and the bootstraps of `ensemble`."""
     seeds = study.initial.seeds * len(study.initial.widths) * len(study.networks)
+    times = (_snapshots(study) + 1) * len(study.training.widths) * len(study.networks) if study.training else 0
     start = rates.startup_seconds
-    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds, "figures": 1.8 * start, "summary": start}
+    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds + 4e-3 * times, "figures": 1.8 * start, "summary": start}
 
 
 def parameters(features: int, depth: int, width: int) -> float:

@@ -22,7 +22,7 @@ from ntksim.study.config import MOST_SHARDS, ConfigError, Study, family, read_la
 from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost, nominal_seconds, others
 
 TABLES = ("initial", "convergence", "spectrum", "scaling_laws")
-TRAINING_TABLES = ("training", "layers", "modes", "final", "drift", "lazy")
+TRAINING_TABLES = ("training", "ensemble", "layers", "modes", "final", "drift", "lazy")
 # Every figure is a function of these tables, in this order.
 FIGURES = {
     "convergence": ("convergence", "scaling_laws"),

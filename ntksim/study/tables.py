@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ntksim.engine.threads import one_blas_thread
 from ntksim.study import datasets, drift_parts, identity, plan
 from ntksim.study.columns import COLUMNS, quantities
 from ntksim.study.config import Study
+from ntksim.study.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.errors import StageError
 from ntksim.study.laziness import lazy_table
 from ntksim.study.provenance import code_identity, provenance
@@ -27,7 +29,8 @@ def read_table(results: str | Path, name: str) -> pd.DataFrame:
     Parameters
     ----------
     results : the study's results folder.
-    name : initial, convergence, spectrum, scaling_laws, and with training: training, layers, modes, final, drift or lazy.
+    name : initial, convergence, spectrum, scaling_laws, and with training: training, ensemble, layers, modes, final, drift or
+        lazy.
 
     Raises
     ------
@@ -48,6 +51,8 @@ def read_table(results: str | Path, name: str) -> pd.DataFrame:
     return frame
 
 
+# Sums of products over seeds have the bits of one thread, and are too small for more.
+@one_blas_thread()
 def make_tables(study: Study, output: str | Path) -> None:
     """Collect every shard of a study into its tables, in the folder ``output``.
 
@@ -64,10 +69,11 @@ def make_tables(study: Study, output: str | Path) -> None:
     made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, quantities("convergence")), data.hash)}
     final, grams = None, None
     if study.training is not None:
-        training, grams = _read_training(study, data.hash, devices)
+        training, ensemble, grams = _read_training(study, data.hash, devices)
         final, lists = at_the_end(training), ["layer_drift", *quantities("modes")]
         drift = summarise(final, quantities("drift"))
         made |= {
+            "ensemble": ensemble,
             "layers": _layers(training),
             "modes": _modes(final),
             "lazy": lazy_table(study, final, data.y_train),
@@ -133,20 +139,24 @@ def _ordered(study: Study, stage: str) -> list[plan.Shard]:
     return sorted(mine, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
 
 
-def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
-    """All shards of training, and per network and width the Gram matrix of the kernel's changes, where r_0 is the same.
+def _read_training(
+    study: Study, dataset_hash: str, devices: set[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
+    """All shards of training; the rows of `ensemble`; and per network and width the Gram matrix of the kernel's changes, where
+    r_0 is the same.
 
-    Changes are taken from the frames a cell at a time: they are as large as kernels.
+    What is large, outputs and changes of kernels, is taken from the frames a cell at a time.
     """
-    frames, grams = [], {}
+    frames, ensembles, grams = [], [], {}
     for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
         frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
         if "relative_kernel_change" in frame:
             changes = frame.pop("relative_kernel_change")
             last = changes.notna() & (frame["status"] == "finished")
             grams[cell] = drift_parts.gram_matrix([change for change in changes[last] if np.isfinite(change).all()])
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True), grams
+        ensembles.append(ensemble_rows(frame))
+        frames.append(frame.drop(columns=SHARD_COLUMNS))
+    return pd.concat(frames, ignore_index=True), pd.concat(ensembles, ignore_index=True), grams
 
 
 def _layers(training: pd.DataFrame) -> pd.DataFrame:
