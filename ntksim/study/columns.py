@@ -33,7 +33,7 @@ class Quantity(NamedTuple):
     meaning: str
     where: tuple[Where, ...]
     law: Law | None = None
-    statistic: Literal["mean", "root_mean_square"] = "root_mean_square"
+    statistic: Literal["mean", "median"] = "median"
     words: str | None = None
 
 
@@ -185,7 +185,9 @@ COLUMNS = {
     "output_scale": "factor alpha of the output",
     "scaled_width": "sqrt(width) x output_scale, the variable of the crossover from rich to lazy in ntk and notes (Geiger et "
     "al. 2020); NaN in other parameterizations",
-    "verdict": "lazy: kernel drift and distances from the linearised network (in units of the targets; not under batches) are "
-    "all below 0.1, root mean squares over seeds; rich: kernel drift of 1 or more; else between; undecided: more than a quarter "
-    "of the seeds did not finish; none: no seed did",
+    "verdict": "lazy or rich: more than half of the seeds are; else between; undecided: more than a quarter of the seeds did not "
+    "finish; none: no seed did. In `lazy` what moved is the median over seeds, and losses are means",
+    "lazy_share": "share of the seeds whose kernel drift and distances from the linearised network (in units of the targets; not "
+    "under batches) are all below 0.1",
+    "rich_share": "share of the seeds whose kernel drift is 1 or more",
 } | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in quantities("parts")}

@@ -225,6 +225,17 @@ def test_verdicts_and_the_collapse(study):
         final.loc[narrow & (final["seed"] < lost), "status"] = "diverged"
         found = laziness.lazy_table(study, final, np.ones(5)).set_index(["network", "width"])
         assert found.loc[("tanh_scale_0p03125", 32), "verdict"] == expected
+    final = ntksim.read_table(study.results, "final")
+    few = (final["network"] == "tanh_scale_16") & (final["width"] == 32)
+    for moved, expected, shares in ((1, "lazy", [6 / 7, 1 / 7]), (4, "rich", [3 / 7, 4 / 7])):  # of 7
+        final.loc[few & (final["seed"] < moved), "kernel_drift"] = 100.0
+        row = laziness.lazy_table(study, final, np.ones(5)).set_index(["network", "width"]).loc[("tanh_scale_16", 32)]
+        assert row["verdict"] == expected
+        assert row[["lazy_share", "rich_share"]].to_list() == shares
+        assert row["kernel_drift"] == final.loc[few, "kernel_drift"].median()
+    final.loc[few & (final["seed"] == 3), "kernel_drift"] = 0.5  # three each, and one of neither
+    assert laziness.lazy_table(study, final[few], np.ones(5))["verdict"].to_list() == ["between"]
+    final = ntksim.read_table(study.results, "final")
     descent = {"method": "gradient_descent", "relative_learning_rate": 0.1, "widths": [32], "seeds": 7, "relative_time": 5.0}
     for size, expected in ((5, "between"), (4, "lazy")):  # of 5: noise of batches is no distance from the linearised network
         batches = parse_study(CONTENT | {"training": descent | {"batch_size": size}})

@@ -98,7 +98,9 @@ def test_tables_say_where_they_come_from(finished):
         assert frame.attrs["provenance"]["versions"]["numba"]
         schema = pq.read_schema(results / "tables" / f"{name}.parquet")
         assert all(schema.field(column).metadata[b"description"] for column in schema.names)
-    with pytest.raises(FileNotFoundError, match="there are convergence, drift, final, initial, layers, lazy, modes, scaling"):
+    with pytest.raises(
+        FileNotFoundError, match="there are convergence, drift, ensemble, final, initial, layers, lazy, modes, scaling"
+    ):
         ntksim.read_table(results, "nothing")
 
 
