@@ -72,9 +72,12 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
     else:
         # parameters of a step of the flow at six places, and what three passes leave behind
         held = (6 * parameters(d, depth, width, k) + (8 + 4 * k) * n * (d + depth * width)) * itemsize
-        n, tests = n * k, study.dataset.test * k  # rows of kernels
+        points = n + study.dataset.test
+        n, tests = n * k, study.dataset.test * k  # from here on entries of outputs, and rows of kernels
         held += 8 * 20 * n * n + 2 * 8 * min(seeds, 8) * tests * n
-        rows, columns = seeds * (_snapshots(study) + 1), 30
+        rows, outputs = seeds * (_snapshots(study) + 1), n + tests
+        columns = 36 + outputs
+        held += 3 * rows * 8 * outputs
         of_runs = 3 * seeds * n  # modes
         # kernels along the way, of a few seeds at a time (`training_shards`), and what is computed from them
         kernel = (_snapshots(study) + 1) * n * n * itemsize
@@ -83,6 +86,8 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
         if study.training.remove_initial_output:  # the kernels' changes, and twice more in the table
             held += 3 * seeds * 8 * n * n
             of_runs += seeds * n * n
+        else:  # covariances over infinitely wide networks, of one output
+            held += 4 * (_snapshots(study) + 1) * 8 * points**2
         if study.training.keep_kernels:
             held += 3 * seeds * kernel
             columns += kernel // 8 // (_snapshots(study) + 1)
@@ -98,10 +103,11 @@ def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
 
 
 def others(study: Study, rates: Rates) -> dict[str, float]:
-    """Seconds of the jobs beside limits and shards, by kind: their processes' start, and a table's rows, hardly more."""
+    """Seconds of the jobs beside limits and shards, by kind: a process, rows of tables, and the bootstraps of `ensemble`."""
     seeds = study.initial.seeds * len(study.initial.widths) * len(study.networks)
+    times = (_snapshots(study) + 1) * len(study.training.widths) * len(study.networks) if study.training else 0
     start = rates.startup_seconds
-    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds, "figures": 1.8 * start, "summary": start}
+    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds + 4e-3 * times, "figures": 1.8 * start, "summary": start}
 
 
 def parameters(features: int, depth: int, width: int, outputs: int = 1) -> float:

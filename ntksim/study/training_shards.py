@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -33,13 +33,20 @@ _KEPT_BYTES = 2**28  # of kernels along the way that are held at a time
 _MOST_SEEDS = 8  # trained at a time, so that long shards show progress
 
 
+class _Moments(NamedTuple):
+    """Mean and variance of outputs over networks, (T, n k) each."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+
 @dataclass(frozen=True)
 class _Job:
     """What all seeds of a shard share.
 
     ``times`` (T,) are those of training, ``flow_times`` those at which gradient flow is as far on: t / (1 - mu) under momentum.
-    ``limits`` holds the infinite-width kernels of one output, ``ensemble_losses`` the expected loss on training and on test
-    points over infinitely wide networks, (T,) each. ``targets`` are those of training and of test points, (n k,) and (n* k,).
+    ``limits`` holds the infinite-width kernels of one output, ``ensemble`` the moments over infinitely wide networks on training
+    and on test points.
     """
 
     network: Network
@@ -51,7 +58,7 @@ class _Job:
     times: np.ndarray
     flow_times: np.ndarray
     limits: dict[str, np.ndarray]
-    ensemble_losses: tuple[np.ndarray, np.ndarray]
+    ensemble: tuple[_Moments, _Moments]
     checkpoint: Path
     device: str
 
@@ -84,9 +91,8 @@ def training_shard(
     """Write the training of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf), K_inf
     being the effective kernel (`Network.learning_rate_scale`, and layer rates).
 
-    ``schedule`` is that of the configuration (`config.Training.schedule`). What belongs to a whole run (`LAST`) stands in the
-    row of its last time. With ``kernels_output`` the kernel of every row is written there too, as Arrow tensors (n, n), or
-    (n, k, n, k).
+    ``schedule`` is that of the configuration (`config.Training.schedule`). What belongs to a whole run stands in the row of its
+    last time. With ``kernels_output`` the kernel of every row is written there too, as Arrow tensors (n, n), or (n, k, n, k).
     A job that is killed goes on from where it was, about a minute before.
     """
     data = datasets.read(dataset)
@@ -146,18 +152,18 @@ def _job(
     if schedule["method"] == "gradient_flow":
         # from where the fastest mode begins to move
         relative_times = np.concatenate([[0], _log_spaced(min(0.1, last / 2), last, snapshots)])
-        options, momentum = {"tolerance": schedule["tolerance"]}, 0.0
+        options, descent = {"tolerance": schedule["tolerance"]}, {}
     else:
-        rate, momentum = schedule["relative_learning_rate"], schedule["momentum"]
+        rate = schedule["relative_learning_rate"]
         steps = max(1, round(last / rate))
         relative_times = rate * np.concatenate([[0], np.unique(np.round(_log_spaced(1, steps, snapshots)))])
-        options = {"learning_rate": rate / largest}
-        options |= {name: schedule[name] for name in ("momentum", "nesterov", "batch_size")}
+        descent = {"learning_rate": rate / largest} | {name: schedule[name] for name in ("momentum", "nesterov")}
+        options = descent | {"batch_size": schedule["batch_size"]}
     times = relative_times / largest
-    flow_times = times / (1 - momentum)
-    losses = _ensemble_losses(network, data, limits, flow_times, schedule)
+    flow_times = times / (1 - descent.get("momentum", 0.0))
+    ensemble = _ensemble(network, data, limits, times, schedule, descent)
     return _Job(
-        network, data, dtype, schedule, common | options, relative_times, times, flow_times, limits, losses, checkpoint, device
+        network, data, dtype, schedule, common | options, relative_times, times, flow_times, limits, ensemble, checkpoint, device
     )
 
 
@@ -166,23 +172,30 @@ def _log_spaced(first: float, last: float, number: int) -> np.ndarray:
     return np.append(np.geomspace(first, last, number)[:-1], last)
 
 
-def _ensemble_losses(
-    network: Network, data: datasets.Data, limits: dict[str, np.ndarray], times: np.ndarray, schedule: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expected losses (T,) over infinitely wide networks: that of their mean, and half the sum of their variances."""
-    targets = data.y_train.ravel(), data.y_test.ravel()
+def _ensemble(
+    network: Network,
+    data: datasets.Data,
+    limits: dict[str, np.ndarray],
+    times: np.ndarray,
+    schedule: Mapping[str, Any],
+    descent: dict[str, Any],
+) -> tuple[_Moments, _Moments]:
+    """Of the outputs of infinitely wide networks under the same training, on training and on test points."""
     if schedule["remove_initial_output"]:
-        means = _prediction(network, (limits["ntk"], limits["ntk_test"]), _zeros(targets), targets[0], times)
-        return _losses(means[0], targets[0]), _losses(means[1], targets[1])
-    every = infinite_ensemble(rated(network, schedule["layer_rates"]), data.x_train, data.y_train, times, data.x_test)
+        targets = data.y_train.ravel(), data.y_test.ravel()
+        means = _prediction(network, (limits["ntk"], limits["ntk_test"]), _zeros(targets), targets[0], times, **descent)
+        return _Moments(means[0], np.zeros_like(means[0])), _Moments(means[1], np.zeros_like(means[1]))
+    own = rated(network, schedule["layer_rates"])
+    every = infinite_ensemble(own, data.x_train, data.y_train, times, data.x_test, **descent)
     assert every.test_mean is not None
     assert every.test_covariance is not None
-    parts = zip((every.mean, every.test_mean), (every.covariance, every.test_covariance), targets, strict=True)
-    train_loss, test_loss = (  # outputs are independent, of one covariance
-        _losses(mean.reshape(len(mean), -1), y) + 0.5 * network.outputs * np.trace(spread, axis1=-2, axis2=-1)
-        for mean, spread, y in parts
-    )
-    return train_loss, test_loss
+    return _moments(every.mean, every.covariance), _moments(every.test_mean, every.test_covariance)
+
+
+def _moments(mean: np.ndarray, covariance: np.ndarray) -> _Moments:
+    """From a mean (T, n) or (T, n, k), and the covariance (T, n, n) that every output has."""
+    variance = np.diagonal(covariance, axis1=-2, axis2=-1)
+    return _Moments(mean.reshape(len(mean), -1), np.repeat(variance, mean[0].size // variance.shape[-1], axis=-1))
 
 
 def _zeros(arrays: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -220,6 +233,8 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
             change = (kernels[:, -1] - kernels[:, 0]) / measures.frobenius_norm(kernels[:, 0])[:, None, None]
             columns["relative_kernel_change"] = change.reshape(len(seeds), 1, -1)
     columns |= _beside_theory(job, run, across)
+    columns |= _beside_ensemble("", job.ensemble[0], run.outputs, job.targets[0])
+    columns |= _beside_ensemble("test_", job.ensemble[1], run.test_outputs, job.targets[1])
     columns["status"] = np.repeat(status[:, None], shape[1], axis=1)
     return columns, trained.kernels
 
@@ -294,13 +309,27 @@ def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, 
             found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, y), _losses(f_test, y_test)
             found[f"{name}_deviation"], found[f"test_{name}_deviation"] = _rms(outputs - f), _rms(tests - f_test)
             found[f"test_{name}_accuracy"] = _accuracy(f_test, job.data)
-        found["ensemble_loss"], found["test_ensemble_loss"] = job.ensemble_losses
         for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit)):
             _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]))
             found[f"{name}_regression_test_loss"] = _losses(f_test, y_test)
         for name, values in (found | _modes(job, initial[0], after[0], outputs)).items():
             columns.setdefault(name, []).append(values)
     return {name: np.stack(values) for name, values in columns.items()}
+
+
+def _beside_ensemble(start: str, theory: _Moments, outputs: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs (S, T, n k) less the mean over infinitely wide networks; of these their expected loss, and over points the root
+    mean square of their mean, and the mean of their variance, (S, T) each. Names begin with ``start``.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        common = {
+            "ensemble_loss": _losses(theory.mean, targets) + 0.5 * np.sum(theory.variance, axis=-1),
+            "limit_mean": _rms(theory.mean),
+            "limit_variance": np.mean(theory.variance, axis=-1),
+        }
+        columns = {"limit_difference": outputs - theory.mean}
+    columns |= {name: np.broadcast_to(values, outputs.shape[:2]) for name, values in common.items()}
+    return {start + name: values for name, values in columns.items()}
 
 
 def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -326,9 +355,9 @@ def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarra
 
     eigenvalues, rates = _solved(fitted, scale * initial, np.concatenate([unknown, unknown]))
     return {
-        "eigenvalues": eigenvalues[None],
-        "after_eigenvalues": _solved(measures.spectrum, scale * after[None], unknown),
-        "decay_rates": rates[None],
+        "eigenvalue": eigenvalues[None],
+        "after_eigenvalue": _solved(measures.spectrum, scale * after[None], unknown),
+        "decay_rate": rates[None],
     }
 
 

@@ -127,6 +127,15 @@ def test_the_ensemble_is_that_of_vector_outputs(study, run):
     assert column(study, "ensemble_loss")[0] == pytest.approx(expected, rel=1e-6, abs=1e-12)
     expected = losses(every.test_mean, data.y_test) + 0.5 * K * test_spread
     assert column(study, "test_ensemble_loss")[0] == pytest.approx(expected, rel=1e-6)
+    table = ntksim.read_table(study.results, "ensemble").set_index("points")
+    for points, mean, trace, f in (
+        ("train", every.mean, spread, trajectory.outputs),
+        ("test", every.test_mean, test_spread, trajectory.test_outputs),
+    ):
+        rows = table.loc[points]
+        assert rows["limit_mean"].to_numpy() == pytest.approx(np.sqrt((mean**2).mean(axis=(-2, -1))), rel=1e-9, abs=1e-14)
+        assert rows["limit_variance"].to_numpy() == pytest.approx(trace / mean.shape[1] * np.ones(6), rel=1e-9)
+        assert rows["variance"].to_numpy() == pytest.approx(f.var(axis=0, ddof=1).mean(axis=(-2, -1)), rel=1e-9, abs=1e-28)
 
 
 def test_modes_are_of_the_whole_kernel(study, run):
