@@ -55,8 +55,7 @@ def _require_gpu(study: Study) -> None:
     from ntksim.engine.devices import DeviceError, chosen_device
 
     try:
-        for options in study.networks.values():
-            chosen_device(study.device, options.network(1))
+        chosen_device(study.device)
     except DeviceError as error:
         raise ConfigError(f"device: {error}") from None
 
