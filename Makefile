@@ -7,22 +7,26 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 # The stamp is written last, so an interrupted set-up is simply made again.
 STAMP   := $(VENV)/.complete
+# Beside .venv what compiles CUDA kernels, which needs no GPU.
+CUDA    := $(VENV)/.cuda
 # What the benchmark is compared with; it runs on no newer Python than 3.12.
 PEERS   := .venv-peers
 
-.PHONY: study test bench bench-gpu cuda check format lock clean help
+.PHONY: study test bench bench-gpu cuda cublas check format lock clean help
 
 study: $(STAMP)  ## run the study of $(CONFIG) on all cores
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute)
 
-test: $(STAMP)  ## run the tests
+test: $(STAMP) try-cuda  ## run the tests
 	$(BIN)/python -m pytest
 
-bench: $(STAMP) $(PEERS)/.complete  ## time the engine on this machine; ONLY="kernels small" for some sections
+bench: $(STAMP) $(PEERS)/.complete try-cuda  ## time the engine on this machine; ONLY="kernels small" for some sections
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)
 
-cuda: $(STAMP)  ## add to .venv what networks on NVIDIA GPUs need
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-cuda.txt
+cuda: $(CUDA)  ## add to .venv what networks on NVIDIA GPUs need
+
+cublas: $(STAMP)  ## and CuPy, by which large products on them go to cuBLAS (2 GB)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-cublas.txt
 
 bench-gpu: cuda  ## check and time the engine on this machine's GPU; without one, ONLY=registers
 	@$(BIN)/python benchmarks/gpu.py $(if $(ONLY),--only $(ONLY))
@@ -44,6 +48,8 @@ lock:  ## resolve pyproject.toml to exact versions (needs uv)
 		--upgrade pyproject.toml -o constraints.txt
 	uv pip compile --universal --python-version 3.11 --extra cuda --no-emit-index-url --no-annotate --no-header \
 		--constraints constraints.txt --upgrade pyproject.toml -o constraints-cuda.txt
+	uv pip compile --universal --python-version 3.11 --extra cublas --no-emit-index-url --no-annotate --no-header \
+		--constraints constraints-cuda.txt --constraints constraints.txt --upgrade pyproject.toml -o constraints-cublas.txt
 
 clean:  ## remove what a study wrote (not .venv)
 	rm -rf results/* .snakemake
@@ -62,6 +68,16 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+$(CUDA): $(STAMP) constraints-cuda.txt
+	@echo "adding numba-cuda to $(VENV) (half a minute, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-cuda.txt
+	@touch $@
+
+# Where there is none, as on macOS, tests of compiled CUDA kernels are skipped, and say so.
+.PHONY: try-cuda
+try-cuda: $(STAMP)
+	@$(MAKE) --no-print-directory $(CUDA) || echo "numba-cuda cannot be installed here"
 
 # Without peers the rest of the benchmark runs: what kept them out stands in the table, and the next `make bench` tries again.
 $(PEERS)/.complete: benchmarks/peers.txt

@@ -166,15 +166,10 @@ def normals(tiny: bool) -> Iterator[Row]:
 
 
 def registers(tiny: bool) -> Iterator[Row]:
-    """Registers of a thread and spilled bytes of every kernel, which need no GPU."""
-    from ntksim.engine import ptx_cuda
+    """What the assembler says of every kernel, which needs no GPU."""
+    import ptx
 
-    for capability in ((9, 0),) if tiny else ((8, 0), (9, 0)):
-        for real in ptx_cuda.REALS:
-            for name in ptx_cuda.signatures(real):
-                used, spilled = ptx_cuda.registers(ptx_cuda.compile_kernel(name, real, capability), capability)
-                what = f"{name}, {real}, compute capability {capability[0]}.{capability[1]}"
-                yield Row("registers", what, remarks=f"{used} registers, {spilled} bytes spilled")
+    return ptx.register_rows()
 
 
 SECTIONS = (kernels, small, normals, registers)
@@ -189,7 +184,7 @@ def main() -> int:
     chosen = options.only or list(names)
     peaks = dict.fromkeys(DTYPES, 0.0)
     if chosen != ["registers"]:
-        devices.chosen_device("cuda", ntksim.Network(1, 1))
+        devices.chosen_device("cuda")
         check(options.tiny)
         print(f"GPU and CPU agree: {devices.device_name()}", file=sys.stderr)
         peaks = {dtype: peak(dtype, 64 if options.tiny else 8192) for dtype in DTYPES}

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -249,7 +250,7 @@ def runge_kutta(network: ntksim.Network, x: np.ndarray, y: np.ndarray, end: floa
     exact = ntksim.train(network, x, y, seeds=[0], times=[0, few], tolerance=1e-8).outputs[0]
     size = np.sqrt(np.mean((exact[0] - y) ** 2))
     own = compiled_network(network, x.shape[1])
-    task = Task(own, own, np.ones(network.depth + 1), columns_of(x, None, np.dtype(float)), y, None, None, False)
+    task = Task(own, own, np.ones(network.depth + 1), columns_of(x, None, np.dtype(float), "cpu"), y, None, None, False)
     watch = Watch(1, np.uint64(0), task)
     room = for_descent(watch.make_room())
 
@@ -275,7 +276,17 @@ def prediction(bench: Bench) -> Iterator[Row]:
     return studies.prediction(HERE.parent / "results")
 
 
-SECTIONS = (kernels, small, wide, normals, activations, startup, training, limits, flow, prediction)
+def registers(bench: Bench) -> Iterator[Row]:
+    """Of CUDA kernels, which are compiled without a GPU too."""
+    if find_spec("numba_cuda") is None:
+        yield Row("registers", "CUDA kernels", remarks="numba-cuda is not installed: make cuda")
+        return
+    import ptx
+
+    yield from ptx.register_rows()
+
+
+SECTIONS = (kernels, small, wide, normals, activations, startup, training, limits, flow, prediction, registers)
 
 
 def measured(bench: Bench, section: Callable[[Bench], Iterator[Row]]) -> Iterator[Row]:

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-# The oracle and the tolerances are plain modules beside the tests.
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "engine")]
+# The oracle and the tolerances are plain modules beside the tests; what compiles CUDA kernels serves a benchmark too.
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "engine"), str(HERE.parent / "benchmarks")]
 
 
 @pytest.fixture(scope="session")

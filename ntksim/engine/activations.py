@@ -7,6 +7,7 @@ tanh has no closed form: see `quadrature`.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -131,11 +132,11 @@ def activate(code, z, derivative):
         derivative[:] = 1
 
 
-def above_zero(code: int, values: np.ndarray, slopes: np.ndarray) -> np.ndarray | None:
-    """Where z > 0, as phi(z) and phi'(z) tell, arrays of one shape; None for the sine, of which they do not."""
+def gated(code: int, values: Any, slopes: Any) -> Any:
+    """Of phi(z) and phi'(z) the one that is above 0 where z is; None for the sine, of which neither is."""
     if code == SIN:
         return None
-    return (slopes if code == ABS else values) > 0
+    return slopes if code == ABS else values
 
 
 @jit

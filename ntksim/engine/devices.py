@@ -3,8 +3,6 @@
 import importlib.util
 import os
 
-from ntksim.engine.network import Network
-
 DEVICES = ("cpu", "cuda", "auto")
 
 
@@ -12,21 +10,16 @@ class DeviceError(RuntimeError):
     """A device cannot be used; the message says why, and what to do."""
 
 
-def chosen_device(device: object, network: Network) -> str:
-    """``"cpu"`` or ``"cuda"`` for an argument ``device`` and a network; ``"auto"`` is the GPU where one can be used.
+def chosen_device(device: object) -> str:
+    """``"cpu"`` or ``"cuda"`` for an argument ``device``; ``"auto"`` is the GPU where one can be used.
 
     Raises
     ------
-    ValueError for an unknown device, or a network that GPUs do not have;
-    DeviceError, with the remedy, where ``"cuda"`` cannot be used.
+    ValueError for an unknown device; DeviceError, with the remedy, where ``"cuda"`` cannot be used.
     """
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
     if device == "cpu":
-        return "cpu"
-    if network.outputs > 1:
-        if device == "cuda":
-            raise ValueError(f"device='cuda' has networks of one output; got outputs={network.outputs}: use device='cpu'")
         return "cpu"
     fault = _fault()
     if fault and device == "cuda":

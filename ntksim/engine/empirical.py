@@ -48,14 +48,14 @@ def compiled_network(network: Network, input_dim: int) -> Net:
     return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows)
 
 
-def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype) -> tuple[np.ndarray, Pairs]:
-    """Points as columns (d, points), padded with zeros to whole vectors, and which of them pair up in the kernel."""
+def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype, device: str) -> tuple[np.ndarray, Pairs]:
+    """Points as columns (d, points), and which of them pair up in the kernel; for the CPU padded with zeros to whole vectors."""
     blocks = [x1] if x2 is None else [x2, x1]
     if any(np.abs(block).max() > np.finfo(kind).max for block in blocks):
         raise ValueError(
             f"points must be at most {np.finfo(kind).max:.3g} in size for {kind.name}: scale them down or use float64"
         )
-    sizes = [padded_points(len(block), kind.itemsize) for block in blocks]
+    sizes = [padded_points(len(block), kind.itemsize) if device == "cpu" else len(block) for block in blocks]
     columns = np.zeros((x1.shape[1], sum(sizes)), kind)
     columns[:, : len(blocks[0])] = blocks[0].T
     if x2 is None:
@@ -136,19 +136,19 @@ def network_outputs(
     ----------
     x : points (n, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
-    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results,
-        of one output; or ``"auto"``, GPUs where there are any.
+    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding,
+        results; or ``"auto"``, GPUs where there are any.
 
     Raises
     ------
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = chosen_device(device, network)
+    place = chosen_device(device)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x = points("x", x)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
-    columns, pairs = columns_of(x, None, kind)
+    columns, pairs = columns_of(x, None, kind, place)
     _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place)
     return out if network.outputs > 1 else out[..., 0]
 
@@ -172,8 +172,8 @@ def empirical_ntk(
     ----------
     x1, x2 : points (n1, d) and (n2, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
-    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding, results,
-        of one output; or ``"auto"``, GPUs where there are any.
+    device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding,
+        results; or ``"auto"``, GPUs where there are any.
     form : of a network of k > 1 outputs (one output has one kernel): ``"full"``, (S, n1, k, n2, k), entry [s, i, a, j, b] of
         outputs a and b; ``"diagonal"``, (S, n1, n2, k), of each output with itself; or ``"trace"``, (S, n1, n2), their sum.
         At infinite width these are the limit times the identity, the limit, and k times the limit.
@@ -183,14 +183,14 @@ def empirical_ntk(
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = chosen_device(device, network)
+    place = chosen_device(device)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x1 = points("x1", x1)
     if x2 is not None:
         x2 = points("x2", x2, features=x1.shape[1])
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
-    columns, pairs = columns_of(x1, x2, kind)
+    columns, pairs = columns_of(x1, x2, kind, place)
     k = network.outputs
     shape = (1, pairs.rows * k, pairs.cols * k) if form == "full" else (k, pairs.rows, pairs.cols)
     out = np.empty((seed_list.size, *shape), kind)

@@ -1,24 +1,25 @@
 """Batches of networks on a GPU: memory, launches, and as many networks at a time as there is memory for.
 
-Small networks are a block each, and one launch evaluates a batch. Others go layer by layer, all of a batch at once; their
-weights are drawn inside of the products, twice as on the CPU, so that a network of any width needs memory for its
-activations alone. Where points fill more than one tile weights would be drawn once for each: there they are drawn into
-panels, which stay in the second-level cache. Products with stored weights or panels go to cuBLAS where CuPy is installed
-and they are large.
+Small networks are a block each, and one launch evaluates a batch. Others go layer by layer, all of a batch at once. Their
+parameters are drawn into memory, once, if it holds those of a network; else weights are drawn into panels, twice as on the CPU,
+which stay in the second-level cache, so that a network of any width needs memory for its activations alone. Large products go
+to cuBLAS where CuPy is installed.
 
-A batch's results stay on the device until all are there. Nothing depends on the size of batches.
+A batch's results stay on the device until all are there. Nothing depends on the size of batches, nor on the number of GPUs:
+each has some of the seeds, and a thread of Python's that launches for it.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda
 
 from ntksim.engine import kernels_cuda as kernels
+from ntksim.engine import products_cuda as products
 from ntksim.engine.counter_rng import bias_code, weight_code
-from ntksim.engine.kernels_cuda import GRAM_TERMS, TILE, TILE_THREADS
 from ntksim.engine.layout import Net, Pairs, parameter_offsets
 from ntksim.engine.product import PIECE
 
@@ -27,11 +28,11 @@ try:
 except ImportError:
     cupy = None
 
-# Widths and points up to which a network is evaluated by one block.
+# Widths and points up to which a network of one output is evaluated by one block.
 SMALL_WIDTH, SMALL_POINTS = PIECE, 32
-_PANEL = 1 << 22  # weights of a panel: 16 or 32 MiB
+_PANEL = 1 << 24  # bytes of a panel: a third of a large GPU's second-level cache
 _LARGE = 1 << 24  # multiplications of a product from which on it goes to cuBLAS
-_MOST_BLOCKS = 4 if kernels.SIMULATED else 1024  # of a network, in launches over elements
+_MOST_BLOCKS = 2 if kernels.SIMULATED else 1024  # of a network, in launches over elements
 _GRID_LIMIT = 65535  # of the second and third dimension
 _SHARE = 0.8  # of the free memory, to use
 
@@ -53,6 +54,21 @@ def memory_errors() -> Iterator[None]:
         raise
 
 
+def on_every_gpu(seeds: int, work: Callable[[int, int], None]) -> None:
+    """Call ``work(first, step)`` for the seeds first, first + step, ... of each visible GPU, at the same time."""
+    gpus = list(cuda.gpus)[:seeds]
+
+    def on(number: int) -> None:
+        with gpus[number]:
+            work(number, len(gpus))
+
+    if len(gpus) == 1:
+        on(0)
+        return
+    with ThreadPoolExecutor(len(gpus)) as pool:
+        list(pool.map(on, range(len(gpus))))
+
+
 def allocate(shape: tuple[int, ...], kind: Any) -> Any:
     """An array on the device."""
     return cuda.device_array(shape, kind)
@@ -62,7 +78,7 @@ def zeros(shape: tuple[int, int], kind: Any) -> Any:
     """An array (networks, numbers) of zeros on the device."""
     array = allocate(shape, kind)
     if shape[1]:
-        kernels.clear[over(shape[1], shape[0])](array)
+        kernels.fill[over(shape[1], shape[0])](array, 0)
     return array
 
 
@@ -72,11 +88,12 @@ def over(size: int, networks: int = 1) -> tuple[tuple[int, int], int]:
 
 
 def _tiles(rows: int, cols: int, units: int) -> tuple[tuple[int, int, int], int]:
-    return (-(-rows // TILE), -(-cols // TILE), units), TILE_THREADS
+    tile = products.TILE
+    return (-(-rows // tile), -(-cols // tile), units), products.TILE_THREADS
 
 
 def multiply(b, b_place, v, v_place, c, c_place, shape, first, networks=1):
-    """:func:`kernels_cuda.multiply` in one part, or cuBLAS; places are (start, stride of terms, of rows or columns).
+    """:func:`products_cuda.multiply` in one part, or cuBLAS; places are (start, stride of terms, of rows or columns).
 
     ``c_place`` is (start, stride of rows) and ``shape`` (rows, columns, terms).
     """
@@ -85,7 +102,7 @@ def multiply(b, b_place, v, v_place, c, c_place, shape, first, networks=1):
         for net in range(networks):
             _library_product(b[net], b_place, v[net], v_place, c[net], c_place, shape, first)
         return
-    kernels.multiply[_tiles(rows, cols, networks)](
+    products.multiply[_tiles(rows, cols, networks)](
         b, *b_place, v, *v_place, c, c_place[0], 0, c_place[1], rows, cols, terms, terms + -terms % PIECE, first
     )
 
@@ -117,40 +134,59 @@ def _library_product(b, b_place, v, v_place, c, c_place, shape, first) -> None:
     )  # fmt: skip
 
 
+class Wanted(NamedTuple):
+    """What is wanted of networks: outputs; ``backward``, sensitivities; a ``kernel``, of all pairs of outputs if ``joint``."""
+
+    backward: bool
+    kernel: bool
+    joint: bool = True
+
+
 class Batch:
     """Memory for ``networks`` networks at once: activations, slopes, sensitivities, and what becomes outputs and kernels.
 
-    ``theta`` holds stored weights (networks, numbers), or is None where they are drawn.
+    ``theta`` holds their parameters (networks, numbers). It is None where they are drawn, and :meth:`draw` makes room for them:
+    whole where ``kept``, else for vectors and one panel of weights.
     """
 
-    def __init__(self, net: Net, columns: np.ndarray, pairs: Pairs, networks: int, *, backward: bool, kernel: bool) -> None:
-        self.net, self.pairs, self.networks, self.kind = net, pairs, networks, columns.dtype
-        self.last = net.widths.size - 2
-        self.at, self.delta_at, self.vector_at = _places(net, pairs.points)
-        self.backward, self.size = backward, pairs.rows * pairs.cols if kernel else 0
+    def __init__(self, net: Net, columns: np.ndarray, pairs: Pairs, networks: int, wanted: Wanted, kept: bool = True) -> None:
+        self.net, self.pairs, self.networks, self.kind, self.wanted, self.kept = net, pairs, networks, columns.dtype, wanted, kept
+        self.last, self.outputs_count = net.widths.size - 2, int(net.widths[-1])
+        self.wide = pairs.points * self.outputs_count  # columns of sensitivities
+        self.at, self.vector_at = _places(net, pairs.points)
+        self.delta_at = [max(0, place - self.at[1]) * self.outputs_count for place in self.at]
+        # Rows of the kernel's blocks: of pairs of outputs they stand side by side, and cannot leave out points.
+        several = wanted.joint and self.outputs_count > 1
+        self.across = pairs.points if several else pairs.cols
+        self.row = self.across * (self.outputs_count if several else 1)
+        self.size = self.outputs_count * pairs.rows * self.row if wanted.kernel else 0
         self.columns, self.every = cuda.to_device(columns), allocate((0,), np.int64)
         self.h, self.slope = (zeros((networks, self.at[-1]), self.kind) for _ in range(2))
-        self.delta = allocate((networks, self.delta_at[-1] if backward else 1), self.kind)
-        parts = _parts(net)
-        self.outputs = allocate((networks, pairs.points), np.float64)
-        self.output_parts = allocate((networks, parts * pairs.points), np.float64)
-        self.gram_parts = allocate((networks, max(1, parts * self.size)), self.kind)
-        self.features = allocate((networks, max(1, (self.last + 1) * self.size)), np.float64)
+        self.delta = allocate((networks, self.delta_at[-1] if wanted.backward else 1), self.kind)
+        parts, piece = _parts(net), pairs.rows * self.across if wanted.kernel else 0
+        self.outputs = allocate((networks, self.wide), np.float64)
+        self.output_parts = allocate((networks, parts * self.wide), np.float64)
+        self.gram_parts = allocate((networks, max(1, parts * (self.size // self.outputs_count))), self.kind)
+        self.features = allocate((networks, max(1, (self.last + 1) * piece)), np.float64)
         self.sensitivities = allocate((networks, max(1, self.size)), np.float64)
         self.kernel = allocate((networks, max(1, self.size)), np.float64)
+        self.theta: Any = None
         self.vectors: Any = None
         self.panel: Any = None
-        self.theta: Any = None
 
     # What follows is of the first ``count`` networks.
 
     def draw(self, seeds: Any, count: int) -> None:
-        """Take these seeds' networks: draw biases and readouts, weights when they are needed."""
+        """Take these seeds' networks: draw their parameters, or what of them is not drawn when it is needed."""
         self.seeds = seeds
+        if self.kept:
+            if self.theta is None:
+                self.theta = zeros((self.networks, int(parameter_offsets(self.net)[-1])), self.kind)
+            draw_parameters(self.net, seeds, self.theta, count)
+            return
         if self.vectors is None:
             self.vectors = allocate((self.networks, self.vector_at[-1]), self.kind)
-            if _needs_panels(self.pairs.points, self.kind):
-                self.panel = allocate((self.networks, _panel_size(self.net)), self.kind)
+            self.panel = allocate((self.networks, _panel_size(self.net, self.kind)), self.kind)
         draw_vectors(self.net, seeds, self.vectors, self.vector_at, count)
 
     def put_points(self, count: int, chosen: Any = None) -> None:
@@ -160,33 +196,60 @@ class Batch:
         kernels.put_points[over(size, count)](self.columns, chosen, self.h, self.pairs.points)
 
     def evaluate(self, count: int) -> None:
-        """Outputs, and as far as there is room sensitivities and kernel; h^0 is there."""
+        """Outputs, and as far as they are wanted sensitivities and kernel; h^0 is there."""
+        self.forward(count)
+        if not self.wanted.backward:
+            return
+        if self.size:
+            piece, points = self.pairs.rows * self.across, self.pairs.points
+            for layer, at in enumerate(self.at[:-1]):
+                self._gram(self.h, at + self.pairs.first, at, points, layer, self.across, self.features, layer * piece, count)
+            self._add_kernel(self.last, True, count)
+        a, a_at = self._vector(2 * self.last)
+        rows, points = int(self.net.widths[self.last]), self.pairs.points
+        kernels.readout_sensitivity[over(rows * self.wide, count)](
+            self.net.scales[0, self.last], a, a_at, int(self.net.lengths[self.last]), self.slope, self.at[self.last],
+            self.delta, self.delta_at[self.last], rows, points, self.wide,
+        )  # fmt: skip
+        for layer in range(self.last, 0, -1):
+            if layer < self.last:
+                self._back(layer, count, self.wide)
+            if self.size:
+                self._add_sensitivities(layer, count)
+                self._add_kernel(layer - 1, False, count)
+
+    def forward(self, count: int) -> None:
+        """Activations and outputs."""
         last, points, scales = self.last, self.pairs.points, self.net.scales
         a, a_at = self._vector(2 * last)
         c, c_at = self._vector(2 * last + 1)
         for layer in range(1, last + 1):
             self._forward(layer, count)
         rows = int(self.net.widths[last])
-        parts = -(-rows // GRAM_TERMS)
+        parts = -(-rows // kernels.GRAM_TERMS)
         kernels.readout_parts[(parts, count), kernels.THREADS](
-            scales[0, last], a, a_at, self.h, self.at[last], rows, points, self.output_parts
+            scales[0, last], a, a_at, int(self.net.lengths[last]), self.h, self.at[last], rows, points, self.wide,
+            self.output_parts,
+        )  # fmt: skip
+        kernels.add_parts[over(self.wide, count)](
+            self.output_parts, parts, self.wide, self.outputs, 0, scales[2, last], c, c_at, points
         )
-        kernels.add_parts[over(points, count)](self.output_parts, parts, points, self.outputs, 0, scales[2, last], c, c_at)
-        if not self.backward:
-            return
-        if self.size:
-            for layer in range(last + 1):
-                self._gram(self.h, self.at[layer], layer, self.features, layer * self.size, count)
-            self._add_kernel(last, True, count)
-        kernels.readout_sensitivity[over(rows * points, count)](
-            scales[0, last], a, a_at, self.slope, self.delta, self.at[last], self.delta_at[last], rows, points
-        )
-        for layer in range(last, 0, -1):
-            if layer < last:
-                self._back(layer, count)
-            if self.size:
-                self._gram(self.delta, self.delta_at[layer], layer, self.sensitivities, 0, count)
-                self._add_kernel(layer - 1, False, count)
+
+    def go_back(self, vector: Any) -> None:
+        """Sensitivities of v.f of one network, for a vector v (1, k points): as many columns as there are points."""
+        last, points = self.last, self.pairs.points
+        rows, place = int(self.net.widths[last]), int(parameter_offsets(self.net)[2 * last])
+        multiply(
+            self.theta, (place, int(self.net.lengths[last]), 1), vector, (0, points, 1),
+            self.delta, (self.sensitivities_at(last, points), points), (rows, points, self.outputs_count), True,
+        )  # fmt: skip
+        self._finish_sensitivity(last, 1, points)
+        for layer in range(last - 1, 0, -1):
+            self._back(layer, 1, points)
+
+    def sensitivities_at(self, layer: int, columns: int) -> int:
+        """Where a layer's sensitivities start, if a neuron has so many."""
+        return self.delta_at[layer] // self.wide * columns
 
     def _vector(self, index: int) -> tuple[Any, int]:
         """Where biases and readout stand: among the parameters, or drawn."""
@@ -194,33 +257,47 @@ class Batch:
             return self.theta, int(parameter_offsets(self.net)[index])
         return self.vectors, int(self.vector_at[index])
 
-    def _gram(self, values: Any, at: int, layer: int, total: Any, to: int, count: int) -> None:
-        """The Gram matrix of a layer's values, summed over its neurons in parts."""
-        pairs, rows = self.pairs, int(self.net.widths[layer])
-        parts = -(-rows // GRAM_TERMS)
-        kernels.multiply[_tiles(pairs.rows, pairs.cols, count * parts)](
-            values, at + pairs.first, pairs.points, 1, values, at, pairs.points, 1,
-            self.gram_parts, 0, self.size, pairs.cols, pairs.rows, pairs.cols, rows, GRAM_TERMS, True,
+    def _gram(self, values, left, right, stride, layer, wide, total, to, count) -> None:
+        """Products of columns of a layer's values: kernel rows, from ``left`` on, with ``wide`` ones from ``right`` on."""
+        rows, terms = self.pairs.rows, int(self.net.widths[layer])
+        size, parts = rows * wide, -(-terms // kernels.GRAM_TERMS)
+        products.multiply[_tiles(rows, wide, count * parts)](
+            values, left, stride, 1, values, right, stride, 1,
+            self.gram_parts, 0, size, wide, rows, wide, terms, kernels.GRAM_TERMS, True,
         )  # fmt: skip
-        kernels.add_parts[over(self.size, count)](self.gram_parts, parts, self.size, total, to, 0.0, self.gram_parts, 0)
+        kernels.add_parts[over(size, count)](self.gram_parts, parts, size, total, to, 0.0, self.gram_parts, 0, 1)
+
+    def _add_sensitivities(self, layer: int, count: int) -> None:
+        """Products of every output's sensitivities with its own, or with those of all outputs."""
+        for a in range(self.outputs_count):
+            own = self.delta_at[layer] + a * self.pairs.points
+            right = own if self.row == self.across else self.delta_at[layer]
+            to = a * self.pairs.rows * self.row
+            self._gram(self.delta, own + self.pairs.first, right, self.wide, layer, self.row, self.sensitivities, to, count)
 
     def _add_kernel(self, layer: int, first: bool, count: int) -> None:
-        weight, bias = self.net.scales[0, layer], self.net.scales[2, layer]
+        weight, bias, rows = self.net.scales[0, layer], self.net.scales[2, layer], self.pairs.rows
         kernels.add_kernel[over(self.size, count)](
-            weight, bias, self.sensitivities, self.features, layer * self.size, first, self.kernel, self.size
-        )
+            weight, bias, self.sensitivities, self.features, layer * rows * self.across, first, self.kernel,
+            rows, self.across, self.row, self.size,
+        )  # fmt: skip
+
+    def copy_results(self, out: Any, first: int, count: int) -> None:
+        """Rows ``first``.. of ``out`` (networks, numbers) <- kernels, or outputs where there are none, rounded."""
+        pairs, outputs = self.pairs, self.outputs_count
+        if self.size:
+            kernels.copy_kernel[over(out.shape[1], count)](
+                self.kernel, out, first, pairs.rows, pairs.cols, self.across, outputs, self.wanted.joint, pairs.symmetric
+            )
+        else:
+            kernels.copy_outputs[over(out.shape[1], count)](self.outputs, out, first, pairs.points, outputs)
 
     def _forward(self, layer: int, count: int) -> None:
-        rows, terms = int(self.net.widths[layer]), int(self.net.widths[layer - 1])
-        points, below, here = self.pairs.points, self.at[layer - 1], self.at[layer]
-        if self.theta is None and self.panel is None:
-            kernels.multiply_drawn[_tiles(rows, points, count)](
-                *self._draws(layer), self.h, below, self.h, here, rows, points, terms
-            )
-        for w, at, begin, end in self._panels(layer, count):
+        rows, points, here = int(self.net.widths[layer]), self.pairs.points, self.at[layer]
+        for w in self._weights(layer, count):
             multiply(
-                w, (at, 1, int(self.net.lengths[layer - 1])), self.h, (below, points, 1), self.h, (here + begin * points, points),
-                (end - begin, points, terms), True, count,
+                w.array, (w.at, 1, w.stride), self.h, (self.at[layer - 1] + w.col * points, points, 1),
+                self.h, (here + w.row * points, points), (w.rows, points, w.cols), w.col == 0, count,
             )  # fmt: skip
         b, b_at = self._vector(2 * layer - 1)
         weight, bias = self.net.scales[0, layer - 1], self.net.scales[2, layer - 1]
@@ -228,87 +305,104 @@ class Batch:
             self.net.code, weight, bias, b, b_at, self.h, self.slope, here, rows, points
         )
 
-    def _back(self, layer: int, count: int) -> None:
-        """Sensitivities of a layer from those of the layer above."""
-        rows, terms = int(self.net.widths[layer]), int(self.net.widths[layer + 1])
-        points, above, here = self.pairs.points, self.delta_at[layer + 1], self.delta_at[layer]
-        if self.theta is None and self.panel is None:
-            kernels.multiply_drawn_transposed[_tiles(rows, points, count)](
-                *self._draws(layer + 1), self.delta, above, self.delta, here, rows, points, terms
-            )
-        for w, at, begin, end in self._panels(layer + 1, count):
+    def _back(self, layer: int, count: int, columns: int) -> None:
+        """Sensitivities of a layer from those of the layer above, ``columns`` a neuron."""
+        above, here = (self.sensitivities_at(i, columns) for i in (layer + 1, layer))
+        for w in self._weights(layer + 1, count):
             multiply(
-                w, (at, int(self.net.lengths[layer]), 1), self.delta, (above + begin * points, points, 1),
-                self.delta, (here, points), (rows, points, end - begin), begin == 0, count,
+                w.array, (w.at, w.stride, 1), self.delta, (above + w.row * columns, columns, 1),
+                self.delta, (here + w.col * columns, columns), (w.cols, columns, w.rows), w.row == 0, count,
             )  # fmt: skip
-        kernels.finish_sensitivity[over(rows * points, count)](
-            self.net.scales[0, layer], self.slope, self.delta, self.at[layer], here, rows * points
-        )
+        self._finish_sensitivity(layer, count, columns)
 
-    def _draws(self, layer: int) -> tuple[Any, ...]:
-        code, scale = np.uint32(weight_code(layer)), np.float32(self.net.scales[1, layer - 1])
-        return self.seeds, np.uint32(self.net.stream), code, scale
+    def _finish_sensitivity(self, layer: int, count: int, columns: int) -> None:
+        rows = int(self.net.widths[layer])
+        kernels.finish_sensitivity[over(rows * columns, count)](
+            self.net.scales[0, layer], self.slope, self.at[layer], self.delta, self.sensitivities_at(layer, columns),
+            rows, self.pairs.points, columns,
+        )  # fmt: skip
 
-    def _panels(self, layer: int, count: int) -> Iterator[tuple[Any, int, int, int]]:
-        """A layer's weights: array, start, and which rows they are; panels are drawn one over the other."""
-        rows, length = int(self.net.widths[layer]), int(self.net.lengths[layer - 1])
+    def _weights(self, layer: int, count: int) -> "Iterator[_Weights]":
+        """A layer's weights: all of them where they are stored, or panel by panel, each drawn over the one before."""
+        rows, cols = int(self.net.widths[layer]), int(self.net.widths[layer - 1])
         if self.theta is not None:
-            yield self.theta, int(parameter_offsets(self.net)[2 * layer - 2]), 0, rows
-        elif self.panel is not None:
-            step = _panel_rows(length)
-            for begin in range(0, rows, step):
-                end = min(begin + step, rows)
-                kernels.draw_matrix[over((end - begin) * length // 4, count)](
-                    *self._draws(layer), begin, end - begin, int(self.net.widths[layer - 1]), length, self.panel, 0
-                )
-                yield self.panel, 0, begin, end
+            at, stride = int(parameter_offsets(self.net)[2 * layer - 2]), int(self.net.lengths[layer - 1])
+            yield _Weights(self.theta, at, stride, 0, rows, 0, cols)
+            return
+        high, wide = _panel_shape(self.net, layer, self.kind)
+        code, scale = np.uint32(weight_code(layer)), np.float32(self.net.scales[1, layer - 1])
+        for row in range(0, rows, high):
+            for col in range(0, cols, wide):
+                panel = _Weights(self.panel, 0, min(wide, cols - col), row, min(high, rows - row), col, min(wide, cols - col))
+                draw_matrix(self.net, self.seeds, code, scale, panel, count)
+                yield panel
 
 
-def _places(net: Net, points: int) -> tuple[list[int], list[int], list[int]]:
-    """Where layers start in activations and in sensitivities, and vectors of parameters by their index in `parameter_offsets`."""
+class _Weights(NamedTuple):
+    """Some of a layer's weights: ``rows`` of them from ``row`` on and ``cols`` from ``col`` on, rows ``stride`` apart."""
+
+    array: Any
+    at: int
+    stride: int
+    row: int
+    rows: int
+    col: int
+    cols: int
+
+
+def _places(net: Net, points: int) -> tuple[list[int], list[int]]:
+    """Where layers start in activations, and vectors of parameters, by their index in `parameter_offsets`, if alone."""
     sizes = [int(width) for width in net.widths]
     at = [0, *np.cumsum([width * points for width in sizes[:-1]]).tolist()]
-    delta_at = [max(0, place - at[1]) for place in at]
     vectors = [0] * (2 * len(sizes) - 1)
-    used = 0
-    for layer in range(1, len(sizes)):
-        if layer == len(sizes) - 1:
-            vectors[2 * layer - 2], used = used, used + sizes[layer - 1]
+    used, last = 0, len(sizes) - 1
+    for layer in range(1, last + 1):
+        if layer == last:
+            vectors[2 * layer - 2], used = used, used + sizes[last] * int(net.lengths[last - 1])
         vectors[2 * layer - 1], used = used, used + sizes[layer]
     vectors[-1] = used
-    return at, delta_at, vectors
+    return at, vectors
 
 
 def _parts(net: Net) -> int:
-    return -(-int(net.widths.max()) // GRAM_TERMS)
+    return -(-int(net.widths[:-1].max()) // kernels.GRAM_TERMS)
 
 
-def _needs_panels(points: int, kind: np.dtype) -> bool:
-    """Whether weights would be drawn more than once a pass, or cuBLAS has faster units than a kernel can name."""
-    return points > TILE or (cupy is not None and kind.itemsize == 8)
+def _panel_shape(net: Net, layer: int, kind: np.dtype) -> tuple[int, int]:
+    """Rows and columns of a layer's panels: whole pieces of sums both ways, so that these do not depend on it."""
+    rows, cols, most = int(net.widths[layer]), int(net.widths[layer - 1]), _PANEL // kind.itemsize
+    wide = min(cols, most // PIECE // PIECE * PIECE)
+    return min(rows, most // wide // PIECE * PIECE), wide
 
 
-def _panel_rows(length: int) -> int:
-    """Rows of a panel: of its sums' pieces a whole number, so that their bits do not depend on it."""
-    return max(1, _PANEL // length // PIECE) * PIECE
+def _panel_size(net: Net, kind: np.dtype) -> int:
+    return max(high * wide for high, wide in (_panel_shape(net, i, kind) for i in range(1, net.widths.size - 1)))
 
 
-def _panel_size(net: Net) -> int:
-    layers = range(1, net.widths.size - 1)
-    return max(min(_panel_rows(int(net.lengths[i - 1])), int(net.widths[i])) * int(net.lengths[i - 1]) for i in layers)
+def draw_matrix(net: Net, seeds: Any, code: Any, scale: Any, weights: _Weights, count: int) -> None:
+    """Draw some weights in place, rows filled up with zeros."""
+    columns = -(-weights.stride // kernels.THREADS)
+    blocks = min(-(-weights.rows // 4), max(1, _MOST_BLOCKS // columns))
+    kernels.draw_matrix[(columns, blocks, count), kernels.THREADS](
+        seeds, np.uint32(net.stream), code, scale, weights.row, weights.rows, weights.col, weights.col + weights.cols,
+        weights.stride, weights.array, weights.at,
+    )  # fmt: skip
 
 
 def draw_vectors(net: Net, seeds: Any, out: Any, places: Any, count: int) -> None:
     """Biases and readouts of seeds, at ``places`` by their index in `parameter_offsets`; zeros where there are none."""
     last = net.widths.size - 1
+
+    def draw(code: Any, scale: float, index: int, size: int, at: int) -> None:
+        kernels.draw_vector[over(-(-size // 4), count)](
+            seeds, np.uint32(net.stream), np.uint32(code), np.float32(scale), index, size, out, at
+        )
+
     for layer in range(1, last + 1):
-        vectors = [(2 * layer - 1, bias_code(layer), net.scales[3, layer - 1], int(net.widths[layer]))]
-        if layer == last:
-            vectors.append((2 * layer - 2, weight_code(layer), net.scales[1, layer - 1], int(net.widths[layer - 1])))
-        for index, code, scale, size in vectors:
-            kernels.draw_vector[over(-(-size // 4), count)](
-                seeds, np.uint32(net.stream), np.uint32(code), np.float32(scale), size, out, int(places[index])
-            )
+        draw(bias_code(layer), net.scales[3, layer - 1], 0, int(net.widths[layer]), int(places[2 * layer - 1]))
+    for a in range(int(net.widths[last])):
+        at = int(places[2 * last - 2]) + a * int(net.lengths[last - 1])
+        draw(weight_code(last), net.scales[1, last - 1], a, int(net.widths[last - 1]), at)
 
 
 def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:
@@ -316,11 +410,10 @@ def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:
     offsets = parameter_offsets(net)
     draw_vectors(net, seeds, theta, offsets, count)
     for layer in range(1, net.widths.size - 1):
-        rows, cols, length = int(net.widths[layer]), int(net.widths[layer - 1]), int(net.lengths[layer - 1])
         code, scale = np.uint32(weight_code(layer)), np.float32(net.scales[1, layer - 1])
-        kernels.draw_matrix[over(rows * length // 4, count)](
-            seeds, np.uint32(net.stream), code, scale, 0, rows, cols, length, theta, int(offsets[2 * layer - 2])
-        )
+        rows, cols = int(net.widths[layer]), int(net.widths[layer - 1])
+        weights = _Weights(theta, int(offsets[2 * layer - 2]), int(net.lengths[layer - 1]), 0, rows, 0, cols)
+        draw_matrix(net, seeds, code, scale, weights, count)
 
 
 # --- many seeds -------------------------------------------------------------------------------------------------------
@@ -329,68 +422,68 @@ def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:
 def evaluate_seeds(
     net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, outputs: np.ndarray, kernels_out: np.ndarray
 ) -> None:
-    """Fill outputs (S, n, 1) and kernels (S, 1, rows, cols), unless their second axis is empty; every visible GPU has some seeds.
+    """Fill outputs (S, n, k) and kernels (S, blocks, rows, columns), unless their second axis is empty.
 
     Raises
     ------
     MemoryError where not even one network fits.
     """
-    wanted = kernels_out.shape[1] > 0
-    results = (kernels_out if wanted else outputs).reshape(seeds.size, -1)
-    gpus = list(cuda.gpus)
-    there = []
-    # Launches return at once: all GPUs are at work before the first result is waited for.
-    for i, gpu in enumerate(gpus[: seeds.size]):
-        with gpu:
-            there.append(_evaluate(net, columns, pairs, seeds[i :: len(gpus)], results.shape[1], wanted))
-    for i, gpu in enumerate(gpus[: seeds.size]):
-        with gpu:
-            results[i :: len(gpus)] = there[i].copy_to_host()
+    kernel = kernels_out.shape[1] > 0
+    results = (kernels_out if kernel else outputs).reshape(seeds.size, -1)
+    wanted = Wanted(kernel, kernel, joint=kernels_out.shape[1] < outputs.shape[2])
+
+    def work(first: int, step: int) -> None:
+        own = _evaluate(net, columns, pairs, seeds[first::step], results.shape[1], wanted)
+        results[first::step] = own.copy_to_host()
+
+    on_every_gpu(seeds.size, work)
 
 
-def _evaluate(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, wanted: bool) -> Any:
+def _evaluate(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, wanted: Wanted) -> Any:
     """Outputs or kernels (S, size) on the device, of as many networks at a time as there is memory for."""
+    batch, kept = _fitting(net, columns, pairs, seeds.size, size, wanted)
     small = is_small(net, pairs)
-    batch = _fitting(net, columns, pairs, seeds.size, size, wanted)
-    work: Callable[..., Any] = _evaluate_small if small else _evaluate_layers
     while True:
         try:
             with memory_errors():
-                return work(net, columns, pairs, seeds, size, wanted, batch)
+                if small:
+                    return _evaluate_small(net, columns, pairs, seeds, size, wanted.kernel, batch)
+                return _evaluate_layers(net, columns, pairs, seeds, size, wanted, batch, kept)
         except OutOfMemory:
             pass  # leave the handler first: it holds on to what was allocated
-        if batch == 1:
+        if batch == 1 and (small or not kept):
             raise MemoryError(
                 f"a network of widths {net.widths[1:-1].tolist()} on {pairs.points} points, and {seeds.size} results, do not fit "
                 "in the GPU's memory: use fewer points or seeds a call, float32, or device='cpu'"
             )
-        batch = -(-batch // 2)
+        batch, kept = (-(-batch // 2), kept) if batch > 1 else (1, False)
 
 
-def _fitting(net: Net, columns: np.ndarray, pairs: Pairs, seeds: int, size: int, wanted: bool) -> int:
-    """An estimate of how many networks fit in the free memory."""
-    item, rows, parts, pairs_size = columns.itemsize, int(net.widths[:-1].sum()), _parts(net), size if wanted else 0
-    each = item * (
-        rows * (3 if wanted else 2) * pairs.points
-        + parts * pairs_size
-        + (_panel_size(net) if _needs_panels(pairs.points, columns.dtype) else 0)
-    )
-    each += 8 * (parts * pairs.points + (net.widths.size + 3) * pairs_size)
+def _fitting(net: Net, columns: np.ndarray, pairs: Pairs, seeds: int, size: int, wanted: Wanted) -> tuple[int, bool]:
+    """An estimate of how many networks fit in the free memory, and whether their parameters do too."""
+    item, rows, outputs, parts = columns.itemsize, int(net.widths[:-1].sum()), int(net.widths[-1]), _parts(net)
+    results = size if wanted.kernel else 0
+    each = item * pairs.points * rows * (2 + outputs * wanted.backward) + item * parts * results
+    each += 8 * (parts * outputs * pairs.points + (net.widths.size + 3) * results)
     free = _SHARE * cuda.current_context().get_memory_info()[0] - seeds * size * item
-    return int(max(1, min(seeds, _GRID_LIMIT // parts, free / each)))
+    parameters = item * int(parameter_offsets(net)[-1])
+    kept = is_small(net, pairs) or each + parameters <= free
+    each += 0 if is_small(net, pairs) else parameters if kept else item * _panel_size(net, columns.dtype)
+    return int(max(1, min(seeds, _GRID_LIMIT // parts, free / each))), kept
 
 
 def is_small(net: Net, pairs: Pairs) -> bool:
     """Whether a block evaluates a network."""
-    return int(net.widths.max()) <= min(SMALL_WIDTH, kernels.PANEL // 4 - 1) and pairs.points <= SMALL_POINTS
+    widest = int(net.widths.max())
+    return net.widths[-1] == 1 and widest <= min(SMALL_WIDTH, kernels.PANEL // 4 - 1) and pairs.points <= SMALL_POINTS
 
 
-def _evaluate_small(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, wanted: bool, batch: int) -> Any:
-    at, _, vector_at = _places(net, pairs.points)
+def _evaluate_small(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, kernel: bool, batch: int) -> Any:
+    at, vector_at = _places(net, pairs.points)
     kind, numbers = columns.dtype, at[-1]
     out, none = allocate((seeds.size, size), kind), allocate((1, 1), kind)
     h, slope = allocate((batch, numbers), kind), allocate((batch, numbers), kind)
-    delta = allocate((batch, numbers if wanted else 1), kind)
+    delta = allocate((batch, numbers if kernel else 1), kind)
     vectors, shares = allocate((batch, vector_at[-1]), kind), allocate((batch, (net.widths.size - 1) * size), np.float64)
     shape = [
         cuda.to_device(np.ascontiguousarray(a)) for a in (net.widths, net.scales, columns, np.array(at), np.array(vector_at))
@@ -401,21 +494,22 @@ def _evaluate_small(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarr
         count = min(batch, seeds.size - begin)
         draw_vectors(net, some, vectors, vector_at, count)
         kernels.evaluate_small[count, kernels.THREADS](
-            some, np.uint32(net.stream), net.code, widths, scales, points, pairs.first, pairs.rows if wanted else 0, pairs.cols,
-            h, slope, delta, places, vectors, vector_places, shares, none if wanted else out, out if wanted else none, begin,
+            some, np.uint32(net.stream), net.code, widths, scales, points, pairs.first, pairs.rows if kernel else 0, pairs.cols,
+            h, slope, delta, places, vectors, vector_places, shares, none if kernel else out, out if kernel else none, begin,
         )  # fmt: skip
     return out
 
 
-def _evaluate_layers(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, wanted: bool, batch: int) -> Any:
+def _evaluate_layers(
+    net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, wanted: Wanted, batch: int, kept: bool
+) -> Any:
     out = allocate((seeds.size, size), columns.dtype)
-    room = Batch(net, columns, pairs, batch, backward=wanted, kernel=wanted)
+    room = Batch(net, columns, pairs, batch, wanted, kept)
     room.put_points(batch)
     for begin in range(0, seeds.size, batch):
         some = cuda.to_device(seeds[begin : begin + batch].copy())
         count = min(batch, seeds.size - begin)
         room.draw(some, count)
         room.evaluate(count)
-        total, width = (room.kernel, pairs.cols) if wanted else (room.outputs, size)
-        kernels.copy_out[over(size, count)](total, out, begin, width, wanted and pairs.symmetric)
+        room.copy_results(out, begin, count)
     return out

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ntksim.engine.activations import above_zero
+from ntksim.engine.activations import gated
 from ntksim.engine.descent_cpu import advance, evaluate_at, pull_back_at, relative_distance, square_distance_and_norm
 from ntksim.engine.kernels_cpu import draw_into, group_rows, read_kernel
 from ntksim.engine.layout import (
@@ -101,11 +101,10 @@ class State:
 
 @dataclass(frozen=True)
 class _First:
-    """What drifts refer to: the kernel, features and gates of a network at initialisation."""
+    """What drifts refer to, of a network at initialisation: its kernel, and what :meth:`Watch.remember` keeps."""
 
     kernel: np.ndarray
-    features: np.ndarray
-    gates: np.ndarray | None
+    activations: tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -218,9 +217,20 @@ class Watch:
         read_kernel(room.kernel, pairs, kernel[None])
         return kernel
 
-    def activations(self, room: Room) -> tuple[np.ndarray, np.ndarray]:
-        """h and phi'(z) of all layers, flat, on the host."""
-        return room.h, room.slope
+    def remember(self, room: Room) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of an evaluated room the last layer's activations on the points, and where hidden neurons are open; own arrays."""
+        last, points, cols = len(self.units) - 1, self.pairs.points, self.pairs.cols
+        values = gated(self.net.code, room.h, room.slope)
+        features = room.h[room.at[last] : room.at[last + 1]].reshape(-1, points)[:, :cols].copy()
+        return features, None if values is None else values[room.at[1] :].reshape(-1, points)[:, :cols] > 0
+
+    def movement(
+        self, now: tuple[np.ndarray, np.ndarray | None], before: tuple[np.ndarray, np.ndarray | None]
+    ) -> tuple[float, float, float]:
+        """||h - h_0||, ||h_0||, and the share of gates that have flipped, NaN if unknown, between two that are remembered."""
+        first = before[0].astype(np.float64)
+        flipped = np.nan if now[1] is None else np.count_nonzero(now[1] != before[1]) / now[1].size
+        return float(np.linalg.norm(now[0] - first)), float(np.linalg.norm(first)), flipped
 
     def pull_back(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
         """theta <- theta - J' vector, J at ``state``, in place."""
@@ -244,7 +254,7 @@ class Watch:
         kernel = self.kernel(room, self.pairs)
         state = State(theta, room, outputs, kernel)
         if self.first is None:
-            self.first = _First(kernel, self.features(state).astype(np.float64), self.gates(state))
+            self.first = _First(kernel, self.remember(room))
             if self.centred:
                 self._remove(state)
         return state
@@ -267,19 +277,6 @@ class Watch:
         room, pairs = self.make_room(*self.across), self.across[1]
         self.evaluate(theta, room, pairs)
         return self.kernel(room, pairs)
-
-    def features(self, state: State) -> np.ndarray:
-        """Activations of the last hidden layer, (n_L, n): a view."""
-        last = len(self.units) - 1
-        rows = self.activations(state.room)[0][state.room.at[last] : state.room.at[last + 1]]
-        return rows.reshape(-1, self.pairs.points)[:, : self.pairs.cols]
-
-    def gates(self, state: State) -> np.ndarray | None:
-        """Where pre-activations of all hidden layers are above 0, (neurons, n)."""
-        h, slope = (
-            flat[state.room.at[1] :].reshape(-1, self.pairs.points)[:, : self.pairs.cols] for flat in self.activations(state.room)
-        )
-        return above_zero(self.net.code, h, slope)
 
     def residual(self, state: State) -> np.ndarray:
         """f - y, float64."""
@@ -315,8 +312,5 @@ class Watch:
         rows.layer_drift[at] = np.sqrt(squares[:, 0]) / np.sqrt(squares[:, 1])
         moved, norm = self.units**2 @ squares  # in the parameters' own units
         rows.parameter_drift[at] = np.sqrt(moved) / np.sqrt(norm)
-        change = np.linalg.norm(self.features(state) - self.first.features)
-        rows.feature_drift[at] = change / np.linalg.norm(self.first.features) if change != 0 else 0.0
-        gates = self.gates(state)
-        if gates is not None:
-            rows.gates_flipped[at] = np.count_nonzero(gates != self.first.gates) / gates.size
+        change, norm, rows.gates_flipped[at] = self.movement(self.remember(state.room), self.first.activations)
+        rows.feature_drift[at] = change / norm if change != 0 else 0.0

@@ -130,7 +130,7 @@ def train(
         once. Calls that differ in anything
         that numbers depend on, seeds included, may share a folder; remove it when the result is safe.
     checkpoint_interval : seconds between two writes of a seed's parameters.
-    device : as in `empirical.empirical_ntk`; one GPU, seed by seed.
+    device : as in `empirical.empirical_ntk`; a GPU trains seed by seed.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def train(
 
     The notes' assumption 1.1 and section 1.7.
     """
-    place = chosen_device(device, network)
+    place = chosen_device(device)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     kind, seed_list = precision(dtype), seed_array(seeds)
@@ -169,10 +169,10 @@ def train(
         net=compiled_network(network, x.shape[1]),
         plain=compiled_network(network.plain, x.shape[1]),
         units=np.sqrt(network.layer_rates),
-        x=columns_of(x, None, kind),
+        x=columns_of(x, None, kind, place),
         y=y,
-        x_test=None if tests is None else columns_of(tests, None, kind),
-        x_across=None if tests is None else columns_of(tests, x, kind),
+        x_test=None if tests is None else columns_of(tests, None, kind, place),
+        x_across=None if tests is None else columns_of(tests, x, kind, place),
         remove_initial_output=remove,
     )
     if isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, Real) or not checkpoint_interval >= 0:
@@ -213,11 +213,11 @@ def _train_seeds(
 
     with one_blas_thread():
         if device == "cuda":
-            from ntksim.engine.networks_cuda import OutOfMemory, memory_errors
+            from ntksim.engine.networks_cuda import OutOfMemory, memory_errors, on_every_gpu
 
             try:
                 with memory_errors():
-                    work(1, 0, seeds.size, 1)
+                    on_every_gpu(seeds.size, lambda first, step: work(1, first, seeds.size, step))
             except OutOfMemory:
                 raise MemoryError(
                     f"training a network of widths {task.net.widths[1:-1].tolist()} on {len(task.y)} points does not fit in the "

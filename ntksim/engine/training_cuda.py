@@ -1,8 +1,7 @@
 """Training on a GPU: what `snapshots.Watch` has done by the CPU, by kernels of `numba.cuda`.
 
 Parameters, activations and sensitivities stay on the device. Between two snapshots descent only launches: not even the loss
-comes back, but once the first step at which it was not finite. A snapshot brings outputs and kernel, and for features and
-gates the activations.
+comes back, but once the first step at which it was not finite. A snapshot brings outputs, kernel, and a few sums.
 """
 
 import copy
@@ -12,12 +11,12 @@ import numpy as np
 from numba import cuda
 
 from ntksim.engine import kernels_cuda as kernels
+from ntksim.engine.activations import gated
 from ntksim.engine.layout import Net, Pairs, parameter_offsets
-from ntksim.engine.networks_cuda import Batch, allocate, draw_parameters, multiply, over, zeros
-from ntksim.engine.product import padded_points
+from ntksim.engine.networks_cuda import Batch, Wanted, allocate, draw_parameters, multiply, over, zeros
 from ntksim.engine.snapshots import State, Watch
 
-_SUMMANDS = 4 if kernels.SIMULATED else 256  # blocks that a square distance is shared out to: always the same
+_BLOCKS = 2 if kernels.SIMULATED else 256  # that a sum over parameters is shared out to: always the same
 
 
 class CudaWatch(Watch):
@@ -29,7 +28,7 @@ class CudaWatch(Watch):
         for layer, unit in enumerate(self.units):
             if unit != 1:
                 begin, end = self._span(layer)
-                kernels.scale[over(end - begin)[0][0], kernels.THREADS](theta, begin, end, unit)
+                kernels.scale[over(end - begin)](theta, begin, end, unit)
         return theta
 
     def _span(self, layer: int) -> tuple[int, int]:
@@ -51,46 +50,74 @@ class CudaWatch(Watch):
         return np.array([_squares(theta, self.start, *self._span(i)) for i in range(len(self.units))])
 
     def make_test_room(self, columns: np.ndarray, pairs: Pairs) -> Any:
-        return Batch(self.net, columns, pairs, 1, backward=False, kernel=False)
+        return Batch(self.net, columns, pairs, 1, Wanted(backward=False, kernel=False))
 
     def make_room(self, columns: np.ndarray | None = None, pairs: Pairs | None = None) -> Any:
         columns, pairs = (self.columns, self.pairs) if columns is None or pairs is None else (columns, pairs)
-        return Batch(self.net, columns, pairs, 1, backward=True, kernel=True)
+        return Batch(self.net, columns, pairs, 1, Wanted(backward=True, kernel=True))
 
     def make_descent_room(self, room: Any, size: int | None) -> tuple[Any, Pairs]:
+        # Of several outputs a vector's product goes back, once the outputs are known (`Batch.go_back`).
+        backward = self.targets.shape[1] == 1
         if size is None:
             small = copy.copy(room)  # the same memory
-            small.size = 0
+            small.size, small.wanted = 0, Wanted(backward, kernel=False)
             return small, self.pairs
-        lanes = padded_points(size, self.columns.itemsize)
-        pairs = Pairs(0, size, size, lanes, lanes, True)
-        small = Batch(self.net, np.zeros((len(self.columns), lanes), self.columns.dtype), pairs, 1, backward=True, kernel=False)
-        small.columns = cuda.to_device(self.columns)
+        pairs = Pairs(0, size, size, size, size, True)
+        small = Batch(self.net, np.zeros((len(self.columns), size), self.columns.dtype), pairs, 1, Wanted(True, kernel=False))
+        small.columns, small.wanted = cuda.to_device(self.columns), Wanted(backward, kernel=False)
         return small, pairs
 
     def evaluate(self, theta: Any, room: Any, pairs: Pairs) -> np.ndarray:
         room.theta = theta
         room.put_points(1)
         room.evaluate(1)
-        return room.outputs.copy_to_host()[0, : pairs.cols]
+        return room.outputs.copy_to_host().reshape(-1, pairs.points)[:, : pairs.cols].T.flatten()
 
     def kernel(self, room: Any, pairs: Pairs) -> np.ndarray:
-        half = room.kernel.copy_to_host().reshape(pairs.rows, -1)
-        return half if not pairs.symmetric else np.where(np.tri(len(half), k=-1, dtype=np.bool_), half.T, half)
+        outputs = room.outputs_count
+        out = allocate((1, pairs.rows * pairs.cols * outputs**2), np.float64)
+        room.copy_results(out, 0, 1)
+        return out.copy_to_host().reshape(pairs.rows * outputs, pairs.cols * outputs)
 
-    def activations(self, room: Any) -> tuple[np.ndarray, np.ndarray]:
-        return room.h.copy_to_host()[0], room.slope.copy_to_host()[0]
+    def remember(self, room: Any) -> tuple[Any, Any]:
+        net, last = self.net, len(self.units) - 1
+        values = gated(net.code, room.h, room.slope)
+        features = self._taken(room.h, room.at[last], int(net.widths[last]))
+        return features, None if values is None else self._taken(values, room.at[1], int(net.widths[1 : last + 1].sum()))
+
+    def _taken(self, values: Any, at: int, rows: int) -> Any:
+        """Rows of values, of the points alone."""
+        out = allocate((1, rows * self.pairs.cols), values.dtype)
+        kernels.take_columns[over(out.shape[1])](values, at, out, self.pairs.cols, self.pairs.points)
+        return out
+
+    def movement(self, now: tuple[Any, Any], before: tuple[Any, Any]) -> tuple[float, float, float]:
+        change, norm = np.sqrt(_squares(now[0], before[0], 0, now[0].shape[1]))
+        if now[1] is None:
+            return change, norm, np.nan
+        parts = allocate((1, _BLOCKS), np.float64)
+        kernels.count_sign_changes[_BLOCKS, kernels.THREADS](now[1], before[1], parts)
+        return change, norm, float(_total(parts, 1)[0]) / now[1].shape[1]
 
     def pull_back(self, state: State, vector: np.ndarray, theta: Any) -> None:
-        _pull_back(state.room, cuda.to_device(vector.astype(theta.dtype)), theta)
+        """theta <- theta - J' vector, J at ``state``, in place."""
+        values = np.zeros((self.targets.shape[1], self.pairs.points), theta.dtype)
+        values[:, : self.pairs.cols] = vector.reshape(self.pairs.cols, -1).T
+        _pull_back(state.room, cuda.to_device(values.reshape(1, -1)), None, self.pairs.cols, theta)
 
     def advance(
         self, theta: Any, velocity: Any, room: Any, pairs: Pairs, order: np.ndarray, count: int, ready: bool,
         rate: float, momentum: float, before: float, after: float,
     ) -> int:  # fmt: skip
-        whole, size = order.size == 0, pairs.cols
+        whole, size, outputs = order.size == 0, pairs.cols, self.targets.shape[1]
         y, done = cuda.to_device(np.ascontiguousarray(self.y)), cuda.to_device(np.full(1, -1, np.int64))
-        gradient, chosen = allocate((size,), theta.dtype), None if whole else cuda.to_device(order)
+        gradient, chosen = zeros((1, outputs * pairs.points), theta.dtype), None if whole else cuda.to_device(order)
+        ones = None
+        if outputs > 1:
+            ones = allocate((1, pairs.points), theta.dtype)
+            kernels.fill[over(pairs.points)](ones, 1)
+        scaled = rate * len(self.targets) / size
         room.theta = theta
         for step in range(count):
             points = room.every if chosen is None else chosen[step]
@@ -98,41 +125,41 @@ class CudaWatch(Watch):
                 room.put_points(1, points)
             if step > 0 or not ready:
                 room.evaluate(1)
-            kernels.residuals[1, kernels.THREADS](room.outputs, y, points, step, rate * y.size / size, gradient, done)
+            kernels.residuals[1, kernels.THREADS](
+                room.outputs, y, points, step, scaled, size, pairs.points, outputs, gradient, done
+            )
+            if outputs > 1:
+                room.go_back(gradient)
             if momentum == 0:
-                _pull_back(room, gradient, theta)
+                _pull_back(room, gradient, ones, size, theta)
                 continue
-            kernels.add_scaled[over(theta.shape[1])[0][0], kernels.THREADS](theta, -before, velocity, momentum)
-            _pull_back(room, gradient, velocity)
-            kernels.add_scaled[over(theta.shape[1])[0][0], kernels.THREADS](theta, after, velocity, 1.0)
+            kernels.add_scaled[over(theta.shape[1])](theta, -before, velocity, momentum)
+            _pull_back(room, gradient, ones, size, velocity)
+            kernels.add_scaled[over(theta.shape[1])](theta, after, velocity, 1.0)
         failed = int(done.copy_to_host()[0])
         return count if failed < 0 else failed
 
 
-def _pull_back(room: Any, vector: Any, theta: Any) -> None:
-    """theta <- theta - J' vector, J where ``room`` has been evaluated; vector (n,) on the device."""
-    net, points, size = room.net, room.pairs.points, vector.size
-    last, scales, offsets = room.last, net.scales, _offsets(net)
+def _pull_back(room: Any, vector: Any, ones: Any, size: int, theta: Any) -> None:
+    """theta <- theta - J' vector, J where ``room`` has been evaluated; vector (1, k points) on the device.
+
+    Of several outputs ``ones`` (1, points) says that sensitivities are those of the vector's product.
+    """
+    net, points, last, outputs = room.net, room.pairs.points, room.last, room.outputs_count
+    scales, offsets = net.scales, [int(offset) for offset in parameter_offsets(net)]
+    factors, count = (vector, outputs) if ones is None else (ones, 1)
     if not hasattr(room, "weighted"):
         room.weighted = allocate((1, int(net.widths[1:-1].max()) * size), theta.dtype)
     rows = int(net.widths[last])
-    kernels.pull_readout[over(rows)[0][0], kernels.THREADS](
-        scales[0, last],
-        scales[2, last],
-        vector,
-        room.h,
-        room.at[last],
-        theta,
-        offsets[2 * last],
-        rows,
-        points,
-        offsets[2 * last + 1],
-    )
+    kernels.pull_readout[over(rows)](
+        scales[0, last], scales[2, last], vector, room.h, room.at[last], theta, offsets[2 * last], int(net.lengths[last]),
+        rows, points, outputs, size, offsets[2 * last + 1],
+    )  # fmt: skip
     for layer in range(1, last + 1):
         rows, cols, length = int(net.widths[layer]), int(net.widths[layer - 1]), int(net.lengths[layer - 1])
-        kernels.weigh_sensitivity[over(rows)[0][0], kernels.THREADS](
-            scales[0, layer - 1], scales[2, layer - 1], vector, room.delta, room.delta_at[layer], room.weighted, rows, points,
-            theta, offsets[2 * layer - 1],
+        kernels.weigh_sensitivity[over(rows)](
+            scales[0, layer - 1], scales[2, layer - 1], factors, room.delta, room.sensitivities_at(layer, count * points),
+            room.weighted, rows, points, count, size, theta, offsets[2 * layer - 1],
         )  # fmt: skip
         multiply(
             room.weighted, (0, 1, size), room.h, (room.at[layer - 1], 1, points), theta, (offsets[2 * layer - 2], length),
@@ -140,14 +167,15 @@ def _pull_back(room: Any, vector: Any, theta: Any) -> None:
         )  # fmt: skip
 
 
-def _offsets(net: Net) -> list[int]:
-    return [int(offset) for offset in parameter_offsets(net)]
-
-
 def _squares(a: Any, b: Any, begin: int, end: int) -> np.ndarray:
-    """||a - b||^2 and ||b||^2 over a span of parameters."""
-    threads = _SUMMANDS * kernels.THREADS
-    parts, sums = allocate((1, 2 * threads), np.float64), allocate((1, 2), np.float64)
-    kernels.square_distance_parts[_SUMMANDS, kernels.THREADS](a, b, begin, end, parts)
-    kernels.add_parts[over(2)](parts, threads, 2, sums, 0, 0.0, parts, 0)
+    """||a - b||^2 and ||b||^2 over a span of two arrays (1, numbers)."""
+    parts = allocate((1, 2 * _BLOCKS), np.float64)
+    kernels.square_distance_parts[_BLOCKS, kernels.THREADS](a, b, begin, end, parts)
+    return _total(parts, 2)
+
+
+def _total(parts: Any, size: int) -> np.ndarray:
+    """Sums (size,) of all blocks' shares, on the host."""
+    sums = allocate((1, size), np.float64)
+    kernels.add_parts[over(size)](parts, parts.shape[1] // size, size, sums, 0, 0.0, parts, 0, 1)
     return sums.copy_to_host()[0]

@@ -12,6 +12,7 @@ from ntksim.study.config import FEATURES, Study
 
 _KINKED = ("relu", "leaky_relu", "abs")
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
+_CUDA_MB = 1500.0  # and of a GPU's context and libraries: room, not a measurement
 _MOST_PASSES = 6000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
 
 
@@ -91,7 +92,8 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
         if study.training.keep_kernels:
             held += 3 * seeds * kernel
             columns += kernel // 8 // (_snapshots(study) + 1)
-    return Cost(seconds, _PROCESS_MB + held / 1e6, 0.006 + 8 * (rows * columns + of_runs) / 1e6)
+    process = _PROCESS_MB + (_CUDA_MB if study.device == "cuda" else 0)
+    return Cost(seconds, process + held / 1e6, 0.006 + 8 * (rows * columns + of_runs) / 1e6)
 
 
 def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:

@@ -5,18 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from ntksim.study import cluster, integrity
 from ntksim.study.config import ConfigError, Study, load_study
 from ntksim.study.errors import StageError
 from ntksim.study.lock import only_writer
 from ntksim.study.record import write_record
-
-if TYPE_CHECKING:
-    from ntksim.study.datasets import Data
 
 SNAKEFILE = Path("Snakefile")
 _LITTLE_SPACE = 20e6  # bytes; with less left, a failed study is put down to the full disk
@@ -35,17 +31,17 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
         raise ConfigError("there is no Snakefile in this folder; run from the root of the project")
     results = Path(study.results)
     executor = cluster.executor_of(profile)
-    data = _checked_data(study)
     if study.device == "cuda" and executor == "local":
-        _require_gpu(study, data.outputs)
+        _require_gpu(study)
     jobs = cluster.Jobs(results, executor)
+    dataset_hash = _check_data(study)
     signal.signal(signal.SIGTERM, _terminate)
     with only_writer(results) as lock:
         jobs.end_orphans()
         jobs.begin()
         # said here, lest a profile of the user's own choose another, whose jobs would not be known
         snakemake = _Snakemake(config, cores, profile, ["--executor", executor, *jobs.options()], lock.fileno())
-        status = _run(study, data.hash, snakemake, recompute)
+        status = _run(study, dataset_hash, snakemake, recompute)
         if status >= 0:  # Snakemake was not killed, and has seen the end of all its jobs
             integrity.remove_partial(results)
             jobs.ended()
@@ -54,14 +50,13 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
     return status
 
 
-def _require_gpu(study: Study, outputs: int) -> None:
-    """Say now, in one line, that there is no GPU, or that networks of ``outputs`` are not for one. Raises ConfigError."""
+def _require_gpu(study: Study) -> None:
+    """Say now, in one line, that there is no GPU. Raises ConfigError."""
     from ntksim.engine.devices import DeviceError, chosen_device
 
     try:
-        for options in study.networks.values():
-            chosen_device(study.device, replace(options.network(1), outputs=outputs if study.training else 1))
-    except (DeviceError, ValueError) as error:
+        chosen_device(study.device)
+    except DeviceError as error:
         raise ConfigError(f"device: {error}") from None
 
 
@@ -106,12 +101,15 @@ def _write_report(results: Path, snakemake: "_Snakemake") -> int:
     return made.returncode
 
 
-def _checked_data(study: Study) -> "Data":
-    """The data set, made once in memory: what is wrong with it is said now, in one line, not by a failed job."""
+def _check_data(study: Study) -> str:
+    """Make the data set once in memory: what is wrong with it is said now, in one line, not by a failed job.
+
+    Returns its hash.
+    """
     from ntksim.study.datasets import load
 
     try:
-        return load(study.dataset)
+        return load(study.dataset).hash
     except StageError as error:
         raise ConfigError(str(error)) from None
 

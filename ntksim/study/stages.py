@@ -56,7 +56,7 @@ def initial_shard(
     """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues and a status."""
     data = datasets.read(dataset)
     reference = read_limit(limit_path, network, data)["ntk"]
-    device = chosen_device(device, network)
+    device = chosen_device(device)
     kernels = _kernels(network, data.x_train, seeds, dtype, device)
     columns: dict[str, Any] = {"seed": np.asarray(seeds, dtype=np.int64)}
     columns |= kernel_columns(kernels, reference, data.y_train)

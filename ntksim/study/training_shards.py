@@ -99,7 +99,7 @@ def training_shard(
     checkpoint = Path(output).parent / f".{Path(output).stem}.{CHECKPOINT}"
     limits = read_limit(limit_path, network, data)
     network = replace(network, outputs=data.outputs)
-    job = _job(network, data, limits, dtype, schedule, checkpoint, chosen_device(device, network))
+    job = _job(network, data, limits, dtype, schedule, checkpoint, chosen_device(device))
     identity = shard_identity("training", network, seeds, data.hash, dtype=dtype, **schedule)
     metadata = {"identity": identity, "provenance": provenance(job.device)}
     blocks, kept = [], []

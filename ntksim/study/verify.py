@@ -104,12 +104,15 @@ def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
     network, data = study.networks[shard.network].network(shard.width), Path(study.results) / "dataset.npz"
     limit = scratch / plan.limit_file(study, shard.network, shard.width)
     common = (data, limit, network, shard.seeds, study.precision, scratch / file)
+    # What a GPU computed one computes again, where there is one.
+    there = read_metadata(Path(study.results) / file).get("provenance", {}).get("device", "")
+    device = "auto" if there.startswith("cuda") else "cpu"
     if shard.stage == "initial":
-        stages.initial_shard(*common)
+        stages.initial_shard(*common, device)
     else:
         assert study.training is not None
         kernels = scratch / shard.kernels_file if study.training.keep_kernels else None
-        training_shard(*common, study.training.schedule, kernels)
+        training_shard(*common, study.training.schedule, kernels, device)
     return _compared(file, study, shard, scratch)
 
 

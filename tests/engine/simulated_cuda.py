@@ -1,22 +1,36 @@
 """CUDA kernels in Numba's simulator, against the CPU: run by `test_cuda.py`, with NUMBA_ENABLE_CUDASIM=1.
 
-There tiles hold 8 x 8 sums, so that these tiny networks cross them.
+There tiles hold 4 x 4 sums, so that these tiny networks cross them.
 """
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
 from cases import POINTS
-from numba import cuda
+from numba import cuda, types
+from numba.cuda.simulator import kernelapi
+from numba.np.numpy_support import as_dtype
 from tolerances import assert_close
 
 import ntksim
-from ntksim.engine import kernels_cpu, networks_cuda
+from ntksim.engine import checkpoints, kernels_cpu, kernels_cuda, networks_cuda, products_cuda
 from ntksim.engine.empirical import compiled_network
 from ntksim.engine.layout import parameter_offsets, stored_weights
 from ntksim.engine.network import ACTIVATIONS
 
+# The simulator asks its threads in a loop whether they are done: for 5 ms at a time if Python had its way.
+sys.setswitchinterval(1e-5)
+
+
+def shared_array(self, shape, dtype):
+    """Shared memory, an array for every line of code that asks: of the simulator's own two threads can get one each."""
+    line, dtype = sys._getframe(1), as_dtype(dtype) if isinstance(dtype, types.Type) else dtype
+    return self._allocations.setdefault((line.f_code.co_filename, line.f_lineno), np.empty(shape, dtype))
+
+
+kernelapi.FakeCUDAShared.array = shared_array
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 DTYPES = tuple(TOLERANCE)
 SEEDS = [3, 2**40 + 5, 7]
@@ -24,10 +38,15 @@ NETWORK = ntksim.Network(2, (6, 11), "relu", sigma_w=1.3, sigma_b=0.4, output_bi
 
 
 def layer_by_layer(monkeypatch, panels=False):
-    """Small networks too go through the kernels of large ones; ``panels`` of eight rows rather than weights drawn in products."""
+    """Small networks too go through the kernels of large ones, and cross pieces of sums; with ``panels`` of 8 x 8 weights."""
     monkeypatch.setattr(networks_cuda, "SMALL_WIDTH", 0)
-    monkeypatch.setattr(networks_cuda, "_needs_panels", lambda points, kind: panels)
-    monkeypatch.setattr(networks_cuda, "_panel_rows", lambda length: 8)
+    for module in (networks_cuda, products_cuda):
+        monkeypatch.setattr(module, "PIECE", 8)
+    monkeypatch.setattr(kernels_cuda, "GRAM_TERMS", 8)
+    if panels:
+        fitting = networks_cuda._fitting
+        monkeypatch.setattr(networks_cuda, "_fitting", lambda *arguments: (fitting(*arguments)[0], False))
+        monkeypatch.setattr(networks_cuda, "_PANEL", 8 * 64)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -44,7 +63,7 @@ def test_parameters_have_the_bits_of_the_cpu(dtype, sigma_b):
 
 
 @pytest.mark.parametrize(
-    ("regime", "dtype"), [("block", "float32"), ("block", "float64"), ("drawn", "float32"), ("panels", "float64")]
+    ("regime", "dtype"), [("block", "float32"), ("block", "float64"), ("kept", "float32"), ("panels", "float64")]
 )
 def test_outputs_and_kernels(regime, dtype, monkeypatch):
     if regime != "block":
@@ -58,6 +77,59 @@ def test_outputs_and_kernels(regime, dtype, monkeypatch):
             )
             assert found.dtype == expected.dtype
             assert_close(found, expected, TOLERANCE[dtype])
+
+
+def test_weights_in_panels_change_no_bit(monkeypatch):
+    with monkeypatch.context() as patched:
+        layer_by_layer(patched)
+        kept = ntksim.empirical_ntk(NETWORK, POINTS[:2], seeds=[3], device="cuda")
+    layer_by_layer(monkeypatch, panels=True)
+    drawn = []
+    draw = networks_cuda.draw_matrix
+    monkeypatch.setattr(networks_cuda, "draw_matrix", lambda *arguments: (drawn.append(arguments[4]), draw(*arguments)))
+    assert ntksim.empirical_ntk(NETWORK, POINTS[:2], seeds=[3], device="cuda").tobytes() == kept.tobytes()
+    # 6 x 3 forward, 11 x 6 both ways
+    assert [(w.row, w.rows, w.cols) for w in drawn] == [(0, 6, 3), (0, 8, 6), (8, 3, 6), (0, 8, 6), (8, 3, 6)]
+
+
+def test_tiles_of_a_gpu(monkeypatch):
+    """Tiles as large as on a GPU; their ends lie inside, at and beyond those of matrices."""
+    tile, depth, sums = products_cuda.GPU_TILE
+    lanes, stride = tile // sums, tile + 4
+    constants = {
+        "TILE": tile, "DEPTH": depth, "SUMS": sums, "LANES": lanes, "TILE_THREADS": lanes**2, "_VECTOR": 4, "_STRIDE": stride,
+        "_SIZE": depth * stride,
+    }  # fmt: skip
+    for name, value in constants.items():
+        monkeypatch.setattr(products_cuda, name, value)
+    random = np.random.default_rng(0)
+    rows, cols, terms = 70, 64, 20
+    for flip_b, flip_v in ((False, True), (True, False)):
+        b, v = random.normal(size=(terms, rows)), random.normal(size=(terms, cols))
+        arrays = [np.ascontiguousarray(array.T if flip else array) for array, flip in ((b, flip_b), (v, flip_v))]
+        places = [(0, 1, terms) if flip else (0, size, 1) for flip, size in ((flip_b, rows), (flip_v, cols))]
+        there = [cuda.to_device(array.reshape(1, -1)) for array in arrays]
+        c = networks_cuda.zeros((1, rows * cols), np.float64)
+        networks_cuda.multiply(there[0], places[0], there[1], places[1], c, (0, cols), (rows, cols, terms), True)
+        assert_close(c.copy_to_host().reshape(rows, cols), b.T @ v, 1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_several_outputs(dtype):
+    network, other = dataclasses.replace(NETWORK, outputs=3), POINTS[:2] + 0.5
+    for form, arguments in (("full", (POINTS[:3],)), ("diagonal", (POINTS[:3], other)), ("full", (POINTS[:1], other))):
+        found, expected = (
+            ntksim.empirical_ntk(network, *arguments, seeds=[3], form=form, dtype=dtype, device=device)
+            for device in ("cuda", "cpu")
+        )
+        assert_close(found, expected, TOLERANCE[dtype])
+        if len(arguments) == 1:
+            matrix = found[0].reshape(9, 9)
+            assert matrix.tobytes() == matrix.T.copy().tobytes()
+    found, expected = (
+        ntksim.network_outputs(network, POINTS, seeds=SEEDS[:2], dtype=dtype, device=device) for device in ("cuda", "cpu")
+    )
+    assert_close(found, expected, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -114,9 +186,25 @@ def test_every_visible_gpu_has_seeds(monkeypatch):
         def __exit__(self, *error):
             pass
 
+    class Pool:  # the simulator's threads belong to one GPU
+        def __init__(self, workers):
+            assert workers == 2
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        map = staticmethod(map)
+
+    monkeypatch.setattr(networks_cuda, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(cuda, "gpus", [Gpu(0), Gpu(1)])
     assert ntksim.network_outputs(network, POINTS[:2], seeds=SEEDS, device="cuda").tobytes() == expected.tobytes()
+    options = {"seeds": SEEDS, "method": "gradient_descent", "steps": 1, "learning_rate": 0.1}
+    both = ntksim.train(network, POINTS[:2], [1.0, 2.0], device="cuda", **options)
     assert used == [0, 1, 0, 1]
+    assert_close(both.outputs, ntksim.train(network, POINTS[:2], [1.0, 2.0], **options).outputs, 1e-12)
 
 
 def test_large_products_go_to_the_library(monkeypatch):
@@ -163,9 +251,12 @@ def test_large_products_go_to_the_library(monkeypatch):
     ],
     ids=["descent", "nesterov", "batches", "flow"],
 )
-def test_training(dtype, options):
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_training(dtype, options, outputs):
     x, y, tests = POINTS[:3], np.array([1.0, -1.0, 0.5]), POINTS[3:]
-    network = ntksim.Network(2, (5, 9), "tanh", sigma_b=0.3, output_bias=True)
+    if outputs > 1:
+        y = np.stack([y, -(y**2)], axis=1)
+    network = ntksim.Network(2, (5, 9), "tanh", sigma_b=0.3, output_bias=True, outputs=outputs)
     found, expected = (
         ntksim.train(network, x, y, seeds=[4], x_test=tests, dtype=dtype, device=device, **options) for device in ("cuda", "cpu")
     )
@@ -176,6 +267,29 @@ def test_training(dtype, options):
     for name in ("outputs", "test_outputs", "loss", *kernels, *drifts):
         assert_close(getattr(found, name), getattr(expected, name), 20 * TOLERANCE[dtype])
     assert found.gates_flipped.tobytes() == expected.gates_flipped.tobytes()
+
+
+def test_training_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
+    network, options = ntksim.Network(1, 4, "tanh"), {"seeds": [1, 2], "device": "cuda"}
+    options |= {"method": "gradient_descent", "times": [0, 0.1, 0.2], "learning_rate": 0.1, "momentum": 0.5}
+    undisturbed = ntksim.train(network, POINTS[:2], [1.0, 2.0], **options)
+    written, write = [], checkpoints.write
+
+    def killed(path, arrays):
+        done = write(path, arrays)
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return done
+
+    options |= {"checkpoint": tmp_path, "checkpoint_interval": 0}
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ntksim.train(network, POINTS[:2], [1.0, 2.0], **options)
+    found = ntksim.train(network, POINTS[:2], [1.0, 2.0], **options)
+    for field in ("outputs", "kernel", "parameter_drift", "gates_flipped", "evaluations"):
+        assert getattr(found, field).tobytes() == getattr(undisturbed, field).tobytes()
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow, which Python's threads play with NumPy's numbers

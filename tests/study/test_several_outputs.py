@@ -8,8 +8,7 @@ import pytest
 import ntksim
 import studies
 from ntksim.study import cost, datasets, plan, stages, summary, verify
-from ntksim.study.config import ConfigError, parse_study
-from ntksim.study.runner import _require_gpu
+from ntksim.study.config import parse_study
 from ntksim.study.storage import read_arrays
 
 CONTENT = {
@@ -264,16 +263,3 @@ def test_costs_see_columns_of_ones_own_files(tmp_path):
     own = {"file": str(tmp_path / "own.csv"), "target": ["a", "c", "g"], "train": 6, "test": 5}
     study = parse_study(CONTENT | {"dataset": own})
     assert (cost._outputs(study), cost._features(study), study.dataset.outputs) == (3, 4, 3)
-
-
-def test_what_a_gpu_does_not_have_is_said_before_any_job(monkeypatch):
-    """The engine decides, and its words name the key."""
-
-    def refuse(device, network):
-        raise ValueError(f"no networks of {network.outputs} outputs")
-
-    monkeypatch.setattr("ntksim.engine.devices.chosen_device", refuse)
-    with pytest.raises(ConfigError, match="^device: no networks of 3 outputs$"):
-        _require_gpu(parse_study(CONTENT | {"device": "cuda"}), 3)
-    with pytest.raises(ConfigError, match="^device: no networks of 1 outputs$"):
-        _require_gpu(parse_study(CONTENT | {"device": "cuda", "training": None}), 3)
