@@ -9,9 +9,11 @@ hidden m x m layer. What is not installed is said in the table. `--tiny` tries t
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from table import Row, machine, markdown, per_second
@@ -23,6 +25,11 @@ from ntksim.engine import devices
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the memory
 DTYPES = {"float32": 1e-5, "float64": 1e-12}
 RELU = {"sigma_w": 2**0.5}
+METHODS = {
+    "descent": {"method": "gradient_descent", "steps": 3, "momentum": 0.5},
+    "batches": {"method": "gradient_descent", "steps": 3, "batch_size": 2},
+    "flow": {"times": [0.0, 0.05], "tolerance": 0.01},
+}
 
 
 def optional(name: str) -> Any:
@@ -48,7 +55,9 @@ def check(tiny: bool) -> None:
     from ntksim.engine.empirical import compiled_network
     from ntksim.engine.layout import parameter_offsets, stored_weights
 
-    shapes = [(2, 9, 2), (1, 20, 17)] if tiny else [(4, 80, 2), (3, 300, 64), (3, 1000, 200), (2, 4096, 64), (1, 100_000, 16)]
+    shapes = [(2, 9, 2)] if tiny else [(4, 80, 2), (3, 300, 64), (3, 1000, 200), (2, 4096, 64), (1, 100_000, 16)]
+    trained = [(1, 5, 3)] if tiny else [(1, 9, 3), (3, 500, 40)]
+    several = (1,) if tiny else (1, 3)
     for dtype, tolerance in DTYPES.items():
         for depth, width, n in shapes:
             network, x = ntksim.Network(depth, width, "tanh", sigma_b=0.2, **RELU), points(n, 7)
@@ -60,9 +69,18 @@ def check(tiny: bool) -> None:
             assert theta.copy_to_host().tobytes() == expected.tobytes(), f"parameters of {depth} x {width}, {dtype}"
             for function in (ntksim.network_outputs, ntksim.empirical_ntk):
                 agree(partial(function, network, x, seeds=[3, 8], dtype=dtype), tolerance, f"{depth} x {width}, {dtype}")
-        network, options = ntksim.Network(1, 9, "tanh"), {"seeds": [3], "dtype": dtype, "method": "gradient_descent", "steps": 3}
-        agree(lambda device, n=network, o=options: ntksim.train(n, points(3, 2), np.ones(3), device=device, **o).outputs,
-              10 * tolerance, f"training, {dtype}")  # fmt: skip
+            with patch.object(networks_cuda, "_SHARE", 0.0):  # as if no memory were free: panels
+                agree(partial(ntksim.empirical_ntk, network, x, seeds=[3], dtype=dtype), tolerance, f"panels of width {width}")
+        for (depth, width, n), outputs in product(trained, several):
+            network, x = ntksim.Network(depth, width, "tanh", outputs=outputs), points(n, 5)
+            agree(partial(ntksim.empirical_ntk, network, x, seeds=[3], dtype=dtype), tolerance, f"{outputs} outputs, {dtype}")
+            for method, options in METHODS.items():
+
+                def outputs_of(device: str, options: Any = options, network: Any = network, x: Any = x) -> np.ndarray:
+                    y = x[:, :outputs] if outputs > 1 else x[:, 0]  # noqa: B023 - called before they change
+                    return ntksim.train(network, x, y, seeds=[3], dtype=dtype, device=device, **options).outputs  # noqa: B023
+
+                agree(outputs_of, 100 * tolerance, f"training of {depth} x {width}, {outputs} outputs, {method}, {dtype}")
 
 
 def agree(function: Callable[..., np.ndarray], tolerance: float, what: str) -> None:
@@ -147,15 +165,17 @@ def normals(tiny: bool) -> Iterator[Row]:
     """Standard normals written to memory, against cuRAND's."""
     from numba import cuda
 
-    from ntksim.engine import kernels_cuda, networks_cuda
+    from ntksim.engine import networks_cuda
+    from ntksim.engine.empirical import compiled_network
 
     rows = 8 if tiny else 1 << 14
-    seeds, words = cuda.to_device(np.array([1], np.uint64)), (np.uint32(2), np.uint32(2), np.float32(1))
+    seeds, net = cuda.to_device(np.array([1], np.uint64)), compiled_network(ntksim.Network(1, rows), rows)
     for dtype in DTYPES:
         out = networks_cuda.zeros((1, rows * rows), dtype)
 
         def draw(out: Any = out) -> None:
-            kernels_cuda.draw_matrix[networks_cuda.over(rows * rows // 4)](seeds, *words, 0, rows, rows, rows, out, 0)
+            whole = networks_cuda.Weights(out, 0, rows, 0, rows, 0, rows)
+            networks_cuda.draw_matrix(net, seeds, 1, whole, 1)
             cuda.synchronize()
 
         theirs = None
@@ -175,12 +195,12 @@ def registers(tiny: bool) -> Iterator[Row]:
 SECTIONS = (kernels, small, normals, registers)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = {section.__name__: section for section in SECTIONS}
     parser.add_argument("--only", nargs="+", choices=names, metavar="SECTION", help=f"sections to run: {', '.join(names)}")
     parser.add_argument("--tiny", action="store_true", help="sizes that try the script and time nothing")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     chosen = options.only or list(names)
     peaks = dict.fromkeys(DTYPES, 0.0)
     if chosen != ["registers"]:

@@ -111,28 +111,26 @@ def finish_sensitivity(weight, slope, at, delta, delta_at, rows, points, columns
 
 
 @cuda.jit
-def readout_parts(weight, a, a_at, a_row, h, at, rows, points, columns, parts):
-    """Shares of the outputs of ``GRAM_TERMS`` neurons each, float64. Grid: (parts, networks)."""
+def readout_parts(weight, bias, a, a_at, a_row, c_at, h, at, rows, points, columns, parts):
+    """Shares of the outputs of ``GRAM_TERMS`` neurons each, float64, the biases in the first. Grid: (parts, networks)."""
     net, part = cuda.blockIdx.y, cuda.blockIdx.x
     for column in range(cuda.threadIdx.x, columns, THREADS):
-        readout, p, total = a_at + column // points * a_row, column % points, 0.0
+        output, p = column // points, column % points
+        total = np.float64(bias) * np.float64(a[net, c_at + output]) if part == 0 else 0.0
         for r in range(part * GRAM_TERMS, min((part + 1) * GRAM_TERMS, rows)):
-            total += readout_term(weight, a[net, readout + r], h[net, at + r * points + p])
+            total += readout_term(weight, a[net, a_at + output * a_row + r], h[net, at + r * points + p])
         parts[net, part * columns + column] = total
 
 
 @cuda.jit
-def add_parts(parts, count, size, total, at, constant, c, c_at, each):
-    """total <- the sum of ``count`` parts of ``size`` numbers, in their order, in float64.
-
-    And ``constant`` times an entry of c, which goes to ``each`` numbers in turn.
-    """
+def add_parts(parts, count, size, total, at):
+    """total <- the sum of ``count`` parts of ``size`` numbers, in their order, in float64."""
     net = cuda.blockIdx.y
     for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, size, cuda.gridDim.x * THREADS):
         sums = 0.0
         for part in range(count):
             sums += parts[net, part * size + e]
-        total[net, at + e] = sums if constant == 0 else sums + constant * np.float64(c[net, c_at + e // each])
+        total[net, at + e] = sums
 
 
 @cuda.jit

@@ -222,18 +222,15 @@ class Batch:
         """Activations and outputs."""
         last, points, scales = self.last, self.pairs.points, self.net.scales
         a, a_at = self._vector(2 * last)
-        c, c_at = self._vector(2 * last + 1)
         for layer in range(1, last + 1):
             self._forward(layer, count)
         rows = int(self.net.widths[last])
         parts = -(-rows // kernels.GRAM_TERMS)
         kernels.readout_parts[(parts, count), kernels.THREADS](
-            scales[0, last], a, a_at, int(self.net.lengths[last]), self.h, self.at[last], rows, points, self.wide,
-            self.output_parts,
+            scales[0, last], scales[2, last], a, a_at, int(self.net.lengths[last]), self._vector(2 * last + 1)[1],
+            self.h, self.at[last], rows, points, self.wide, self.output_parts,
         )  # fmt: skip
-        kernels.add_parts[over(self.wide, count)](
-            self.output_parts, parts, self.wide, self.outputs, 0, scales[2, last], c, c_at, points
-        )
+        kernels.add_parts[over(self.wide, count)](self.output_parts, parts, self.wide, self.outputs, 0)
 
     def go_back(self, vector: Any) -> None:
         """Sensitivities of v.f of one network, for a vector v (1, k points): as many columns as there are points."""
@@ -265,7 +262,7 @@ class Batch:
             values, left, stride, 1, values, right, stride, 1,
             self.gram_parts, 0, size, wide, rows, wide, terms, kernels.GRAM_TERMS, True,
         )  # fmt: skip
-        kernels.add_parts[over(size, count)](self.gram_parts, parts, size, total, to, 0.0, self.gram_parts, 0, 1)
+        kernels.add_parts[over(size, count)](self.gram_parts, parts, size, total, to)
 
     def _add_sensitivities(self, layer: int, count: int) -> None:
         """Products of every output's sensitivities with its own, or with those of all outputs."""
@@ -322,23 +319,22 @@ class Batch:
             rows, self.pairs.points, columns,
         )  # fmt: skip
 
-    def _weights(self, layer: int, count: int) -> "Iterator[_Weights]":
+    def _weights(self, layer: int, count: int) -> "Iterator[Weights]":
         """A layer's weights: all of them where they are stored, or panel by panel, each drawn over the one before."""
         rows, cols = int(self.net.widths[layer]), int(self.net.widths[layer - 1])
         if self.theta is not None:
             at, stride = int(parameter_offsets(self.net)[2 * layer - 2]), int(self.net.lengths[layer - 1])
-            yield _Weights(self.theta, at, stride, 0, rows, 0, cols)
+            yield Weights(self.theta, at, stride, 0, rows, 0, cols)
             return
         high, wide = _panel_shape(self.net, layer, self.kind)
-        code, scale = np.uint32(weight_code(layer)), np.float32(self.net.scales[1, layer - 1])
         for row in range(0, rows, high):
             for col in range(0, cols, wide):
-                panel = _Weights(self.panel, 0, min(wide, cols - col), row, min(high, rows - row), col, min(wide, cols - col))
-                draw_matrix(self.net, self.seeds, code, scale, panel, count)
+                panel = Weights(self.panel, 0, min(wide, cols - col), row, min(high, rows - row), col, min(wide, cols - col))
+                draw_matrix(self.net, self.seeds, layer, panel, count)
                 yield panel
 
 
-class _Weights(NamedTuple):
+class Weights(NamedTuple):
     """Some of a layer's weights: ``rows`` of them from ``row`` on and ``cols`` from ``col`` on, rows ``stride`` apart."""
 
     array: Any
@@ -379,13 +375,13 @@ def _panel_size(net: Net, kind: np.dtype) -> int:
     return max(high * wide for high, wide in (_panel_shape(net, i, kind) for i in range(1, net.widths.size - 1)))
 
 
-def draw_matrix(net: Net, seeds: Any, code: Any, scale: Any, weights: _Weights, count: int) -> None:
-    """Draw some weights in place, rows filled up with zeros."""
+def draw_matrix(net: Net, seeds: Any, layer: int, weights: Weights, count: int) -> None:
+    """Draw some of a layer's weights in place, rows filled up with zeros."""
     columns = -(-weights.stride // kernels.THREADS)
     blocks = min(-(-weights.rows // 4), max(1, _MOST_BLOCKS // columns))
     kernels.draw_matrix[(columns, blocks, count), kernels.THREADS](
-        seeds, np.uint32(net.stream), code, scale, weights.row, weights.rows, weights.col, weights.col + weights.cols,
-        weights.stride, weights.array, weights.at,
+        seeds, np.uint32(net.stream), np.uint32(weight_code(layer)), np.float32(net.scales[1, layer - 1]),
+        weights.row, weights.rows, weights.col, weights.col + weights.cols, weights.stride, weights.array, weights.at,
     )  # fmt: skip
 
 
@@ -410,10 +406,9 @@ def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:
     offsets = parameter_offsets(net)
     draw_vectors(net, seeds, theta, offsets, count)
     for layer in range(1, net.widths.size - 1):
-        code, scale = np.uint32(weight_code(layer)), np.float32(net.scales[1, layer - 1])
         rows, cols = int(net.widths[layer]), int(net.widths[layer - 1])
-        weights = _Weights(theta, int(offsets[2 * layer - 2]), int(net.lengths[layer - 1]), 0, rows, 0, cols)
-        draw_matrix(net, seeds, code, scale, weights, count)
+        weights = Weights(theta, int(offsets[2 * layer - 2]), int(net.lengths[layer - 1]), 0, rows, 0, cols)
+        draw_matrix(net, seeds, layer, weights, count)
 
 
 # --- many seeds -------------------------------------------------------------------------------------------------------

@@ -6,10 +6,14 @@ There tiles hold 4 x 4 sums, so that these tiny networks cross them.
 import dataclasses
 import sys
 
+import gpu
+import numba
 import numpy as np
+import ptx
 import pytest
 from cases import POINTS
 from numba import cuda, types
+from numba.cuda.simulator import kernel as simulator
 from numba.cuda.simulator import kernelapi
 from numba.np.numpy_support import as_dtype
 from tolerances import assert_close
@@ -34,6 +38,23 @@ kernelapi.FakeCUDAShared.array = shared_array
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 DTYPES = tuple(TOLERANCE)
 SEEDS = [3, 2**40 + 5, 7]
+
+
+@pytest.fixture(autouse=True)
+def types_as_compiled(monkeypatch):
+    """Every launch has the types for which `test_cuda.py` compiles its kernel."""
+    launch = simulator.FakeCUDAKernel.__call__
+    known = [ptx.signatures(real) for real in ptx.REALS]
+
+    def checked(kernel, *arguments):
+        if kernel in known[0]:
+            given = tuple(numba.typeof(getattr(argument, "_ary", argument)) for argument in arguments)
+            assert given in [signatures[kernel] for signatures in known], kernel.fn.__name__
+        return launch(kernel, *arguments)
+
+    monkeypatch.setattr(simulator.FakeCUDAKernel, "__call__", checked)
+
+
 NETWORK = ntksim.Network(2, (6, 11), "relu", sigma_w=1.3, sigma_b=0.4, output_bias=True)
 
 
@@ -86,7 +107,7 @@ def test_weights_in_panels_change_no_bit(monkeypatch):
     layer_by_layer(monkeypatch, panels=True)
     drawn = []
     draw = networks_cuda.draw_matrix
-    monkeypatch.setattr(networks_cuda, "draw_matrix", lambda *arguments: (drawn.append(arguments[4]), draw(*arguments)))
+    monkeypatch.setattr(networks_cuda, "draw_matrix", lambda *arguments: (drawn.append(arguments[3]), draw(*arguments)))
     assert ntksim.empirical_ntk(NETWORK, POINTS[:2], seeds=[3], device="cuda").tobytes() == kept.tobytes()
     # 6 x 3 forward, 11 x 6 both ways
     assert [(w.row, w.rows, w.cols) for w in drawn] == [(0, 6, 3), (0, 8, 6), (8, 3, 6), (0, 8, 6), (8, 3, 6)]
@@ -326,3 +347,12 @@ def test_shards_of_a_study_name_the_device(tmp_path):
         assert there["identity"] == here["identity"]
         column = {"initial": "trace", "training": "loss"}[stage]
         assert_close(found[column].to_numpy(), expected[column].to_numpy(), TOLERANCE["float64"])
+
+
+def test_the_script_for_a_gpu(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "best", lambda function, *_, **__: function() is None or 1.0)
+    monkeypatch.setattr(gpu, "DTYPES", {"float32": 1e-5})
+    assert gpu.main(["--tiny", "--only", "kernels", "small", "normals"]) == 0
+    printed = capsys.readouterr()
+    assert "GPU and CPU agree: simulator" in printed.err
+    assert "networks of width 80" in printed.out
