@@ -91,7 +91,7 @@ def _dataset(options: argparse.Namespace) -> None:
     from ntksim.study import datasets
 
     fields = {name: getattr(options, name) for name in Dataset.model_fields}
-    fields["file"] = options.file[0] if options.file and len(options.file) == 1 else options.file
+    fields |= {name: fields[name][0] for name in ("file", "target") if len(fields[name] or []) == 1}
     datasets.write(options.output, datasets.load(parse_section(Dataset, fields, "dataset")))
 
 
@@ -184,11 +184,14 @@ def _parser() -> argparse.ArgumentParser:
     command("schema", _schema, "print the JSON schema of the configuration")
 
     dataset = command("dataset", _dataset, "stage: write the data set")
+    kinds: dict[str, Any] = {"classes": read_label, "target_scale": float}
+    kinds |= dict.fromkeys(("features", "train", "test", "seed"), int)
     for name, field in Dataset.model_fields.items():
-        kind = read_label if name == "classes" else int if name in ("features", "train", "test", "seed") else str
-        many: Any = {"file": "+", "classes": 2}.get(name)
-        dataset.add_argument(f"--{name}", type=kind, nargs=many, default=None if field.is_required() else field.default,
-                             required=field.is_required(), help=field.description)  # fmt: skip
+        dataset.add_argument(
+            "--" + name.replace("_", "-"), type=kinds.get(name, str), required=field.is_required(), help=field.description,
+            nargs="+" if name in ("file", "target", "classes") else None,
+            default=None if field.is_required() else field.default,
+        )  # fmt: skip
     dataset.add_argument("--output", required=True)
 
     limit = command("limit", _limit, "stage: write the infinite-width kernels of a network")

@@ -44,6 +44,8 @@ def infinite_ensemble(
     times: np.ndarray,
     x_test: np.ndarray | None = None,
     learning_rate: float | None = None,
+    momentum: float = 0.0,
+    nesterov: bool = False,
 ) -> Ensemble:
     """Mean and covariance over initialisations of f_t under training at infinite width.
 
@@ -56,7 +58,7 @@ def infinite_ensemble(
         ``"mup"`` and ``"mean_field"`` it is not at any width, and in ``"abc"`` only for exponents of the lazy regime.
     x, y : training points (n, d) and targets (n,), or (n, k) for k > 1 outputs; ``x_test`` (n*, d).
     times : (T,), at least 0, in the units of `train`; infinity is allowed.
-    learning_rate : for gradient descent instead of the flow, as in `closed_form`.
+    learning_rate, momentum, nesterov : for gradient descent instead of the flow, as in `closed_form`.
 
     Raises
     ------
@@ -76,8 +78,9 @@ def infinite_ensemble(
     # up to is the covariance: no difference of large terms, no negative variance.
     root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
     own, across = ntk[:n, :n], ntk[n:, :n]
-    spread, test_spread = closed_form(own, root[:, :n], np.zeros(n), times, across, root[:, n:], learning_rate)
-    mean, test_mean = closed_form(own, np.zeros_like(y), y, times, across, None, learning_rate)
+    descent = (learning_rate, momentum, nesterov)
+    spread, test_spread = closed_form(own, root[:, :n], np.zeros(n), times, across, root[:, n:], *descent)
+    mean, test_mean = closed_form(own, np.zeros_like(y), y, times, across, None, *descent)
     return Ensemble(
         times=np.atleast_1d(np.asarray(times, np.float64)),
         mean=mean,

@@ -58,11 +58,16 @@ class Dataset(_Section):
     file: str | list[str] | None = Field(
         default=None,
         description="your own data instead of a name: .npz with arrays x and y, .csv or .parquet with feature columns and a "
-        "target column, or a pair [x.npy, y.npy]; the path is taken from the folder you run in",
+        "target column, or a pair [x.npy, y.npy]; y may have a column for each of several targets; the path is taken from the "
+        "folder you run in",
     )
-    target: str | None = Field(default=None, description="target column of a .csv or .parquet file (default: target)")
+    target: str | list[str] | None = Field(
+        default=None, description="target column of a .csv or .parquet file, or a list of them (default: target)"
+    )
     classes: list[int | float | str] | None = Field(
-        default=None, description="two labels; the first becomes the target -1, the second +1; leave out for real-valued targets"
+        default=None,
+        description="labels, two at least: the first of two becomes the target -1, the second +1, and k > 2 become k targets, "
+        "one-hot less 1 / k; leave out for all classes of a set of scikit-learn, and for real-valued targets",
     )
     features: int | None = Field(default=None, ge=2, lt=_MOST, description="features of the synthetic sets gaussian and sphere")
     train: int = Field(ge=2, lt=_MOST, description="training points")
@@ -72,6 +77,10 @@ class Dataset(_Section):
         default=None,
         description="sphere (default, but for synthetic sets): centre the points with the training mean, scale each to norm "
         "sqrt(features), and standardize real-valued targets; none: take the numbers as they are",
+    )
+    # left out of every record where it does nothing, so that those of earlier studies stay what they were
+    target_scale: float = Field(
+        default=1.0, gt=0, exclude_if=lambda scale: scale == 1, description="factor on the targets, those of classes too"
     )
 
     @property
@@ -85,14 +94,20 @@ class Dataset(_Section):
         return [self.file] if isinstance(self.file, str) else list(self.file or [])
 
     @property
-    def target_or_default(self) -> str:
-        """The target column of a table."""
-        return self.target or "target"
+    def targets(self) -> list[str]:
+        """The target columns of a table."""
+        return self.target if isinstance(self.target, list) else [self.target or "target"]
 
     @property
-    def classes_or_default(self) -> list[int | float | str] | None:
-        """The two labels, or None for real-valued targets."""
-        return [0, 1] if self.name == "breast_cancer" and self.classes is None else self.classes
+    def classes_or_default(self) -> list[Any] | None:
+        """The labels, or None for real-valued targets."""
+        return list(range(CLASSES[self.name])) if self.name in CLASSES and self.classes is None else self.classes
+
+    @property
+    def outputs(self) -> int:
+        """Targets of a point, as far as the configuration tells: arrays of one's own may have more."""
+        classes = len(self.classes_or_default or [])
+        return (1 if classes == 2 else classes) if classes else len(self.targets)
 
     @property
     def scaling_or_default(self) -> str:
@@ -113,14 +128,22 @@ class Dataset(_Section):
                 raise ValueError("expected one .npz, .csv or .parquet file, or a pair [x.npy, y.npy]")
         return file
 
+    @field_validator("target", mode="before")
+    @classmethod
+    def _columns(cls, target: Any) -> Any:
+        names = target if isinstance(target, list) else [target]
+        if target is not None and not (names and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)):
+            raise ValueError("expected the name of a column, or a list of different ones")
+        return target
+
     @field_validator("classes", mode="before")
     @classmethod
-    def _two_labels(cls, classes: Any) -> Any:
+    def _labels(cls, classes: Any) -> Any:
         if classes is None:
             return classes
         kinds_fit = isinstance(classes, list) and all(isinstance(c, (int, float, str)) and c is not True for c in classes)
-        if not kinds_fit or len(classes) != 2 or classes[0] == classes[1]:
-            raise ValueError("expected two different labels")
+        if not kinds_fit or len(classes) < 2 or len(set(classes)) < len(classes):
+            raise ValueError("expected different labels, two at least")
         return classes
 
     @model_validator(mode="after")
@@ -129,12 +152,12 @@ class Dataset(_Section):
             raise ValueError("give either name (a set that ships with ntksim) or file (your own data), and not both")
         if self.target is not None and not (self.files and self.files[0].endswith(_SUFFIXES[1:])):
             raise ValueError("target names a column of a .csv or .parquet file; leave it out here")
+        if self.classes is not None and len(self.targets) > 1:
+            raise ValueError("target: labels of classes stand in one column; name that one, or leave classes out")
         if self.name in CLASSES:
             labels = range(CLASSES[self.name])
-            if self.classes_or_default is None or any(c not in labels for c in self.classes_or_default):
-                raise ValueError(
-                    f"classes: expected two different labels of {self.name}, from 0 to {labels[-1]}, got {self.classes}"
-                )
+            if any(c not in labels for c in self.classes or []):
+                raise ValueError(f"classes: expected labels of {self.name}, from 0 to {labels[-1]}, got {shown(self.classes)}")
         elif self.name is not None and self.classes is not None:
             raise ValueError(f"classes: the targets of {self.name} are real numbers; leave classes out")
         if (self.name in ("gaussian", "sphere")) != (self.features is not None):
@@ -240,7 +263,7 @@ def _checked_widths(widths: list[int]) -> list[int]:
 
 
 class Initial(_Section):
-    """Kernels at initialisation."""
+    """Kernels at initialisation, of one output: the first, of networks that have several in training."""
 
     widths: list[int] = _widths("widths of all hidden layers")
     seeds: int = Field(ge=2, lt=_MOST, description="networks per width: seeds 0, 1, ...")
@@ -338,7 +361,7 @@ class Study(_Section):
 
     dataset: Dataset = Field(description="the points and targets")
     networks: dict[str, NetworkOptions] = Field(min_length=1, description="the networks, by name")
-    initial: Initial = Field(description="kernels at initialisation")
+    initial: Initial = Field(description="kernels at initialisation, of one output: of several in training, the first")
     training: Training | None = Field(default=None, description="training; leave out to study initialisation alone")
     precision: Literal["float64", "float32"] = Field(default="float64", description="arithmetic of networks and kernels")
     device: Literal["cpu", "cuda", "auto"] = Field(

@@ -58,34 +58,42 @@ def nominal_seconds(study: Study, stage: str, network: str, width: int, seeds: i
     """Seconds of a job on the nominal machine, without a look into files of data: a number of the configuration alone."""
     data = study.dataset
     d = FEATURES.get(str(data.name)) or data.features or (64 if data.files else 2)
-    return _seconds(study, stage, network, width, seeds, d, NOMINAL)
+    return _seconds(study, stage, network, width, seeds, d, data.outputs, NOMINAL)
 
 
 def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rates: Rates = NOMINAL) -> Cost:
     """The cost of one job on ``seeds`` seeds; ``stage`` is initial or training."""
-    n, d, depth = study.dataset.train, _features(study), study.networks[network].depth
-    seconds = _seconds(study, stage, network, width, seeds, d, rates)
+    n, d, k, depth = study.dataset.train, _features(study), _outputs(study), study.networks[network].depth
+    seconds = _seconds(study, stage, network, width, seeds, d, k, rates)
     itemsize = 8 if study.precision == "float64" else 4
-    changes = 0
+    of_runs = 0
     if stage == "initial":
         held = 4.0 * n * (d + min(depth, 2) * width) * itemsize + 8 * (8 + 2 * seeds) * n * n
         rows, columns = seeds, n + 20
     else:
         # parameters of a step of the flow at six places, and what three passes leave behind
-        held = (6 * parameters(d, depth, width) + 12 * n * (d + depth * width)) * itemsize + 8 * 20 * n * n
-        rows, columns = seeds * (_snapshots(study) + 1), 30
+        held = (6 * parameters(d, depth, width, k) + (8 + 4 * k) * n * (d + depth * width)) * itemsize
+        points = n + study.dataset.test
+        n, tests = n * k, study.dataset.test * k  # from here on entries of outputs, and rows of kernels
+        held += 8 * 20 * n * n + 2 * 8 * min(seeds, 8) * tests * n
+        rows, outputs = seeds * (_snapshots(study) + 1), n + tests
+        columns = 36 + outputs
+        held += 3 * rows * 8 * outputs
+        of_runs = 3 * seeds * n  # modes
         # kernels along the way, of a few seeds at a time (`training_shards`), and what is computed from them
         kernel = (_snapshots(study) + 1) * n * n * itemsize
         held += 5 * max(kernel, min(min(seeds, 8) * kernel, 2**28))  # one of the copies on its way to the checkpoint
         assert study.training is not None
         if study.training.remove_initial_output:  # the kernels' changes, and twice more in the table
             held += 3 * seeds * 8 * n * n
-            changes = seeds * n * n
+            of_runs += seeds * n * n
+        else:  # covariances over infinitely wide networks, of one output
+            held += 4 * (_snapshots(study) + 1) * 8 * points**2
         if study.training.keep_kernels:
             held += 3 * seeds * kernel
             columns += kernel // 8 // (_snapshots(study) + 1)
     process = _PROCESS_MB + (_CUDA_MB if study.device == "cuda" else 0)
-    return Cost(seconds, process + held / 1e6, 0.006 + 8 * (rows * columns + changes) / 1e6)
+    return Cost(seconds, process + held / 1e6, 0.006 + 8 * (rows * columns + of_runs) / 1e6)
 
 
 def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
@@ -97,20 +105,23 @@ def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
 
 
 def others(study: Study, rates: Rates) -> dict[str, float]:
-    """Seconds of the jobs beside limits and shards, by kind: their processes' start, and a table's rows, hardly more."""
+    """Seconds of the jobs beside limits and shards, by kind: a process, rows of tables, and the bootstraps of `ensemble`."""
     seeds = study.initial.seeds * len(study.initial.widths) * len(study.networks)
+    times = (_snapshots(study) + 1) * len(study.training.widths) * len(study.networks) if study.training else 0
     start = rates.startup_seconds
-    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds, "figures": 1.8 * start, "summary": start}
+    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds + 4e-3 * times, "figures": 1.8 * start, "summary": start}
 
 
-def parameters(features: int, depth: int, width: int) -> float:
+def parameters(features: int, depth: int, width: int, outputs: int = 1) -> float:
     """How many parameters a network has, biases aside."""
-    return float(features * width + (depth - 1) * width * width + width)
+    return float(features * width + (depth - 1) * width * width + outputs * width)
 
 
-def _seconds(study: Study, stage: str, network: str, width: int, seeds: int, d: int, rates: Rates) -> float:
-    seed = _seconds_of_initial if stage == "initial" else _seconds_of_training
-    return rates.startup_seconds + seeds * seed(study, network, width, d, rates)
+def _seconds(study: Study, stage: str, network: str, width: int, seeds: int, d: int, k: int, rates: Rates) -> float:
+    """``d`` features, and ``k`` outputs in training; at initialisation one is looked at."""
+    if stage == "initial":
+        return rates.startup_seconds + seeds * _seconds_of_initial(study, network, width, d, rates)
+    return rates.startup_seconds + seeds * _seconds_of_training(study, network, width, d, k, rates)
 
 
 def _seconds_of_initial(study: Study, network: str, width: int, d: int, rates: Rates) -> float:
@@ -121,9 +132,9 @@ def _seconds_of_initial(study: Study, network: str, width: int, d: int, rates: R
     return flops / rates.flops[study.precision] + draws / rates.draws[study.precision] + 3 * _eigen(n, rates)
 
 
-def _seconds_of_training(study: Study, network: str, width: int, d: int, rates: Rates) -> float:
-    n, count = study.dataset.train, parameters(d, study.networks[network].depth, width)
-    kernel = 4.0 * n * n * width * study.networks[network].depth
+def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int, rates: Rates) -> float:
+    n, count = study.dataset.train, parameters(d, study.networks[network].depth, width, k)
+    kernel = 4.0 * (k * n) ** 2 * width * study.networks[network].depth
     speed = rates.training_flops[study.precision]
     assert study.training is not None
     schedule, looks = study.training.schedule, 5.0 + _snapshots(study)
@@ -131,9 +142,9 @@ def _seconds_of_training(study: Study, network: str, width: int, d: int, rates: 
         passes = schedule["relative_time"] / schedule["relative_learning_rate"]
         points = schedule.get("batch_size") or n
         steps = passes * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
-        return steps + looks * ((6.0 * n * count + kernel) / speed + rates.pass_seconds)
+        return steps + looks * (((2.0 + 4.0 * k) * n * count + kernel) / speed + rates.pass_seconds)
     passes = min(_MOST_PASSES, looks + _flow_passes(study, network, width))
-    return passes * ((10.0 * n * count + kernel) / speed + rates.pass_seconds + _eigen(n, rates))
+    return passes * (((4.0 + 6.0 * k) * n * count + kernel) / speed + rates.pass_seconds + _eigen(k * n, rates))
 
 
 def _flow_passes(study: Study, network: str, width: int) -> float:
@@ -157,11 +168,20 @@ def _eigen(n: int, rates: Rates) -> float:
 
 def _features(study: Study) -> int:
     data = study.dataset
-    return _features_of_file(data.files[0]) if data.files else FEATURES.get(str(data.name)) or data.features or 2
+    if not data.files:
+        return FEATURES.get(str(data.name)) or data.features or 2
+    table = data.files[0].endswith((".csv", ".parquet"))
+    return max(1, _columns_in_file(data.files[0]) - (len(data.targets) if table else 0))
+
+
+def _outputs(study: Study) -> int:
+    data = study.dataset
+    arrays = data.classes is None and data.files and data.files[-1].endswith((".npz", ".npy"))
+    return _columns_in_file(data.files[-1], "y") if arrays else data.outputs
 
 
 @cache
-def _features_of_file(path: str) -> int:
-    from ntksim.study.datasets import feature_count  # pandas, for the sake of such files alone
+def _columns_in_file(path: str, array: str = "x") -> int:
+    from ntksim.study.datasets import columns_in_file  # pandas, for the sake of such files alone
 
-    return feature_count(path)
+    return columns_in_file(path, array)

@@ -1,6 +1,7 @@
-"""Data sets: points and scalar targets, from scikit-learn, from files of one's own, or synthetic."""
+"""Data sets: points with one target or several, from scikit-learn, from files of one's own, or synthetic."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ntksim.study.storage import content_hash, read_arrays, write_arrays
 
 @dataclass(frozen=True)
 class Data:
-    """Training and test points, (n, d) and (n*, d), with targets (n,) and (n*,), all float64."""
+    """Training and test points, (n, d) and (n*, d), with targets (n,) and (n*,), or (n, k) and (n*, k), all float64."""
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -28,13 +29,29 @@ class Data:
         """Hash of every number."""
         return content_hash(self.x_train, self.y_train, self.x_test, self.y_test)
 
+    @property
+    def outputs(self) -> int:
+        """Targets of a point: the outputs of its networks."""
+        return math.prod(self.y_train.shape[1:])
+
+    @property
+    def are_classes(self) -> bool:
+        """Whether targets tell classes: -c and c, or k numbers of which one, that of the class, is above the equal others."""
+        y = np.concatenate([self.y_train, self.y_test])
+        if y.ndim == 1:
+            return len(np.unique(np.abs(y))) == 1
+        low, high = y.min(axis=1, keepdims=True), y.max(axis=1, keepdims=True)
+        one_each = np.all((y == high).sum(axis=1) == 1) and np.all((y == low) | (y == high))
+        return bool(one_each and np.ptp(low) == np.ptp(high) == 0)
+
 
 def load(options: Dataset) -> Data:
     """The data set of a configuration: selected, split and scaled.
 
-    Two classes become the targets -1 and +1, in their own proportions in both parts; other targets are real numbers.
-    ``scaling: sphere`` centres the points with the training mean, brings each to the norm sqrt(features), and brings
-    real-valued targets to mean 0 and variance 1 over the training points.
+    Two classes become the targets -1 and +1; k > 2 become k targets, one-hot vectors less 1 / k, which for ten are the -0.1
+    and 0.9 of Lee et al. (2019). Both parts have the classes in their own proportions. Other targets are real numbers.
+    ``scaling: sphere`` centres the points with the training mean, brings each to the norm sqrt(features), and brings each
+    real-valued target to mean 0 and variance 1 over the training points. ``target_scale`` multiplies targets at the end.
 
     Raises StageError for data that cannot be used; the message names the key of the configuration and the remedy.
     """
@@ -43,6 +60,8 @@ def load(options: Dataset) -> Data:
             data = _chosen(options)
             if options.scaling_or_default == "sphere":
                 data = on_sphere(data, standardize_targets=options.classes_or_default is None)
+            if options.target_scale != 1:
+                data = replace(data, **{name: options.target_scale * getattr(data, name) for name in ("y_train", "y_test")})
             _check_training(data)
     except MemoryError:
         raise StageError("dataset: more numbers than this machine's memory holds; ask for fewer points or features") from None
@@ -75,7 +94,7 @@ def _sklearn(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, d), finite, and targets (n,) of any type, from the files of the key ``file``."""
+    """Points (n, d), finite, and targets (n,) or (n, k) of any type, from the files of the key ``file``."""
     paths = [Path(p) for p in options.files]
     try:
         if len(paths) == 2:
@@ -95,30 +114,36 @@ def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
         raise
     except Exception as error:  # whatever the readers of four formats make of bytes that are none of them
         raise StageError(f"{_place(options)}: cannot be read ({' '.join(str(error).split())[:200]})") from None
-    if x.ndim != 2 or y.shape != x.shape[:1] or 0 in x.shape:
+    if x.ndim != 2 or y.ndim not in (1, 2) or len(y) != len(x) or 0 in (*x.shape, *y.shape):
         raise StageError(
-            f"{_place(options)}: expected x of shape (points, features) and y of shape (points,); got {x.shape} and {y.shape}"
+            f"{_place(options)}: expected x of shape (points, features) and y of shape (points,) or (points, targets); "
+            f"got {x.shape} and {y.shape}"
         )
     if x.dtype.kind not in "fiub":
         raise StageError(f"{_place(options)}: x must hold real numbers; got {x.dtype}")
-    return _finite(options, x), y
+    return _finite(options, x), _one_axis(y)
 
 
 def _columns(options: Dataset, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    if options.target_or_default not in frame.columns:
+    missing = [name for name in options.targets if name not in frame.columns]
+    if missing:
         known = ", ".join(map(shown, frame.columns[:8]))
-        raise StageError(
-            f"dataset.target: {_place(options)} has no column {options.target_or_default!r}; its columns begin with {known}"
-        )
-    features = frame.drop(columns=options.target_or_default)
+        raise StageError(f"dataset.target: {_place(options)} has no column {missing[0]!r}; its columns begin with {known}")
+    features = frame.drop(columns=options.targets)
     if features.shape[1] == 0 or frame.empty:
-        raise StageError(f"{_place(options)}: expected rows with feature columns beside {options.target_or_default!r}")
+        raise StageError(f"{_place(options)}: expected rows with feature columns beside {', '.join(map(repr, options.targets))}")
     words = [str(c) for c in features.columns if not pd.api.types.is_numeric_dtype(features[c])]
     if words:
         raise StageError(
             f"{_place(options)}: columns that are not numbers: {', '.join(map(shown, words[:8]))}; drop or encode them"
         )
-    return _finite(options, features.to_numpy(np.float64, na_value=np.nan)), frame[options.target_or_default].to_numpy()
+    targets = np.column_stack([frame[name].to_numpy() for name in options.targets])
+    return _finite(options, features.to_numpy(np.float64, na_value=np.nan)), _one_axis(targets)
+
+
+def _one_axis(y: np.ndarray) -> np.ndarray:
+    """Targets (n, k); of one column (n,)."""
+    return y.reshape(-1) if y.size == len(y) else y
 
 
 def _place(options: Dataset) -> str:
@@ -139,8 +164,9 @@ def _finite(options: Dataset, x: np.ndarray) -> np.ndarray:
 def _split(options: Dataset, x: np.ndarray, y: np.ndarray) -> Data:
     from sklearn.model_selection import train_test_split
 
-    what = f"the classes {options.classes_or_default}" if options.classes_or_default else "the data"
-    x, y = _two_classes(options.classes_or_default, x, y) if options.classes_or_default else (x, _real_targets(options, y))
+    classes = options.classes_or_default
+    what = f"the classes {classes}" if classes else "the data"
+    x, y = _labelled(options, classes, x, y) if classes else (x, _real_targets(options, y))
     if options.train + options.test > len(x):
         raise StageError(
             f"dataset.train + dataset.test = {options.train + options.test} points are asked for, but {what} have {len(x)}; "
@@ -149,30 +175,41 @@ def _split(options: Dataset, x: np.ndarray, y: np.ndarray) -> Data:
     try:
         parts = train_test_split(
             x, y, train_size=options.train, test_size=options.test, random_state=options.seed,
-            stratify=y if options.classes_or_default else None,
+            stratify=y if classes else None,
         )  # fmt: skip
     except ValueError as error:  # such as a class with a single point
         raise StageError(f"dataset.classes: cannot be split into training and test points: {error}") from None
-    return Data(parts[0], parts[2], parts[1], parts[3])
+    y_train, y_test = (_targets_of_classes(part, len(classes)) if classes else part for part in parts[2:])
+    return Data(parts[0], y_train, parts[1], y_test)
 
 
-def _two_classes(classes: list[Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    first, second = (y == label for label in classes)
-    for label, chosen in zip(classes, (first, second), strict=True):
-        if not np.any(chosen):
+def _labelled(options: Dataset, classes: list[Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points of the classes, and the place of each one's label among them."""
+    if y.ndim != 1:
+        raise StageError(f"{_place(options)}: classes need y of shape (points,), labels; got {y.shape}: leave classes out")
+    place = np.full(len(y), -1)
+    for at, label in enumerate(classes):
+        mine = y == label
+        if not np.any(mine):
             known = ", ".join(repr(v) for v in pd.unique(pd.Series(y)).tolist()[:10])
             raise StageError(f"dataset.classes: no point has the label {label!r}; the labels begin with {known}")
-    chosen = first | second
-    return x[chosen], np.where(first, -1.0, 1.0)[chosen]
+        place[mine] = at
+    return x[place >= 0], place[place >= 0]
+
+
+def _targets_of_classes(place: np.ndarray, count: int) -> np.ndarray:
+    """-1 and +1 for two classes; for k > 2 one-hot vectors (n, k) less their mean 1 / k."""
+    return 2.0 * place - 1.0 if count == 2 else np.eye(count)[place] - 1 / count
 
 
 def _real_targets(options: Dataset, y: np.ndarray) -> np.ndarray:
     if y.dtype.kind not in "fiub":
-        raise StageError("dataset.classes: the targets are not numbers; name two of their labels, or give numbers")
+        raise StageError("dataset.classes: the targets are not numbers; name their labels, or give numbers")
     y = y.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(y))
+    bad = np.argwhere(~np.isfinite(y))
     if len(bad):
-        raise StageError(f"{_place(options)}: {len(bad)} targets are NaN or infinite, first in row {bad[0]}; remove those rows")
+        row = bad[0][0]
+        raise StageError(f"{_place(options)}: {len(bad)} targets are NaN or infinite, first in row {row}; remove those rows")
     return y
 
 
@@ -186,7 +223,7 @@ def on_sphere(data: Data, *, standardize_targets: bool = False) -> Data:
     y_train, y_test = data.y_train, data.y_test
     if standardize_targets:
         _check_training(data)
-        centre, spread = y_train.mean(), y_train.std()
+        centre, spread = y_train.mean(axis=0), y_train.std(axis=0)
         y_train, y_test = (y_train - centre) / spread, (y_test - centre) / spread
     return Data(x_train, y_train, x_test, y_test)
 
@@ -212,23 +249,34 @@ def _check_training(data: Data) -> None:
             f"dataset: {repeated} of {len(data.x_train)} training points repeat others (after scaling), so every kernel "
             "would be singular; remove duplicates, or change dataset.seed"
         )
-    if np.ptp(data.y_train) == 0:
-        raise StageError(f"dataset: every training target is {data.y_train[0]:g}; give data whose targets vary, or more points")
+    columns = data.y_train.reshape(len(data.y_train), -1)
+    if len(still := np.flatnonzero(np.ptp(columns, axis=0) == 0)):
+        which = "" if columns.shape[1] == 1 else f" number {still[0]} (counted from 0)"
+        raise StageError(
+            f"dataset: every training target{which} is {columns[0, still[0]]:g}; give data whose targets vary, or more points"
+        )
 
 
-def feature_count(path: str) -> int:
-    """Features d of a file of one's own, from its head; 1 if it cannot be read, which :func:`load` then explains."""
+def columns_in_file(path: str, array: str = "x") -> int:
+    """Columns of a file of one's own, from its head: of a table, or of an array, x or y in an .npz file, or in its own file.
+
+    1 if it cannot be read, which :func:`load` then explains.
+    """
     try:
         if path.endswith(".csv"):
-            return max(1, pd.read_csv(path, nrows=0).shape[1] - 1)
+            return pd.read_csv(path, nrows=0).shape[1]
         if path.endswith(".parquet"):
-            return max(1, len(pq.read_schema(path)) - 1)
+            return len(pq.read_schema(path))
         if path.endswith(".npy"):
-            return int(np.load(path, mmap_mode="r", allow_pickle=False).shape[1])
-        with np.load(path, allow_pickle=False) as arrays:
-            return int(arrays["x"].shape[1])
+            return _second(np.load(path, mmap_mode="r", allow_pickle=False))
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            return _second(arrays[array])
     except Exception:
         return 1
+
+
+def _second(array: np.ndarray) -> int:
+    return array.shape[1] if array.ndim > 1 else 1
 
 
 def write(path: str | Path, data: Data) -> None:

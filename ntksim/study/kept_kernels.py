@@ -13,7 +13,8 @@ from ntksim.study.storage import read_arrow
 
 @dataclass(frozen=True)
 class KeptKernels:
-    """Kernels of training points of one network at one width: ``kernels`` (S, T, n, n) of ``seeds`` (S,) at ``times`` (T,).
+    """Kernels of training points of one network at one width: ``kernels`` (S, T, n, n) of ``seeds`` (S,) at ``times`` (T,);
+    (S, T, n, k, n, k) for k > 1 outputs.
 
     They are those of `train`, with layer rates and without n^(-c), in the precision of the study; NaN where a seed did not
     get there.

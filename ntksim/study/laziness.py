@@ -5,12 +5,13 @@ where the kernel it ends with is another one. Between the two lies a crossover, 
 parameterizations is one in sqrt(width) x output_scale (Geiger et al. 2020).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ntksim.study.columns import QUANTITIES, quantities
 from ntksim.study.config import Study, family
 from ntksim.study.seed_statistics import cells, usable
 
@@ -19,27 +20,10 @@ LAZY = 0.1
 # Kernel drift from which on a network is rich: its kernel has changed by as much as it was.
 RICH = 1.0
 MOST_EXCLUDED = 0.25  # of the seeds of a network and width that has a verdict
-ROOT_MEAN_SQUARES = (
-    "kernel_drift",
-    "kernel_distance",
-    "feature_drift",
-    "parameter_drift",
-    "gates_flipped",
-    "largest_linearized_deviation",
-    "largest_test_linearized_deviation",
-)
-MEANS = (
-    "loss",
-    "test_loss",
-    "test_linearized_loss",
-    "initial_kernel_regression_test_loss",
-    "after_kernel_regression_test_loss",
-    "limit_kernel_regression_test_loss",
-)
 
 
 def verdict(kernel_drift: float, deviation: float) -> str:
-    """lazy, rich or between; none where the numbers are not finite.
+    """Of a seed: lazy, rich or between; none where the numbers are not finite.
 
     ``kernel_drift`` is ||K_T - K_0|| / ||K_0||, ``deviation`` the largest distance from the linearised network, root mean
     square over points, in units of the targets' root mean square.
@@ -54,10 +38,11 @@ def verdict(kernel_drift: float, deviation: float) -> str:
 def lazy_table(study: Study, final: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     """A row per network and width: the coordinates of the phase diagram, what moved, test losses, and the verdict.
 
-    The verdict is undecided where more than `MOST_EXCLUDED` of the seeds did not finish: those are the rich ones. Under
+    The verdict is lazy or rich where more than half of the seeds that finished are, and else between: a single seed decides
+    nothing. It is undecided where more than `MOST_EXCLUDED` of the seeds did not finish: those are the rich ones. Under
     batches, whose noise no linearised network shares, it rests on the kernel drift alone.
 
-    ``final`` is the table of that name and ``targets`` (n,) those of training.
+    ``final`` is the table of that name and ``targets`` (n,) or (n, k) those of training.
     """
     unit = float(np.sqrt(np.mean(np.square(targets)))) or 1.0
     rows = []
@@ -69,23 +54,30 @@ def lazy_table(study: Study, final: pd.DataFrame, targets: np.ndarray) -> pd.Dat
 def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame, unit: float) -> dict[str, object]:
     scale = study.networks[cell["network"]].output_scale
     scaled = np.sqrt(cell["width"]) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
-    numbers = {name: _mean(usable(group, name) ** 2) ** 0.5 for name in ROOT_MEAN_SQUARES}
-    numbers |= {name: _mean(usable(group, name)) for name in MEANS}
-    count = int((group["status"] == "finished").sum())
-    # NaN where either is
-    apart = np.max([numbers["largest_linearized_deviation"], numbers["largest_test_linearized_deviation"]]) / unit
-    found = verdict(numbers["kernel_drift"], 0.0 if study.trains_in_batches else float(apart))
-    undecided = 0 < count < (1 - MOST_EXCLUDED) * len(group)
+    seeds = group[group["status"] == "finished"]
+    apart = seeds[["largest_linearized_deviation", "largest_test_linearized_deviation"]].max(axis=1, skipna=False) / unit
+    of_seeds = [
+        verdict(drift, 0.0 if study.trains_in_batches else deviation)
+        for drift, deviation in zip(seeds["kernel_drift"], apart, strict=True)
+    ]
+    known = [word for word in of_seeds if word != "none"]
+    shares = {word: known.count(word) / len(known) if known else np.nan for word in ("lazy", "rich")}
+    found = next((word for word, share in shares.items() if share > 0.5), "between" if known else "none")
+    undecided = 0 < len(seeds) < (1 - MOST_EXCLUDED) * len(group)
     return {
         "family": family(cell["network"]),
         "output_scale": scale,
         "scaled_width": scaled,
         "verdict": "undecided" if undecided else found,
-        "count": count,
-        "excluded": len(group) - count,
-        **numbers,
+        **{f"{word}_share": share for word, share in shares.items()},
+        "count": len(seeds),
+        "excluded": len(group) - len(seeds),
+        **{name: _STATISTICS[QUANTITIES[name].statistic](usable(group, name)) for name in quantities("lazy")},
     }
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values)) if len(values) else np.nan
+def _over_seeds(statistic: Callable[..., Any]) -> Callable[[np.ndarray], float]:
+    return lambda values: float(statistic(values)) if len(values) else np.nan
+
+
+_STATISTICS = {"mean": _over_seeds(np.mean), "median": _over_seeds(np.median)}

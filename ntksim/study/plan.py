@@ -21,7 +21,8 @@ from pydantic import BaseModel
 from ntksim.study.config import MOST_SHARDS, ConfigError, Study, family, read_label
 from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost, nominal_seconds, others
 
-TABLES = ("initial", "convergence", "training", "layers", "modes", "final", "drift", "lazy", "spectrum", "scaling_laws")
+TABLES = ("initial", "convergence", "spectrum", "scaling_laws")
+TRAINING_TABLES = ("training", "ensemble", "layers", "modes", "final", "drift", "lazy")
 # Every figure is a function of these tables, in this order.
 FIGURES = {
     "convergence": ("convergence", "scaling_laws"),
@@ -31,7 +32,6 @@ FIGURES = {
     "loss": ("training",),
     "lazy_or_rich": ("lazy",),
 }
-TRAINING_TABLES = ("training", "layers", "modes", "final", "drift", "lazy")
 
 _MOST_THREADS = 16  # of a job
 
@@ -105,7 +105,7 @@ def shard_files(study: Study, shard: Shard) -> list[str]:
 
 def tables(study: Study) -> list[str]:
     """Names of the tables that the study makes."""
-    return [name for name in TABLES if study.training is not None or name not in TRAINING_TABLES]
+    return [*TABLES, *(TRAINING_TABLES if study.training is not None else ())]
 
 
 def figures(study: Study) -> list[str]:
@@ -147,7 +147,8 @@ def arguments(options: BaseModel | Mapping[str, Any]) -> str:
         if isinstance(value, dict):  # exponents: numbers, in the order of their keys
             value = list(value.values())
         if value is not True:
-            words += [shlex.quote(_word(v)) for v in value] if isinstance(value, list) else [shlex.quote(str(value))]
+            texts = map(_word if key == "classes" else str, value) if isinstance(value, list) else [str(value)]
+            words += map(shlex.quote, texts)
     return " ".join(words)
 
 

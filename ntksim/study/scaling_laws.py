@@ -10,48 +10,24 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ntksim.study.columns import QUANTITIES, quantities
 from ntksim.study.drift_parts import PARTS, mean_squares
 from ntksim.study.seed_statistics import FEWEST, TAIL, cells, resamples, usable
 
-ERRORS = ("relative_frobenius_error", "relative_operator_error")
-MOVEMENTS = (
-    "kernel_drift",
-    "kernel_distance",
-    "parameter_drift",
-    "feature_drift",
-    "gates_flipped",
-    "largest_linearized_deviation",
-    "largest_test_linearized_deviation",
-    "largest_limit_closed_form_deviation",
-)
 SMOOTH = ("tanh", "erf", "linear", "gelu", "sin")
 
 
 def theory_exponent(quantity: str, activation: str, depth: int, parameterization: str) -> float:
-    """The exponent of the width that theory gives, NaN where it gives none.
-
-    Errors to the limit: -1/2 (central limit theorem), and with them the distance from the closed form with K_infinity.
-    Kernel drift: -1 for smooth activations, both its parts (Dyer & Gur-Ari 2019, Huang & Yau 2020). For activations with a kink a
-    share m^(-1/2) of the gates flips: what is random in it moves the kernel by m^(-3/4), but flips on and off do not balance,
-    since a neuron feels the residuals of the points for which it is on alone, and this systematic part goes like m^(-1/2), which
-    wins in the end. The deviation from the linearised network follows the kernel's drift (Lee et al. 2019 bound it by
-    -1/2), and the kernel distance, quadratic in the angle, its square. Features move by m^(-1/2). Parameter drift relative to
-    ||theta_0||: -1/2 for one hidden layer, -1 for more. In mup and mean_field kernel and features move as much at every width,
-    0 (Yang & Hu 2021), and outputs leave the linearised network as far.
-    """
-    if quantity in ERRORS:
-        return -0.5
+    """The exponent of the width that theory gives a quantity that has a law (`columns.QUANTITIES`), NaN where it gives none."""
+    law = QUANTITIES[quantity].law
+    assert law is not None
     if parameterization in ("mup", "mean_field"):
-        unknown = ("parameter_drift", "random_kernel_drift", "largest_limit_closed_form_deviation")
-        return np.nan if quantity in unknown else 0.0
-    if parameterization in ("standard", "abc"):  # time and rates scale with the width, or with any power of it
-        return np.nan
-    if quantity in ("feature_drift", "gates_flipped", "largest_limit_closed_form_deviation"):
-        return -0.5
-    if quantity == "parameter_drift":
-        return -0.5 if depth == 1 else -1.0
-    kernel = -1.0 if activation in SMOOTH else -0.75 if quantity == "random_kernel_drift" else -0.5
-    return 2 * kernel if quantity == "kernel_distance" else kernel
+        return law.rich
+    if parameterization in ("standard", "abc"):
+        return law.scaled
+    if depth > 1 and law.deep is not None:
+        return law.deep
+    return law.smooth if activation in SMOOTH else law.kinked
 
 
 def scaling_laws(
@@ -72,11 +48,11 @@ def scaling_laws(
     :func:`seed_statistics.usable` leaves out are counted.
     """
     rows: list[dict] = []
-    for frame, quantities in ((initial, ERRORS), (final, MOVEMENTS)):
+    for frame, names in ((initial, quantities("convergence")), (final, quantities("drift"))):
         if frame is None:
             continue
         for cell, group in cells(frame):
-            for quantity in quantities:
+            for quantity in (name for name in names if QUANTITIES[name].law):
                 samples = {int(str(width)): _sample(usable(own, quantity)) for width, own in group.groupby("width")}
                 known = not (in_batches and quantity.endswith("_deviation"))
                 rows += _law(cell, quantity, samples, len(group), known)

@@ -7,16 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ntksim.study.columns import QUANTITIES
 from ntksim.study.storage import atomic
 from ntksim.study.tables import read_table
 
-_MOVEMENTS = {
-    "kernel_drift": "kernel drift",
-    "systematic_kernel_drift": "its systematic part",
-    "random_kernel_drift": "its random part",
-    "parameter_drift": "parameter drift",
-    "largest_linearized_deviation": "rms distance from the linearised network",
-}
 _WHY = (
     "The kernels of smooth networks move like 1/width. Those of ReLU networks move by flips of gates besides: a random part, "
     "-3/4, and since gates do not shut as often as they open, one that all seeds share, -1/2. That is small, and wins only in "
@@ -65,12 +59,13 @@ def summary(results: str | Path) -> str:
         lines.append("Movement in training, root mean square over seeds at the largest width:")
         for network in dict.fromkeys(drift["network"]):
             parts = []
-            for quantity, name in _MOVEMENTS.items():
-                rows = drift[(drift["network"] == network) & (drift["quantity"] == quantity)].sort_values("width")
-                if rows.empty:
+            for name, quantity in QUANTITIES.items():
+                rows = drift[(drift["network"] == network) & (drift["quantity"] == name)].sort_values("width")
+                if rows.empty or quantity.words is None:
                     continue
                 last = rows.iloc[-1]
-                parts.append(f"{name} {last['root_mean_square']:.4f}; {_law(laws, network, quantity)}")
+                parts.append(f"{quantity.words} {last['root_mean_square']:.4f}; {_law(laws, network, name)}")
+            parts += _accuracies(drift[drift["network"] == network])
             lines += [f"  {network:<14} {part}" for part in parts]
         if "systematic_kernel_drift" in set(drift["quantity"]):
             lines += textwrap.wrap(_WHY, 120, initial_indent="  ", subsequent_indent="  ")
@@ -83,6 +78,17 @@ def summary(results: str | Path) -> str:
         f"Report:  {results / 'report.html'}",
     ]
     return "\n".join(lines)
+
+
+def _accuracies(drift: pd.DataFrame) -> list[str]:
+    """A line on the share of test points told their class at the largest width; none where targets are no classes."""
+    widest = drift[drift["width"] == drift["width"].max()].set_index("quantity")
+    if not widest["count"].get("test_accuracy"):
+        return []
+    names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
+    own, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
+    error = f"{widest.loc['test_accuracy', 'standard_error']:.3f}"
+    return [f"mean test accuracy {own} (standard error {error}); linearised {linearized}, with K_inf {limit}"]
 
 
 def left_out(results: str | Path) -> list[str]:

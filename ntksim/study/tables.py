@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ntksim.engine.threads import one_blas_thread
 from ntksim.study import datasets, drift_parts, identity, plan
-from ntksim.study.columns import COLUMNS, DRIFT_QUANTITIES, INITIAL_QUANTITIES, LARGEST, LAST, MODES
+from ntksim.study.columns import COLUMNS, quantities
 from ntksim.study.config import Study
+from ntksim.study.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.errors import StageError
 from ntksim.study.laziness import lazy_table
 from ntksim.study.provenance import code_identity, provenance
@@ -27,7 +29,8 @@ def read_table(results: str | Path, name: str) -> pd.DataFrame:
     Parameters
     ----------
     results : the study's results folder.
-    name : initial, convergence, spectrum, scaling_laws, and with training: training, layers, modes, final, drift or lazy.
+    name : initial, convergence, spectrum, scaling_laws, and with training: training, ensemble, layers, modes, final, drift or
+        lazy.
 
     Raises
     ------
@@ -48,6 +51,8 @@ def read_table(results: str | Path, name: str) -> pd.DataFrame:
     return frame
 
 
+# Sums of products over seeds have the bits of one thread, and are too small for more.
+@one_blas_thread()
 def make_tables(study: Study, output: str | Path) -> None:
     """Collect every shard of a study into its tables, in the folder ``output``.
 
@@ -61,19 +66,20 @@ def make_tables(study: Study, output: str | Path) -> None:
     )
     made = {"spectrum": _spectrum(study, initial, data.hash)}
     initial = initial.drop(columns="eigenvalues")
-    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, INITIAL_QUANTITIES), data.hash)}
+    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, quantities("convergence")), data.hash)}
     final, grams = None, None
     if study.training is not None:
-        training, grams = _read_training(study, data.hash, devices)
-        final = at_the_end(training)
-        drift = summarise(final, DRIFT_QUANTITIES)
+        training, ensemble, grams = _read_training(study, data.hash, devices)
+        final, lists = at_the_end(training), ["layer_drift", *quantities("modes")]
+        drift = summarise(final, quantities("drift"))
         made |= {
+            "ensemble": ensemble,
             "layers": _layers(training),
             "modes": _modes(final),
             "lazy": lazy_table(study, final, data.y_train),
             "drift": pd.concat([drift, _parts(final, grams)], ignore_index=True),
-            "final": final.drop(columns=["layer_drift", *MODES]),
-            "training": training.drop(columns=["layer_drift", *MODES, *LAST]),
+            "final": final.drop(columns=lists),
+            "training": training.drop(columns=[*lists, *quantities("run")]),
         }
     made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches)
     dataset_hash = data.hash
@@ -92,9 +98,10 @@ def at_the_end(training: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``training`` at the last time, with the largest deviations from theory of the whole run beside them."""
     runs = training.groupby(["network", "width", "seed"], sort=False)
     final = training[runs["time"].transform("max") == training["time"]].copy()
-    for name in LARGEST:
-        # a run that diverged has no largest deviation
-        final[f"largest_{name}"] = runs[name].transform(lambda values: values.max(skipna=False))
+    for name in quantities("drift"):
+        if name.startswith("largest_"):
+            # a run that diverged has no largest deviation
+            final[name] = runs[name.removeprefix("largest_")].transform(lambda values: values.max(skipna=False))
     return final
 
 
@@ -132,20 +139,24 @@ def _ordered(study: Study, stage: str) -> list[plan.Shard]:
     return sorted(mine, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
 
 
-def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
-    """All shards of training, and per network and width the Gram matrix of the kernel's changes, where r_0 is the same.
+def _read_training(
+    study: Study, dataset_hash: str, devices: set[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
+    """All shards of training; the rows of `ensemble`; and per network and width the Gram matrix of the kernel's changes, where
+    r_0 is the same.
 
-    Changes are taken from the frames a cell at a time: they are as large as kernels.
+    What is large, outputs and changes of kernels, is taken from the frames a cell at a time.
     """
-    frames, grams = [], {}
+    frames, ensembles, grams = [], [], {}
     for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
         frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
         if "relative_kernel_change" in frame:
             changes = frame.pop("relative_kernel_change")
             last = changes.notna() & (frame["status"] == "finished")
             grams[cell] = drift_parts.gram_matrix([change for change in changes[last] if np.isfinite(change).all()])
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True), grams
+        ensembles.append(ensemble_rows(frame))
+        frames.append(frame.drop(columns=SHARD_COLUMNS))
+    return pd.concat(frames, ignore_index=True), pd.concat(ensembles, ignore_index=True), grams
 
 
 def _layers(training: pd.DataFrame) -> pd.DataFrame:
@@ -160,10 +171,11 @@ def _layers(training: pd.DataFrame) -> pd.DataFrame:
 
 def _modes(final: pd.DataFrame) -> pd.DataFrame:
     """A row per network, width, seed and eigenvector of K_0, the largest eigenvalue first."""
-    modes = final[["network", "width", "seed", "status", *MODES]].rename(columns=MODES)
+    own = list(quantities("modes"))
+    modes = final[["network", "width", "seed", "status", *own]].copy()
     modes.insert(3, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
-    modes = modes.explode(["index", *MODES.values()], ignore_index=True)
-    modes = modes.astype({"index": np.int64} | dict.fromkeys(MODES.values(), np.float64))
+    modes = modes.explode(["index", *own], ignore_index=True)
+    modes = modes.astype({"index": np.int64} | dict.fromkeys(own, np.float64))
     modes["relative_rate_difference"] = (modes["decay_rate"] - modes["eigenvalue"]) / modes["eigenvalue"].where(
         modes["eigenvalue"] > 0
     )

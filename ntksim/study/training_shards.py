@@ -1,11 +1,15 @@
-"""The training stage: networks of a block of seeds, what is measured of them, and what theory says of each."""
+"""The training stage: networks of a block of seeds, what is measured of them, and what theory says of each.
+
+A network has as many outputs as a point has targets. For k > 1 of them arrays are flattened: n points are n k entries, and
+kernels (n k, n k). A limit is one output's, (n, n), and acts on each.
+"""
 
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,13 +33,20 @@ _KEPT_BYTES = 2**28  # of kernels along the way that are held at a time
 _MOST_SEEDS = 8  # trained at a time, so that long shards show progress
 
 
+class _Moments(NamedTuple):
+    """Mean and variance of outputs over networks, (T, n k) each."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+
 @dataclass(frozen=True)
 class _Job:
     """What all seeds of a shard share.
 
     ``times`` (T,) are those of training, ``flow_times`` those at which gradient flow is as far on: t / (1 - mu) under momentum.
-    ``limits`` holds the infinite-width kernels, ``ensemble_losses`` the expected loss on training and on test points over
-    infinitely wide networks, (T,) each.
+    ``limits`` holds the infinite-width kernels of one output, ``ensemble`` the moments over infinitely wide networks on training
+    and on test points.
     """
 
     network: Network
@@ -47,9 +58,14 @@ class _Job:
     times: np.ndarray
     flow_times: np.ndarray
     limits: dict[str, np.ndarray]
-    ensemble_losses: tuple[np.ndarray, np.ndarray]
+    ensemble: tuple[_Moments, _Moments]
     checkpoint: Path
     device: str
+
+    @property
+    def targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of training points (n k,) and of test points (n* k,)."""
+        return self.data.y_train.ravel(), self.data.y_test.ravel()
 
     def train(self, seeds: range, **options: Any) -> Trajectory:
         """Train some seeds."""
@@ -75,18 +91,19 @@ def training_shard(
     """Write the training of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf), K_inf
     being the effective kernel (`Network.learning_rate_scale`, and layer rates).
 
-    ``schedule`` is that of the configuration (`config.Training.schedule`). What belongs to a whole run (`LAST`) stands in the
-    row of its last time. With ``kernels_output`` the kernel of every row is written there too, as Arrow tensors (n, n).
+    ``schedule`` is that of the configuration (`config.Training.schedule`). What belongs to a whole run stands in the row of its
+    last time. With ``kernels_output`` the kernel of every row is written there too, as Arrow tensors (n, n), or (n, k, n, k).
     A job that is killed goes on from where it was, about a minute before.
     """
     data = datasets.read(dataset)
     checkpoint = Path(output).parent / f".{Path(output).stem}.{CHECKPOINT}"
     limits = read_limit(limit_path, network, data)
+    network = replace(network, outputs=data.outputs)
     job = _job(network, data, limits, dtype, schedule, checkpoint, chosen_device(device))
     identity = shard_identity("training", network, seeds, data.hash, dtype=dtype, **schedule)
     metadata = {"identity": identity, "provenance": provenance(job.device)}
     blocks, kept = [], []
-    held = len(job.times) * len(data.y_train) ** 2 * np.dtype(dtype).itemsize
+    held = len(job.times) * data.y_train.size**2 * np.dtype(dtype).itemsize
     size = max(1, min(_MOST_SEEDS, _KEPT_BYTES // held))
     for first in range(seeds.start, seeds.stop, size):
         block = range(first, min(first + size, seeds.stop))
@@ -135,18 +152,18 @@ def _job(
     if schedule["method"] == "gradient_flow":
         # from where the fastest mode begins to move
         relative_times = np.concatenate([[0], _log_spaced(min(0.1, last / 2), last, snapshots)])
-        options, momentum = {"tolerance": schedule["tolerance"]}, 0.0
+        options, descent = {"tolerance": schedule["tolerance"]}, {}
     else:
-        rate, momentum = schedule["relative_learning_rate"], schedule["momentum"]
+        rate = schedule["relative_learning_rate"]
         steps = max(1, round(last / rate))
         relative_times = rate * np.concatenate([[0], np.unique(np.round(_log_spaced(1, steps, snapshots)))])
-        options = {"learning_rate": rate / largest}
-        options |= {name: schedule[name] for name in ("momentum", "nesterov", "batch_size")}
+        descent = {"learning_rate": rate / largest} | {name: schedule[name] for name in ("momentum", "nesterov")}
+        options = descent | {"batch_size": schedule["batch_size"]}
     times = relative_times / largest
-    flow_times = times / (1 - momentum)
-    losses = _ensemble_losses(network, data, limits, flow_times, schedule)
+    flow_times = times / (1 - descent.get("momentum", 0.0))
+    ensemble = _ensemble(network, data, limits, times, schedule, descent)
     return _Job(
-        network, data, dtype, schedule, common | options, relative_times, times, flow_times, limits, losses, checkpoint, device
+        network, data, dtype, schedule, common | options, relative_times, times, flow_times, limits, ensemble, checkpoint, device
     )
 
 
@@ -155,28 +172,44 @@ def _log_spaced(first: float, last: float, number: int) -> np.ndarray:
     return np.append(np.geomspace(first, last, number)[:-1], last)
 
 
-def _ensemble_losses(
-    network: Network, data: datasets.Data, limits: dict[str, np.ndarray], times: np.ndarray, schedule: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expected losses (T,) over infinitely wide networks: that of their mean, and half the sum of their variances."""
-    targets = (data.y_train, data.y_test)
+def _ensemble(
+    network: Network,
+    data: datasets.Data,
+    limits: dict[str, np.ndarray],
+    times: np.ndarray,
+    schedule: Mapping[str, Any],
+    descent: dict[str, Any],
+) -> tuple[_Moments, _Moments]:
+    """Of the outputs of infinitely wide networks under the same training, on training and on test points."""
     if schedule["remove_initial_output"]:
-        start = np.zeros(len(data.y_train)), np.zeros(len(data.y_test))
-        means = _prediction(network, (limits["ntk"], limits["ntk_test"]), start, data.y_train, times)
-        return _losses(means[0], targets[0]), _losses(means[1], targets[1])
-    every = infinite_ensemble(rated(network, schedule["layer_rates"]), data.x_train, data.y_train, times, data.x_test)
+        targets = data.y_train.ravel(), data.y_test.ravel()
+        means = _prediction(network, (limits["ntk"], limits["ntk_test"]), _zeros(targets), targets[0], times, **descent)
+        return _Moments(means[0], np.zeros_like(means[0])), _Moments(means[1], np.zeros_like(means[1]))
+    own = rated(network, schedule["layer_rates"])
+    every = infinite_ensemble(own, data.x_train, data.y_train, times, data.x_test, **descent)
     assert every.test_mean is not None
     assert every.test_covariance is not None
-    parts = zip((every.mean, every.test_mean), (every.covariance, every.test_covariance), targets, strict=True)
-    train_loss, test_loss = (_losses(mean, y) + 0.5 * np.trace(spread, axis1=-2, axis2=-1) for mean, spread, y in parts)
-    return train_loss, test_loss
+    return _moments(every.mean, every.covariance), _moments(every.test_mean, every.test_covariance)
+
+
+def _moments(mean: np.ndarray, covariance: np.ndarray) -> _Moments:
+    """From a mean (T, n) or (T, n, k), and the covariance (T, n, n) that every output has."""
+    variance = np.diagonal(covariance, axis1=-2, axis2=-1)
+    return _Moments(mean.reshape(len(mean), -1), np.repeat(variance, mean[0].size // variance.shape[-1], axis=-1))
+
+
+def _zeros(arrays: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros_like(arrays[0]), np.zeros_like(arrays[1])
 
 
 def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Every column of some seeds, (S, T, ...) or of whole runs (S, 1, ...), and their kernels (S, T, n, n)."""
-    run = job.train(seeds, times=job.times, keep_kernels=True)
+    """Every column of some seeds, (S, T, ...) or of whole runs (S, 1, ...), and their kernels, as `train` has them."""
+    trained = job.train(seeds, times=job.times, keep_kernels=True)
+    run = _flat(trained)
     own = rated(job.network, job.schedule["layer_rates"])
     across = empirical_ntk(own, job.data.x_test, job.data.x_train, seeds=seeds, dtype=job.dtype, device=job.device)
+    across = across.reshape(len(seeds), len(job.targets[1]), -1)
+    assert trained.kernels is not None
     assert run.kernels is not None
     assert run.test_outputs is not None
     shape = (len(seeds), len(job.times))
@@ -185,7 +218,7 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
         "time": np.broadcast_to(run.times, shape),
         "relative_time": np.broadcast_to(job.relative_times, shape),
         "loss": run.loss,
-        "test_loss": _losses(run.test_outputs.astype(np.float64), job.data.y_test),
+        "test_loss": _losses(run.test_outputs.astype(np.float64), job.targets[1]),
         "kernel_drift": run.kernel_drift,
         "parameter_drift": run.parameter_drift,
     }
@@ -195,22 +228,41 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
     kernels = run.kernels.astype(np.float64)
     with np.errstate(all="ignore"):  # kernels of networks that are dead or diverge: NaN
         columns |= _kernel_columns(kernels, run.times, job.data.y_train)
+        columns["test_accuracy"] = _accuracy(run.test_outputs, job.data)
         if job.schedule["remove_initial_output"]:  # only then has it a part that all seeds share
             change = (kernels[:, -1] - kernels[:, 0]) / measures.frobenius_norm(kernels[:, 0])[:, None, None]
             columns["relative_kernel_change"] = change.reshape(len(seeds), 1, -1)
     columns |= _beside_theory(job, run, across)
+    columns |= _beside_ensemble("", job.ensemble[0], run.outputs, job.targets[0])
+    columns |= _beside_ensemble("test_", job.ensemble[1], run.test_outputs, job.targets[1])
     columns["status"] = np.repeat(status[:, None], shape[1], axis=1)
-    return columns, run.kernels
+    return columns, trained.kernels
+
+
+def _flat(run: Trajectory) -> Trajectory:
+    """The run with points and outputs in one axis."""
+    if run.outputs.ndim == 3:
+        return run
+    outputs = {name: getattr(run, name) for name in ("outputs", "test_outputs")}
+    kernels = {name: getattr(run, name) for name in ("kernels", "kernel", "test_kernel")}
+    flat = {name: array.reshape(*array.shape[:2], -1) for name, array in outputs.items()}
+    columns = flat["outputs"].shape[-1]
+    return replace(run, **flat, **{name: array.reshape(*array.shape[:-4], -1, columns) for name, array in kernels.items()})
 
 
 def _kernel_columns(kernels: np.ndarray, times: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
-    """Measures of kernels (S, T, n, n) along the way, (S, T) each; NaN where an eigen-solver fails."""
+    """Measures of kernels (S, T, n k, n k) along the way, (S, T) each; NaN where an eigen-solver fails.
+
+    Alignments are of kernels over points, to be compared with YY': those of several outputs are summed.
+    """
     velocity = measures.kernel_velocity(kernels, times)
+    shape = (*kernels.shape[:2], *(len(targets), kernels.shape[-1] // len(targets)) * 2)
+    points = kernels if kernels.shape[-1] == len(targets) else np.trace(kernels.reshape(shape), axis1=-3, axis2=-1)
     return {
         "kernel_velocity": np.concatenate([np.full((len(kernels), 1), np.nan), velocity], axis=1),
-        "kernel_target_alignment": measures.kernel_target_alignment(kernels, targets),
-        "centred_kernel_target_alignment": measures.centred_kernel_target_alignment(kernels, targets),
-        "centred_alignment": measures.centred_alignment(kernels, kernels[:, :1]),
+        "kernel_target_alignment": measures.kernel_target_alignment(points, targets),
+        "centred_kernel_target_alignment": measures.centred_kernel_target_alignment(points, targets),
+        "centred_alignment": measures.centred_alignment(points, points[:, :1]),
         "effective_rank": np.stack([_solved(measures.effective_rank, own, np.full(len(own), np.nan)) for own in kernels]),
     }
 
@@ -225,14 +277,15 @@ def _solved(function: Any, argument: Any, otherwise: np.ndarray) -> np.ndarray:
 def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, np.ndarray]:
     """What constant-kernel theory predicts of every network from its own f_0, and how far the network is from it.
 
-    ``across`` (S, n*, n) is K_0 of test with training points.
+    ``across`` (S, n* k, n k) is K_0 of test with training points.
 
-    Per prediction losses on training and test points and the root mean square of f_t - prediction over either, (S, T) each.
+    Per prediction losses on training and test points, the root mean square of f_t - prediction over either, and the accuracy on
+    test points, (S, T) each.
     ``linearized``: the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, what
     momentum makes of it, and the closed form for the flow; of batches, that of all points at once.
     ``limit_closed_form``: the same training with K_infinity. ``closed_form``: gradient flow with K_0, e^(-K_0 t).
     """
-    data, limits = job.data, job.limits
+    (y, y_test), limits = job.targets, job.limits
     assert run.kernels is not None
     assert run.test_outputs is not None
     assert run.test_kernel is not None
@@ -252,17 +305,31 @@ def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, 
             ("closed_form", initial, job.flow_times, {}),
             ("limit_closed_form", limit, own_times, descent),
         ):
-            f, f_test = _prediction(job.network, kernels, (outputs[0], tests[0]), data.y_train, times, **options)
-            found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, data.y_train), _losses(f_test, data.y_test)
+            f, f_test = _prediction(job.network, kernels, (outputs[0], tests[0]), y, times, **options)
+            found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, y), _losses(f_test, y_test)
             found[f"{name}_deviation"], found[f"test_{name}_deviation"] = _rms(outputs - f), _rms(tests - f_test)
-        found["ensemble_loss"], found["test_ensemble_loss"] = job.ensemble_losses
+            found[f"test_{name}_accuracy"] = _accuracy(f_test, job.data)
         for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit)):
-            nothing = np.zeros(len(data.y_train)), np.zeros(len(data.y_test))
-            _, f_test = _prediction(job.network, kernels, nothing, data.y_train, np.array([np.inf]))
-            found[f"{name}_regression_test_loss"] = _losses(f_test, data.y_test)
+            _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]))
+            found[f"{name}_regression_test_loss"] = _losses(f_test, y_test)
         for name, values in (found | _modes(job, initial[0], after[0], outputs)).items():
             columns.setdefault(name, []).append(values)
     return {name: np.stack(values) for name, values in columns.items()}
+
+
+def _beside_ensemble(start: str, theory: _Moments, outputs: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs (S, T, n k) less the mean over infinitely wide networks; of these their expected loss, and over points the root
+    mean square of their mean, and the mean of their variance, (S, T) each. Names begin with ``start``.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        common = {
+            "ensemble_loss": _losses(theory.mean, targets) + 0.5 * np.sum(theory.variance, axis=-1),
+            "limit_mean": _rms(theory.mean),
+            "limit_variance": np.mean(theory.variance, axis=-1),
+        }
+        columns = {"limit_difference": outputs - theory.mean}
+    columns |= {name: np.broadcast_to(values, outputs.shape[:2]) for name, values in common.items()}
+    return {start + name: values for name, values in columns.items()}
 
 
 def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -273,7 +340,7 @@ def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarra
     scale, unknown = job.network.learning_rate_scale, np.full((1, len(initial)), np.nan)
     floor = None
     if "tolerance" in job.schedule:  # what the integrator may have added
-        floor = job.schedule["tolerance"] * float(np.linalg.norm(outputs[0] - job.data.y_train))
+        floor = job.schedule["tolerance"] * float(np.linalg.norm(outputs[0] - job.targets[0]))
         floor = floor if floor > 0 else None
 
     critical, mu = np.inf, job.schedule.get("momentum")
@@ -282,15 +349,15 @@ def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarra
         critical = ((1 - mu) / root) ** 2 / job.options["learning_rate"]
 
     def fitted(kernel: np.ndarray) -> np.ndarray:
-        modes = measures.residual_modes(kernel, outputs, job.data.y_train, job.flow_times, floor)
+        modes = measures.residual_modes(kernel, outputs, job.targets[0], job.flow_times, floor)
         damped = modes.eigenvalues <= critical
         return np.stack([modes.eigenvalues, np.where(damped, modes.decay_rates, np.nan)])
 
     eigenvalues, rates = _solved(fitted, scale * initial, np.concatenate([unknown, unknown]))
     return {
-        "eigenvalues": eigenvalues[None],
-        "after_eigenvalues": _solved(measures.spectrum, scale * after[None], unknown),
-        "decay_rates": rates[None],
+        "eigenvalue": eigenvalues[None],
+        "after_eigenvalue": _solved(measures.spectrum, scale * after[None], unknown),
+        "decay_rate": rates[None],
     }
 
 
@@ -302,21 +369,37 @@ def _prediction(
     times: np.ndarray,
     **descent: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs (T, n) and (T, n*) that kernels, (n, n) and (n*, n), predict from ``start``.
+    """Outputs (T, n k) and (T, n* k) that kernels predict from ``start``: those of all outputs, (n k, n k) and (n* k, n k), or
+    those of one, (n, n) and (n*, n), which act on each.
 
     NaN if one of these is not finite, or the eigen-solver fails.
     """
     scale, (own, across) = network.learning_rate_scale, kernels
     if all(np.isfinite(values).all() for values in (*kernels, *start)):
+        k = len(targets) // len(own)
+        f0, f0_test, y = (flat if k == 1 else flat.reshape(-1, k) for flat in (*start, targets))
         with suppress(np.linalg.LinAlgError):
-            f, f_test = closed_form(scale * own, start[0], targets, times, scale * across, start[1], **descent)
-            return f, f_test
+            f, f_test = closed_form(scale * own, f0, y, times, scale * across, f0_test, **descent)
+            return f.reshape(len(f), -1), f_test.reshape(len(f_test), -1)
     return np.full((len(times), len(start[0])), np.nan), np.full((len(times), len(start[1])), np.nan)
 
 
 def _losses(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         return 0.5 * np.sum((outputs - targets) ** 2, axis=-1)
+
+
+def _accuracy(outputs: np.ndarray, data: datasets.Data) -> np.ndarray:
+    """Share of the test points, outputs (..., n* k), that are told their class: by the sign, or the largest of k > 2 outputs.
+
+    NaN where targets tell no classes, and of outputs that are not finite.
+    """
+    if not data.are_classes:
+        return np.full(outputs.shape[:-1], np.nan)
+    shape = data.y_test.shape
+    told = outputs > 0 if len(shape) == 1 else outputs.reshape(*outputs.shape[:-1], *shape).argmax(axis=-1)
+    right = told == (data.y_test > 0 if len(shape) == 1 else data.y_test.argmax(axis=-1))
+    return np.where(np.isfinite(outputs).all(axis=-1), right.mean(axis=-1), np.nan)
 
 
 def _rms(values: np.ndarray) -> np.ndarray:

@@ -58,15 +58,18 @@ def test_limits_of_time(network):
     assert_close(found.test_covariance[1], lift @ nngp @ lift.T, 1e-10)
 
 
-def test_it_is_the_affine_image_of_gaussian_starts():
+@pytest.mark.parametrize(
+    "descent", [{}, {"learning_rate": 0.1, "momentum": 0.5}, {"learning_rate": 0.1, "nesterov": True, "momentum": 0.5}]
+)
+def test_it_is_the_affine_image_of_gaussian_starts(descent):
     """f_t = offset + M f_0 with M read off by pushing basis vectors of (f_0(X), f_0(T)) through the closed form."""
     network = NETWORKS[1]
     ntk, nngp = kernels(network)
     basis = np.eye(8)
     zero = np.zeros((1, 8))
     both = np.concatenate([basis, zero])
-    train, test = ntksim.closed_form(ntk[:5, :5], both[:, :5], Y, TIMES, ntk[5:, :5], both[:, 5:])
-    found = ntksim.infinite_ensemble(network, X, Y, TIMES, X_TEST)
+    train, test = ntksim.closed_form(ntk[:5, :5], both[:, :5], Y, TIMES, ntk[5:, :5], both[:, 5:], **descent)
+    found = ntksim.infinite_ensemble(network, X, Y, TIMES, X_TEST, **descent)
     for outputs, mean, covariance in ((train, found.mean, found.covariance), (test, found.test_mean, found.test_covariance)):
         offset = outputs[-1]
         maps = (outputs[:-1] - offset).transpose(1, 2, 0)  # (T, points, 8)

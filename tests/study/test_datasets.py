@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.datasets
+import sklearn.model_selection
 import yaml
 
 from ntksim import cli
@@ -74,6 +75,107 @@ def test_real_targets_are_standardized_with_the_training_points():
     assert data.y_test == pytest.approx((raw.y_test - raw.y_train.mean()) / raw.y_train.std())
 
 
+def test_more_classes_are_one_hot_less_their_mean():
+    """For ten classes -0.1 and 0.9; the columns in the order of the labels, the classes in their proportions."""
+    raw = sklearn.datasets.load_wine()
+    data = data_of(name="wine", classes=[2, 0, 1], scaling="none", train=90, test=40)
+    for x, y in zip(data.x_train, data.y_train, strict=True):
+        label = raw.target[np.flatnonzero((raw.data == x).all(axis=1))[0]]
+        assert y == pytest.approx(np.eye(3)[[2, 0, 1].index(label)] - 1 / 3, abs=1e-15)
+    assert data.outputs == 3
+    assert data.are_classes
+    shares = np.array([np.mean(raw.target == label) for label in (2, 0, 1)])
+    assert (data.y_train > 0).mean(axis=0) == pytest.approx(shares, abs=0.02)
+    ten = data_of(name="digits", train=40, test=20)
+    assert ten.hash == data_of(name="digits", classes=list(range(10)), train=40, test=20).hash
+    assert set(np.unique(ten.y_train)) == {-0.1, 0.9}
+    assert ten.y_train.argmax(axis=1).tolist() != sorted(ten.y_train.argmax(axis=1))
+    assert np.linalg.norm(ten.x_train, axis=1) == pytest.approx(np.full(40, 8.0))
+
+
+def test_two_classes_are_the_signs_of_old():
+    """The split, the signs and the scaling of studies of two classes, spelled out: every bit."""
+    raw = sklearn.datasets.load_digits()
+    mine = (raw.target == 4) | (raw.target == 9)
+    signs = np.where(raw.target == 4, -1.0, 1.0)[mine]
+    parts = sklearn.model_selection.train_test_split(
+        raw.data[mine], signs, train_size=30, test_size=12, random_state=3, stratify=signs
+    )
+    expected = datasets.on_sphere(datasets.Data(parts[0], parts[2], parts[1], parts[3]))
+    assert data_of(name="digits", classes=[4, 9], train=30, test=12, seed=3).hash == expected.hash
+
+
+def test_target_scale_is_a_factor():
+    for options in ({"name": "digits", "train": 12, "test": 10}, {"name": "diabetes"}, {"name": "wine", "classes": [1, 2]}):
+        plain, scaled = data_of(**options), data_of(**options, target_scale=2.5)
+        assert (scaled.y_train == 2.5 * plain.y_train).all()
+        assert (scaled.y_test == 2.5 * plain.y_test).all()
+        assert (scaled.x_train == plain.x_train).all()
+        assert plain.are_classes == scaled.are_classes == (options["name"] != "diabetes")
+    # where it does nothing it is in no command and no record
+    assert "target_scale" not in Dataset(name="circle", train=4, test=2, target_scale=1.0).model_dump()
+    assert "target" not in plan.arguments(Dataset(name="circle", train=4, test=2))
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        ([1.0, -1.0, 1.0], True),
+        ([0.5, -0.5, -0.5], True),
+        ([0.0, 1.0, 1.0], False),  # a sign does not tell them
+        ([1.0, -1.0, 2.0], False),
+        ([[0, 1, 0], [1, 0, 0], [0, 0, 1]], True),
+        ([[0, 1, 1], [1, 0, 0], [0, 0, 1]], False),
+        ([[0, 1, 0], [2, 0, 0], [0, 0, 1]], False),
+        ([[0, 1, 0], [1, 0, 0.5], [0, 0, 1]], False),
+        ([[0, 0], [0, 1], [1, 0]], False),
+    ],
+)
+def test_targets_that_tell_classes(y, expected):
+    y = np.array(y, dtype=np.float64)
+    assert datasets.Data(np.zeros((2, 1)), y[:2], np.zeros((1, 1)), y[2:]).are_classes is expected
+
+
+def test_columns_of_targets_in_every_format(tmp_path):
+    frame = table(14).assign(second=np.arange(14.0) ** 2)
+    x, y = frame[["f0", "f1", "f2"]].to_numpy(), frame[["second", "target"]].to_numpy()
+    np.savez(tmp_path / "own.npz", x=x, y=y)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    frame.to_parquet(tmp_path / "own.parquet")
+    arrays = [data_of(file=str(tmp_path / "own.npz")), data_of(file=[str(tmp_path / "x.npy"), str(tmp_path / "y.npy")])]
+    tables = [data_of(file=str(tmp_path / name), target=["second", "target"]) for name in ("own.csv", "own.parquet")]
+    assert len({data.hash for data in (*arrays, *tables)}) == 1
+    data = arrays[0]
+    assert (data.outputs, data.y_train.shape, data.are_classes) == (2, (6, 2), False)
+    assert data.y_train.mean(axis=0) == pytest.approx([0, 0], abs=1e-14)
+    assert data.y_train.std(axis=0) == pytest.approx([1, 1])
+    # a column alone is no axis
+    np.savez(tmp_path / "one.npz", x=x, y=y[:, 1:])
+    np.savez(tmp_path / "flat.npz", x=x, y=y[:, 1])
+    assert data_of(file=str(tmp_path / "one.npz")).hash == data_of(file=str(tmp_path / "flat.npz")).hash
+    assert data_of(file=str(tmp_path / "one.npz")).y_train.shape == (6,)
+
+
+def test_columns_of_targets_that_cannot_be_used(tmp_path):
+    frame = table(14).assign(second=1.0, word="a")
+    frame.drop(columns="word").to_csv(tmp_path / "own.csv", index=False)
+    np.savez(tmp_path / "own.npz", x=np.random.default_rng(0).normal(size=(12, 2)), y=np.ones((12, 3)))
+    np.savez(tmp_path / "none.npz", x=np.ones((12, 2)), y=np.ones((12, 0)))
+    frame.to_csv(tmp_path / "words.csv", index=False)
+    for options, message in (
+        ({"file": "own.csv", "target": ["target", "other"]}, "dataset.target: .* has no column 'other'; its columns begin with"),
+        ({"file": "own.csv", "target": ["target", "second"]}, r"every training target number 1 \(counted from 0\) is 1;"),
+        ({"file": "words.csv", "target": ["target", "word"]}, "dataset.classes: the targets are not numbers; name their labels"),
+        ({"file": "own.npz", "classes": [0, 1]}, r"classes need y of shape \(points,\), labels; got \(12, 3\)"),
+        ({"file": "none.npz"}, r"y of shape \(points,\) or \(points, targets\); got \(12, 2\) and \(12, 0\)"),
+    ):
+        with pytest.raises(StageError, match=message) as error:
+            data_of(**options | {"file": str(tmp_path / options["file"])})
+        assert len(str(error.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", ["iris", "breast_cancer"])
 def test_the_other_sets_of_scikit_learn(name):
     data = data_of(name=name, train=20, test=10, **({"classes": [0, 2]} if name == "iris" else {}))
@@ -102,8 +204,8 @@ def test_every_format_gives_the_same_data(folder):
         data_of(file=str(folder / "own.csv")).hash,
     }
     assert len(hashes) == 1
-    counts = {datasets.feature_count(str(folder / f)) for f in ("own.npz", "x.npy", "own.csv", "own.parquet")}
-    assert counts == {3}
+    counts = [datasets.columns_in_file(str(folder / f)) for f in ("own.npz", "x.npy", "own.csv", "own.parquet", "none.npz")]
+    assert counts == [3, 3, 4, 4, 1]
 
 
 def test_a_column_of_words_as_two_classes(tmp_path):
@@ -123,6 +225,9 @@ def test_the_command_line_round_trips(folder):
         Dataset(file=str(folder / "own.csv"), target="target", train=6, test=3),
         Dataset(file=str(folder / "text.npz"), classes=["4", "9"], train=6, test=3),
         Dataset(file=str(folder / "text.npz"), classes=["a b", "9"], train=6, test=3),
+        Dataset(file=str(folder / "text.npz"), classes=["a b", "9", "4"], train=6, test=3, target_scale=0.1234567890123456),
+        Dataset(file=str(folder / "own.csv"), target=["target", "f2"], train=6, test=3),
+        Dataset(name="iris", train=6, test=3),
     ):
         words = ["dataset", *shlex.split(plan.arguments(options)), "--output", str(folder / "out.npz")]
         assert cli.main(words) == 0
@@ -180,7 +285,7 @@ BAD = {
     "too few": r"dataset.train \+ dataset.test = 9 points are asked for, but the data have 8; ask for fewer",
     "unknown class": "dataset.classes: no point has the label 0; the labels begin with",
     "lone class": "dataset.classes: cannot be split",
-    "text targets": "dataset.classes: the targets are not numbers; name two of their labels",
+    "text targets": "dataset.classes: the targets are not numbers; name their labels",
     "empty": "expected rows with feature columns",
     "binary": "dataset.file: .*bad.csv: cannot be read",
     "nothing": "dataset.file: .*bad.csv: cannot be read",

@@ -20,7 +20,7 @@ from ntksim.study.cost import NOMINAL
 from ntksim.study.errors import StageError
 
 GOOD = {
-    "dataset": {"name": "digits", "classes": [3, 8], "train": 10, "test": 6},
+    "dataset": {"name": "digits", "classes": [3, 8, 1], "train": 10, "test": 6, "target_scale": 2.0},
     "networks": {
         "tanh_2": {"activation": "tanh", "depth": 2, "sigma_w": 1.5, "sigma_b": 0.1, "output_bias": True,
                    "output_scale": [0.5, 2.0]},
@@ -35,6 +35,7 @@ GOOD = {
     "seeds_per_shard": 4,
     "results": "results",
 }  # fmt: skip
+OWN = GOOD | {"dataset": {"file": "own.csv", "target": ["a", "b"], "train": 10, "test": 6, "scaling": "none"}}
 FOLDER = Path(tempfile.mkdtemp(prefix="ntksim-front-door-"))
 COMMON = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 MANY, SOME = settings(max_examples=1000, **COMMON), settings(max_examples=300, **COMMON)
@@ -67,8 +68,8 @@ def places(content, prefix=()):
 
 @st.composite
 def mutated(draw):
-    """The good configuration with one to four of its values replaced, removed, or renamed."""
-    content = copy.deepcopy(GOOD)
+    """A good configuration with one to four of its values replaced, removed, or renamed."""
+    content = copy.deepcopy(draw(st.sampled_from([GOOD, OWN])))
     for _ in range(draw(st.integers(1, 4))):
         *parents, last = draw(st.sampled_from(places(content)))
         inside = content
@@ -172,6 +173,7 @@ def contents():
         "d.csv": lambda out: out.write(frame.drop(columns="kind").to_csv(index=False).encode()),
         "d.parquet": lambda out: frame.drop(columns="kind").to_parquet(out),
         "d.npz": lambda out: np.savez(out, x=x, y=y),
+        "two.npz": lambda out: np.savez(out, x=x, y=np.stack([y, y**2], axis=1)),
         "x.npy": lambda out: np.save(out, x),
     }.items():
         out = io.BytesIO()
@@ -198,7 +200,7 @@ def load_data(name, **options):
     return ""
 
 
-@pytest.mark.parametrize("name", ["d.csv", "d.parquet", "d.npz", "x.npy"])
+@pytest.mark.parametrize("name", ["d.csv", "d.parquet", "d.npz", "two.npz", "x.npy"])
 @SOME
 @given(st.data())
 def test_mutated_data_files(name, data):
@@ -210,6 +212,7 @@ def test_mutated_data_files(name, data):
         content[place : place + cut] = data.draw(st.binary(max_size=4))
     Path(name).write_bytes(content)
     load_data(name)
+    assert 1 <= datasets.columns_in_file(name, "y") < 2**31
 
 
 NUMBERS = ["1", "2.5", "", "nan", "inf", "-inf", "1e308", "-1e308", "1e-320", "x", "true", "2020-01-01", "1j", '"', "9" * 30]
@@ -218,11 +221,15 @@ CELLS = st.sampled_from(NUMBERS) | st.text(alphabet="0123456789.,eE-+x \"'\n", m
 
 @SOME
 @given(
-    st.lists(st.lists(CELLS, min_size=2, max_size=3), min_size=0, max_size=14), st.booleans(), st.sampled_from(["sphere", "none"])
+    st.lists(st.lists(CELLS, min_size=2, max_size=3), min_size=0, max_size=14),
+    st.sampled_from(
+        [{}, {"classes": ["x", 1]}, {"classes": ["x", 1, 2.5]}, {"target": ["target", "a"]}, {"target_scale": 1e300}]
+    ),
+    st.sampled_from(["sphere", "none"]),
 )
-def test_tables_of_anything(rows, labelled, scaling):
+def test_tables_of_anything(rows, targets, scaling):
     Path("d.csv").write_text("target,a,b\n" + "\n".join(",".join(row) for row in rows), encoding="utf-8")
-    load_data("d.csv", scaling=scaling, **({"classes": ["x", 1]} if labelled else {}))
+    load_data("d.csv", scaling=scaling, **targets)
 
 
 class Harm:

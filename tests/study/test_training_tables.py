@@ -10,6 +10,7 @@ from ntksim import cli
 from ntksim.engine import measures
 from ntksim.engine.layer_rates import rated
 from ntksim.study import datasets, drift_parts, figures, laziness, plan, scaling_laws, tables, verify
+from ntksim.study.columns import COLUMNS, QUANTITIES, quantities
 from ntksim.study.config import family, parse_study
 from ntksim.study.storage import read_arrow, tensors, write_table
 
@@ -52,6 +53,19 @@ def run(study):
 def rows_of(study, table, network, width):
     frame = ntksim.read_table(study.results, table)
     return frame[(frame["network"] == network) & (frame["width"] == width)]
+
+
+def test_descriptions_are_those_of_the_columns(study):
+    """A column without a description fails as its table is written."""
+    frames = {name: ntksim.read_table(study.results, name) for name in plan.tables(study)}
+    assert set().union(*frames.values()) == set(COLUMNS)
+    assert set(frames["convergence"]["quantity"]) == set(quantities("convergence"))
+    assert set(frames["drift"]["quantity"]) == set(quantities("drift") + quantities("parts"))
+    assert set(frames["scaling_laws"]["quantity"]) <= {name for name, quantity in QUANTITIES.items() if quantity.law}
+    for name, columns in (("lazy", quantities("lazy")), ("modes", quantities("modes")), ("final", quantities("run"))):
+        assert set(columns) <= set(frames[name]), name
+    schema = read_arrow(f"{study.results}/tables/lazy.parquet")[0].schema
+    assert schema.field("kernel_drift").metadata == {b"description": QUANTITIES["kernel_drift"].meaning.encode()}
 
 
 def test_measures_are_those_of_the_engine(study, run):
@@ -170,7 +184,7 @@ def test_laws_of_parts_need_parts_at_every_width():
     """Systematic parts 0.5, 0.25 and 0.125 beside a scatter of 0.1, or of 0.5, in which some are lost."""
     rng = np.random.default_rng(1)
     cell = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "status": "finished"}
-    rows = [cell | dict.fromkeys(scaling_laws.ERRORS + scaling_laws.MOVEMENTS, 1.0) | {"width": m} for m in (8, 16, 32)]
+    rows = [cell | dict.fromkeys(quantities("convergence") + quantities("drift"), 1.0) | {"width": m} for m in (8, 16, 32)]
     frame = pd.DataFrame(rows)
 
     def law(spread, seeds, sizes=(0.5, 0.25, 0.125)):
@@ -211,6 +225,17 @@ def test_verdicts_and_the_collapse(study):
         final.loc[narrow & (final["seed"] < lost), "status"] = "diverged"
         found = laziness.lazy_table(study, final, np.ones(5)).set_index(["network", "width"])
         assert found.loc[("tanh_scale_0p03125", 32), "verdict"] == expected
+    final = ntksim.read_table(study.results, "final")
+    few = (final["network"] == "tanh_scale_16") & (final["width"] == 32)
+    for moved, expected, shares in ((1, "lazy", [6 / 7, 1 / 7]), (4, "rich", [3 / 7, 4 / 7])):  # of 7
+        final.loc[few & (final["seed"] < moved), "kernel_drift"] = 100.0
+        row = laziness.lazy_table(study, final, np.ones(5)).set_index(["network", "width"]).loc[("tanh_scale_16", 32)]
+        assert row["verdict"] == expected
+        assert row[["lazy_share", "rich_share"]].to_list() == shares
+        assert row["kernel_drift"] == final.loc[few, "kernel_drift"].median()
+    final.loc[few & (final["seed"] == 3), "kernel_drift"] = 0.5  # three each, and one of neither
+    assert laziness.lazy_table(study, final[few], np.ones(5))["verdict"].to_list() == ["between"]
+    final = ntksim.read_table(study.results, "final")
     descent = {"method": "gradient_descent", "relative_learning_rate": 0.1, "widths": [32], "seeds": 7, "relative_time": 5.0}
     for size, expected in ((5, "between"), (4, "lazy")):  # of 5: noise of batches is no distance from the linearised network
         batches = parse_study(CONTENT | {"training": descent | {"batch_size": size}})
@@ -360,14 +385,14 @@ def test_scaled_names():
 def test_shards_of_training_are_verified(study):
     """What belongs to a whole run is compared where it stands, to a tolerance where bits may differ."""
     there = read_arrow(f"{study.results}/training/relu.width-32.seeds-0-2.parquet")[0].to_pandas()
-    assert there["eigenvalues"].notna().sum() == 3
+    assert there["eigenvalue"].notna().sum() == 3
     assert verify._compare("f", there, there.copy(), "", 1e-6).verdict == "bits"
     for change, verdict in ((1e-9, "tolerance"), (1e-3, "different")):
         here = there.copy()
-        for name in ("eigenvalues", "relative_kernel_change"):
+        for name in ("eigenvalue", "relative_kernel_change"):
             here[name] = [None if values is None else values * (1 + change) for values in there[name]]
         assert verify._compare("f", there, here, "another processor", 1e-6).verdict == verdict
-    here.loc[here.index[-1], "eigenvalues"] = None
+    here.loc[here.index[-1], "eigenvalue"] = None
     assert verify._compare("f", there, here, "another processor", 1e6).verdict == "different"
 
 

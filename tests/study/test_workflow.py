@@ -91,14 +91,16 @@ def test_a_study_is_its_own_file_alone(finished):
 
 def test_tables_say_where_they_come_from(finished):
     results = finished[0] / "results"
-    for name in plan.TABLES:
+    for name in (*plan.TABLES, *plan.TRAINING_TABLES):
         frame = ntksim.read_table(results, name)
         assert frame.attrs["config_hash"]
         assert frame.attrs["config"]["initial"]["seeds"] == 6
         assert frame.attrs["provenance"]["versions"]["numba"]
         schema = pq.read_schema(results / "tables" / f"{name}.parquet")
         assert all(schema.field(column).metadata[b"description"] for column in schema.names)
-    with pytest.raises(FileNotFoundError, match="there are convergence, drift, final, initial, layers, lazy, modes, scaling"):
+    with pytest.raises(
+        FileNotFoundError, match="there are convergence, drift, ensemble, final, initial, layers, lazy, modes, scaling"
+    ):
         ntksim.read_table(results, "nothing")
 
 
