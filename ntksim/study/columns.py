@@ -53,8 +53,8 @@ QUANTITIES = {
     "condition_number": Quantity("largest over smallest eigenvalue of K_m", ("convergence",)),
     "trace": Quantity("of K_m, units of the kernel", ("convergence",)),
     "kernel_drift": Quantity(
-        "||K_t - K_0||_F / ||K_0||_F, of k outputs that of the whole kernels (n k, n k), and so the distance", ("drift", "lazy"),
-        _KERNEL, words="kernel drift",
+        "||K_t - K_0||_F / ||K_0||_F, of k outputs that of the whole kernels (n k, n k), and so the distance; in `layers` of the "
+        "layer's part of the kernel", ("drift", "lazy"), _KERNEL, words="kernel drift",
     ),
     "systematic_kernel_drift": Quantity(
         "the norm of the mean over seeds of (K_T - K_0) / ||K_0||_F, without the bias of finitely many seeds", ("parts",),
@@ -137,6 +137,9 @@ def quantities(where: Where) -> tuple[str, ...]:
     """The names of the quantities that are there (`Quantity.where`), in their order."""
     return tuple(name for name, quantity in QUANTITIES.items() if where in quantity.where)
 
+
+# What a shard holds a list of in every row, a number a layer, and its name in `layers`.
+LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"}
 
 # Units and meaning of every column, kept in the Parquet schema.
 COLUMNS = {

@@ -75,7 +75,7 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
         held = (6 * parameters(d, depth, width, k) + (8 + 4 * k) * n * (d + depth * width)) * itemsize
         points = n + study.dataset.test
         n, tests = n * k, study.dataset.test * k  # from here on entries of outputs, and rows of kernels
-        held += 8 * 20 * n * n + 2 * 8 * min(seeds, 8) * tests * n
+        held += 8 * (20 + 6 * depth) * n * n + 2 * 8 * min(seeds, 8) * tests * n
         rows, outputs = seeds * (_snapshots(study) + 1), n + tests
         columns = 36 + outputs
         held += 3 * rows * 8 * outputs

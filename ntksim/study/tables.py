@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ntksim.engine.threads import one_blas_thread
 from ntksim.study import datasets, drift_parts, identity, plan
-from ntksim.study.columns import COLUMNS, quantities
+from ntksim.study.columns import COLUMNS, LAYERS, quantities
 from ntksim.study.config import Study
 from ntksim.study.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.errors import StageError
@@ -70,7 +70,7 @@ def make_tables(study: Study, output: str | Path) -> None:
     final, grams = None, None
     if study.training is not None:
         training, ensemble, grams = _read_training(study, data.hash, devices)
-        final, lists = at_the_end(training), ["layer_drift", *quantities("modes")]
+        final, lists = at_the_end(training), [*LAYERS, *quantities("modes")]
         drift = summarise(final, quantities("drift"))
         made |= {
             "ensemble": ensemble,
@@ -162,11 +162,12 @@ def _read_training(
 def _layers(training: pd.DataFrame) -> pd.DataFrame:
     """A row per network, width, seed, time and layer."""
     layers = training[["network", "width", "seed", "time", "relative_time", "status"]].copy()
-    drifts = training["layer_drift"].to_list()
-    layers.insert(5, "layer", [np.arange(1, len(drift) + 1) for drift in drifts])
-    layers.insert(6, "parameter_drift", drifts)
-    layers = layers.explode(["layer", "parameter_drift"], ignore_index=True)
-    return layers.astype({"layer": np.int64, "parameter_drift": np.float64})
+    own = training[list(LAYERS)].rename(columns=LAYERS)
+    layers.insert(5, "layer", [np.arange(1, len(drifts) + 1) for drifts in own.iloc[:, 0]])
+    for place, name in enumerate(own, 6):
+        layers.insert(place, name, own[name])
+    layers = layers.explode(["layer", *own], ignore_index=True)
+    return layers.astype({"layer": np.int64} | dict.fromkeys(own, np.float64))
 
 
 def _modes(final: pd.DataFrame) -> pd.DataFrame:

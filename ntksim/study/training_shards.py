@@ -24,6 +24,7 @@ from ntksim.engine.predictions import closed_form
 from ntksim.engine.threads import one_blas_thread
 from ntksim.engine.training import Trajectory, train
 from ntksim.study import datasets
+from ntksim.study.columns import LAYERS
 from ntksim.study.identity import shard_identity
 from ntksim.study.provenance import provenance
 from ntksim.study.stages import finiteness, infinite_kernels, read_limit
@@ -224,7 +225,7 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
     }
     status = np.array(run.status, dtype=object)
     status = np.where(status == "finished", finiteness(columns.values()), status)
-    columns |= {name: getattr(run, name) for name in ("kernel_distance", "feature_drift", "gates_flipped", "layer_drift")}
+    columns |= {name: getattr(run, name) for name in ("kernel_distance", "feature_drift", "gates_flipped", *LAYERS)}
     kernels = run.kernels.astype(np.float64)
     with np.errstate(all="ignore"):  # kernels of networks that are dead or diverge: NaN
         columns |= _kernel_columns(kernels, run.times, job.data.y_train)

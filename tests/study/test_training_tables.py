@@ -85,9 +85,10 @@ def test_measures_are_those_of_the_engine(study, run):
     velocity = rows["kernel_velocity"].to_numpy().reshape(shape)
     assert np.isnan(velocity[:, 0]).all()
     assert velocity[:, 1:] == pytest.approx(measures.kernel_velocity(kernels, trajectory.times), rel=1e-9)
-    layers = rows_of(study, "layers", "relu", 128)["parameter_drift"].to_numpy().reshape(trajectory.layer_drift.shape)
-    assert layers == pytest.approx(trajectory.layer_drift)
-    assert rows_of(study, "layers", "relu", 128)["layer"].to_list()[:4] == [1, 2, 1, 2]
+    layers, shape = rows_of(study, "layers", "relu", 128), trajectory.layer_drift.shape
+    assert layers["parameter_drift"].to_numpy().reshape(shape) == pytest.approx(trajectory.layer_drift)
+    assert layers["kernel_drift"].to_numpy().reshape(shape) == pytest.approx(trajectory.layer_kernel_drift)
+    assert layers["layer"].to_list()[:4] == [1, 2, 1, 2]
 
 
 def test_regression_is_the_solution_of_linear_equations(study, run):
