@@ -32,10 +32,10 @@ def environment(**more):
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *([before] if before else [])])} | more
 
 
-def run(folder, content, *options):
-    """Run a study; returns its exit status and all that it printed. The limit of time allows for a busy machine."""
+def run(folder, content, *options, **variables):
+    """Run a study, with environment ``variables``; returns its exit status and all that it printed. The limit of time allows for a busy machine."""
     done = subprocess.run(
-        command(folder, content, *options), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600
+        command(folder, content, *options), cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=600
     )
     return done.returncode, done.stdout + done.stderr
 

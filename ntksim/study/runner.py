@@ -31,8 +31,7 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
         raise ConfigError("there is no Snakefile in this folder; run from the root of the project")
     results = Path(study.results)
     executor = cluster.executor_of(profile)
-    if study.device == "cuda" and executor == "local":
-        _require_gpu(study)
+    uses_gpu = executor == "local" and _finds_gpu(study)
     jobs = cluster.Jobs(results, executor)
     dataset_hash = _check_data(study)
     signal.signal(signal.SIGTERM, _terminate)
@@ -40,7 +39,10 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
         jobs.end_orphans()
         jobs.begin()
         # said here, lest a profile of the user's own choose another, whose jobs would not be known
-        snakemake = _Snakemake(config, cores, profile, ["--executor", executor, *jobs.options()], lock.fileno())
+        options = ["--executor", executor, *jobs.options()]
+        if uses_gpu and study.device == "auto":  # then shards take turns, as with cuda
+            options += ["--set-resources", "initial_shard:gpu=1", "training_shard:gpu=1"]
+        snakemake = _Snakemake(config, cores, profile, options, lock.fileno())
         status = _run(study, dataset_hash, snakemake, recompute)
         if status >= 0:  # Snakemake was not killed, and has seen the end of all its jobs
             integrity.remove_partial(results)
@@ -50,12 +52,14 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
     return status
 
 
-def _require_gpu(study: Study) -> None:
-    """Say now, in one line, that there is no GPU. Raises ConfigError."""
+def _finds_gpu(study: Study) -> bool:
+    """Whether this machine's jobs will use a GPU. Raises ConfigError, in one line, if they ask for one that is not there."""
+    if study.device == "cpu":
+        return False
     from ntksim.engine.devices import DeviceError, chosen_device
 
     try:
-        chosen_device(study.device)
+        return chosen_device(study.device) == "cuda"
     except DeviceError as error:
         raise ConfigError(f"device: {error}") from None
 

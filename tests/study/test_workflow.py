@@ -264,3 +264,17 @@ def test_shards_ask_for_the_device_of_the_configuration(tmp_path):
         command += ["--workflow-profile", "workflow/profiles/default", "--cores", "1"]
         done = subprocess.run(command, cwd=studies.ROOT, env=studies.environment(), capture_output=True, text=True, check=True)
         assert f"--device {device} --output" in done.stdout
+
+
+def test_where_there_is_a_gpu_auto_uses_it_in_turns(tmp_path):
+    """A study on the simulator of a GPU: whatever the cores, one shard at a time; `ntksim verify` uses it too, and finds the bits."""
+    content = studies.TINY | {"device": "auto", "initial": {"widths": [4], "seeds": 2}, "seeds_per_shard": 1}
+    status, text = studies.run(tmp_path, content, NUMBA_ENABLE_CUDASIM="1")
+    assert status == 0, text
+    assert ntksim.read_table(tmp_path / "results", "initial").attrs["provenance"]["device"] == "cuda (simulator)"
+    assert text.count("gpu=1") >= 2, text
+    command = [sys.executable, "-m", "ntksim.cli", "verify", str(tmp_path / "results"), "--fraction", "1"]
+    environment = studies.environment(NUMBA_ENABLE_CUDASIM="1")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("equal bits") >= 3
