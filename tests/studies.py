@@ -33,7 +33,7 @@ def environment(**more):
 
 
 def run(folder, content, *options, **variables):
-    """Run a study, with environment ``variables``; returns its exit status and all that it printed. The limit of time allows for a busy machine."""
+    """Run a study, with more environment; returns its exit status and what it printed. The time allows for a busy machine."""
     done = subprocess.run(
         command(folder, content, *options), cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=600
     )

@@ -267,7 +267,7 @@ def test_shards_ask_for_the_device_of_the_configuration(tmp_path):
 
 
 def test_where_there_is_a_gpu_auto_uses_it_in_turns(tmp_path):
-    """A study on the simulator of a GPU: whatever the cores, one shard at a time; `ntksim verify` uses it too, and finds the bits."""
+    """A study on the simulator of a GPU: one shard at a time, whatever the cores; `ntksim verify` uses it too."""
     content = studies.TINY | {"device": "auto", "initial": {"widths": [4], "seeds": 2}, "seeds_per_shard": 1}
     status, text = studies.run(tmp_path, content, NUMBA_ENABLE_CUDASIM="1")
     assert status == 0, text
