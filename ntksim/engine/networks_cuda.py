@@ -35,6 +35,7 @@ _LARGE = 1 << 24  # multiplications of a product from which on it goes to cuBLAS
 _MOST_BLOCKS = 2 if kernels.SIMULATED else 1024  # of a network, in launches over elements
 _GRID_LIMIT = 65535  # of the second and third dimension
 _SHARE = 0.8  # of the free memory, to use
+_RESULTS = 0.25  # of it, for results that wait for their copy to the host
 
 
 class OutOfMemory(Exception):
@@ -442,8 +443,11 @@ def evaluate_seeds(
     wanted = Wanted(kernel, kernel, joint=kernels_out.shape[1] < outputs.shape[2])
 
     def work(first: int, step: int) -> None:
-        own = _evaluate(net, columns, pairs, seeds[first::step], results.shape[1], wanted)
-        results[first::step] = own.copy_to_host()
+        own, mine = results[first::step], seeds[first::step]
+        most = _RESULTS * cuda.current_context().get_memory_info()[0] / own[0].nbytes
+        for begin in range(0, mine.size, count := int(max(1, min(mine.size, most)))):
+            some = mine[begin : begin + count]
+            own[begin : begin + count] = _evaluate(net, columns, pairs, some, own.shape[1], wanted).copy_to_host()
 
     on_every_gpu(seeds.size, work)
 

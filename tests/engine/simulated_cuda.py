@@ -193,6 +193,16 @@ def test_batches_halve_until_they_fit_and_change_no_bit(monkeypatch, layers):
         ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda")
 
 
+def test_results_that_memory_does_not_hold_come_in_parts(monkeypatch):
+    network, seeds, copies = ntksim.Network(1, 5), range(5), []
+    whole = ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda")
+    evaluate = networks_cuda._evaluate
+    monkeypatch.setattr(networks_cuda, "_RESULTS", -1.0)  # the simulator's memory is infinite
+    monkeypatch.setattr(networks_cuda, "_evaluate", lambda *arguments: (copies.append(arguments[3]), evaluate(*arguments))[1])
+    assert ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda").tobytes() == whole.tobytes()
+    assert [some.tolist() for some in copies] == [[0], [1], [2], [3], [4]]
+
+
 def test_every_visible_gpu_has_seeds(monkeypatch):
     network, used = ntksim.Network(1, 5), []
     expected = ntksim.network_outputs(network, POINTS[:2], seeds=SEEDS, device="cuda")
