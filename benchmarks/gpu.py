@@ -11,10 +11,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import product
 from typing import Any
 from unittest.mock import patch
 
+import numba
 import numpy as np
 from table import Row, machine, markdown, per_second
 from timing import best
@@ -22,6 +22,7 @@ from timing import best
 import ntksim
 from ntksim.engine import devices
 
+CPU_THREADS = 2  # what this engine's times on the CPU are of
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the memory
 DTYPES = {"float32": 1e-5, "float64": 1e-12}
 RELU = {"sigma_w": 2**0.5}
@@ -48,45 +49,72 @@ def points(n: int, d: int = 64) -> np.ndarray:
 
 
 def check(tiny: bool) -> None:
-    """Parameters' bits, and outputs, kernels and training against the CPU's; raises AssertionError where they differ."""
+    """Parameters' bits, and outputs, kernels and training against the CPU's; raises AssertionError where they differ.
+
+    With cuBLAS, if it is there, and without.
+    """
+    from ntksim.engine import gemm_cuda
+
+    for library in dict.fromkeys((gemm_cuda.cublas, None)):
+        with patch.object(gemm_cuda, "cublas", library):
+            for dtype, tolerance in DTYPES.items():
+                check_networks(tiny, dtype, tolerance)
+                check_training(tiny, dtype, tolerance)
+
+
+def check_networks(tiny: bool, dtype: str, tolerance: float) -> None:
+    from ntksim.engine import batches_cuda
+
+    shapes = [(2, 9, 2)] if tiny else [(4, 80, 2), (3, 300, 64), (3, 1000, 200), (2, 1500, 1), (2, 4096, 64), (1, 100_000, 16)]
+    for depth, width, n in shapes:
+        network, x, what = ntksim.Network(depth, width, "tanh", sigma_b=0.2, **RELU), points(n, 7), f"{depth} x {width}, {dtype}"
+        check_parameters(network, dtype, what)
+        for function in (ntksim.network_outputs, ntksim.empirical_ntk):
+            both = agree(partial(function, network, x, seeds=[3, 8], dtype=dtype), tolerance, what)
+            alone = function(network, x, seeds=[8], dtype=dtype, device="cuda")
+            assert both[1].tobytes() == alone[0].tobytes(), f"bits of {what} depend on the batch"
+        agree(partial(ntksim.empirical_ntk, network, x[:2], x[1:] + 0.5 if n > 1 else x, seeds=[3], dtype=dtype), tolerance, what)
+        with patch.object(batches_cuda, "_SHARE", 0.0):  # as if no memory were free: panels
+            agree(partial(ntksim.empirical_ntk, network, x, seeds=[3], dtype=dtype), tolerance, f"panels of {what}")
+
+
+def check_parameters(network: ntksim.Network, dtype: str, what: str) -> None:
     from numba import cuda
 
     from ntksim.engine import kernels_cpu, networks_cuda
     from ntksim.engine.empirical import compiled_network
     from ntksim.engine.layout import parameter_offsets, stored_weights
 
-    shapes = [(2, 9, 2)] if tiny else [(4, 80, 2), (3, 300, 64), (3, 1000, 200), (2, 4096, 64), (1, 100_000, 16)]
-    trained = [(1, 5, 3)] if tiny else [(1, 9, 3), (3, 500, 40)]
-    several = (1,) if tiny else (1, 3)
-    for dtype, tolerance in DTYPES.items():
-        for depth, width, n in shapes:
-            network, x = ntksim.Network(depth, width, "tanh", sigma_b=0.2, **RELU), points(n, 7)
-            net = compiled_network(network, 7)
-            theta = networks_cuda.zeros((1, int(parameter_offsets(net)[-1])), dtype)
-            networks_cuda.draw_parameters(net, cuda.to_device(np.array([3], np.uint64)), theta, 1)
-            expected = np.empty(theta.shape[1], dtype)
-            kernels_cpu.draw_into(np.uint64(3), net, stored_weights(net, expected))
-            assert theta.copy_to_host().tobytes() == expected.tobytes(), f"parameters of {depth} x {width}, {dtype}"
-            for function in (ntksim.network_outputs, ntksim.empirical_ntk):
-                agree(partial(function, network, x, seeds=[3, 8], dtype=dtype), tolerance, f"{depth} x {width}, {dtype}")
-            with patch.object(networks_cuda, "_SHARE", 0.0):  # as if no memory were free: panels
-                agree(partial(ntksim.empirical_ntk, network, x, seeds=[3], dtype=dtype), tolerance, f"panels of width {width}")
-        for (depth, width, n), outputs in product(trained, several):
-            network, x = ntksim.Network(depth, width, "tanh", outputs=outputs), points(n, 5)
-            agree(partial(ntksim.empirical_ntk, network, x, seeds=[3], dtype=dtype), tolerance, f"{outputs} outputs, {dtype}")
-            for method, options in METHODS.items():
-
-                def outputs_of(device: str, options: Any = options, network: Any = network, x: Any = x) -> np.ndarray:
-                    y = x[:, :outputs] if outputs > 1 else x[:, 0]  # noqa: B023 - called before they change
-                    return ntksim.train(network, x, y, seeds=[3], dtype=dtype, device=device, **options).outputs  # noqa: B023
-
-                agree(outputs_of, 100 * tolerance, f"training of {depth} x {width}, {outputs} outputs, {method}, {dtype}")
+    net = compiled_network(network, 7)
+    theta = networks_cuda.zeros((1, int(parameter_offsets(net)[-1])), dtype)
+    networks_cuda.draw_parameters(net, cuda.to_device(np.array([3], np.uint64)), theta, 1)
+    expected = np.empty(theta.shape[1], dtype)
+    kernels_cpu.draw_into(np.uint64(3), net, stored_weights(net, expected))
+    assert theta.copy_to_host().tobytes() == expected.tobytes(), f"parameters of {what}"
 
 
-def agree(function: Callable[..., np.ndarray], tolerance: float, what: str) -> None:
-    found, expected = (function(device=device).astype(np.float64) for device in ("cuda", "cpu"))
-    off = np.abs(found - expected).max() / np.abs(expected).max()
+def check_training(tiny: bool, dtype: str, tolerance: float) -> None:
+    shapes = [(2, 5, 3, 1)] if tiny else [(1, 9, 3, 1), (1, 9, 3, 3), (3, 500, 40, 1), (3, 500, 40, 3)]
+    for depth, width, n, outputs in shapes:
+        network, x = ntksim.Network(depth, width, "tanh", outputs=outputs), points(n, 5)
+        what, y = f"{depth} x {width}, {outputs} outputs, {dtype}", x[:, :outputs] if outputs > 1 else x[:, 0]
+        agree(partial(ntksim.empirical_ntk, network, x, seeds=[3], dtype=dtype), tolerance, what)
+        for method, options in METHODS.items():
+            arguments = {"seeds": [3], "dtype": dtype, **options}
+
+            def outputs_of(device: str, network: Any = network, x: Any = x, y: Any = y, arguments: Any = arguments) -> np.ndarray:
+                return ntksim.train(network, x, y, device=device, **arguments).outputs
+
+            agree(outputs_of, 100 * tolerance, f"training of {what}, {method}")
+
+
+def agree(function: Callable[..., np.ndarray], tolerance: float, what: str) -> np.ndarray:
+    """The GPU's result, which is the CPU's to ``tolerance`` of the largest entry, and of its precision."""
+    found, expected = (function(device=device) for device in ("cuda", "cpu"))
+    assert found.dtype == expected.dtype, f"{what}: {found.dtype} of the GPU, {expected.dtype} of the CPU"
+    off = np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max()
     assert off <= tolerance, f"{what}: the GPU is off by {off:.2g} of the largest entry, more than {tolerance:g}"
+    return found
 
 
 def peak(dtype: str, size: int) -> float:
@@ -107,17 +135,20 @@ def kernels(tiny: bool) -> Iterator[Row]:
                 ours = best(partial(call, seeds=range(count), device="cuda")) / count
                 theirs, remarks = None, "no JAX"
                 if jax is not None:
-                    theirs, remarks = jax_kernel(dtype, width, points(n))
+                    theirs, remarks = jax_kernels(dtype, width, points(n), count)
                 if width <= 8192:
-                    remarks += f"; CPU {best(partial(call, seeds=[0]), 1.0, 1):.3g} s"
+                    remarks += f"; {CPU_THREADS} CPU threads {best(partial(call, seeds=[0]), 1.0, 1):.3g} s"
                 flops = 2 * 4 * n * width**2 if cupy else None
                 yield Row(
                     "kernels", f"{dtype}, n = {n}, 3 x {width:,}, a seed", ours, "JAX", theirs, flops, dtype, "60%, 3x", remarks
                 )
 
 
-def jax_kernel(dtype: str, width: int, x: np.ndarray) -> tuple[float | None, str]:
-    """Seconds of the structured form in JAX, weights drawn too, in its faster generator; None if it does not fit."""
+def jax_kernels(dtype: str, width: int, x: np.ndarray, count: int) -> tuple[float | None, str]:
+    """Seconds a seed of the structured form in JAX, weights drawn too; None if it does not fit.
+
+    It has as many seeds as ours, one after the other or under vmap, and either generator; the fastest counts.
+    """
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
     jnp = jax.numpy
@@ -139,26 +170,42 @@ def jax_kernel(dtype: str, width: int, x: np.ndarray) -> tuple[float | None, str
                 delta = (2 / len(h)) ** 0.5 * (w.T @ delta) * kept[layer - 1][1]
         return total
 
-    seconds = {}
+    seconds: dict[str, float] = {}
     for generator in ("threefry2x32", "unsafe_rbg"):
-        try:
-            run, key = jax.jit(kernel), jax.random.key(0, impl=generator)
-            seconds[generator] = best(lambda run=run, key=key: run(key).block_until_ready())
-        except Exception as error:  # out of memory, most likely: a row that says so is worth more than none
-            return None, f"JAX: {str(error).splitlines()[0][:60]}"
+        keys = jax.random.split(jax.random.key(0, impl=generator), count)
+        one, all_at_once = jax.jit(kernel), jax.jit(jax.vmap(kernel))
+        ways: dict[str, Callable[[], Any]] = {
+            generator: lambda one=one, keys=keys: [one(key) for key in keys],
+            f"vmap and {generator}": lambda together=all_at_once, keys=keys: together(keys),
+        }
+        for name, run in ways.items():
+            try:
+                seconds[name] = best(lambda run=run: jax.block_until_ready(run())) / count
+            except Exception as error:  # out of memory, most likely: a row that says so is worth more than none
+                failure = f"JAX: {str(error).splitlines()[0][:60]}"
+    if not seconds:
+        return None, failure
     fastest = min(seconds, key=seconds.__getitem__)
     return seconds[fastest], f"JAX with {fastest}"
 
 
 def small(tiny: bool) -> Iterator[Row]:
-    """Networks of width 80 on 2 points, a block each."""
+    """Networks of width 80 on 2 points, a block each, against two threads of the CPU."""
     for dtype in DTYPES:
         count = 4 if tiny else 1_000_000
         call = partial(ntksim.empirical_ntk, ntksim.Network(4, 8 if tiny else 80, **RELU), points(2, 4), dtype=dtype)
         ours = best(partial(call, seeds=range(count), device="cuda"), least=1) / count
         theirs = best(partial(call, seeds=range(count // 50 or 1)), least=1) / (count // 50 or 1)
         remarks = f"{60e-6 / ours:.3g} millions a minute"
-        yield Row("small", f"{dtype}, networks of width 80 on 2 points", ours, "CPU", theirs, remarks=remarks, show=per_second)
+        yield Row(
+            "small",
+            f"{dtype}, networks of width 80 on 2 points",
+            ours,
+            f"{CPU_THREADS} CPU threads",
+            theirs,
+            remarks=remarks,
+            show=per_second,
+        )
 
 
 def normals(tiny: bool) -> Iterator[Row]:
@@ -205,6 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peaks = dict.fromkeys(DTYPES, 0.0)
     if chosen != ["registers"]:
         devices.chosen_device("cuda")
+        numba.set_num_threads(min(CPU_THREADS, numba.config.NUMBA_NUM_THREADS))
         check(options.tiny)
         print(f"GPU and CPU agree: {devices.device_name()}", file=sys.stderr)
         peaks = {dtype: peak(dtype, 64 if options.tiny else 8192) for dtype in DTYPES}

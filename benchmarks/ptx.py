@@ -22,6 +22,7 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
     i, f, flag = int64, float64, types.boolean
     return {
         products_cuda.multiply: (a, i, i, i, a, i, i, i, a, *[i] * 7, flag),
+        products_cuda.add_pieces: (a, i, i, a, i, flag),
         kernels_cuda.draw_matrix: (*_DRAWS, *[i] * 5, a, i),
         kernels_cuda.draw_vector: (*_DRAWS, i, i, a, i),
         kernels_cuda.put_points: (a, _INTEGERS, a, i),

@@ -34,15 +34,37 @@ def _fault() -> str | None:
     # The numba.cuda that comes with Numba is deprecated, but its simulator runs everywhere.
     if not config.ENABLE_CUDASIM and importlib.util.find_spec("numba_cuda") is None:
         return "the package numba-cuda is not installed: `make cuda` in a checkout, or pip install numba-cuda[cu13]"
-    # Read when numba.cuda is loaded. Some launches are small by nature: they would all be warned of.
-    os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
-    from numba import cuda
-
+    try:
+        from numba import cuda
+    except ImportError as error:
+        return f"numba.cuda cannot be imported ({error}): `make cuda` in a checkout, or pip install --upgrade numba-cuda[cu13]"
+    if "NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS" not in os.environ:
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # some launches are small by nature, and would all be warned of
     if not cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         seen = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
         return f"no CUDA GPU is visible{seen}: run where `nvidia-smi` lists one, with a driver for CUDA 13 or newer"
     return None
+
+
+def device_identity(device: str) -> dict[str, str]:
+    """What numbers depend on where ``device`` computes, "cpu" or "cuda": its name, and the libraries that only GPUs need."""
+    if device == "cpu":
+        return {"device": "cpu"}
+    from importlib.metadata import PackageNotFoundError, version
+
+    from ntksim.engine.gemm_cuda import cublas
+
+    try:
+        compiler = version("numba-cuda")
+    except PackageNotFoundError:  # in the simulator
+        compiler = "not installed"
+    library = "not installed"
+    if cublas is not None:
+        import cupy
+
+        library = cupy.__version__
+    return {"device": device_name(), "numba-cuda": compiler, "cupy": library}
 
 
 def device_name() -> str:

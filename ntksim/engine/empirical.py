@@ -81,9 +81,9 @@ def _at_initialisation(
     """Fill ``outputs`` (S, n, k) and ``kernels`` (S, blocks, rows, columns), unless their second axis is empty."""
     net, wanted, joint = compiled_network(network, len(columns)), kernels.shape[1] > 0, kernels.shape[1] < network.outputs
     if device == "cuda":
-        from ntksim.engine import networks_cuda
+        from ntksim.engine import batches_cuda
 
-        networks_cuda.evaluate_seeds(net, columns, pairs, seeds, outputs, kernels)
+        batches_cuda.evaluate_seeds(net, columns, pairs, seeds, outputs, kernels)
         return
 
     def work(threads: int, first: int, end: int, step: int) -> None:

@@ -16,13 +16,13 @@ from numba import cuda, float32, float64
 from ntksim.engine.activations import value_and_derivative
 from ntksim.engine.counter_rng import ROWS_PER_BLOCK, scaled_normals, seed_words, weight_code
 from ntksim.engine.jit import multiply_add
+from ntksim.engine.launch_cuda import SIMULATED, THREADS, device_function, unsigned
 from ntksim.engine.layer_rules import features_kernel, pre_activation, pulled, readout_term, sensitivity
 from ntksim.engine.product import PIECE
-from ntksim.engine.products_cuda import SIMULATED, device_function, unsigned
 
-THREADS = 4 if SIMULATED else 128  # of a block
 PANEL = 512 if SIMULATED else 8192  # float32 numbers of shared memory for the weights of a small network
 GRAM_TERMS = 2 * PIECE  # neurons that a block sums over
+READOUT_TERMS = 4 if SIMULATED else 128  # neurons that a thread sums over, one after the other
 
 _f32 = np.float32
 
@@ -112,12 +112,12 @@ def finish_sensitivity(weight, slope, at, delta, delta_at, rows, points, columns
 
 @cuda.jit
 def readout_parts(weight, bias, a, a_at, a_row, c_at, h, at, rows, points, columns, parts):
-    """Shares of the outputs of ``GRAM_TERMS`` neurons each, float64, the biases in the first. Grid: (parts, networks)."""
+    """Shares of the outputs of ``READOUT_TERMS`` neurons each, float64, the biases in the first. Grid: (parts, networks)."""
     net, part = cuda.blockIdx.y, cuda.blockIdx.x
     for column in range(cuda.threadIdx.x, columns, THREADS):
         output, p = column // points, column % points
         total = np.float64(bias) * np.float64(a[net, c_at + output]) if part == 0 else 0.0
-        for r in range(part * GRAM_TERMS, min((part + 1) * GRAM_TERMS, rows)):
+        for r in range(part * READOUT_TERMS, min((part + 1) * READOUT_TERMS, rows)):
             total += readout_term(weight, a[net, a_at + output * a_row + r], h[net, at + r * points + p])
         parts[net, part * columns + column] = total
 
@@ -198,6 +198,101 @@ def panel_rows(stride):
     return PANEL // stride // ROWS_PER_BLOCK * ROWS_PER_BLOCK
 
 
+# What follows is of network ``net`` of a batch, by all threads of its block.
+
+
+@device_function
+def _forward_small(
+    panel, low, high, stream, code, net, widths, scales, points, h, slope, delta, at, vectors, vector_at, backward
+):
+    """h and slope of every layer, and if ``backward`` delta^L; h^0 is there."""
+    last, kind = widths.size - 2, h.dtype.type
+    for layer in range(1, last + 1):
+        terms, weight, bias = widths[layer - 1], kind(scales[0, layer - 1]), kind(scales[2, layer - 1])
+        stride = terms | 1  # odd: rows start in different banks
+        step, below, here = panel_rows(stride), at[layer - 1], at[layer]
+        for begin in range(0, widths[layer], step):
+            count = min(step, widths[layer] - begin)
+            _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
+            cuda.syncthreads()
+            for e in range(cuda.threadIdx.x, count * points, THREADS):
+                r, p = e // points, e % points
+                z = kind(0)
+                for k in range(terms):
+                    z = multiply_add(kind(panel[r * stride + k]), h[net, below + k * points + p], kind(z))
+                z = pre_activation(weight, bias, kind(z), vectors[net, vector_at[2 * layer - 1] + begin + r])
+                to = here + begin * points + e
+                h[net, to], slope[net, to] = value_and_derivative(code, kind(z))
+                if backward and layer == last:
+                    a = vectors[net, vector_at[2 * layer] + begin + r]
+                    delta[net, to] = sensitivity(kind(scales[0, last]), a, slope[net, to])
+            cuda.syncthreads()
+
+
+@device_function
+def _backward_small(panel, low, high, stream, net, widths, scales, points, slope, delta, at):
+    """delta of every layer from delta^L."""
+    kind = delta.dtype.type
+    for layer in range(widths.size - 2, 1, -1):
+        terms, weight = widths[layer - 1], kind(scales[0, layer - 1])
+        stride = terms | 1
+        step, below, here = panel_rows(stride), at[layer - 1], at[layer]
+        for begin in range(0, widths[layer], step):
+            count = min(step, widths[layer] - begin)
+            _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
+            cuda.syncthreads()
+            for e in range(cuda.threadIdx.x, terms * points, THREADS):
+                col, p = e // points, e % points
+                back = kind(0) if begin == 0 else delta[net, below + e]
+                for r in range(count):
+                    back = multiply_add(kind(panel[r * stride + col]), delta[net, here + (begin + r) * points + p], kind(back))
+                if begin + count == widths[layer]:
+                    back = sensitivity(weight, kind(back), slope[net, below + e])
+                delta[net, below + e] = back
+            cuda.syncthreads()
+
+
+@device_function
+def _outputs_small(net, widths, scales, points, h, at, vectors, vector_at, outputs, out):
+    """Row ``out`` of the outputs."""
+    last = widths.size - 2
+    for p in range(cuda.threadIdx.x, outputs.shape[1], THREADS):
+        total = 0.0
+        for r in range(widths[last]):
+            a = vectors[net, vector_at[2 * last] + r]
+            total += readout_term(scales[0, last], a, h[net, at[last] + r * points + p])
+        outputs[out, p] = total + scales[2, last] * np.float64(vectors[net, vector_at[2 * last + 1]])
+
+
+@device_function
+def _column_product(values, net, at, rows, points, i, j):
+    """Columns i and j of a layer's values, multiplied in float64."""
+    total = 0.0
+    for r in range(rows):
+        total += np.float64(values[net, at + r * points + i]) * np.float64(values[net, at + r * points + j])
+    return total
+
+
+@device_function
+def _kernel_small(net, widths, scales, points, first, rows, cols, h, delta, at, shares, kernels, out):
+    """Row ``out`` of the kernels: every layer's share, then their sum from the last layer on."""
+    thread, last, pairs = cuda.threadIdx.x, widths.size - 2, rows * cols
+    for e in range(thread, (last + 1) * pairs, THREADS):
+        layer, i, j = e // pairs, first + e % pairs // cols, e % cols
+        share = features_kernel(
+            scales[0, layer], scales[2, layer], _column_product(h, net, at[layer], widths[layer], points, i, j)
+        )
+        if layer < last:
+            share *= _column_product(delta, net, at[layer + 1], widths[layer + 1], points, i, j)
+        shares[net, e] = share
+    cuda.syncthreads()
+    for e in range(thread, pairs, THREADS):
+        total = 0.0
+        for layer in range(last, -1, -1):
+            total += shares[net, layer * pairs + e]
+        kernels[out, e] = total
+
+
 @cuda.jit
 def evaluate_small(
     seeds, stream, code, widths, scales, columns, first, rows, cols, h, slope, delta, at, vectors, vector_at, shares,
@@ -209,76 +304,19 @@ def evaluate_small(
     drawn before, at ``vector_at``; ``shares`` (networks, (L+1) rows cols) is scratch. Without a kernel ``rows`` is 0.
     """
     panel = cuda.shared.array(PANEL, float32)
-    net, thread, kind = cuda.blockIdx.x, cuda.threadIdx.x, h.dtype.type
+    net, points = cuda.blockIdx.x, columns.shape[1]
     low, high = seed_words(seeds[net])
-    points, last, pairs = columns.shape[1], widths.size - 2, rows * cols
-    for e in range(thread, widths[0] * points, THREADS):
+    for e in range(cuda.threadIdx.x, widths[0] * points, THREADS):
         h[net, e] = columns[e // points, e % points]
     cuda.syncthreads()
-    for layer in range(1, last + 1):
-        terms, weight, bias = widths[layer - 1], kind(scales[0, layer - 1]), kind(scales[2, layer - 1])
-        stride = terms | 1  # odd: rows start in different banks
-        step, below, here = panel_rows(stride), at[layer - 1], at[layer]
-        for begin in range(0, widths[layer], step):
-            count = min(step, widths[layer] - begin)
-            _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
-            cuda.syncthreads()
-            for e in range(thread, count * points, THREADS):
-                r, p = e // points, e % points
-                z = kind(0)
-                for k in range(terms):
-                    z = multiply_add(kind(panel[r * stride + k]), h[net, below + k * points + p], kind(z))
-                z = pre_activation(weight, bias, kind(z), vectors[net, vector_at[2 * layer - 1] + begin + r])
-                to = here + begin * points + e
-                h[net, to], slope[net, to] = value_and_derivative(code, kind(z))
-                if pairs > 0 and layer == last:
-                    a = vectors[net, vector_at[2 * layer] + begin + r]
-                    delta[net, to] = sensitivity(kind(scales[0, last]), a, slope[net, to])
-            cuda.syncthreads()
-    if pairs == 0:
-        for p in range(thread, points, THREADS):
-            total = 0.0
-            for r in range(widths[last]):
-                a = vectors[net, vector_at[2 * last] + r]
-                total += readout_term(scales[0, last], a, h[net, at[last] + r * points + p])
-            if p < outputs.shape[1]:
-                outputs[out + net, p] = total + scales[2, last] * np.float64(vectors[net, vector_at[2 * last + 1]])
+    _forward_small(
+        panel, low, high, stream, code, net, widths, scales, points, h, slope, delta, at, vectors, vector_at, rows > 0
+    )  # fmt: skip
+    if rows == 0:
+        _outputs_small(net, widths, scales, points, h, at, vectors, vector_at, outputs, out + net)
         return
-    for layer in range(last, 1, -1):
-        terms, weight = widths[layer - 1], kind(scales[0, layer - 1])
-        stride = terms | 1
-        step, below, here = panel_rows(stride), at[layer - 1], at[layer]
-        for begin in range(0, widths[layer], step):
-            count = min(step, widths[layer] - begin)
-            _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
-            cuda.syncthreads()
-            for e in range(thread, terms * points, THREADS):
-                col, p = e // points, e % points
-                back = kind(0) if begin == 0 else delta[net, below + e]
-                for r in range(count):
-                    back = multiply_add(kind(panel[r * stride + col]), delta[net, here + (begin + r) * points + p], kind(back))
-                if begin + count == widths[layer]:
-                    back = sensitivity(weight, kind(back), slope[net, below + e])
-                delta[net, below + e] = back
-            cuda.syncthreads()
-    for e in range(thread, (last + 1) * pairs, THREADS):
-        layer, i, j = e // pairs, e % pairs // cols, e % cols
-        features, own = 0.0, 1.0
-        for r in range(widths[layer]):
-            row = at[layer] + r * points
-            features += np.float64(h[net, row + first + i]) * np.float64(h[net, row + j])
-        if layer < last:
-            own = 0.0
-            for r in range(widths[layer + 1]):
-                row = at[layer + 1] + r * points
-                own += np.float64(delta[net, row + first + i]) * np.float64(delta[net, row + j])
-        shares[net, e] = own * features_kernel(scales[0, layer], scales[2, layer], features)
-    cuda.syncthreads()
-    for e in range(thread, pairs, THREADS):
-        total = 0.0
-        for layer in range(last, -1, -1):
-            total += shares[net, layer * pairs + e]
-        kernels[out + net, e] = total
+    _backward_small(panel, low, high, stream, net, widths, scales, points, slope, delta, at)
+    _kernel_small(net, widths, scales, points, first, rows, cols, h, delta, at, shares, kernels, out + net)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

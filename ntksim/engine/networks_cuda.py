@@ -1,78 +1,26 @@
-"""Batches of networks on a GPU: memory, launches, and as many networks at a time as there is memory for.
+"""Networks on a GPU, all of a batch at once: their memory, the draws of their parameters, and launches layer by layer.
 
-Small networks are a block each, and one launch evaluates a batch. Others go layer by layer, all of a batch at once. Their
-parameters are drawn into memory, once, if it holds those of a network; else weights are drawn into panels, twice as on the CPU,
-which stay in the second-level cache, so that a network of any width needs memory for its activations alone. Large products go
-to cuBLAS where CuPy is installed.
-
-A batch's results stay on the device until all are there. Nothing depends on the size of batches, nor on the number of GPUs:
-each has some of the seeds, and a thread of Python's that launches for it.
+Parameters are drawn into memory, once, if it holds those of a network; else weights are drawn into panels, twice as on the CPU,
+which stay in the second-level cache, so that a network of any width needs memory for its activations alone. Which of the two
+changes no bit, but where cuBLAS multiplies, which adds up a panel's terms in an order of its own.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda
 
+from ntksim.engine import gemm_cuda as gemm
 from ntksim.engine import kernels_cuda as kernels
 from ntksim.engine import products_cuda as products
-from ntksim.engine.counter_rng import bias_code, weight_code
+from ntksim.engine.counter_rng import ROWS_PER_BLOCK, bias_code, weight_code
+from ntksim.engine.launch_cuda import THREADS, allocate, blocks, over, whole_rows
 from ntksim.engine.layout import Net, Pairs, parameter_offsets
 from ntksim.engine.product import PIECE
 
-try:
-    import cupy
-except ImportError:
-    cupy = None
-
-# Widths and points up to which a network of one output is evaluated by one block.
-SMALL_WIDTH, SMALL_POINTS = PIECE, 32
 _PANEL = 1 << 24  # bytes of a panel: a third of a large GPU's second-level cache
-_LARGE = 1 << 24  # multiplications of a product from which on it goes to cuBLAS
-_MOST_BLOCKS = 2 if kernels.SIMULATED else 1024  # of a network, in launches over elements
-_GRID_LIMIT = 65535  # of the second and third dimension
-_SHARE = 0.8  # of the free memory, to use
-_RESULTS = 0.25  # of it, for results that wait for their copy to the host
-
-
-class OutOfMemory(Exception):
-    """The GPU's memory does not hold what was asked for; smaller batches may fit."""
-
-
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Raise OutOfMemory for what Numba and CuPy raise."""
-    try:
-        yield
-    except MemoryError:
-        raise OutOfMemory from None
-    except Exception as error:
-        if "OUT_OF_MEMORY" in str(error) or "ALLOC_FAILED" in str(error):
-            raise OutOfMemory from None
-        raise
-
-
-def on_every_gpu(seeds: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(first, step)`` for the seeds first, first + step, ... of each visible GPU, at the same time."""
-    gpus = list(cuda.gpus)[:seeds]
-
-    def on(number: int) -> None:
-        with gpus[number]:
-            work(number, len(gpus))
-
-    if len(gpus) == 1:
-        on(0)
-        return
-    with ThreadPoolExecutor(len(gpus)) as pool:
-        list(pool.map(on, range(len(gpus))))
-
-
-def allocate(shape: tuple[int, ...], kind: Any) -> Any:
-    """An array on the device."""
-    return cuda.device_array(shape, kind)
 
 
 def zeros(shape: tuple[int, int], kind: Any) -> Any:
@@ -81,58 +29,6 @@ def zeros(shape: tuple[int, int], kind: Any) -> Any:
     if shape[1]:
         kernels.fill[over(shape[1], shape[0])](array, 0)
     return array
-
-
-def over(size: int, networks: int = 1) -> tuple[tuple[int, int], int]:
-    """The launch of a thread for each of ``size`` elements of every network, or of some threads with several."""
-    return (max(1, min(-(-size // kernels.THREADS), _MOST_BLOCKS)), networks), kernels.THREADS
-
-
-def _tiles(rows: int, cols: int, units: int) -> tuple[tuple[int, int, int], int]:
-    tile = products.TILE
-    return (-(-rows // tile), -(-cols // tile), units), products.TILE_THREADS
-
-
-def multiply(b, b_place, v, v_place, c, c_place, shape, first, networks=1):
-    """:func:`products_cuda.multiply` in one part, or cuBLAS; places are (start, stride of terms, of rows or columns).
-
-    ``c_place`` is (start, stride of rows) and ``shape`` (rows, columns, terms).
-    """
-    rows, cols, terms = shape
-    if cupy is not None and rows * cols * terms >= _LARGE:
-        for net in range(networks):
-            _library_product(b[net], b_place, v[net], v_place, c[net], c_place, shape, first)
-        return
-    products.multiply[_tiles(rows, cols, networks)](
-        b, *b_place, v, *v_place, c, c_place[0], 0, c_place[1], rows, cols, terms, terms + -terms % PIECE, first
-    )
-
-
-def _address(array: Any) -> int:
-    return array.__cuda_array_interface__["data"][0]
-
-
-def _library_product(b, b_place, v, v_place, c, c_place, shape, first) -> None:
-    """The same of one network by cuBLAS, which stores columns: c' = v' b, c' (columns, rows)."""
-    rows, cols, terms = shape
-    double = c.dtype.itemsize == 8
-    gemm = cupy.cuda.cublas.dgemm if double else cupy.cuda.cublas.sgemm
-    one, old = np.ones(1, c.dtype), np.full(1, 0 if first else 1, c.dtype)
-
-    def operand(array, place, neighbours):
-        """Whether it is to be transposed, its address and the distance of its columns; ``neighbours`` are terms as they stand."""
-        start, term, other = place
-        address = _address(array) + start * array.dtype.itemsize
-        plain = (term == 1) == neighbours
-        return (0 if plain else 1), address, (other if term == 1 else term)
-
-    v_flip, v_address, v_gap = operand(v, v_place, False)
-    b_flip, b_address, b_gap = operand(b, b_place, True)
-    c_address = _address(c) + c_place[0] * c.dtype.itemsize
-    gemm(
-        cupy.cuda.device.get_cublas_handle(), v_flip, b_flip, cols, rows, terms, one.ctypes.data,
-        v_address, v_gap, b_address, b_gap, old.ctypes.data, c_address, c_place[1],
-    )  # fmt: skip
 
 
 class Wanted(NamedTuple):
@@ -158,23 +54,21 @@ class Batch:
         self.net, self.pairs, self.networks, self.kind, self.wanted, self.kept = net, pairs, networks, columns.dtype, wanted, kept
         self.last, self.outputs_count = net.widths.size - 2, int(net.widths[-1])
         self.wide = pairs.points * self.outputs_count  # columns of sensitivities
-        self.at, self.vector_at = _places(net, pairs.points)
+        self.at, self.vector_at = places(net, pairs.points)
         self.delta_at = [max(0, place - self.at[1]) * self.outputs_count for place in self.at]
-        # Rows of the kernel's blocks: of pairs of outputs they stand side by side, and cannot leave out points.
-        several = wanted.joint and self.outputs_count > 1
-        self.across = pairs.points if several else pairs.cols
-        self.row = self.across * (self.outputs_count if several else 1)
+        self.across, self.row = kernel_rows(pairs, self.outputs_count, wanted.joint)
         self.size = self.outputs_count * pairs.rows * self.row if wanted.kernel else 0
         self.columns, self.every = cuda.to_device(columns), allocate((0,), np.int64)
-        self.h, self.slope = (zeros((networks, self.at[-1]), self.kind) for _ in range(2))
-        self.delta = allocate((networks, self.delta_at[-1] if wanted.backward else 1), self.kind)
-        parts, piece = _parts(net), pairs.rows * self.across if wanted.kernel else 0
+        self.h, self.slope = (zeros((networks, whole_rows(self.at[-1])), self.kind) for _ in range(2))
+        self.delta = allocate((networks, whole_rows(self.delta_at[-1] if wanted.backward else 1)), self.kind)
+        piece = pairs.rows * self.across if wanted.kernel else 0
         self.outputs = allocate((networks, self.wide), np.float64)
-        self.output_parts = allocate((networks, parts * self.wide), np.float64)
-        self.gram_parts = allocate((networks, max(1, parts * (self.size // self.outputs_count))), self.kind)
+        self.output_parts = allocate((networks, readout_parts(net) * self.wide), np.float64)
+        self.gram_parts = allocate((networks, max(1, gram_parts(net) * (self.size // self.outputs_count))), self.kind)
         self.features = allocate((networks, max(1, (self.last + 1) * piece)), np.float64)
         self.sensitivities = allocate((networks, max(1, self.size)), np.float64)
         self.kernel = allocate((networks, max(1, self.size * (self.last + 1 if wanted.by_layer else 1))), np.float64)
+        self.offsets, self.scratch = parameter_offsets(net).tolist(), gemm.Scratch()
         self.theta: Any = None
         self.vectors: Any = None
         self.panel: Any = None
@@ -186,12 +80,12 @@ class Batch:
         self.seeds = seeds
         if self.kept:
             if self.theta is None:
-                self.theta = zeros((self.networks, int(parameter_offsets(self.net)[-1])), self.kind)
+                self.theta = zeros((self.networks, whole_rows(self.offsets[-1])), self.kind)
             draw_parameters(self.net, seeds, self.theta, count)
             return
         if self.vectors is None:
             self.vectors = allocate((self.networks, self.vector_at[-1]), self.kind)
-            self.panel = allocate((self.networks, _panel_size(self.net, self.kind)), self.kind)
+            self.panel = allocate((self.networks, whole_rows(panel_size(self.net, self.kind))), self.kind)
         draw_vectors(self.net, seeds, self.vectors, self.vector_at, count)
 
     def put_points(self, count: int, chosen: Any = None) -> None:
@@ -230,8 +124,8 @@ class Batch:
         for layer in range(1, last + 1):
             self._forward(layer, count)
         rows = int(self.net.widths[last])
-        parts = -(-rows // kernels.GRAM_TERMS)
-        kernels.readout_parts[(parts, count), kernels.THREADS](
+        parts = -(-rows // kernels.READOUT_TERMS)
+        kernels.readout_parts[(parts, count), THREADS](
             scales[0, last], scales[2, last], a, a_at, int(self.net.lengths[last]), self._vector(2 * last + 1)[1],
             self.h, self.at[last], rows, points, self.wide, self.output_parts,
         )  # fmt: skip
@@ -240,9 +134,9 @@ class Batch:
     def go_back(self, vector: Any) -> None:
         """Sensitivities of v.f of one network, for a vector v (1, k points): as many columns as there are points."""
         last, points = self.last, self.pairs.points
-        rows, place = int(self.net.widths[last]), int(parameter_offsets(self.net)[2 * last])
-        multiply(
-            self.theta, (place, int(self.net.lengths[last]), 1), vector, (0, points, 1),
+        rows = int(self.net.widths[last])
+        gemm.multiply(
+            self.theta, (self.offsets[2 * last], int(self.net.lengths[last]), 1), vector, (0, points, 1),
             self.delta, (self.sensitivities_at(last, points), points), (rows, points, self.outputs_count), True,
         )  # fmt: skip
         self._finish_sensitivity(last, 1, points)
@@ -256,14 +150,14 @@ class Batch:
     def _vector(self, index: int) -> tuple[Any, int]:
         """Where biases and readout stand: among the parameters, or drawn."""
         if self.theta is not None:
-            return self.theta, int(parameter_offsets(self.net)[index])
+            return self.theta, self.offsets[index]
         return self.vectors, int(self.vector_at[index])
 
     def _gram(self, values, left, right, stride, layer, wide, total, to, count) -> None:
         """Products of columns of a layer's values: kernel rows, from ``left`` on, with ``wide`` ones from ``right`` on."""
         rows, terms = self.pairs.rows, int(self.net.widths[layer])
         size, parts = rows * wide, -(-terms // kernels.GRAM_TERMS)
-        products.multiply[_tiles(rows, wide, count * parts)](
+        products.multiply[gemm.tiles(rows, wide, count * parts)](
             values, left, stride, 1, values, right, stride, 1,
             self.gram_parts, 0, size, wide, rows, wide, terms, kernels.GRAM_TERMS, True,
         )  # fmt: skip
@@ -307,9 +201,10 @@ class Batch:
     def _forward(self, layer: int, count: int) -> None:
         rows, points, here = int(self.net.widths[layer]), self.pairs.points, self.at[layer]
         for w in self._weights(layer, count):
-            multiply(
+            gemm.multiply(
                 w.array, (w.at, 1, w.stride), self.h, (self.at[layer - 1] + w.col * points, points, 1),
                 self.h, (here + w.row * points, points), (w.rows, points, w.cols), w.col == 0, count,
+                self.scratch,
             )  # fmt: skip
         b, b_at = self._vector(2 * layer - 1)
         weight, bias = self.net.scales[0, layer - 1], self.net.scales[2, layer - 1]
@@ -321,9 +216,10 @@ class Batch:
         """Sensitivities of a layer from those of the layer above, ``columns`` a neuron."""
         above, here = (self.sensitivities_at(i, columns) for i in (layer + 1, layer))
         for w in self._weights(layer + 1, count):
-            multiply(
+            gemm.multiply(
                 w.array, (w.at, w.stride, 1), self.delta, (above + w.row * columns, columns, 1),
                 self.delta, (here + w.col * columns, columns), (w.cols, columns, w.rows), w.row == 0, count,
+                self.scratch,
             )  # fmt: skip
         self._finish_sensitivity(layer, count, columns)
 
@@ -338,8 +234,7 @@ class Batch:
         """A layer's weights: all of them where they are stored, or panel by panel, each drawn over the one before."""
         rows, cols = int(self.net.widths[layer]), int(self.net.widths[layer - 1])
         if self.theta is not None:
-            at, stride = int(parameter_offsets(self.net)[2 * layer - 2]), int(self.net.lengths[layer - 1])
-            yield Weights(self.theta, at, stride, 0, rows, 0, cols)
+            yield Weights(self.theta, self.offsets[2 * layer - 2], int(self.net.lengths[layer - 1]), 0, rows, 0, cols)
             return
         high, wide = _panel_shape(self.net, layer, self.kind)
         for row in range(0, rows, high):
@@ -361,7 +256,7 @@ class Weights(NamedTuple):
     cols: int
 
 
-def _places(net: Net, points: int) -> tuple[list[int], list[int]]:
+def places(net: Net, points: int) -> tuple[list[int], list[int]]:
     """Where layers start in activations, and vectors of parameters, by their index in `parameter_offsets`, if alone."""
     sizes = [int(width) for width in net.widths]
     at = [0, *np.cumsum([width * points for width in sizes[:-1]]).tolist()]
@@ -375,26 +270,40 @@ def _places(net: Net, points: int) -> tuple[list[int], list[int]]:
     return at, vectors
 
 
-def _parts(net: Net) -> int:
+def kernel_rows(pairs: Pairs, outputs: int, joint: bool) -> tuple[int, int]:
+    """Points in a row of a kernel's block, and numbers: of pairs of outputs blocks stand side by side, of all points."""
+    several = joint and outputs > 1
+    across = pairs.points if several else pairs.cols
+    return across, across * (outputs if several else 1)
+
+
+def gram_parts(net: Net) -> int:
     return -(-int(net.widths[:-1].max()) // kernels.GRAM_TERMS)
 
 
+def readout_parts(net: Net) -> int:
+    return -(-int(net.widths[-2]) // kernels.READOUT_TERMS)
+
+
 def _panel_shape(net: Net, layer: int, kind: np.dtype) -> tuple[int, int]:
-    """Rows and columns of a layer's panels: whole pieces of sums both ways, so that these do not depend on it."""
+    """Rows and columns of a layer's panels: whole pieces of sums both ways, so that these do not depend on it.
+
+    Squares, as far as the layer is as large: a pass has its rows in one direction, and sums over them in the other.
+    """
     rows, cols, most = int(net.widths[layer]), int(net.widths[layer - 1]), _PANEL // kind.itemsize
-    wide = min(cols, most // PIECE // PIECE * PIECE)
+    wide = min(cols, math.isqrt(most) // PIECE * PIECE)
     return min(rows, most // wide // PIECE * PIECE), wide
 
 
-def _panel_size(net: Net, kind: np.dtype) -> int:
+def panel_size(net: Net, kind: np.dtype) -> int:
     return max(high * wide for high, wide in (_panel_shape(net, i, kind) for i in range(1, net.widths.size - 1)))
 
 
 def draw_matrix(net: Net, seeds: Any, layer: int, weights: Weights, count: int) -> None:
     """Draw some of a layer's weights in place, rows filled up with zeros."""
-    columns = -(-weights.stride // kernels.THREADS)
-    blocks = min(-(-weights.rows // 4), max(1, _MOST_BLOCKS // columns))
-    kernels.draw_matrix[(columns, blocks, count), kernels.THREADS](
+    columns = -(-weights.stride // THREADS)
+    quarters = -(-weights.rows // ROWS_PER_BLOCK)
+    kernels.draw_matrix[(columns, -(-blocks(columns * quarters) // columns), count), THREADS](
         seeds, np.uint32(net.stream), np.uint32(weight_code(layer)), np.float32(net.scales[1, layer - 1]),
         weights.row, weights.rows, weights.col, weights.col + weights.cols, weights.stride, weights.array, weights.at,
     )  # fmt: skip
@@ -424,105 +333,3 @@ def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:
         rows, cols = int(net.widths[layer]), int(net.widths[layer - 1])
         weights = Weights(theta, int(offsets[2 * layer - 2]), int(net.lengths[layer - 1]), 0, rows, 0, cols)
         draw_matrix(net, seeds, layer, weights, count)
-
-
-# --- many seeds -------------------------------------------------------------------------------------------------------
-
-
-def evaluate_seeds(
-    net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, outputs: np.ndarray, kernels_out: np.ndarray
-) -> None:
-    """Fill outputs (S, n, k) and kernels (S, blocks, rows, columns), unless their second axis is empty.
-
-    Raises
-    ------
-    MemoryError where not even one network fits.
-    """
-    kernel = kernels_out.shape[1] > 0
-    results = (kernels_out if kernel else outputs).reshape(seeds.size, -1)
-    wanted = Wanted(kernel, kernel, joint=kernels_out.shape[1] < outputs.shape[2])
-
-    def work(first: int, step: int) -> None:
-        own, mine = results[first::step], seeds[first::step]
-        most = _RESULTS * cuda.current_context().get_memory_info()[0] / own[0].nbytes
-        for begin in range(0, mine.size, count := int(max(1, min(mine.size, most)))):
-            some = mine[begin : begin + count]
-            own[begin : begin + count] = _evaluate(net, columns, pairs, some, own.shape[1], wanted).copy_to_host()
-
-    on_every_gpu(seeds.size, work)
-
-
-def _evaluate(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, wanted: Wanted) -> Any:
-    """Outputs or kernels (S, size) on the device, of as many networks at a time as there is memory for."""
-    batch, kept = _fitting(net, columns, pairs, seeds.size, size, wanted)
-    small = is_small(net, pairs)
-    while True:
-        try:
-            with memory_errors():
-                if small:
-                    return _evaluate_small(net, columns, pairs, seeds, size, wanted.kernel, batch)
-                return _evaluate_layers(net, columns, pairs, seeds, size, wanted, batch, kept)
-        except OutOfMemory:
-            pass  # leave the handler first: it holds on to what was allocated
-        if batch == 1 and (small or not kept):
-            raise MemoryError(
-                f"a network of widths {net.widths[1:-1].tolist()} on {pairs.points} points, and {seeds.size} results, do not fit "
-                "in the GPU's memory: use fewer points or seeds a call, float32, or device='cpu'"
-            )
-        batch, kept = (-(-batch // 2), kept) if batch > 1 else (1, False)
-
-
-def _fitting(net: Net, columns: np.ndarray, pairs: Pairs, seeds: int, size: int, wanted: Wanted) -> tuple[int, bool]:
-    """An estimate of how many networks fit in the free memory, and whether their parameters do too."""
-    item, rows, outputs, parts = columns.itemsize, int(net.widths[:-1].sum()), int(net.widths[-1]), _parts(net)
-    results = size if wanted.kernel else 0
-    each = item * pairs.points * rows * (2 + outputs * wanted.backward) + item * parts * results
-    each += 8 * (parts * outputs * pairs.points + (net.widths.size + 3) * results)
-    free = _SHARE * cuda.current_context().get_memory_info()[0] - seeds * size * item
-    parameters = item * int(parameter_offsets(net)[-1])
-    kept = is_small(net, pairs) or each + parameters <= free
-    each += 0 if is_small(net, pairs) else parameters if kept else item * _panel_size(net, columns.dtype)
-    return int(max(1, min(seeds, _GRID_LIMIT // parts, free / each))), kept
-
-
-def is_small(net: Net, pairs: Pairs) -> bool:
-    """Whether a block evaluates a network."""
-    widest = int(net.widths.max())
-    return net.widths[-1] == 1 and widest <= min(SMALL_WIDTH, kernels.PANEL // 4 - 1) and pairs.points <= SMALL_POINTS
-
-
-def _evaluate_small(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, kernel: bool, batch: int) -> Any:
-    at, vector_at = _places(net, pairs.points)
-    kind, numbers = columns.dtype, at[-1]
-    out, none = allocate((seeds.size, size), kind), allocate((1, 1), kind)
-    h, slope = allocate((batch, numbers), kind), allocate((batch, numbers), kind)
-    delta = allocate((batch, numbers if kernel else 1), kind)
-    vectors, shares = allocate((batch, vector_at[-1]), kind), allocate((batch, (net.widths.size - 1) * size), np.float64)
-    shape = [
-        cuda.to_device(np.ascontiguousarray(a)) for a in (net.widths, net.scales, columns, np.array(at), np.array(vector_at))
-    ]
-    widths, scales, points, places, vector_places = shape
-    for begin in range(0, seeds.size, batch):
-        some = cuda.to_device(seeds[begin : begin + batch].copy())
-        count = min(batch, seeds.size - begin)
-        draw_vectors(net, some, vectors, vector_at, count)
-        kernels.evaluate_small[count, kernels.THREADS](
-            some, np.uint32(net.stream), net.code, widths, scales, points, pairs.first, pairs.rows if kernel else 0, pairs.cols,
-            h, slope, delta, places, vectors, vector_places, shares, none if kernel else out, out if kernel else none, begin,
-        )  # fmt: skip
-    return out
-
-
-def _evaluate_layers(
-    net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, wanted: Wanted, batch: int, kept: bool
-) -> Any:
-    out = allocate((seeds.size, size), columns.dtype)
-    room = Batch(net, columns, pairs, batch, wanted, kept)
-    room.put_points(batch)
-    for begin in range(0, seeds.size, batch):
-        some = cuda.to_device(seeds[begin : begin + batch].copy())
-        count = min(batch, seeds.size - begin)
-        room.draw(some, count)
-        room.evaluate(count)
-        room.copy_results(out, begin, count)
-    return out

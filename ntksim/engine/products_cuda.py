@@ -5,13 +5,12 @@ fused, in pieces of ``PIECE``, as in `product`. So nothing depends on the size o
 as long as it is cut between pieces.
 """
 
-import numpy as np
-from numba import config, cuda, int64
+from numba import cuda, int64
 
 from ntksim.engine.jit import multiply_add
+from ntksim.engine.launch_cuda import SIMULATED, THREADS, device_function, unsigned
 from ntksim.engine.product import PIECE
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
 # Rows and columns of a tile, terms that are loaded at a time, and sums of a thread, all squared powers of two: 64 sums and 16
 # factors fit in a thread's registers, and tiny ones let tiny networks cross tiles in the simulator, where threads are Python's.
 GPU_TILE = 64, 16, 8
@@ -21,10 +20,6 @@ TILE_THREADS = LANES * LANES
 _VECTOR = min(4, SUMS)  # consecutive sums: one load of 16 bytes
 _STRIDE = TILE + 4  # of a tile's rows: a multiple of a load, and not of the number of banks
 _SIZE, _ALIGNMENT = DEPTH * _STRIDE, 16  # of a tile: numbers, and bytes, which the simulator does not know
-
-device_function = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
-# An index of this type is not looked at for being negative, which would mean counting from the end.
-unsigned = np.uint64
 
 
 @device_function
@@ -138,3 +133,17 @@ def multiply(b, b_at, b_term, b_row, v, v_at, v_term, v_col, c, c_at, c_part, c_
             _add_tile(left, right, sums)
             cuda.syncthreads()
         _store(sums, c, net, shape, row0, col0, first and begin == part * part_terms)
+
+
+@cuda.jit
+def add_pieces(pieces, count, size, c, c_at, first):
+    """c <- the sum of ``count`` pieces of ``size`` numbers, or c <- c + that: what `multiply` gives in one part, bit by bit.
+
+    Grid: (blocks, networks).
+    """
+    net = cuda.blockIdx.y
+    for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, size, cuda.gridDim.x * THREADS):
+        total = c.dtype.type(0) if first else c[net, c_at + e]
+        for piece in range(count):
+            total += pieces[net, piece * size + e]
+        c[net, c_at + e] = total

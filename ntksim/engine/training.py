@@ -19,7 +19,7 @@ from ntksim.engine import checkpoints
 from ntksim.engine.arguments import flag, points, precision, seed_array, targets
 from ntksim.engine.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.descent import Descent, descend_seed
-from ntksim.engine.devices import chosen_device
+from ntksim.engine.devices import chosen_device, device_identity
 from ntksim.engine.empirical import columns_of, compiled_network, is_wide
 from ntksim.engine.flow import Flow, flow_seed
 from ntksim.engine.layer_rates import rated
@@ -136,7 +136,8 @@ def train(
 
     Raises
     ------
-    TypeError or ValueError naming any argument that does not fit.
+    TypeError or ValueError naming any argument that does not fit; DeviceError for ``"cuda"`` without a GPU or numba-cuda;
+    MemoryError where a GPU has not enough of it: seeds are trained one after the other, so that fewer would not help.
 
     The notes' assumption 1.1 and section 1.7.
     """
@@ -181,7 +182,7 @@ def train(
         raise ValueError(f"checkpoint_interval must be a number of seconds, at least 0; got {checkpoint_interval!r}")
     if checkpoint is not None and (not isinstance(checkpoint, (str, PathLike)) or not str(checkpoint) or "\0" in str(checkpoint)):
         raise TypeError(f"checkpoint must be the path of a folder, or None; got {checkpoint!r}")
-    run = checkpoints.digest(network, x, y, tests, plan, seed_list, kind.name, remove, keep, place)
+    run = checkpoints.digest(network, x, y, tests, plan, seed_list, kind.name, remove, keep, repr(device_identity(place)))
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, float(checkpoint_interval))
     status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network), place)
     return Trajectory(
@@ -215,11 +216,14 @@ def _train_seeds(
 
     with one_blas_thread():
         if device == "cuda":
-            from ntksim.engine.networks_cuda import OutOfMemory, memory_errors, on_every_gpu
+            from ntksim.engine.launch_cuda import OutOfMemory, memory_errors, on_every_gpu
+
+            def on_gpu(first: int, step: int) -> None:
+                with memory_errors():  # here, where what was allocated is freed on its own GPU
+                    work(1, first, seeds.size, step)
 
             try:
-                with memory_errors():
-                    on_every_gpu(seeds.size, lambda first, step: work(1, first, seeds.size, step))
+                on_every_gpu(seeds.size, on_gpu)
             except OutOfMemory:
                 raise MemoryError(
                     f"training a network of widths {task.net.widths[1:-1].tolist()} on {len(task.y)} points does not fit in the "

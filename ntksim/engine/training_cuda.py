@@ -12,11 +12,13 @@ from numba import cuda
 
 from ntksim.engine import kernels_cuda as kernels
 from ntksim.engine.activations import gated
-from ntksim.engine.layout import Net, Pairs, parameter_offsets
-from ntksim.engine.networks_cuda import Batch, Wanted, allocate, draw_parameters, multiply, over, zeros
+from ntksim.engine.gemm_cuda import multiply
+from ntksim.engine.launch_cuda import SIMULATED, THREADS, allocate, over
+from ntksim.engine.layout import Net, Pairs
+from ntksim.engine.networks_cuda import Batch, Wanted, draw_parameters, zeros
 from ntksim.engine.snapshots import State, Watch
 
-_BLOCKS = 2 if kernels.SIMULATED else 256  # that a sum over parameters is shared out to: always the same
+_BLOCKS = 2 if SIMULATED else 256  # that a sum over parameters is shared out to: always the same
 
 
 class CudaWatch(Watch):
@@ -76,11 +78,10 @@ class CudaWatch(Watch):
 
     def kernels(self, room: Any, pairs: Pairs) -> np.ndarray:
         rows, cols, layers = pairs.rows * room.outputs_count, pairs.cols * room.outputs_count, len(self.units)
-        host, out = np.empty((layers, rows, cols)), allocate((1, rows * cols), np.float64)
+        out = allocate((layers, rows * cols), np.float64)
         for layer in range(layers):
-            room.copy_results(out, 0, 1, layer)
-            host[layer] = out.copy_to_host().reshape(rows, cols)
-        return host
+            room.copy_results(out, layer, 1, layer)
+        return out.copy_to_host().reshape(layers, rows, cols)
 
     def remember(self, room: Any) -> tuple[Any, Any]:
         net, last = self.net, len(self.units) - 1
@@ -99,7 +100,7 @@ class CudaWatch(Watch):
         if now[1] is None:
             return change, norm, np.nan
         parts = allocate((1, _BLOCKS), np.float64)
-        kernels.count_sign_changes[_BLOCKS, kernels.THREADS](now[1], before[1], parts)
+        kernels.count_sign_changes[_BLOCKS, THREADS](now[1], before[1], parts)
         return change, norm, float(_total(parts, 1)[0]) / now[1].shape[1]
 
     def pull_back(self, state: State, vector: np.ndarray, theta: Any) -> None:
@@ -127,9 +128,7 @@ class CudaWatch(Watch):
                 room.put_points(1, points)
             if step > 0 or not ready:
                 room.evaluate(1)
-            kernels.residuals[1, kernels.THREADS](
-                room.outputs, y, points, step, scaled, size, pairs.points, outputs, gradient, done
-            )
+            kernels.residuals[1, THREADS](room.outputs, y, points, step, scaled, size, pairs.points, outputs, gradient, done)
             if outputs > 1:
                 room.go_back(gradient)
             if momentum == 0:
@@ -148,7 +147,7 @@ def _pull_back(room: Any, vector: Any, ones: Any, size: int, theta: Any) -> None
     Of several outputs ``ones`` (1, points) says that sensitivities are those of the vector's product.
     """
     net, points, last, outputs = room.net, room.pairs.points, room.last, room.outputs_count
-    scales, offsets = net.scales, [int(offset) for offset in parameter_offsets(net)]
+    scales, offsets = net.scales, room.offsets
     factors, count = (vector, outputs) if ones is None else (ones, 1)
     if not hasattr(room, "weighted"):
         room.weighted = allocate((1, int(net.widths[1:-1].max()) * size), theta.dtype)
@@ -172,7 +171,7 @@ def _pull_back(room: Any, vector: Any, ones: Any, size: int, theta: Any) -> None
 def _squares(a: Any, b: Any, begin: int, end: int) -> np.ndarray:
     """||a - b||^2 and ||b||^2 over a span of two arrays (1, numbers)."""
     parts = allocate((1, 2 * _BLOCKS), np.float64)
-    kernels.square_distance_parts[_BLOCKS, kernels.THREADS](a, b, begin, end, parts)
+    kernels.square_distance_parts[_BLOCKS, THREADS](a, b, begin, end, parts)
     return _total(parts, 2)
 
 

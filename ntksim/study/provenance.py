@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ntksim
-from ntksim.engine.devices import device_name
+from ntksim.engine.devices import device_identity
 
 _PACKAGES = ("ntksim", "numba", "llvmlite", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "snakemake")
 _PACKAGE = Path(ntksim.__file__).parent
@@ -21,15 +21,17 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     ``device`` is "cpu" or "cuda", as :func:`engine.devices.chosen_device` gives it.
     """
     versions = {}
-    for package in _PACKAGES if device == "cpu" else (*_PACKAGES, "numba-cuda"):
+    for package in _PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
+    own = device_identity(device)
+    name = own.pop("device")
     return {
-        "versions": versions,
+        "versions": versions | own,
         "python": platform.python_version(),
-        "device": f"cpu ({processor()})" if device == "cpu" else f"cuda ({device_name()})",
+        "device": f"{device} ({processor() if device == 'cpu' else name})",
         "git_commit": git("rev-parse", "HEAD"),
     }
 

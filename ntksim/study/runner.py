@@ -40,9 +40,7 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
         jobs.begin()
         # said here, lest a profile of the user's own choose another, whose jobs would not be known
         options = ["--executor", executor, *jobs.options()]
-        if uses_gpu and study.device == "auto":  # then shards take turns, as with cuda
-            options += ["--set-resources", "initial_shard:gpu=1", "training_shard:gpu=1"]
-        snakemake = _Snakemake(config, cores, profile, options, lock.fileno())
+        snakemake = _Snakemake(config, cores, profile, options, lock.fileno(), uses_gpu)
         status = _run(study, dataset_hash, snakemake, recompute)
         if status >= 0:  # Snakemake was not killed, and has seen the end of all its jobs
             integrity.remove_partial(results)
@@ -129,8 +127,11 @@ def _terminate(*_: object) -> NoReturn:
 class _Snakemake:
     """Snakemake on one study. It inherits the lock, and holds it should this process be killed."""
 
-    def __init__(self, config: str, cores: str, profile: str, options: list[str], lock: int) -> None:
+    def __init__(self, config: str, cores: str, profile: str, options: list[str], lock: int, uses_gpu: bool) -> None:
         self.config, self._lock = config, lock
+        # The jobs' commands begin with `ntksim`: the one of this environment. On a GPU shards take turns, with device auto too.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        self._environment = os.environ | {"PATH": path, "NTKSIM_GPU": str(int(uses_gpu))}
         # The results folder has a lock of our own, so Snakemake's, which a killed run would leave behind, is not needed.
         self._options = ["--nolock", "--cores", cores, "--workflow-profile", profile, "--configfile", config, *options]
 
@@ -138,11 +139,9 @@ class _Snakemake:
         """Run it with more options; with ``first`` they stand before all others, as targets must."""
         command = [sys.executable, "-m", "snakemake", *(options if first else ()), *self._options]
         command += () if first else options
-        # The jobs' commands begin with `ntksim`: the one of this environment.
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         kept = subprocess.PIPE if quiet else None
         with subprocess.Popen(
-            command, env=os.environ | {"PATH": path}, stdout=kept, stderr=kept, text=True, pass_fds=[self._lock]
+            command, env=self._environment, stdout=kept, stderr=kept, text=True, pass_fds=[self._lock]
         ) as process:
             try:
                 out, err = process.communicate()

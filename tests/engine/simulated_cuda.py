@@ -19,7 +19,16 @@ from numba.np.numpy_support import as_dtype
 from tolerances import assert_close
 
 import ntksim
-from ntksim.engine import checkpoints, kernels_cpu, kernels_cuda, networks_cuda, products_cuda
+from ntksim.engine import (
+    batches_cuda,
+    checkpoints,
+    gemm_cuda,
+    kernels_cpu,
+    kernels_cuda,
+    launch_cuda,
+    networks_cuda,
+    products_cuda,
+)
 from ntksim.engine.empirical import compiled_network
 from ntksim.engine.layout import parameter_offsets, stored_weights
 from ntksim.engine.network import ACTIVATIONS
@@ -47,7 +56,7 @@ def types_as_compiled(monkeypatch):
     known = [ptx.signatures(real) for real in ptx.REALS]
 
     def checked(kernel, *arguments):
-        if kernel in known[0]:
+        if not kernel._device:
             given = tuple(numba.typeof(getattr(argument, "_ary", argument)) for argument in arguments)
             assert given in [signatures[kernel] for signatures in known], kernel.fn.__name__
         return launch(kernel, *arguments)
@@ -60,13 +69,13 @@ NETWORK = ntksim.Network(2, (6, 11), "relu", sigma_w=1.3, sigma_b=0.4, output_bi
 
 def layer_by_layer(monkeypatch, panels=False):
     """Small networks too go through the kernels of large ones, and cross pieces of sums; with ``panels`` of 8 x 8 weights."""
-    monkeypatch.setattr(networks_cuda, "SMALL_WIDTH", 0)
-    for module in (networks_cuda, products_cuda):
+    monkeypatch.setattr(batches_cuda, "SMALL_WIDTH", 0)
+    for module in (networks_cuda, products_cuda, gemm_cuda):
         monkeypatch.setattr(module, "PIECE", 8)
     monkeypatch.setattr(kernels_cuda, "GRAM_TERMS", 8)
     if panels:
-        fitting = networks_cuda._fitting
-        monkeypatch.setattr(networks_cuda, "_fitting", lambda *arguments: (fitting(*arguments)[0], False))
+        fitting = batches_cuda._fitting
+        monkeypatch.setattr(batches_cuda, "_fitting", lambda *arguments: (fitting(*arguments)[0], False))
         monkeypatch.setattr(networks_cuda, "_PANEL", 8 * 64)
 
 
@@ -131,7 +140,7 @@ def test_tiles_of_a_gpu(monkeypatch):
         places = [(0, 1, terms) if flip else (0, size, 1) for flip, size in ((flip_b, rows), (flip_v, cols))]
         there = [cuda.to_device(array.reshape(1, -1)) for array in arrays]
         c = networks_cuda.zeros((1, rows * cols), np.float64)
-        networks_cuda.multiply(there[0], places[0], there[1], places[1], c, (0, cols), (rows, cols, terms), True)
+        gemm_cuda.multiply(there[0], places[0], there[1], places[1], c, (0, cols), (rows, cols, terms), True)
         assert_close(c.copy_to_host().reshape(rows, cols), b.T @ v, 1e-14)
 
 
@@ -184,11 +193,13 @@ def test_batches_halve_until_they_fit_and_change_no_bit(monkeypatch, layers):
             raise RuntimeError("[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
         return cuda.device_array(shape, kind)
 
-    monkeypatch.setattr(networks_cuda, "allocate", allocate)
+    for module in (networks_cuda, batches_cuda):
+        monkeypatch.setattr(module, "allocate", allocate)
     parts = ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda")
     assert {5, 3, 2} <= set(asked)
     assert parts.tobytes() == whole.tobytes()
-    monkeypatch.setattr(networks_cuda, "allocate", lambda shape, kind: allocate((9, *shape), kind))
+    for module in (networks_cuda, batches_cuda):
+        monkeypatch.setattr(module, "allocate", lambda shape, kind: allocate((9, *shape), kind))
     with pytest.raises(MemoryError, match="do not fit in the GPU's memory"):
         ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda")
 
@@ -196,9 +207,9 @@ def test_batches_halve_until_they_fit_and_change_no_bit(monkeypatch, layers):
 def test_results_that_memory_does_not_hold_come_in_parts(monkeypatch):
     network, seeds, copies = ntksim.Network(1, 5), range(5), []
     whole = ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda")
-    evaluate = networks_cuda._evaluate
-    monkeypatch.setattr(networks_cuda, "_RESULTS", -1.0)  # the simulator's memory is infinite
-    monkeypatch.setattr(networks_cuda, "_evaluate", lambda *arguments: (copies.append(arguments[3]), evaluate(*arguments))[1])
+    evaluate = batches_cuda._evaluate
+    monkeypatch.setattr(batches_cuda, "_RESULTS", -1.0)  # the simulator's memory is infinite
+    monkeypatch.setattr(batches_cuda, "_evaluate", lambda *arguments: (copies.append(arguments[3]), evaluate(*arguments))[1])
     assert ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda").tobytes() == whole.tobytes()
     assert [some.tolist() for some in copies] == [[0], [1], [2], [3], [4]]
 
@@ -229,7 +240,7 @@ def test_every_visible_gpu_has_seeds(monkeypatch):
 
         map = staticmethod(map)
 
-    monkeypatch.setattr(networks_cuda, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(launch_cuda, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(cuda, "gpus", [Gpu(0), Gpu(1)])
     assert ntksim.network_outputs(network, POINTS[:2], seeds=SEEDS, device="cuda").tobytes() == expected.tobytes()
     options = {"seeds": SEEDS, "method": "gradient_descent", "steps": 1, "learning_rate": 0.1}
@@ -244,6 +255,7 @@ def test_large_products_go_to_the_library(monkeypatch):
 
     def gemm(handle, flip_a, flip_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
         def matrix(address, rows, columns, gap):  # stored by columns
+            assert gap >= rows
             flat = (ctypes.c_double * (gap * (columns - 1) + rows)).from_address(address)
             return np.lib.stride_tricks.as_strided(np.frombuffer(flat), (rows, columns), (8, 8 * gap))
 
@@ -254,22 +266,61 @@ def test_large_products_go_to_the_library(monkeypatch):
         out[:] = factors[0] * left @ right + (factors[1] * out if factors[1] else 0)
         calls.append((flip_a, flip_b, factors[1]))
 
-    class Cupy:
-        class cuda:
-            class cublas:
-                dgemm = staticmethod(gemm)
+    class Cublas:
+        dgemm = staticmethod(gemm)
 
-            class device:
-                get_cublas_handle = staticmethod(int)
+    class Device:
+        get_cublas_handle = staticmethod(int)
 
     calls: list[tuple[int, int, float]] = []
     layer_by_layer(monkeypatch, panels=True)
-    monkeypatch.setattr(networks_cuda, "cupy", Cupy)
-    monkeypatch.setattr(networks_cuda, "_LARGE", 1)
-    monkeypatch.setattr(networks_cuda, "_address", lambda array: array._ary.ctypes.data)
-    found, expected = (ntksim.empirical_ntk(NETWORK, POINTS, seeds=[3], device=device) for device in ("cuda", "cpu"))
-    assert_close(found, expected, TOLERANCE["float64"])
-    assert {(0, 0, 0.0), (0, 1, 0.0), (0, 1, 1.0)} <= set(calls)
+    monkeypatch.setattr(gemm_cuda, "cublas", Cublas)
+    monkeypatch.setattr(gemm_cuda, "device", Device, raising=False)
+    monkeypatch.setattr(gemm_cuda, "_LARGE", 1)
+    monkeypatch.setattr(gemm_cuda, "_address", lambda array: array._ary.ctypes.data)
+    thin = ntksim.Network(3, (1, 9, 4), "tanh", sigma_b=0.2)  # panels of one column and of one row
+    for network, points in ((NETWORK, POINTS), (NETWORK, POINTS[:1]), (thin, POINTS), (thin, POINTS[:1])):
+        calls.clear()
+        found, expected = (ntksim.empirical_ntk(network, points, seeds=[3], device=device) for device in ("cuda", "cpu"))
+        assert_close(found, expected, TOLERANCE["float64"])
+        assert {0.0, 1.0} <= {call[2] for call in calls}
+        if len(points) > 1 and network is NETWORK:
+            assert {(0, 0, 0.0), (0, 1, 0.0), (0, 1, 1.0)} <= set(calls)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pieces_of_sums_by_blocks_of_their_own_change_no_bit(monkeypatch, first, dtype):
+    for module in (products_cuda, gemm_cuda):
+        monkeypatch.setattr(module, "PIECE", 8)
+    random, shape = np.random.default_rng(0), (5, 3, 27)
+    b, v, before = (random.normal(size=(2, size)).astype(dtype) for size in (5 * 27, 3 * 27, 20))
+    found, launched = {}, []
+    add = products_cuda.add_pieces
+    for enough in (1, 99):
+        monkeypatch.setattr(gemm_cuda, "_ENOUGH", enough)
+        c = cuda.to_device(before)
+        monkeypatch.setattr(products_cuda, "add_pieces", Counted(add, launched))
+        places = (0, 5, 1), cuda.to_device(v), (0, 3, 1), c, (2, 3)
+        gemm_cuda.multiply(cuda.to_device(b), *places, shape, first, 2, gemm_cuda.Scratch())
+        found[enough] = c.copy_to_host()
+    assert len(launched) == 1
+    assert found[1].tobytes() == found[99].tobytes()
+    product = np.einsum("nka,nkl->nal", b.reshape(2, 27, 5), v.reshape(2, 27, 3)).reshape(2, -1)
+    expected = before.astype("float64")
+    expected[:, 2:17] = product + (0 if first else before[:, 2:17])
+    assert_close(found[1], expected, TOLERANCE[dtype])
+
+
+class Counted:
+    """A kernel whose launches are counted."""
+
+    def __init__(self, kernel, launched):
+        self.kernel, self.launched = kernel, launched
+
+    def __getitem__(self, configuration):
+        self.launched.append(configuration)
+        return self.kernel[configuration]
 
 
 @pytest.mark.parametrize(

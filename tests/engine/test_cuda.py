@@ -10,7 +10,6 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from tolerances import assert_close
 
 import ntksim
 from ntksim.engine import devices
@@ -97,12 +96,28 @@ def test_draws_are_not_contracted(name):
             assert products.isdisjoint(operands.split(", "))
 
 
+@needs_numba_cuda
+@pytest.mark.parametrize("asked", [None, "1"])
+def test_small_launches_are_warned_of_if_that_is_asked_for(asked):
+    """Numba is there before the device is chosen, and by then has read the variable."""
+    code = """
+import ntksim
+from ntksim.engine import devices
+devices.chosen_device("auto")
+from numba.cuda import dispatcher
+print(bool(dispatcher.config.CUDA_LOW_OCCUPANCY_WARNINGS))
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS"}
+    environment |= {} if asked is None else {"NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS": asked}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(asked is not None)
+
+
 @pytest.mark.skipif(devices.chosen_device("auto") == "cpu", reason="there is no GPU: kernels have not run on one here")
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
-@pytest.mark.parametrize(("depth", "width", "points"), [(4, 80, 2), (3, 1000, 70), (2, 2000, 5)])
-def test_a_gpu_gives_what_the_cpu_gives(dtype, tolerance, depth, width, points):
-    network = ntksim.Network(depth, width, "tanh", sigma_w=1.3, sigma_b=0.3)
-    x = np.random.default_rng(0).normal(size=(points, 7))
-    for function in (ntksim.network_outputs, ntksim.empirical_ntk):
-        found, expected = (function(network, x, seeds=range(3), dtype=dtype, device=device) for device in ("cuda", "cpu"))
-        assert_close(found, expected, tolerance)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_gpu_gives_what_the_cpu_gives(dtype):
+    """Parameters' bits; outputs, kernels and training in every regime, one point and two sets of points among them."""
+    import gpu
+
+    gpu.check_networks(False, dtype, gpu.DTYPES[dtype])
+    gpu.check_training(False, dtype, gpu.DTYPES[dtype])

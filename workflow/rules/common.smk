@@ -27,8 +27,9 @@ KEEP_KERNELS = (
     if study.training and study.training.keep_kernels
     else ""
 )
-# Of a shard. Like the device a resource, and no parameter, whose change would compute shards again.
-GPUS = 1 if study.device == "cuda" else 0
+# Of a shard. Like the device a resource, and no parameter, whose change would compute shards again. Of device auto
+# `ntksim study` knows whether there is one, and says so by this variable: an option would replace a profile's own.
+GPUS = 1 if study.device == "cuda" or os.environ.get("NTKSIM_GPU") == "1" else 0
 
 
 wildcard_constraints:

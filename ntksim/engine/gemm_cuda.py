@@ -1,0 +1,105 @@
+"""Which way a product of matrices on a GPU goes: large ones to cuBLAS, where CuPy is installed, others by tiles.
+
+By tiles all networks of a batch go in one launch. Where they have too few tiles to fill a GPU, pieces of sums are made by blocks
+of their own, and added afterwards in the same order, so that no bit depends on that.
+
+cuBLAS has one network a call: what it chooses by, shape and alignment, is the same for every network, and so are its sums
+whatever the batch is.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ntksim.engine import products_cuda as products
+from ntksim.engine.launch_cuda import allocate, over
+from ntksim.engine.product import PIECE
+
+try:
+    from cupy.cuda import cublas, device  # CuPy can be installed without the library
+except ImportError:
+    cublas = None
+
+# Multiplications of a product from which on one network fills a GPU for longer than a call takes: it goes to cuBLAS.
+_LARGE = 1 << 28
+_ENOUGH = 512  # tiles, of 64 threads, that fill a large GPU
+_NO_TRANSPOSE, _TRANSPOSE = 0, 1
+
+
+class Scratch:
+    """Room for pieces of sums, made when it is needed."""
+
+    def __init__(self) -> None:
+        self._array: Any = None
+
+    def take(self, networks: int, size: int, kind: Any) -> Any:
+        """An array (networks, at least ``size``), of what is there if it is large enough."""
+        if self._array is None or self._array.shape[0] < networks or self._array.shape[1] < size:
+            self._array = None  # freed before more is asked for
+            self._array = allocate((networks, size), kind)
+        return self._array
+
+
+def tiles(rows: int, cols: int, units: int) -> tuple[tuple[int, int, int], int]:
+    """The launch of :func:`products_cuda.multiply` for ``units`` networks times parts."""
+    return (-(-rows // products.TILE), -(-cols // products.TILE), units), products.TILE_THREADS
+
+
+def pieces(shape: tuple[int, int, int], networks: int) -> int:
+    """Into how many sums a product (rows, columns, terms) is split: 1 where there are tiles enough without."""
+    rows, cols, terms = shape
+    across, down, _ = tiles(rows, cols, 1)[0]
+    return 1 if across * down * networks >= _ENOUGH else -(-terms // PIECE)
+
+
+def multiply(b, b_place, v, v_place, c, c_place, shape, first, networks=1, scratch=None):
+    """c[a, l] <- sum_k b[k, a] v[k, l], or c <- c + that unless ``first``, of the first ``networks`` rows of arrays.
+
+    Places are (start, stride of terms, of rows or columns), ``c_place`` is (start, stride of rows) and ``shape`` (rows, columns,
+    terms). ``scratch`` lets products be split whose rows stand side by side.
+    """
+    rows, cols, terms = shape
+    if cublas is not None and rows * cols * terms >= _LARGE:
+        for net in range(networks):
+            _library_product(b[net], b_place, v[net], v_place, c[net], c_place, shape, first)
+        return
+    count = pieces(shape, networks) if scratch is not None and c_place[1] == cols else 1
+    if count == 1:
+        products.multiply[tiles(rows, cols, networks)](
+            b, *b_place, v, *v_place, c, c_place[0], 0, c_place[1], rows, cols, terms, terms + -terms % PIECE, first
+        )
+        return
+    size = rows * cols
+    room = scratch.take(networks, count * size, c.dtype)
+    products.multiply[tiles(rows, cols, networks * count)](
+        b, *b_place, v, *v_place, room, 0, size, cols, rows, cols, terms, PIECE, True
+    )
+    products.add_pieces[over(size, networks)](room, count, size, c, c_place[0], first)
+
+
+def _address(array: Any) -> int:
+    return array.__cuda_array_interface__["data"][0]
+
+
+def _library_product(b, b_place, v, v_place, c, c_place, shape, first) -> None:
+    """The same of one network by cuBLAS, which stores columns: c' = v' b, c' (columns, rows)."""
+    rows, cols, terms = shape
+    gemm = cublas.dgemm if c.dtype.itemsize == 8 else cublas.sgemm
+    one, old = np.ones(1, c.dtype), np.full(1, 0 if first else 1, c.dtype)
+    v_flip, v_address, v_gap = _operand(v, v_place, cols, terms)
+    b_flip, b_address, b_gap = _operand(b, b_place, rows, terms)
+    b_flip = _TRANSPOSE if b_flip == _NO_TRANSPOSE else _NO_TRANSPOSE  # of b, terms come first
+    gemm(
+        device.get_cublas_handle(), v_flip, b_flip, cols, rows, terms, one.ctypes.data,
+        v_address, v_gap, b_address, b_gap, old.ctypes.data, _address(c) + c_place[0] * c.dtype.itemsize, c_place[1],
+    )  # fmt: skip
+
+
+def _operand(array, place, others, terms) -> tuple[int, int, int]:
+    """How a matrix (others, terms) is to be read, its address, and the distance of its columns as they stand in memory."""
+    start, term, other = place
+    address = _address(array) + start * array.dtype.itemsize
+    # Of a single row or column both strides can be 1: then columns as they stand are as long as that which has more entries.
+    if other == 1 and (term != 1 or terms == 1):
+        return _NO_TRANSPOSE, address, max(term, others)
+    return _TRANSPOSE, address, max(other, terms)

@@ -1,0 +1,70 @@
+"""What all modules of `numba.cuda` stand on: the size of blocks, launches over elements, memory, and the GPUs that there are."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numba import config, cuda
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+THREADS = 4 if SIMULATED else 128  # of a block
+_MOST_BLOCKS = 2 if SIMULATED else 1024  # of a network, in launches over elements
+_ROW = 64  # numbers: every network's row of an array starts at a multiple of 256 bytes
+
+device_function = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
+# An index of this type is not looked at for being negative, which would mean counting from the end.
+unsigned = np.uint64
+
+
+class OutOfMemory(Exception):
+    """The GPU's memory does not hold what was asked for; smaller batches may fit."""
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise OutOfMemory for what Numba and CuPy raise."""
+    try:
+        yield
+    except MemoryError:
+        raise OutOfMemory from None
+    except Exception as error:
+        if "OUT_OF_MEMORY" in str(error) or "ALLOC_FAILED" in str(error):
+            raise OutOfMemory from None
+        raise
+
+
+def on_every_gpu(seeds: int, work: Callable[[int, int], None]) -> None:
+    """Call ``work(first, step)`` for the seeds first, first + step, ... of each visible GPU, at the same time."""
+    gpus = list(cuda.gpus)[:seeds]
+
+    def on(number: int) -> None:
+        with gpus[number]:
+            work(number, len(gpus))
+
+    if len(gpus) == 1:
+        on(0)
+        return
+    with ThreadPoolExecutor(len(gpus)) as pool:
+        list(pool.map(on, range(len(gpus))))
+
+
+def allocate(shape: tuple[int, ...], kind: Any) -> Any:
+    """An array on the device."""
+    return cuda.device_array(shape, kind)
+
+
+def whole_rows(size: int) -> int:
+    """``size`` filled up, so that where a row starts, and with it what a library chooses, is the same for all of a batch."""
+    return size + -size % _ROW
+
+
+def over(size: int, networks: int = 1) -> tuple[tuple[int, int], int]:
+    """The launch of a thread for each of ``size`` elements of every network, or of some threads with several."""
+    return (blocks(-(-size // THREADS)), networks), THREADS
+
+
+def blocks(wanted: int) -> int:
+    """As many blocks as are wanted, but not more than a network needs to keep a GPU busy."""
+    return max(1, min(wanted, _MOST_BLOCKS))
