@@ -218,7 +218,7 @@ def limits(bench: Bench) -> Iterator[Row]:
 
 def flow(bench: Bench) -> Iterator[Row]:
     """Training 128 points of a stiff problem to t = 20 / lambda_min, against descent at 1 / lambda_max."""
-    from ntksim.study.config import Dataset
+    from ntksim.study.dataset_options import Dataset
     from ntksim.study.datasets import load
 
     data = load(Dataset(name="digits", classes=[4, 9], train=128, test=32))

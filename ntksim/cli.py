@@ -12,19 +12,12 @@ from typing import Any
 
 from ntksim.engine.devices import DEVICES, DeviceError
 from ntksim.engine.network import Network
-from ntksim.study.config import (
-    ConfigError,
-    Dataset,
-    Exponents,
-    NetworkOptions,
-    Training,
-    json_schema,
-    load_study,
-    parse_section,
-    read_label,
-)
-from ntksim.study.errors import StageError
+from ntksim.study.config import json_schema, load_study, parse_section
+from ntksim.study.dataset_options import Dataset, read_label
+from ntksim.study.errors import ConfigError, StageError
+from ntksim.study.network_options import Exponents, NetworkOptions
 from ntksim.study.plan import FIGURES, describe
+from ntksim.study.stage_options import Training
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

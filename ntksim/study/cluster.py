@@ -18,8 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from ntksim.study.config import ConfigError
-from ntksim.study.errors import StageError, shown
+from ntksim.study.errors import ConfigError, StageError, shown
 
 _PATIENCE = 300.0  # seconds for cancelled jobs to end: Slurm kills what ignores its signal after KillWait, by default 30
 _ANSWER = 60.0  # seconds for Slurm to answer

@@ -8,7 +8,8 @@ This module loads neither Numba nor pandas: the workflow reads it in every job.
 from dataclasses import dataclass
 from functools import cache
 
-from ntksim.study.config import FEATURES, Study
+from ntksim.study.config import Study
+from ntksim.study.dataset_options import FEATURES
 
 _KINKED = ("relu", "leaky_relu", "abs")
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything

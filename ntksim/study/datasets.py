@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from ntksim.study.config import Dataset
+from ntksim.study.dataset_options import Dataset
 from ntksim.study.errors import DamagedFile, StageError, shown
 from ntksim.study.provenance import provenance
 from ntksim.study.storage import content_hash, read_arrays, write_arrays

@@ -6,6 +6,10 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 40
 
 
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names each key, what was expected and the remedy."""
+
+
 class StageError(Exception):
     """A stage cannot go on; the message names the file or value and the remedy."""
 

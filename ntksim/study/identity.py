@@ -11,8 +11,9 @@ from typing import Any
 
 from ntksim.engine.network import Network
 from ntksim.study import plan
-from ntksim.study.config import NetworkOptions, Study
+from ntksim.study.config import Study
 from ntksim.study.errors import ForeignFile
+from ntksim.study.network_options import NetworkOptions
 from ntksim.study.provenance import code_identity
 
 

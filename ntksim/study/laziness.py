@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study.columns import QUANTITIES, quantities
-from ntksim.study.config import Study, family
+from ntksim.study.config import Study
+from ntksim.study.network_options import family
 from ntksim.study.seed_statistics import cells, usable
 
 # Of the kernel drift, and of the distance from the linearised network in units of the targets: below the first is lazy.

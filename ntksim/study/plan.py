@@ -18,8 +18,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ntksim.study.config import MOST_SHARDS, ConfigError, Study, family, read_label
+from ntksim.study.config import Study
 from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost, nominal_seconds, others
+from ntksim.study.dataset_options import read_label
+from ntksim.study.errors import ConfigError
+from ntksim.study.network_options import family
+from ntksim.study.section import MOST_SHARDS
 
 TABLES = ("initial", "convergence", "spectrum", "scaling_laws")
 TRAINING_TABLES = ("training", "ensemble", "layers", "modes", "final", "drift", "lazy")
@@ -153,7 +157,7 @@ def arguments(options: BaseModel | Mapping[str, Any]) -> str:
 
 
 def _word(value: object) -> str:
-    """A word that :func:`config.read_label` reads back: text that looks like a number is put in quotes."""
+    """A word that :func:`dataset_options.read_label` reads back: text that looks like a number is put in quotes."""
     return json.dumps(value) if isinstance(value, str) and read_label(value) != value else str(value)
 
 

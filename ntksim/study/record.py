@@ -15,8 +15,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from ntksim.study.config import ConfigError, Study, load_study, parse_study
-from ntksim.study.errors import StageError
+from ntksim.study.config import Study, load_study, parse_study
+from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.provenance import code_identity, git, provenance
 from ntksim.study.storage import atomic, read_metadata
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from ntksim.study import cluster, integrity
-from ntksim.study.config import ConfigError, Study, load_study
-from ntksim.study.errors import StageError
+from ntksim.study.config import Study, load_study
+from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.lock import only_writer
 from ntksim.study.record import write_record
 

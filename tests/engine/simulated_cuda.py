@@ -389,7 +389,8 @@ def test_descent_that_diverges():
 
 def test_shards_of_a_study_name_the_device(tmp_path):
     from ntksim.study import datasets, stages
-    from ntksim.study.config import Dataset, Training
+    from ntksim.study.dataset_options import Dataset
+    from ntksim.study.stage_options import Training
     from ntksim.study.storage import read_arrow
     from ntksim.study.training_shards import training_shard
 

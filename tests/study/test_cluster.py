@@ -3,8 +3,7 @@
 import pytest
 
 from ntksim.study import cluster
-from ntksim.study.config import ConfigError
-from ntksim.study.errors import StageError
+from ntksim.study.errors import ConfigError, StageError
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ntksim.study.config import ConfigError, json_schema, load_study, parse_study
+from ntksim.study.config import json_schema, load_study, parse_study
+from ntksim.study.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 GOOD = yaml.safe_load((ROOT / "config.yaml").read_text())

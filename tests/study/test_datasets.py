@@ -14,7 +14,7 @@ import yaml
 
 from ntksim import cli
 from ntksim.study import datasets, plan
-from ntksim.study.config import Dataset
+from ntksim.study.dataset_options import Dataset
 from ntksim.study.errors import StageError
 
 ROOT = Path(__file__).parents[2]

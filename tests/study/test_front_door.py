@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ntksim.study import datasets, plan
-from ntksim.study.config import ConfigError, Dataset, Study, load_study, parse_study
+from ntksim.study.config import Study, load_study, parse_study
 from ntksim.study.cost import NOMINAL
-from ntksim.study.errors import StageError
+from ntksim.study.dataset_options import Dataset
+from ntksim.study.errors import ConfigError, StageError
 
 GOOD = {
     "dataset": {"name": "digits", "classes": [3, 8, 1], "train": 10, "test": 6, "target_scale": 2.0},

@@ -11,7 +11,9 @@ from scipy import stats
 
 from ntksim.engine import measures
 from ntksim.study import calibration, cost, plan, scaling_laws, storage, tables
-from ntksim.study.config import ConfigError, Exponents, parse_study
+from ntksim.study.config import parse_study
+from ntksim.study.errors import ConfigError
+from ntksim.study.network_options import Exponents
 
 
 def study(**changes):

@@ -11,7 +11,8 @@ from ntksim.engine import measures
 from ntksim.engine.layer_rates import rated
 from ntksim.study import datasets, drift_parts, figures, laziness, plan, scaling_laws, tables, verify
 from ntksim.study.columns import COLUMNS, QUANTITIES, quantities
-from ntksim.study.config import family, parse_study
+from ntksim.study.config import parse_study
+from ntksim.study.network_options import family
 from ntksim.study.storage import read_arrow, tensors, write_table
 
 CONTENT = {

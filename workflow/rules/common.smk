@@ -3,8 +3,9 @@
 import os
 
 from ntksim.study import calibration, plan
-from ntksim.study.config import ConfigError, load_study
+from ntksim.study.config import load_study
 from ntksim.study.cost import NOMINAL, limit_cost
+from ntksim.study.errors import ConfigError
 
 # One file is the whole study. Snakemake's own `configfile:` would merge a user's file into the default one, networks and
 # all, so the Snakefile has none; a study of one's own is `snakemake --configfile FILE` (or `ntksim study FILE`).
