@@ -36,8 +36,9 @@ class Study(Section):
     precision: Literal["float64", "float32"] = Field(default="float64", description="arithmetic of networks and kernels")
     device: Literal["cpu", "cuda", "auto"] = Field(
         default="cpu",
-        description="where shards are computed: cpu, cuda (NVIDIA GPUs; needs numba-cuda), or auto (a GPU where there is one); "
-        "results differ by rounding alone, so that a change computes nothing again",
+        description="where shards are computed: cpu, cuda (NVIDIA GPUs; needs numba-cuda), or auto (a GPU where there is one; "
+        "jobs of a cluster ask for GPUs with cuda alone); results differ by rounding alone, so that a change computes nothing "
+        "again",
     )
     seeds_per_shard: int = Field(default=32, ge=1, lt=MOST, description="seeds that one job computes at most")
     shard_minutes: float = Field(
@@ -159,4 +160,4 @@ def parse_section(section: type[_AnySection], content: dict[str, Any], source: s
     try:
         return section.model_validate(content)
     except ValidationError as error:
-        raise config_error(source, error, Study) from None
+        raise config_error(source, error, section) from None

@@ -17,7 +17,7 @@ _SECTIONS = {"dataset": Dataset, "initial": Initial, "training": Training, "abc"
 
 
 def config_error(source: str, error: ValidationError, study: type[BaseModel]) -> ConfigError:
-    """The error to raise; ``source`` starts each line, ``study`` is the model of a whole configuration."""
+    """The error to raise; ``source`` starts each line, ``study`` is the model of a configuration, or of the section it is."""
     lines = dict.fromkeys(_explain(problem, study) for problem in error.errors())
     return ConfigError("\n".join(f"{source}: {line}" for line in lines))
 

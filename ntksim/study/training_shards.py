@@ -92,8 +92,9 @@ def training_shard(
     """Write the training of every seed, a row per seed and time; rates and times in units of 1 / lambda_max(K_inf), K_inf
     being the effective kernel (`Network.learning_rate_scale`, and layer rates).
 
-    ``schedule`` is that of the configuration (`config.Training.schedule`). What belongs to a whole run stands in the row of its
-    last time. With ``kernels_output`` the kernel of every row is written there too, as Arrow tensors (n, n), or (n, k, n, k).
+    ``schedule`` is that of the configuration (`stage_options.Training.schedule`). What belongs to a whole run stands in the row
+    of its last time. With ``kernels_output`` the kernel of every row is written there too, as Arrow tensors (n, n), or
+    (n, k, n, k).
     A job that is killed goes on from where it was, about a minute before.
     """
     data = datasets.read(dataset)
