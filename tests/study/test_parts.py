@@ -101,7 +101,7 @@ def test_a_damaged_calibration_counts_as_missing(tmp_path, monkeypatch, content)
 def test_predictions_follow_rates_and_name_every_job():
     training = {"widths": [8], "seeds": 4, "relative_time": 10.0}
     content = study(training=training)
-    fast = dataclasses.replace(cost.NOMINAL, startup_seconds=0.0, pass_seconds=0.0, eigen_seconds=0.0)
+    fast = dataclasses.replace(cost.NOMINAL, startup_seconds=0.0, pass_seconds=0.0, eigen_seconds=0.0, eigen_entry_seconds=0.0)
     faster = dataclasses.replace(fast, **{
         name: {kind: 2 * rate for kind, rate in getattr(fast, name).items()} for name in ("flops", "training_flops", "draws")
     })  # fmt: skip
