@@ -1,8 +1,13 @@
-"""PTX of every CUDA kernel for a compute capability, and its registers: made where there is no GPU, to be looked at."""
+"""Every CUDA kernel compiled for a compute capability where there is no GPU: as PTX, and as what a GPU would run.
+
+The two are not the same code. By default Numba hands a GPU's kernels to nvJitLink before instructions are chosen (link-time
+optimisation), and not as PTX.
+"""
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from numba import cuda, float32, float64, int64, types, uint32, uint64
@@ -49,52 +54,83 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
     }  # fmt: skip
 
 
-def compile_kernel(kernel: Any, real: Any, capability: tuple[int, int]) -> str:
-    """PTX of a kernel of :func:`signatures`, for compute ``capability`` such as (9, 0); numba-cuda and no GPU is needed."""
+@contextmanager
+def _device(capability: tuple[int, int]) -> Iterator[None]:
+    """As if there were one: an njit function that a kernel calls asks for the current device."""
 
     class Device:
         compute_capability = capability
 
-    # An njit function that a kernel calls asks for the current device.
     with (
         patch("numba.cuda.dispatcher.get_current_device", Device),
         patch("numba.cuda.api.get_current_device", Device),
     ):
+        yield
+
+
+def compile_kernel(kernel: Any, real: Any, capability: tuple[int, int]) -> str:
+    """PTX of a kernel of :func:`signatures`, for compute ``capability`` such as (9, 0); numba-cuda and no GPU is needed."""
+    with _device(capability):
         return cuda.compile_ptx(kernel.py_func, signatures(real)[kernel], cc=capability, device=False)[0]
+
+
+class Linked(NamedTuple):
+    """What nvJitLink makes of a kernel: its PTX, registers of a thread, and bytes that it keeps in memory for want of more."""
+
+    ptx: str
+    registers: int
+    spilled: int
+
+
+def link_kernel(kernel: Any, real: Any, capability: tuple[int, int]) -> Linked:
+    """The kernel as a GPU of ``capability`` would run it: what a launch has Numba do, without the launch."""
+    from numba.cuda.compiler import compile_cuda, kernel_fixup
+
+    options = {"debug": False, "lineinfo": False, "forceinline": False, "fastmath": False, "max_registers": None}
+    with _device(capability):
+        compiled = compile_cuda(
+            kernel.py_func, types.void, signatures(real)[kernel], cc=capability, lto=True,
+            nvvm_options={"fastmath": False, "opt": 3}, **options,
+        )  # fmt: skip
+        library = compiled.library
+        library._entry_name = compiled.fndesc.llvm_func_name
+        kernel_fixup(library.get_function(library._entry_name), False)
+        code = library.get_ltoir(cc=capability)
+    text, _ = _link(code, capability, "-ptx")
+    _, said = _link(code, capability, "-Xptxas=-v", "-verbose")
+    used = re.search(r"Used (\d+) registers", said)
+    spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said)
+    if used is None or spilled is None:
+        raise RuntimeError(f"the assembler did not say what it used: {said}")
+    return Linked(text, int(used[1]), int(spilled[1]) + int(spilled[2]))
+
+
+def _link(code: bytes, capability: tuple[int, int], *options: str) -> tuple[str, str]:
+    """PTX if an option asks for it, and what the linker said."""
+    from cuda.bindings import nvjitlink
+
+    major, minor = capability
+    options = (f"-arch=sm_{major}{minor}{'a' if major >= 9 else ''}", "-lto", *options)
+    handle, text = nvjitlink.create(len(options), list(options)), bytearray()
+    try:
+        nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
+        nvjitlink.complete(handle)
+        log = bytearray(nvjitlink.get_info_log_size(handle))
+        nvjitlink.get_info_log(handle, log)
+        if "-ptx" in options:
+            text = bytearray(nvjitlink.get_linked_ptx_size(handle))
+            nvjitlink.get_linked_ptx(handle, text)
+    finally:
+        nvjitlink.destroy(handle)
+    return text.decode(errors="replace"), log.decode(errors="replace")
 
 
 def register_rows() -> Iterator[Row]:
     """Registers of a thread of every kernel, and bytes that it keeps in memory for want of more."""
     for kernels in zip(*(signatures(real) for real in REALS), strict=True):
-        used, spilled = [], 0
-        for capability in CAPABILITIES:
-            for kernel, real in zip(kernels, REALS, strict=True):
-                count, lost = registers(compile_kernel(kernel, real, capability), capability)
-                used.append(count)
-                spilled += lost
-        text = "float32 / float64 at {}.{}: {} / {}, at {}.{}: {} / {}"
+        linked = [link_kernel(k, real, at) for at in CAPABILITIES for k, real in zip(kernels, REALS, strict=True)]
         (a, b), (c, d) = CAPABILITIES
-        remarks = text.format(a, b, *used[:2], c, d, *used[2:])
+        used = [one.registers for one in linked]
+        remarks = f"float32 / float64 at {a}.{b}: {used[0]} / {used[1]}, at {c}.{d}: {used[2]} / {used[3]}"
+        spilled = sum(one.spilled for one in linked)
         yield Row("registers", kernels[0].py_func.__name__, remarks=f"{remarks}; {spilled} bytes spilled")
-
-
-def registers(ptx: str, capability: tuple[int, int]) -> tuple[int, int]:
-    """Registers of a thread, and bytes that are spilled to memory, as the assembler in nvJitLink says."""
-    from cuda.bindings import nvjitlink
-
-    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-Xptxas=-v", "-verbose"]
-    handle = nvjitlink.create(len(options), options)
-    try:
-        code = ptx.encode()
-        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, code, len(code), "kernel")
-        nvjitlink.complete(handle)
-        log = bytearray(nvjitlink.get_info_log_size(handle))
-        nvjitlink.get_info_log(handle, log)
-    finally:
-        nvjitlink.destroy(handle)
-    text = log.decode(errors="replace")
-    used = re.search(r"Used (\d+) registers", text)
-    spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", text)
-    if used is None or spilled is None:
-        raise RuntimeError(f"the assembler did not say what it used: {text}")
-    return int(used[1]), int(spilled[1]) + int(spilled[2])

@@ -4,7 +4,8 @@ import os
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HEADER = ("what", "ntksim", "compared with", "ratio", "share of peak", "target", "remarks")
@@ -60,7 +61,8 @@ class Row:
         return None if self.ours is None or self.theirs is None else self.theirs / self.ours
 
     def cells(self, peaks: dict[str, float]) -> tuple[str, ...]:
-        share = None if self.flops is None or self.ours is None else self.flops / self.ours / peaks[self.dtype]
+        peak = peaks.get(self.dtype)
+        share = None if self.flops is None or self.ours is None or not peak else self.flops / self.ours / peak
         return (
             self.what,
             "" if self.ours is None else self.show(self.ours),
@@ -89,13 +91,20 @@ def markdown(rows: Iterable[Row], peaks: dict[str, float]) -> str:
     )
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # it lies on the path, uninstalled
+        return str(import_module(package).__version__)
+
+
 def machine(peaks: dict[str, float], product: str = "NumPy's product of two 2048 x 2048 matrices, in this process") -> str:
     """What was measured on, a line each."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    packages = ", ".join(f"{name} {version(name)}" for name in ("ntksim", "numba", "numpy", "scipy"))
+    packages = ", ".join(f"{name} {_version(name)}" for name in ("ntksim", "numba", "numpy", "scipy"))
     gemm = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {dtype}" for dtype, rate in peaks.items())
     return "\n".join(
         [

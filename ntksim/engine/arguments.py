@@ -32,6 +32,8 @@ def seed_array(seeds: object) -> np.ndarray:
     """``seeds`` as a uint64 array (S,); a sequence (or range) of integers from 0 to 2^64 - 1."""
     if isinstance(seeds, (str, bytes, Integral)) or not isinstance(seeds, Iterable):
         raise TypeError(f"seeds must be a sequence of non-negative integers, such as range(8); got {seeds!r}")
+    if isinstance(seeds, range) and seeds and min(seeds[0], seeds[-1]) >= 0 and max(seeds[0], seeds[-1]) < 2**62:
+        return np.arange(seeds.start, seeds.stop, seeds.step).astype(np.uint64)  # a million, one by one, would take a second
     values = list(seeds)
     for value in values:
         if not isinstance(value, Integral) or isinstance(value, bool):

@@ -10,7 +10,7 @@ import numpy as np
 from numba import cuda
 
 from ntksim.engine import kernels_cuda as kernels
-from ntksim.engine.launch_cuda import THREADS, OutOfMemory, allocate, memory_errors, on_every_gpu
+from ntksim.engine.launch_cuda import GRID_LIMIT, THREADS, OutOfMemory, allocate, memory_errors, on_every_gpu
 from ntksim.engine.layout import Net, Pairs, parameter_offsets
 from ntksim.engine.networks_cuda import (
     Batch,
@@ -26,8 +26,7 @@ from ntksim.engine.product import PIECE
 
 # Widths and points up to which a network of one output is evaluated by one block.
 SMALL_WIDTH, SMALL_POINTS = PIECE, 32
-_GRID_LIMIT = 65535  # of the second and third dimension
-_SHARE = 0.8  # of the free memory, to use
+_SHARE = 0.8  # of the memory, to use
 _RESULTS = 0.25  # of it, for results that wait for their copy to the host
 
 
@@ -75,17 +74,21 @@ def _evaluate(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, si
 
 
 def _fitting(net: Net, columns: np.ndarray, pairs: Pairs, seeds: int, size: int, wanted: Wanted) -> tuple[int, bool]:
-    """An estimate of how many networks fit in the free memory, and whether their parameters do too."""
+    """An estimate of how many networks fit in the free memory, and whether their parameters are kept there.
+
+    The latter, on which cuBLAS's sums depend, depends on the GPU alone: not on who else uses it, nor on the number of seeds.
+    """
     item, rows, outputs = columns.itemsize, int(net.widths[:-1].sum()), int(net.widths[-1])
     own = outputs * pairs.rows * kernel_rows(pairs, outputs, wanted.joint)[1] if wanted.kernel else 0
     parts = gram_parts(net)
     each = item * pairs.points * rows * (2 + outputs * wanted.backward) + item * parts * own
     each += 8 * (readout_parts(net) * outputs * pairs.points + (net.widths.size + 3) * own)
-    free = _SHARE * cuda.current_context().get_memory_info()[0] - seeds * size * item
+    free, total = (_SHARE * memory for memory in cuda.current_context().get_memory_info())
+    free -= seeds * size * item
     parameters, small = item * int(parameter_offsets(net)[-1]), is_small(net, pairs)
-    kept = small or each + parameters <= free
+    kept = small or each + parameters <= total
     each += 0 if small else parameters if kept else item * panel_size(net, columns.dtype)
-    return int(max(1, min(seeds, _GRID_LIMIT // parts, free / each))), kept
+    return int(max(1, min(seeds, GRID_LIMIT // parts, free / each))), kept
 
 
 def is_small(net: Net, pairs: Pairs) -> bool:

@@ -44,6 +44,13 @@ def _fault() -> str | None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         seen = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
         return f"no CUDA GPU is visible{seen}: run where `nvidia-smi` lists one, with a driver for CUDA 13 or newer"
+    if not config.ENABLE_CUDASIM:
+        driver, toolkit = cuda.cudadrv.driver.get_version(), cuda.runtime.get_version()
+        if driver[0] < toolkit[0]:
+            return (
+                f"the GPU's driver is for CUDA {driver[0]}.{driver[1]}, older than the toolkit beside numba-cuda, which is "
+                f"{toolkit[0]}.{toolkit[1]}: update the driver, or pip install numba-cuda[cu{driver[0]}]"
+            )
     return None
 
 
@@ -68,12 +75,10 @@ def device_identity(device: str) -> dict[str, str]:
 
 
 def device_name() -> str:
-    """The name of the GPU that is used, of the first one if there are several."""
+    """The name of the GPU that is used, or of the first of several."""
     from numba import config, cuda
 
     if config.ENABLE_CUDASIM:
         return "simulator"
     name = cuda.get_current_device().name
-    name = name.decode() if isinstance(name, bytes) else str(name)
-    count = len(cuda.gpus)
-    return name if count == 1 else f"{count} x {name}"
+    return name.decode() if isinstance(name, bytes) else str(name)

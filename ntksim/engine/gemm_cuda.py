@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from ntksim.engine import products_cuda as products
-from ntksim.engine.launch_cuda import allocate, over
+from ntksim.engine.launch_cuda import GRID_LIMIT, allocate, over
 from ntksim.engine.product import PIECE
 
 try:
-    from cupy.cuda import cublas, device  # CuPy can be installed without the library
+    from cupy.cuda import Stream, cublas, device  # CuPy can be installed without the library
 except ImportError:
     cublas = None
 
@@ -24,6 +24,7 @@ except ImportError:
 _LARGE = 1 << 28
 _ENOUGH = 512  # tiles, of 64 threads, that fill a large GPU
 _NO_TRANSPOSE, _TRANSPOSE = 0, 1
+_FACTORS = {np.dtype(kind): np.array([0, 1], kind) for kind in (np.float32, np.float64)}  # what cuBLAS reads by address
 
 
 class Scratch:
@@ -49,7 +50,8 @@ def pieces(shape: tuple[int, int, int], networks: int) -> int:
     """Into how many sums a product (rows, columns, terms) is split: 1 where there are tiles enough without."""
     rows, cols, terms = shape
     across, down, _ = tiles(rows, cols, 1)[0]
-    return 1 if across * down * networks >= _ENOUGH else -(-terms // PIECE)
+    count = -(-terms // PIECE)
+    return 1 if across * down * networks >= _ENOUGH or networks * count > GRID_LIMIT else count
 
 
 def multiply(b, b_place, v, v_place, c, c_place, shape, first, networks=1, scratch=None):
@@ -60,8 +62,7 @@ def multiply(b, b_place, v, v_place, c, c_place, shape, first, networks=1, scrat
     """
     rows, cols, terms = shape
     if cublas is not None and rows * cols * terms >= _LARGE:
-        for net in range(networks):
-            _library_product(b[net], b_place, v[net], v_place, c[net], c_place, shape, first)
+        _library_products(b, b_place, v, v_place, c, c_place, shape, first, networks)
         return
     count = pieces(shape, networks) if scratch is not None and c_place[1] == cols else 1
     if count == 1:
@@ -81,25 +82,31 @@ def _address(array: Any) -> int:
     return array.__cuda_array_interface__["data"][0]
 
 
-def _library_product(b, b_place, v, v_place, c, c_place, shape, first) -> None:
-    """The same of one network by cuBLAS, which stores columns: c' = v' b, c' (columns, rows)."""
+def _library_products(b, b_place, v, v_place, c, c_place, shape, first, networks) -> None:
+    """The same by cuBLAS, which stores columns: c' = v' b, c' (columns, rows)."""
     rows, cols, terms = shape
+    zero, one = (_FACTORS[c.dtype][i:].ctypes.data for i in range(2))
     gemm = cublas.dgemm if c.dtype.itemsize == 8 else cublas.sgemm
-    one, old = np.ones(1, c.dtype), np.full(1, 0 if first else 1, c.dtype)
-    v_flip, v_address, v_gap = _operand(v, v_place, cols, terms)
-    b_flip, b_address, b_gap = _operand(b, b_place, rows, terms)
+    v_flip, v_gap = _operand(v_place, cols, terms)
+    b_flip, b_gap = _operand(b_place, rows, terms)
     b_flip = _TRANSPOSE if b_flip == _NO_TRANSPOSE else _NO_TRANSPOSE  # of b, terms come first
-    gemm(
-        device.get_cublas_handle(), v_flip, b_flip, cols, rows, terms, one.ctypes.data,
-        v_address, v_gap, b_address, b_gap, old.ctypes.data, _address(c) + c_place[0] * c.dtype.itemsize, c_place[1],
-    )  # fmt: skip
+    # Addresses are counted by hand: a view of an array costs more than the call.
+    arrays = (v, v_place), (b, b_place), (c, c_place)
+    starts = [_address(array) + place[0] * c.dtype.itemsize for array, place in arrays]
+    strides = [array.shape[1] * c.dtype.itemsize for array, _ in arrays]
+    with Stream.null:  # Numba's, whatever the caller's is in CuPy
+        handle = device.get_cublas_handle()
+        for net in range(networks):
+            v_at, b_at, c_at = (start + net * stride for start, stride in zip(starts, strides, strict=True))
+            gemm(
+                handle, v_flip, b_flip, cols, rows, terms, one, v_at, v_gap, b_at, b_gap, zero if first else one, c_at, c_place[1]
+            )  # fmt: skip
 
 
-def _operand(array, place, others, terms) -> tuple[int, int, int]:
-    """How a matrix (others, terms) is to be read, its address, and the distance of its columns as they stand in memory."""
-    start, term, other = place
-    address = _address(array) + start * array.dtype.itemsize
+def _operand(place, others, terms) -> tuple[int, int]:
+    """How a matrix (others, terms) is to be read, and the distance of its columns as they stand in memory."""
+    _, term, other = place
     # Of a single row or column both strides can be 1: then columns as they stand are as long as that which has more entries.
     if other == 1 and (term != 1 or terms == 1):
-        return _NO_TRANSPOSE, address, max(term, others)
-    return _TRANSPOSE, address, max(other, terms)
+        return _NO_TRANSPOSE, max(term, others)
+    return _TRANSPOSE, max(other, terms)

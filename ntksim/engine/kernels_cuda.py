@@ -21,7 +21,7 @@ from ntksim.engine.layer_rules import features_kernel, pre_activation, pulled, r
 from ntksim.engine.product import PIECE
 
 PANEL = 512 if SIMULATED else 8192  # float32 numbers of shared memory for the weights of a small network
-GRAM_TERMS = 2 * PIECE  # neurons that a block sums over
+GRAM_TERMS = PIECE // 2  # neurons that a block sums over: of few points there are no other blocks
 READOUT_TERMS = 4 if SIMULATED else 128  # neurons that a thread sums over, one after the other
 
 _f32 = np.float32
@@ -198,6 +198,17 @@ def panel_rows(stride):
     return PANEL // stride // ROWS_PER_BLOCK * ROWS_PER_BLOCK
 
 
+@device_function
+def _sum_of_products(panel, at, step, values, net, place, points, terms, total):
+    """total + sum_k w_k v_k, ascending and fused; w_k are in ``panel`` and v_k in a row of ``values``, at equal distances."""
+    kind, own = values.dtype.type, values[unsigned(net)]
+    w, v, w_step, v_step = unsigned(at), unsigned(place), unsigned(step), unsigned(points)
+    for _ in range(terms):
+        total = multiply_add(kind(panel[w]), own[v], kind(total))
+        w, v = w + w_step, v + v_step
+    return total
+
+
 # What follows is of network ``net`` of a batch, by all threads of its block.
 
 
@@ -217,9 +228,7 @@ def _forward_small(
             cuda.syncthreads()
             for e in range(cuda.threadIdx.x, count * points, THREADS):
                 r, p = e // points, e % points
-                z = kind(0)
-                for k in range(terms):
-                    z = multiply_add(kind(panel[r * stride + k]), h[net, below + k * points + p], kind(z))
+                z = _sum_of_products(panel, r * stride, 1, h, net, below + p, points, terms, kind(0))
                 z = pre_activation(weight, bias, kind(z), vectors[net, vector_at[2 * layer - 1] + begin + r])
                 to = here + begin * points + e
                 h[net, to], slope[net, to] = value_and_derivative(code, kind(z))
@@ -244,8 +253,7 @@ def _backward_small(panel, low, high, stream, net, widths, scales, points, slope
             for e in range(cuda.threadIdx.x, terms * points, THREADS):
                 col, p = e // points, e % points
                 back = kind(0) if begin == 0 else delta[net, below + e]
-                for r in range(count):
-                    back = multiply_add(kind(panel[r * stride + col]), delta[net, here + (begin + r) * points + p], kind(back))
+                back = _sum_of_products(panel, col, stride, delta, net, here + begin * points + p, points, count, kind(back))
                 if begin + count == widths[layer]:
                     back = sensitivity(weight, kind(back), slope[net, below + e])
                 delta[net, below + e] = back
@@ -267,9 +275,11 @@ def _outputs_small(net, widths, scales, points, h, at, vectors, vector_at, outpu
 @device_function
 def _column_product(values, net, at, rows, points, i, j):
     """Columns i and j of a layer's values, multiplied in float64."""
-    total = 0.0
-    for r in range(rows):
-        total += np.float64(values[net, at + r * points + i]) * np.float64(values[net, at + r * points + j])
+    total, own, step = 0.0, values[unsigned(net)], unsigned(points)
+    left, right = unsigned(at + i), unsigned(at + j)
+    for _ in range(rows):
+        total += np.float64(own[left]) * np.float64(own[right])
+        left, right = left + step, right + step
     return total
 
 

@@ -1,8 +1,9 @@
 """What all modules of `numba.cuda` stand on: the size of blocks, launches over elements, memory, and the GPUs that there are."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,15 @@ from numba import config, cuda
 SIMULATED = bool(config.ENABLE_CUDASIM)
 THREADS = 4 if SIMULATED else 128  # of a block
 _MOST_BLOCKS = 2 if SIMULATED else 1024  # of a network, in launches over elements
+GRID_LIMIT = 65535  # blocks in the second and third dimension
 _ROW = 64  # numbers: every network's row of an array starts at a multiple of 256 bytes
 
 device_function = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
 # An index of this type is not looked at for being negative, which would mean counting from the end.
 unsigned = np.uint64
+
+# In what Numba and CuPy raise; the last is what cuBLAS says where it finds no room to begin.
+_OUT_OF_MEMORY = "OUT_OF_MEMORY", "ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"
 
 
 class OutOfMemory(Exception):
@@ -30,7 +35,7 @@ def memory_errors() -> Iterator[None]:
     except MemoryError:
         raise OutOfMemory from None
     except Exception as error:
-        if "OUT_OF_MEMORY" in str(error) or "ALLOC_FAILED" in str(error):
+        if any(words in str(error) for words in _OUT_OF_MEMORY):
             raise OutOfMemory from None
         raise
 
@@ -46,8 +51,16 @@ def on_every_gpu(seeds: int, work: Callable[[int, int], None]) -> None:
     if len(gpus) == 1:
         on(0)
         return
-    with ThreadPoolExecutor(len(gpus)) as pool:
-        list(pool.map(on, range(len(gpus))))
+    running = [_thread_of(number).submit(on, number) for number in range(len(gpus))]
+    wait(running)
+    for done in running:
+        done.result()
+
+
+@cache
+def _thread_of(gpu: int) -> ThreadPoolExecutor:
+    """The thread that launches for a GPU, always the same: CuPy makes cuBLAS's memory anew for every thread."""
+    return ThreadPoolExecutor(1, f"gpu-{gpu}")
 
 
 def allocate(shape: tuple[int, ...], kind: Any) -> Any:

@@ -1,8 +1,8 @@
 """Networks on a GPU, all of a batch at once: their memory, the draws of their parameters, and launches layer by layer.
 
 Parameters are drawn into memory, once, if it holds those of a network; else weights are drawn into panels, twice as on the CPU,
-which stay in the second-level cache, so that a network of any width needs memory for its activations alone. Which of the two
-changes no bit, but where cuBLAS multiplies, which adds up a panel's terms in an order of its own.
+so that a network of any width needs memory for its activations alone. Which of the two changes no bit, but where cuBLAS
+multiplies, which adds up a panel's terms in an order of its own.
 """
 
 import math
@@ -20,7 +20,7 @@ from ntksim.engine.launch_cuda import THREADS, allocate, blocks, over, whole_row
 from ntksim.engine.layout import Net, Pairs, parameter_offsets
 from ntksim.engine.product import PIECE
 
-_PANEL = 1 << 24  # bytes of a panel: a third of a large GPU's second-level cache
+_PANEL = 1 << 27  # bytes of a panel: enough work for the launches that it takes
 
 
 def zeros(shape: tuple[int, int], kind: Any) -> Any:
@@ -80,7 +80,7 @@ class Batch:
         self.seeds = seeds
         if self.kept:
             if self.theta is None:
-                self.theta = zeros((self.networks, whole_rows(self.offsets[-1])), self.kind)
+                self.theta = allocate((self.networks, whole_rows(self.offsets[-1])), self.kind)
             draw_parameters(self.net, seeds, self.theta, count)
             return
         if self.vectors is None:

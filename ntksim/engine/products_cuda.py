@@ -105,7 +105,8 @@ def multiply(b, b_at, b_term, b_row, v, v_at, v_term, v_col, c, c_at, c_part, c_
     """c[a, l] <- sum_k b[k, a] v[k, l], or c <- c + that unless ``first``, of every network.
 
     Arrays are (networks, numbers), each with the index of its first entry and its strides. Parts of ``part_terms`` terms
-    (a multiple of ``PIECE``) go to blocks and places ``c_part`` apart of their own; terms of one part are all of them.
+    (a multiple of ``PIECE``, or less than it) go to blocks and places ``c_part`` apart of their own; terms of one part are all
+    of them.
     Grid: (tiles of rows, tiles of columns, networks times parts).
     """
     left = cuda.shared.array(_SIZE, c.dtype) if SIMULATED else cuda.shared.array(_SIZE, c.dtype, _ALIGNMENT)

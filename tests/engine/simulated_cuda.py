@@ -5,6 +5,8 @@ There tiles hold 4 x 4 sums, so that these tiny networks cross them.
 
 import dataclasses
 import sys
+from concurrent.futures import Future
+from contextlib import nullcontext
 
 import gpu
 import numba
@@ -228,19 +230,17 @@ def test_every_visible_gpu_has_seeds(monkeypatch):
         def __exit__(self, *error):
             pass
 
-    class Pool:  # the simulator's threads belong to one GPU
-        def __init__(self, workers):
-            assert workers == 2
+    class Thread:  # the simulator's threads belong to one GPU
+        def __init__(self, gpu):
+            self.gpu = gpu
 
-        def __enter__(self):
-            return self
+        def submit(self, work, gpu):
+            assert gpu == self.gpu
+            done = Future()
+            done.set_result(work(gpu))
+            return done
 
-        def __exit__(self, *error):
-            pass
-
-        map = staticmethod(map)
-
-    monkeypatch.setattr(launch_cuda, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(launch_cuda, "_thread_of", Thread)
     monkeypatch.setattr(cuda, "gpus", [Gpu(0), Gpu(1)])
     assert ntksim.network_outputs(network, POINTS[:2], seeds=SEEDS, device="cuda").tobytes() == expected.tobytes()
     options = {"seeds": SEEDS, "method": "gradient_descent", "steps": 1, "learning_rate": 0.1}
@@ -272,10 +272,14 @@ def test_large_products_go_to_the_library(monkeypatch):
     class Device:
         get_cublas_handle = staticmethod(int)
 
+    class Stream:
+        null = nullcontext()
+
     calls: list[tuple[int, int, float]] = []
     layer_by_layer(monkeypatch, panels=True)
     monkeypatch.setattr(gemm_cuda, "cublas", Cublas)
     monkeypatch.setattr(gemm_cuda, "device", Device, raising=False)
+    monkeypatch.setattr(gemm_cuda, "Stream", Stream, raising=False)
     monkeypatch.setattr(gemm_cuda, "_LARGE", 1)
     monkeypatch.setattr(gemm_cuda, "_address", lambda array: array._ary.ctypes.data)
     thin = ntksim.Network(3, (1, 9, 4), "tanh", sigma_b=0.2)  # panels of one column and of one row
@@ -310,6 +314,14 @@ def test_pieces_of_sums_by_blocks_of_their_own_change_no_bit(monkeypatch, first,
     expected = before.astype("float64")
     expected[:, 2:17] = product + (0 if first else before[:, 2:17])
     assert_close(found[1], expected, TOLERANCE[dtype])
+
+
+def test_pieces_stay_within_a_launch(monkeypatch):
+    monkeypatch.setattr(products_cuda, "TILE", 64)
+    shape = (64, 16, 100_000)
+    assert gemm_cuda.pieces(shape, 300) == 196
+    assert gemm_cuda.pieces(shape, 400) == 1  # 78,400 blocks in the third dimension
+    assert gemm_cuda.pieces((64 * 512, 16, 100_000), 1) == 1
 
 
 class Counted:
@@ -412,10 +424,18 @@ def test_shards_of_a_study_name_the_device(tmp_path):
         assert_close(found[column].to_numpy(), expected[column].to_numpy(), TOLERANCE["float64"])
 
 
+def test_the_script_for_a_gpu_names_what_differs(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "DTYPES", {"float32": -1.0})
+    monkeypatch.setattr(gpu, "check_training", lambda *arguments: None)
+    assert gpu.main(["--tiny"]) == 1
+    assert "FAILED: empirical_ntk, widths (9, 9) on 2 points, float32, tiles: off by" in capsys.readouterr().err
+
+
 def test_the_script_for_a_gpu(monkeypatch, capsys):
     monkeypatch.setattr(gpu, "best", lambda function, *_, **__: function() is None or 1.0)
     monkeypatch.setattr(gpu, "DTYPES", {"float32": 1e-5})
     assert gpu.main(["--tiny", "--only", "kernels", "small", "normals"]) == 0
     printed = capsys.readouterr()
-    assert "GPU and CPU agree: simulator" in printed.err
+    assert "GPU and CPU agree" in printed.err
+    assert "- GPU: simulator" in printed.out
     assert "networks of width 80" in printed.out

@@ -44,6 +44,16 @@ def test_without_a_gpu(monkeypatch):
     assert devices.chosen_device("cpu") == "cpu"
 
 
+def test_a_driver_that_is_older_than_the_toolkit(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr("numba.cuda.is_available", lambda: True)
+    monkeypatch.setattr("numba.cuda.cudadrv.driver.get_version", lambda: (12, 4))
+    monkeypatch.setattr("numba.cuda.runtime.get_version", lambda: (13, 0))
+    with pytest.raises(devices.DeviceError, match=r"is for CUDA 12.4, older than .* 13.0: update the driver, or .*cu12"):
+        devices.chosen_device("cuda")
+    assert devices.chosen_device("auto") == "cpu"
+
+
 def test_the_engine_loads_no_cuda():
     code = "import sys, ntksim; ntksim.empirical_ntk, ntksim.train; sys.exit('numba.cuda' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -73,6 +83,19 @@ def test_every_kernel_compiles_to_ptx(capability):
             assert "ld.local" not in text, f"{kernel.py_func.__name__} keeps numbers of a thread in memory"
 
 
+@needs_numba_cuda
+@pytest.mark.parametrize("name", ["multiply", "evaluate_small"])
+def test_large_kernels_keep_their_numbers_in_registers(name):
+    """As they are linked for a GPU."""
+    import ptx
+
+    for real in ptx.REALS:
+        (kernel,) = (kernel for kernel in ptx.signatures(real) if kernel.py_func.__name__ == name)
+        linked = ptx.link_kernel(kernel, real, (9, 0))
+        assert linked.spilled == 0
+        assert "ld.local" not in linked.ptx
+
+
 # Of two pairs of normals: 11 in each logarithm, 7 in each cosine and sine.
 WRITTEN = 36
 
@@ -85,8 +108,10 @@ def test_draws_are_not_contracted(name):
 
     from ntksim.engine import kernels_cuda
 
-    for capability in ptx.CAPABILITIES:
-        text = ptx.compile_kernel(getattr(kernels_cuda, name), ptx.REALS[0], capability)
+    kernel, real = getattr(kernels_cuda, name), ptx.REALS[0]
+    texts = [ptx.compile_kernel(kernel, real, capability) for capability in ptx.CAPABILITIES]
+    texts += [ptx.link_kernel(kernel, real, capability).ptx for capability in ptx.CAPABILITIES]
+    for text in texts:
         assert len(re.findall(r"\bfma\.rn\.f32\b", text)) == WRITTEN
         assert not re.search(r"\bfma\.rn\.f64\b|\.ftz\.|\.approx\.", text)
         assert "sqrt.rn.f32" in text
@@ -119,5 +144,7 @@ def test_a_gpu_gives_what_the_cpu_gives(dtype):
     """Parameters' bits; outputs, kernels and training in every regime, one point and two sets of points among them."""
     import gpu
 
-    gpu.check_networks(False, dtype, gpu.DTYPES[dtype])
-    gpu.check_training(False, dtype, gpu.DTYPES[dtype])
+    check = gpu.Check()
+    gpu.check_networks(check, False, dtype, gpu.DTYPES[dtype])
+    gpu.check_training(check, False, dtype, gpu.DTYPES[dtype])
+    assert not check.faults
