@@ -15,8 +15,9 @@ from ntksim.engine.network import Network
 from ntksim.study.config import json_schema, load_study, parse_section
 from ntksim.study.dataset_options import Dataset
 from ntksim.study.errors import ConfigError, StageError
+from ntksim.study.memory import machine_megabytes
 from ntksim.study.network_options import NetworkOptions
-from ntksim.study.plan import FIGURES, describe, read_value
+from ntksim.study.plan import FIGURES, describe, memory_remark, read_value
 from ntksim.study.stage_options import Training
 
 
@@ -29,8 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except ConfigError as error:
         return _fail(error, 2)
-    except (StageError, DeviceError, ValueError, TypeError, OSError, MemoryError) as error:
+    except (StageError, DeviceError, ValueError, TypeError, OSError) as error:
         return _fail(error, 1)
+    except MemoryError as error:
+        return _fail(
+            f"out of memory: {str(error) or 'the system gave no more'}; fewer training points (dataset.train), outputs, "
+            "snapshots or seeds a shard need less, as `ntksim plan` says before",
+            1,
+        )
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
 
@@ -58,7 +65,10 @@ def _study(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> None:
     from ntksim.study.calibration import measured
 
-    print(describe(load_study(options.config), measured()))
+    study = load_study(options.config)
+    print(describe(study, measured()))
+    if remark := memory_remark(study, machine_megabytes()):
+        print(f"ntksim: warning: {remark}", file=sys.stderr)
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -81,7 +81,7 @@ def _measure() -> Rates:
 
     cores = numba.get_num_threads()
     rng = np.random.default_rng(0)
-    points = {n: rng.normal(size=(n, 64)) for n in (8, 64, 256)}
+    points = {n: rng.normal(size=(n, 64)) for n in (8, 64)}
 
     def kernel_seconds(n: int, dtype: str) -> float:
         """Core seconds of a kernel of three layers of 1,024, a seed on every core."""
@@ -110,12 +110,18 @@ def _measure() -> Rates:
 
             return _best(work) / float(spent[-1])
 
-        eigen = _best(lambda: np.linalg.eigh(points[256] @ points[256].T)) / 256**3
+        def eigen_seconds(n: int) -> float:
+            matrix = rng.normal(size=(n, n))  # of full rank, as kernels are: LAPACK is quick with many equal eigenvalues
+            return _best(lambda: np.linalg.eigh(matrix + matrix.T))
+
+        small, large = eigen_seconds(64), eigen_seconds(512)
+        cubic = max(large / 512**2 - small / 64**2, 0.1 * large / 512**2) / (512 - 64)
+        square = max(small / 64**2 - 64 * cubic, 0.1 * small / 64**2)
         each = max(pass_seconds(8, 8, 1, "float64"), 1e-5)
         for dtype in ("float64", "float32"):
             spent = pass_seconds(64, 512, cores, dtype)
-            training[dtype] = flops(64, 512, 2, 10) / max(spent - each - eigen * 64**3, 0.1 * spent)
-    return Rates(speeds, training, draws, each, eigen, _startup())
+            training[dtype] = flops(64, 512, 2, 10) / max(spent - each - small, 0.1 * spent)
+    return Rates(speeds, training, draws, each, cubic, square, _startup())
 
 
 def _startup() -> float:

@@ -1,4 +1,4 @@
-"""What a study asks of a cluster beside Snakemake: an executor that is there, and the end of jobs that a killed run left.
+"""What a study asks of a cluster beside Snakemake: the end of jobs that a killed run left.
 
 A job of Slurm lives on when the process that submitted it is killed, and Snakemake does not know it again: the next run would
 submit a second one beside it, for the same file. So the jobs of a study bear a name that is made of the path of its results,
@@ -6,9 +6,7 @@ and whoever goes on with these results first cancels all jobs of that name and w
 """
 
 import hashlib
-import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,46 +14,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import yaml
-
-from ntksim.study.errors import ConfigError, StageError, shown
+from ntksim.study.errors import StageError
 
 _PATIENCE = 300.0  # seconds for cancelled jobs to end: Slurm kills what ignores its signal after KillWait, by default 30
 _ANSWER = 60.0  # seconds for Slurm to answer
-
-
-def executor_of(profile: str | Path) -> str:
-    """The executor that a Snakemake profile names, local if none.
-
-    Raises ConfigError for a profile that cannot be read, and for an executor that is not installed.
-    """
-    path = Path(profile) / "profile.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"--profile: {profile} holds no profile.yaml; give a folder such as workflow/profiles/default"
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"--profile: {path} cannot be read as YAML: {' '.join(str(error).split())[:300]}") from None
-    if not isinstance(content, dict | None):
-        raise ConfigError(f"--profile: {path}: expected options of Snakemake by name, got {type(content).__name__}")
-    executor = (content or {}).get("executor", "local")
-    if not isinstance(executor, str) or not re.fullmatch("[a-z][a-z0-9-]*", executor) or executor in ("dryrun", "touch"):
-        raise ConfigError(f"--profile: {path}: executor: expected a name such as local or slurm, got {shown(executor)}")
-    if not _is_installed(executor):
-        raise ConfigError(
-            f"--profile: the executor {executor} of {path} is not installed; `make` installs slurm's, and "
-            f"`pip install -c constraints.txt snakemake-executor-plugin-{executor}` this one"
-        )
-    if executor == "slurm" and not shutil.which("sbatch"):
-        raise ConfigError(f"--profile: {profile} submits to Slurm, but there is no sbatch here; run it on a login node")
-    return executor
-
-
-def _is_installed(executor: str) -> bool:
-    name = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
-    return executor == "local" or importlib.util.find_spec(name) is not None
 
 
 class Jobs:

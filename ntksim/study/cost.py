@@ -22,8 +22,8 @@ class Rates:
     """What one core does while all others are at work too; by precision where that matters.
 
     ``flops`` per second of kernels at initialisation and ``training_flops`` of training, ``draws`` of normals per second,
-    ``pass_seconds`` that a pass of training costs whatever the network, ``eigen_seconds`` per n^3 of an eigendecomposition,
-    and ``startup_seconds`` of a process.
+    ``pass_seconds`` that a pass of training costs whatever the network, ``eigen_seconds`` per n^3 of an eigendecomposition and
+    ``eigen_entry_seconds`` per n^2 more, which is most of it up to n of some hundreds, and ``startup_seconds`` of a process.
     """
 
     flops: dict[str, float]
@@ -31,6 +31,7 @@ class Rates:
     draws: dict[str, float]
     pass_seconds: float
     eigen_seconds: float
+    eigen_entry_seconds: float
     startup_seconds: float
 
 
@@ -41,7 +42,8 @@ NOMINAL = Rates(
     training_flops={"float64": 3e10, "float32": 6e10},
     draws={"float64": 1e9, "float32": 1e9},
     pass_seconds=5e-4,
-    eigen_seconds=2e-9,
+    eigen_seconds=5e-10,
+    eigen_entry_seconds=2e-7,
     startup_seconds=1.5,
 )
 
@@ -164,7 +166,7 @@ def _snapshots(study: Study) -> int:
 
 
 def _eigen(n: int, rates: Rates) -> float:
-    return rates.eigen_seconds * n**3
+    return rates.eigen_seconds * n**3 + rates.eigen_entry_seconds * n**2
 
 
 def _features(study: Study) -> int:

@@ -206,6 +206,19 @@ def describe(study: Study, rates: Rates) -> str:
     return "\n".join(lines)
 
 
+def memory_remark(study: Study, megabytes: int) -> str | None:
+    """A warning if a machine of so much memory does not hold the largest job; None if it does."""
+    costs = ((cost(study, shard, NOMINAL), shard) for shard in shards(study))
+    largest, shard = max(costs, key=lambda pair: pair[0].memory_mb)
+    if largest.memory_mb <= megabytes:
+        return None
+    return (
+        f"the largest job ({shard.stage} of {shard.network}, width {shard.width}) needs about {largest.memory_mb / 1e3:.3g} GB "
+        f"of memory, more than the {megabytes / 1e3:.3g} GB that this machine has, and may be killed: fewer training points "
+        "(dataset.train), outputs, snapshots, or seeds_per_shard need less"
+    )
+
+
 def predicted_seconds(study: Study, rates: Rates) -> dict[str, float]:
     """Predicted seconds of every job, by the path of its benchmark below the results' folder of them."""
     rest, every = others(study, rates), shards(study)

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ntksim.study import cluster, integrity
+from ntksim.study import cluster, integrity, plan
 from ntksim.study.config import Study, load_study
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.lock import only_writer
+from ntksim.study.memory import machine_megabytes
+from ntksim.study.profiles import read_profile
 from ntksim.study.record import write_record
 
 SNAKEFILE = Path("Snakefile")
@@ -30,16 +32,19 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
     if not SNAKEFILE.is_file():
         raise ConfigError("there is no Snakefile in this folder; run from the root of the project")
     results = Path(study.results)
-    executor = cluster.executor_of(profile)
-    uses_gpu = executor == "local" and _finds_gpu(study)
-    jobs = cluster.Jobs(results, executor)
+    settings = read_profile(profile)
+    local = settings.executor == "local"
+    uses_gpu = local and _finds_gpu(study)
+    jobs = cluster.Jobs(results, settings.executor)
     dataset_hash = _check_data(study)
+    if local and (remark := plan.memory_remark(study, machine_megabytes())):
+        print(f"ntksim: warning: {remark}", file=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
     with only_writer(results) as lock:
         jobs.end_orphans()
         jobs.begin()
-        # said here, lest a profile of the user's own choose another, whose jobs would not be known
-        options = ["--executor", executor, *jobs.options()]
+        # The executor is said here, lest a profile of the user's own choose another, whose jobs would not be known.
+        options = [*settings.options(machine_megabytes()), *jobs.options()]
         snakemake = _Snakemake(config, cores, profile, options, lock.fileno(), uses_gpu)
         status = _run(study, dataset_hash, snakemake, recompute)
         if status >= 0:  # Snakemake was not killed, and has seen the end of all its jobs

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ntksim.study import cluster
+from ntksim.study import cluster, memory, profiles
 from ntksim.study.errors import ConfigError, StageError
 
 
@@ -76,13 +76,40 @@ def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
         ("executor: dryrun", "executor: expected a name such as local or slurm"),
         ("[a, list]", "expected options of Snakemake by name, got list"),
         ("a: b: c", "cannot be read as YAML"),
+        ("resources: [gpu]", "resources: expected limits such as gpu=1, got"),
     ],
 )
 def test_profiles_that_cannot_work_are_refused(tmp_path, monkeypatch, profile, message):
     (tmp_path / "profile.yaml").write_text(profile)
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(cluster, "_is_installed", lambda executor: executor in ("slurm", "local"))
+    monkeypatch.setattr(profiles, "_is_installed", lambda executor: executor in ("slurm", "local"))
     with pytest.raises(ConfigError, match=message):
-        cluster.executor_of(tmp_path)
+        profiles.read_profile(tmp_path)
     (tmp_path / "profile.yaml").write_text("jobs: 2")
-    assert cluster.executor_of(tmp_path) == "local"
+    assert profiles.read_profile(tmp_path).executor == "local"
+
+
+@pytest.mark.parametrize(
+    ("profile", "options"),
+    [
+        ("", ["--executor", "local", "--resources", "mem_mb=7000"]),
+        ("resources: [gpu=2]", ["--executor", "local", "--resources", "gpu=2", "mem_mb=7000"]),
+        ("resources: {gpu: 2}", ["--executor", "local", "--resources", "gpu=2", "mem_mb=7000"]),
+        ("resources: gpu=2 mem_mb=90", ["--executor", "local"]),
+        ("executor: slurm", ["--executor", "slurm"]),
+    ],
+)
+def test_jobs_of_a_machine_share_its_memory(tmp_path, monkeypatch, profile, options):
+    (tmp_path / "profile.yaml").write_text(profile)
+    monkeypatch.setattr(profiles, "_is_installed", lambda executor: True)
+    monkeypatch.setattr(profiles.shutil, "which", lambda command: command)
+    assert profiles.read_profile(tmp_path).options(7000) == options
+
+
+def test_memory_is_that_of_the_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path / "max")
+    machine = memory.machine_megabytes()
+    assert machine > 200
+    for text, expected in (("max\n", machine), ("200000000\n", 200), (str(10**18), machine)):
+        (tmp_path / "max").write_text(text)
+        assert memory.machine_megabytes() == expected

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shlex
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from scipy import stats
 
+from ntksim import cli
 from ntksim.engine import measures
 from ntksim.study import calibration, cost, plan, scaling_laws, storage, tables
 from ntksim.study.config import parse_study
@@ -100,7 +102,7 @@ def test_a_damaged_calibration_counts_as_missing(tmp_path, monkeypatch, content)
 def test_predictions_follow_rates_and_name_every_job():
     training = {"widths": [8], "seeds": 4, "relative_time": 10.0}
     content = study(training=training)
-    fast = dataclasses.replace(cost.NOMINAL, startup_seconds=0.0, pass_seconds=0.0, eigen_seconds=0.0)
+    fast = dataclasses.replace(cost.NOMINAL, startup_seconds=0.0, pass_seconds=0.0, eigen_seconds=0.0, eigen_entry_seconds=0.0)
     faster = dataclasses.replace(fast, **{
         name: {kind: 2 * rate for kind, rate in getattr(fast, name).items()} for name in ("flops", "training_flops", "draws")
     })  # fmt: skip
@@ -113,6 +115,23 @@ def test_predictions_follow_rates_and_name_every_job():
     assert f"{len(plan.shards(content)) + 3}" in text.splitlines()[-2]  # and the limits: std has one for each width
     seconds = sum(named[name] for name in named if name.startswith(("limit", "initial", "training")))
     assert f" {seconds:.0f} " in text.splitlines()[-2]
+
+
+def test_a_job_larger_than_the_machine_is_warned_of():
+    content = study(training={"widths": [8, 16], "seeds": 4, "relative_time": 10.0})
+    largest = max(plan.cost(content, shard).memory_mb for shard in plan.shards(content))
+    assert plan.memory_remark(content, int(largest) + 1) is None
+    remark = plan.memory_remark(content, 100)
+    assert re.search(r"training of \w+, width 16\) needs about .* more than the 0.1 GB .* fewer training points", remark)
+
+
+def test_memory_that_does_not_suffice_is_said(monkeypatch, capsys):
+    def fail(results):
+        np.empty(2**55)
+
+    monkeypatch.setattr("ntksim.study.summary.summary", fail)
+    assert cli.main(["show", "results"]) == 1
+    assert re.search(r"^ntksim: error: out of memory: Unable to allocate .*; fewer training points", capsys.readouterr().err)
 
 
 def test_limits_of_ntk_and_notes_alone_do_not_depend_on_the_width():

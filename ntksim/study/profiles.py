@@ -1,0 +1,70 @@
+"""What a study reads in a Snakemake profile: where its jobs run, and what the machine has for them."""
+
+import importlib.util
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ntksim.study.errors import ConfigError, shown
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The executor, local if none is named, and the limits of ``resources`` as Snakemake's option takes them, such as gpu=1."""
+
+    executor: str
+    resources: tuple[str, ...]
+
+    def options(self, megabytes: int) -> list[str]:
+        """Snakemake's options: the executor, and on this machine no more memory than it has, unless the profile limits it."""
+        options = ["--executor", self.executor]
+        if self.executor != "local" or any(limit.startswith("mem_mb=") for limit in self.resources):
+            return options
+        return [*options, "--resources", *self.resources, f"mem_mb={megabytes}"]  # an option replaces what a profile says
+
+
+def read_profile(folder: str | Path) -> Profile:
+    """Read a profile.
+
+    Raises ConfigError for one that cannot be read, and for an executor that is not installed.
+    """
+    path = Path(folder) / "profile.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"--profile: {folder} holds no profile.yaml; give a folder such as workflow/profiles/default") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--profile: {path} cannot be read as YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(content, dict | None):
+        raise ConfigError(f"--profile: {path}: expected options of Snakemake by name, got {type(content).__name__}")
+    content = content or {}
+    executor = content.get("executor", "local")
+    if not isinstance(executor, str) or not re.fullmatch("[a-z][a-z0-9-]*", executor) or executor in ("dryrun", "touch"):
+        raise ConfigError(f"--profile: {path}: executor: expected a name such as local or slurm, got {shown(executor)}")
+    if not _is_installed(executor):
+        raise ConfigError(
+            f"--profile: the executor {executor} of {path} is not installed; `make` installs slurm's, and "
+            f"`pip install -c constraints.txt snakemake-executor-plugin-{executor}` this one"
+        )
+    if executor == "slurm" and not shutil.which("sbatch"):
+        raise ConfigError(f"--profile: {folder} submits to Slurm, but there is no sbatch here; run it on a login node")
+    return Profile(executor, tuple(_resources(path, content.get("resources") or [])))
+
+
+def _resources(path: Path, limits: Any) -> list[str]:
+    if isinstance(limits, dict):
+        limits = [f"{name}={value}" for name, value in limits.items()]
+    if isinstance(limits, str):
+        limits = limits.split()
+    if not isinstance(limits, list) or not all(isinstance(limit, str) and "=" in limit for limit in limits):
+        raise ConfigError(f"--profile: {path}: resources: expected limits such as gpu=1, got {shown(limits)}")
+    return limits
+
+
+def _is_installed(executor: str) -> bool:
+    name = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+    return executor == "local" or importlib.util.find_spec(name) is not None
