@@ -13,11 +13,11 @@ from typing import Any
 from ntksim.engine.devices import DEVICES, DeviceError
 from ntksim.engine.network import Network
 from ntksim.study.config import json_schema, load_study, parse_section
-from ntksim.study.dataset_options import Dataset, read_label
+from ntksim.study.dataset_options import Dataset
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.memory import machine_megabytes
-from ntksim.study.network_options import Exponents, NetworkOptions
-from ntksim.study.plan import FIGURES, describe, memory_remark
+from ntksim.study.network_options import NetworkOptions
+from ntksim.study.plan import FIGURES, describe, memory_remark, read_value
 from ntksim.study.stage_options import Training
 
 
@@ -94,14 +94,11 @@ def _dataset(options: argparse.Namespace) -> None:
     from ntksim.study import datasets
 
     fields = {name: getattr(options, name) for name in Dataset.model_fields}
-    fields |= {name: fields[name][0] for name in ("file", "target") if len(fields[name] or []) == 1}
     datasets.write(options.output, datasets.load(parse_section(Dataset, fields, "dataset")))
 
 
 def _network(options: argparse.Namespace) -> Network:
     fields = {name: getattr(options, name) for name in NetworkOptions.model_fields}
-    if options.abc is not None:
-        fields["abc"] = dict(zip(Exponents.model_fields, options.abc, strict=True))
     return parse_section(NetworkOptions, fields, "network").network(options.width)
 
 
@@ -187,12 +184,11 @@ def _parser() -> argparse.ArgumentParser:
     command("schema", _schema, "print the JSON schema of the configuration")
 
     dataset = command("dataset", _dataset, "stage: write the data set")
-    kinds: dict[str, Any] = {"classes": read_label, "target_scale": float}
-    kinds |= dict.fromkeys(("features", "train", "test", "seed"), int)
+    kinds: dict[str, Any] = {"target_scale": float} | dict.fromkeys(("features", "train", "test", "seed"), int)
+    kinds |= dict.fromkeys(("file", "target", "classes"), read_value)
     for name, field in Dataset.model_fields.items():
         dataset.add_argument(
             "--" + name.replace("_", "-"), type=kinds.get(name, str), required=field.is_required(), help=field.description,
-            nargs="+" if name in ("file", "target", "classes") else None,
             default=None if field.is_required() else field.default,
         )  # fmt: skip
     dataset.add_argument("--output", required=True)
@@ -212,13 +208,8 @@ def _parser() -> argparse.ArgumentParser:
         if field.annotation is bool:
             training.add_argument(option, action="store_true", help=field.description)
         else:
-            number = int if name in ("snapshots", "batch_size") else float
-            training.add_argument(
-                option,
-                type=str if name == "method" else number,
-                nargs="+" if name == "layer_rates" else None,
-                help=field.description,
-            )
+            of_training: dict[str, Any] = {"method": str, "layer_rates": read_value, "snapshots": int, "batch_size": int}
+            training.add_argument(option, type=of_training.get(name, float), help=field.description)
     training.add_argument("--kernels", metavar="FILE", help="keep K_t of every seed and time in this file")
 
     tables = command("tables", _tables, "stage: collect a study's shards into tables")
@@ -238,11 +229,9 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
         option = "--" + name.replace("_", "-")
         if field.annotation is bool:
             parser.add_argument(option, action="store_true", help=field.description)
-        elif name == "abc":
-            names = tuple(key.upper() for key in Exponents.model_fields)
-            parser.add_argument(option, type=float, nargs=len(names), metavar=names, help=field.description)
         else:
-            kind = int if field.annotation is int else str if name in ("activation", "parameterization") else float
+            kinds: dict[str, Any] = {"activation": str, "parameterization": str, "abc": read_value}
+            kind = int if field.annotation is int else kinds.get(name, float)
             parser.add_argument(
                 option, type=kind, required=field.is_required(),
                 default=None if field.is_required() else field.default, help=field.description,

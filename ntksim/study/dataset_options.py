@@ -1,6 +1,6 @@
 """The section `dataset` of a configuration: which points and targets, and what is checked of them before any file is read."""
 
-import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,8 @@ class Dataset(Section):
     classes: list[int | float | str] | None = Field(
         default=None,
         description="labels, two at least: the first of two becomes the target -1, the second +1, and k > 2 become k targets, "
-        "one-hot less 1 / k; leave out for all classes of a set of scikit-learn, and for real-valued targets",
+        "one-hot less 1 / k; leave out for all classes of a set of scikit-learn, and for real-valued targets; a column of "
+        "booleans has the labels 0 and 1",
     )
     features: int | None = Field(default=None, ge=2, lt=MOST, description="features of the synthetic sets gaussian and sphere")
     train: int = Field(ge=2, lt=MOST, description="training points")
@@ -44,11 +45,16 @@ class Dataset(Section):
     scaling: Literal["sphere", "none"] | None = Field(
         default=None,
         description="sphere (default, but for synthetic sets): centre the points with the training mean, scale each to norm "
-        "sqrt(features), and standardize real-valued targets; none: take the numbers as they are",
+        "sqrt(features), and standardize targets unless they tell classes (-1 and 1, or one-hot); none: take the numbers as "
+        "they are",
     )
     # left out of every record where it does nothing, so that those of earlier studies stay what they were
     target_scale: float = Field(
-        default=1.0, gt=0, exclude_if=lambda scale: scale == 1, description="factor on the targets, those of classes too"
+        default=1.0,
+        ge=1e-8,
+        le=1e8,
+        exclude_if=lambda scale: scale == 1,
+        description="factor on the targets, those of classes too",
     )
 
     @property
@@ -109,8 +115,11 @@ class Dataset(Section):
     def _labels(cls, classes: Any) -> Any:
         if classes is None:
             return classes
-        kinds_fit = isinstance(classes, list) and all(isinstance(c, (int, float, str)) and c is not True for c in classes)
-        if not kinds_fit or len(classes) < 2 or len(set(classes)) < len(classes):
+        if not isinstance(classes, list) or not all(map(_is_label, classes)):
+            raise ValueError(
+                "expected a list of text and finite numbers (quote words like yes and no; for a column of booleans give 0 and 1)"
+            )
+        if len(classes) < 2 or len(set(classes)) < len(classes):
             raise ValueError("expected different labels, two at least")
         return classes
 
@@ -133,10 +142,7 @@ class Dataset(Section):
         return self
 
 
-def read_label(text: str) -> int | float | str:
-    """A class label on a command line: a number if it looks like one, text as it stands or in double quotes."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else text
+def _is_label(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, (int, str)) and not isinstance(value, bool)

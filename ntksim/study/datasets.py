@@ -1,6 +1,7 @@
 """Data sets: points with one target or several, from scikit-learn, from files of one's own, or synthetic."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from ntksim.study import targets
 from ntksim.study.dataset_options import Dataset
 from ntksim.study.errors import DamagedFile, StageError, shown
 from ntksim.study.provenance import provenance
@@ -17,32 +19,27 @@ from ntksim.study.storage import content_hash, read_arrays, write_arrays
 
 @dataclass(frozen=True)
 class Data:
-    """Training and test points, (n, d) and (n*, d), with targets (n,) and (n*,), or (n, k) and (n*, k), all float64."""
+    """Training and test points, (n, d) and (n*, d), with targets (n,) and (n*,), or (n, k) and (n*, k), all float64.
+
+    ``are_classes`` says whether targets tell classes (:func:`targets.tell_classes`). It is known of all that there are to
+    choose from, before any scaling: a few chosen ones may look like classes by chance.
+    """
 
     x_train: np.ndarray
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+    are_classes: bool
 
     @property
     def hash(self) -> str:
-        """Hash of every number."""
-        return content_hash(self.x_train, self.y_train, self.x_test, self.y_test)
+        """Hash of every number, and of what targets are."""
+        return content_hash(self.x_train, self.y_train, self.x_test, self.y_test, np.array(self.are_classes))
 
     @property
     def outputs(self) -> int:
         """Targets of a point: the outputs of its networks."""
         return math.prod(self.y_train.shape[1:])
-
-    @property
-    def are_classes(self) -> bool:
-        """Whether targets tell classes: -c and c, or k numbers of which one, that of the class, is above the equal others."""
-        y = np.concatenate([self.y_train, self.y_test])
-        if y.ndim == 1:
-            return len(np.unique(np.abs(y))) == 1
-        low, high = y.min(axis=1, keepdims=True), y.max(axis=1, keepdims=True)
-        one_each = np.all((y == high).sum(axis=1) == 1) and np.all((y == low) | (y == high))
-        return bool(one_each and np.ptp(low) == np.ptp(high) == 0)
 
 
 def load(options: Dataset) -> Data:
@@ -51,21 +48,24 @@ def load(options: Dataset) -> Data:
     Two classes become the targets -1 and +1; k > 2 become k targets, one-hot vectors less 1 / k, which for ten are the -0.1
     and 0.9 of Lee et al. (2019). Both parts have the classes in their own proportions. Other targets are real numbers.
     ``scaling: sphere`` centres the points with the training mean, brings each to the norm sqrt(features), and brings each
-    real-valued target to mean 0 and variance 1 over the training points. ``target_scale`` multiplies targets at the end.
+    target that tells no class to mean 0 and variance 1 over the training points. ``target_scale`` multiplies targets at the
+    end.
 
     Raises StageError for data that cannot be used; the message names the key of the configuration and the remedy.
     """
     try:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked for at the end
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked for by the checks
             data = _chosen(options)
             if options.scaling_or_default == "sphere":
-                data = on_sphere(data, standardize_targets=options.classes_or_default is None)
+                data = on_sphere(data, standardize_targets=not data.are_classes)
+            _check_finite(data, "dataset: points or targets overflow when centred and scaled; bring them to ordinary sizes")
             if options.target_scale != 1:
                 data = replace(data, **{name: options.target_scale * getattr(data, name) for name in ("y_train", "y_test")})
+                _check_finite(data, f"dataset.target_scale: {options.target_scale:g} times the targets overflows; lower it")
             _check_training(data)
+            return data
     except MemoryError:
         raise StageError("dataset: more numbers than this machine's memory holds; ask for fewer points or features") from None
-    return data
 
 
 def _chosen(options: Dataset) -> Data:
@@ -83,18 +83,18 @@ def _synthetic(options: Dataset) -> Data:
         radius = 1.0 if options.name == "circle" else np.sqrt(x.shape[1])
         x *= radius / np.linalg.norm(x, axis=1, keepdims=True)
     y, n = x[:, 0] * x[:, 1], options.train
-    return Data(x[:n], y[:n], x[n:], y[n:])
+    return Data(x[:n], y[:n], x[n:], y[n:], are_classes=False)
 
 
-def _sklearn(name: str) -> tuple[np.ndarray, np.ndarray]:
+def _sklearn(name: str) -> tuple[np.ndarray, pd.DataFrame]:
     import sklearn.datasets
 
     loaded = getattr(sklearn.datasets, f"load_{name}")()
-    return loaded.data, loaded.target
+    return loaded.data, _named("y", loaded.target)
 
 
-def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, d), finite, and targets (n,) or (n, k) of any type, from the files of the key ``file``."""
+def _own(options: Dataset) -> tuple[np.ndarray, pd.DataFrame]:
+    """Points (n, d), finite, and targets of any type, from the files of the key ``file``."""
     paths = [Path(p) for p in options.files]
     try:
         if len(paths) == 2:
@@ -107,7 +107,7 @@ def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
                     )
                 x, y = arrays["x"], arrays["y"]
         else:
-            return _columns(options, pd.read_csv(paths[0]) if paths[0].suffix == ".csv" else pd.read_parquet(paths[0]))
+            return _columns(options, _table(options, paths[0]))
     except FileNotFoundError as error:
         raise StageError(f"dataset.file: {error.filename}: no such file; give the path from the folder you run in") from None
     except (StageError, MemoryError):
@@ -121,10 +121,45 @@ def _own(options: Dataset) -> tuple[np.ndarray, np.ndarray]:
         )
     if x.dtype.kind not in "fiub":
         raise StageError(f"{_place(options)}: x must hold real numbers; got {x.dtype}")
-    return _finite(options, x), _one_axis(y)
+    if y.dtype.kind not in "fiubU":
+        raise StageError(f"{_place(options)}: y must hold real numbers, or labels that are text; got {y.dtype}")
+    return targets.finite(_place(options), "values", _named("x", x)), _named("y", y)
 
 
-def _columns(options: Dataset, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _named(name: str, array: np.ndarray) -> pd.DataFrame:
+    """The columns of an array, called as NumPy writes them; a vector is one column."""
+    frame = pd.DataFrame(array)
+    return frame.set_axis([name] if frame.shape[1] == 1 else [f"{name}[:, {j}]" for j in range(frame.shape[1])], axis=1)
+
+
+def _table(options: Dataset, path: Path) -> pd.DataFrame:
+    """A table as its file has it: pandas would rename columns without a name, or of one name, and read labels as missing."""
+    if path.suffix == ".parquet":
+        _check_names(options, pq.read_schema(path).names)
+        return pd.read_parquet(path)
+    _check_names(options, pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist())
+    frame = pd.read_csv(path, low_memory=False)
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise StageError(f"{_place(options)}: rows have more values than the header has names; give each column a name")
+    target = options.targets[0]
+    if options.classes is not None and target in frame.columns:
+        # NA, None and null are labels like others
+        labels = pd.read_csv(path, usecols=[target], keep_default_na=False, na_values=[""], low_memory=False)
+        frame[target] = labels[target]
+    return frame
+
+
+def _check_names(options: Dataset, names: list[str]) -> None:
+    if "" in names:
+        raise StageError(
+            f"{_place(options)}: column {names.index('')} (counted from 0) has no name, like the index that frame.to_csv() "
+            "writes; write the file with index=False, or give the column a name"
+        )
+    if again := [name for name, count in Counter(names).items() if count > 1]:
+        raise StageError(f"{_place(options)}: the column {shown(again[0])} is there twice; rename or drop one")
+
+
+def _columns(options: Dataset, frame: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     missing = [name for name in options.targets if name not in frame.columns]
     if missing:
         known = ", ".join(map(shown, frame.columns[:8]))
@@ -137,80 +172,54 @@ def _columns(options: Dataset, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndar
         raise StageError(
             f"{_place(options)}: columns that are not numbers: {', '.join(map(shown, words[:8]))}; drop or encode them"
         )
-    targets = np.column_stack([frame[name].to_numpy() for name in options.targets])
-    return _finite(options, features.to_numpy(np.float64, na_value=np.nan)), _one_axis(targets)
-
-
-def _one_axis(y: np.ndarray) -> np.ndarray:
-    """Targets (n, k); of one column (n,)."""
-    return y.reshape(-1) if y.size == len(y) else y
+    points, y = (part.rename(columns=lambda name: f"the column {shown(name)}") for part in (features, frame[options.targets]))
+    return targets.finite(_place(options), "values", points), y
 
 
 def _place(options: Dataset) -> str:
     return f"dataset.file: {', '.join(options.files)}"
 
 
-def _finite(options: Dataset, x: np.ndarray) -> np.ndarray:
-    x = x.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(x))
-    if len(bad):
-        raise StageError(
-            f"{_place(options)}: {len(bad)} values are missing, NaN or infinite, the first in row {bad[0][0]} and feature "
-            f"{bad[0][1]} (counted from 0); remove those rows or fill them in"
-        )
-    return x
-
-
-def _split(options: Dataset, x: np.ndarray, y: np.ndarray) -> Data:
+def _split(options: Dataset, x: np.ndarray, y: pd.DataFrame) -> Data:
     from sklearn.model_selection import train_test_split
 
     classes = options.classes_or_default
-    what = f"the classes {classes}" if classes else "the data"
-    x, y = _labelled(options, classes, x, y) if classes else (x, _real_targets(options, y))
+    if classes:
+        place = targets.places(_place(options), classes, y)
+        x, numbers, are_classes = x[place >= 0], place[place >= 0], True
+    else:
+        numbers = targets.real(_place(options), y)
+        are_classes = targets.tell_classes(numbers)
+        if options.scaling_or_default == "sphere" and numbers.ndim == 1 and not are_classes:
+            targets.look_for_labels(_place(options), numbers)
     if options.train + options.test > len(x):
+        what = f"the classes {shown(classes)}" if classes else "the data"
         raise StageError(
             f"dataset.train + dataset.test = {options.train + options.test} points are asked for, but {what} have {len(x)}; "
             "ask for fewer"
         )
     try:
-        parts = train_test_split(
-            x, y, train_size=options.train, test_size=options.test, random_state=options.seed,
-            stratify=y if classes else None,
+        x_train, x_test, y_train, y_test = train_test_split(
+            x, numbers, train_size=options.train, test_size=options.test, random_state=options.seed,
+            stratify=numbers if classes else None,
         )  # fmt: skip
     except ValueError as error:  # such as a class with a single point
         raise StageError(f"dataset.classes: cannot be split into training and test points: {error}") from None
-    y_train, y_test = (_targets_of_classes(part, len(classes)) if classes else part for part in parts[2:])
-    return Data(parts[0], y_train, parts[1], y_test)
+    if classes:
+        _check_classes(classes, numbers, y_train)
+        y_train, y_test = (targets.of_classes(part, len(classes)) for part in (y_train, y_test))
+    return Data(x_train, y_train, x_test, y_test, are_classes)
 
 
-def _labelled(options: Dataset, classes: list[Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points of the classes, and the place of each one's label among them."""
-    if y.ndim != 1:
-        raise StageError(f"{_place(options)}: classes need y of shape (points,), labels; got {y.shape}: leave classes out")
-    place = np.full(len(y), -1)
-    for at, label in enumerate(classes):
-        mine = y == label
-        if not np.any(mine):
-            known = ", ".join(repr(v) for v in pd.unique(pd.Series(y)).tolist()[:10])
-            raise StageError(f"dataset.classes: no point has the label {label!r}; the labels begin with {known}")
-        place[mine] = at
-    return x[place >= 0], place[place >= 0]
-
-
-def _targets_of_classes(place: np.ndarray, count: int) -> np.ndarray:
-    """-1 and +1 for two classes; for k > 2 one-hot vectors (n, k) less their mean 1 / k."""
-    return 2.0 * place - 1.0 if count == 2 else np.eye(count)[place] - 1 / count
-
-
-def _real_targets(options: Dataset, y: np.ndarray) -> np.ndarray:
-    if y.dtype.kind not in "fiub":
-        raise StageError("dataset.classes: the targets are not numbers; name their labels, or give numbers")
-    y = y.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(y))
-    if len(bad):
-        row = bad[0][0]
-        raise StageError(f"{_place(options)}: {len(bad)} targets are NaN or infinite, first in row {row}; remove those rows")
-    return y
+def _check_classes(classes: list[Any], place: np.ndarray, place_train: np.ndarray) -> None:
+    """Refuse a class that has no training point."""
+    counts, of_training = (np.bincount(part, minlength=len(classes)) for part in (place, place_train))
+    if len(without := np.flatnonzero(of_training == 0)):
+        rare = without[0]
+        raise StageError(
+            f"dataset.train: no point of the class {shown(classes[rare])} ({counts[rare]} of {len(place)}) falls among the "
+            f"{len(place_train)} training points; raise train" + (" or leave it out of classes" if len(classes) > 2 else "")
+        )
 
 
 def on_sphere(data: Data, *, standardize_targets: bool = False) -> Data:
@@ -224,8 +233,9 @@ def on_sphere(data: Data, *, standardize_targets: bool = False) -> Data:
     if standardize_targets:
         _check_training(data)
         centre, spread = y_train.mean(axis=0), y_train.std(axis=0)
+        spread = np.where(np.isfinite(spread), spread, np.nan)  # what overflows is to be seen, not divided to 0
         y_train, y_test = (y_train - centre) / spread, (y_test - centre) / spread
-    return Data(x_train, y_train, x_test, y_test)
+    return replace(data, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 
 def _scaled(points: np.ndarray) -> np.ndarray:
@@ -238,10 +248,13 @@ def _scaled(points: np.ndarray) -> np.ndarray:
     return points * (np.sqrt(points.shape[1]) / norms)
 
 
-def _check_training(data: Data) -> None:
-    """Refuse numbers that overflow when scaled, and what would make every kernel singular or every fit trivial."""
+def _check_finite(data: Data, message: str) -> None:
     if not all(np.isfinite(values).all() for values in (data.x_train, data.x_test, data.y_train, data.y_test)):
-        raise StageError("dataset: points or targets overflow when centred and scaled; bring them to ordinary sizes in the file")
+        raise StageError(message)
+
+
+def _check_training(data: Data) -> None:
+    """Refuse what would make every kernel singular or every fit trivial."""
     _, place, count = np.unique(np.round(data.x_train, 10), axis=0, return_index=True, return_counts=True)
     if len(place) < len(data.x_train):
         repeated = int(np.sum(count[count > 1]))
@@ -283,13 +296,13 @@ def write(path: str | Path, data: Data) -> None:
     """Write a data set as .npz, atomically."""
     identity = {"stage": "dataset", "dataset": data.hash}
     metadata = {"identity": identity, "provenance": provenance()}
-    write_arrays(path, metadata, x_train=data.x_train, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)
+    write_arrays(path, metadata, **{name: np.asarray(value) for name, value in vars(data).items()})
 
 
 def read(path: str | Path) -> Data:
     """Read a data set. Raises StageError for a file that is missing or damaged."""
     arrays = read_arrays(path)
     try:
-        return Data(**arrays)
-    except TypeError:
+        return Data(are_classes=bool(arrays.pop("are_classes")), **arrays)
+    except (TypeError, KeyError):
         raise DamagedFile(f"{path}: not a data set of ntksim; delete it and run the study again") from None

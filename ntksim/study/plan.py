@@ -20,7 +20,6 @@ from pydantic import BaseModel
 
 from ntksim.study.config import Study
 from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost, nominal_seconds, others
-from ntksim.study.dataset_options import read_label
 from ntksim.study.errors import ConfigError
 from ntksim.study.network_options import family
 from ntksim.study.section import MOST_SHARDS
@@ -142,23 +141,32 @@ def limit_width(parameterization: str, width: int) -> int | None:
 
 
 def arguments(options: BaseModel | Mapping[str, Any]) -> str:
-    """A section of the configuration, or a part of one, as the command line of a job takes it."""
+    """A section of the configuration, or a part of one, as the command line of a job takes it.
+
+    A value stands in one word with its key, lest one that begins with a dash be taken for an option.
+    """
     words = []
     for key, value in (options.model_dump() if isinstance(options, BaseModel) else options).items():
-        if value is None or value is False:
-            continue
-        words.append("--" + key.replace("_", "-"))
-        if isinstance(value, dict):  # exponents: numbers, in the order of their keys
-            value = list(value.values())
-        if value is not True:
-            texts = map(_word if key == "classes" else str, value) if isinstance(value, list) else [str(value)]
-            words += map(shlex.quote, texts)
+        if value is not None and value is not False:
+            option = "--" + key.replace("_", "-")
+            words.append(option if value is True else shlex.quote(f"{option}={_written(value)}"))
     return " ".join(words)
 
 
-def _word(value: object) -> str:
-    """A word that :func:`dataset_options.read_label` reads back: text that looks like a number is put in quotes."""
-    return json.dumps(value) if isinstance(value, str) and read_label(value) != value else str(value)
+def _written(value: object) -> str:
+    """What :func:`read_value` reads back: numbers and plain text as they stand, all else as JSON."""
+    text = str(value)
+    is_plain = not isinstance(value, (list, dict)) and text.isprintable() and text == read_value(text)
+    return text if is_plain else json.dumps(value, separators=(",", ":"))
+
+
+def read_value(word: str) -> Any:
+    """A value on a command line: a list, a mapping or text in double quotes as JSON, and other text as it stands."""
+    try:
+        value = json.loads(word)
+    except (ValueError, RecursionError):
+        return word
+    return value if isinstance(value, (list, dict, str)) else word
 
 
 def cost(study: Study, shard: Shard, rates: Rates = NOMINAL) -> Cost:

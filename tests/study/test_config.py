@@ -117,8 +117,17 @@ BAD = [
     ("dataset.classes", [1, 2, 4, 2], "dataset.classes: expected different labels, two at least, got [1, 2, 4, 2]"),
     ("dataset.classes", [4], "dataset.classes: expected different labels, two at least, got [4]"),
     ("dataset.classes", [4, 12], "dataset: classes: expected labels of digits, from 0 to 9, got [4, 12]"),
-    ("dataset.classes", [4, True], "dataset.classes: expected different labels, two at least, got [4, True]"),
-    ("dataset.target_scale", 0, "dataset.target_scale: expected greater than 0, got 0"),
+    *(
+        (
+            "dataset.classes",
+            labels,
+            "dataset.classes: expected a list of text and finite numbers (quote words like yes and no; for a column of booleans "
+            f"give 0 and 1), got {labels}; it is: labels",
+        )
+        for labels in ([True, False], [4, True], [False, 1], ["cat", float("nan")], [4, float("inf")], [4, None])
+    ),
+    ("dataset.target_scale", 0, "dataset.target_scale: expected greater than or equal to 0.00000001, got 0"),
+    ("dataset.target_scale", 1e308, "dataset.target_scale: expected less than or equal to 100000000, got 1e+308"),
     ("dataset.target", ["a", "a"], "dataset.target: expected the name of a column, or a list of different ones, got ['a', 'a']"),
     ("dataset.target", [], "dataset.target: expected the name of a column, or a list of different ones, got []"),
     (

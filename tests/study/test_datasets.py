@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import sklearn.datasets
 import sklearn.model_selection
@@ -53,7 +55,7 @@ def test_digits_are_centred_on_the_sphere():
     assert sorted(np.unique(data.y_train, return_counts=True)[1]) == [32, 32]
     assert data.hash == data_of(**options).hash != data_of(**options, seed=1).hash
     # centred before scaling: recover the raw images' mean direction
-    raw = datasets.Data(np.array([[1.0, 0.0], [3.0, 2.0]]), np.ones(2), np.array([[2.0, 2.0]]), np.ones(1))
+    raw = datasets.Data(np.array([[1.0, 0.0], [3.0, 2.0]]), np.ones(2), np.array([[2.0, 2.0]]), np.ones(1), True)
     centred = datasets.on_sphere(raw)
     assert np.allclose(centred.x_train, [[-1, -1], [1, 1]])
     assert np.allclose(centred.x_test, [[0, np.sqrt(2)]])
@@ -101,7 +103,7 @@ def test_two_classes_are_the_signs_of_old():
     parts = sklearn.model_selection.train_test_split(
         raw.data[mine], signs, train_size=30, test_size=12, random_state=3, stratify=signs
     )
-    expected = datasets.on_sphere(datasets.Data(parts[0], parts[2], parts[1], parts[3]))
+    expected = datasets.on_sphere(datasets.Data(parts[0], parts[2], parts[1], parts[3], True))
     assert data_of(name="digits", classes=[4, 9], train=30, test=12, seed=3).hash == expected.hash
 
 
@@ -115,25 +117,6 @@ def test_target_scale_is_a_factor():
     # where it does nothing it is in no command and no record
     assert "target_scale" not in Dataset(name="circle", train=4, test=2, target_scale=1.0).model_dump()
     assert "target" not in plan.arguments(Dataset(name="circle", train=4, test=2))
-
-
-@pytest.mark.parametrize(
-    ("y", "expected"),
-    [
-        ([1.0, -1.0, 1.0], True),
-        ([0.5, -0.5, -0.5], True),
-        ([0.0, 1.0, 1.0], False),  # a sign does not tell them
-        ([1.0, -1.0, 2.0], False),
-        ([[0, 1, 0], [1, 0, 0], [0, 0, 1]], True),
-        ([[0, 1, 1], [1, 0, 0], [0, 0, 1]], False),
-        ([[0, 1, 0], [2, 0, 0], [0, 0, 1]], False),
-        ([[0, 1, 0], [1, 0, 0.5], [0, 0, 1]], False),
-        ([[0, 0], [0, 1], [1, 0]], False),
-    ],
-)
-def test_targets_that_tell_classes(y, expected):
-    y = np.array(y, dtype=np.float64)
-    assert datasets.Data(np.zeros((2, 1)), y[:2], np.zeros((1, 1)), y[2:]).are_classes is expected
 
 
 def test_columns_of_targets_in_every_format(tmp_path):
@@ -167,7 +150,10 @@ def test_columns_of_targets_that_cannot_be_used(tmp_path):
     for options, message in (
         ({"file": "own.csv", "target": ["target", "other"]}, "dataset.target: .* has no column 'other'; its columns begin with"),
         ({"file": "own.csv", "target": ["target", "second"]}, r"every training target number 1 \(counted from 0\) is 1;"),
-        ({"file": "words.csv", "target": ["target", "word"]}, "dataset.classes: the targets are not numbers; name their labels"),
+        (
+            {"file": "words.csv", "target": ["target", "word"]},
+            "the column 'word' does not hold numbers: row 0 .* is 'a'; give real numbers",
+        ),
         ({"file": "own.npz", "classes": [0, 1]}, r"classes need y of shape \(points,\), labels; got \(12, 3\)"),
         ({"file": "none.npz"}, r"y of shape \(points,\) or \(points, targets\); got \(12, 2\) and \(12, 0\)"),
     ):
@@ -217,7 +203,11 @@ def test_a_column_of_words_as_two_classes(tmp_path):
 
 
 def test_the_command_line_round_trips(folder):
-    """What the rule prints makes the very data set of the configuration."""
+    """What the rule prints makes the very data set of the configuration, however a column or a label is called."""
+    table(features=4).set_axis(["-price", "pri{ce} $x 'q'\n", "5", "[1]", "f"], axis=1).to_csv(folder / "odd.csv", index=False)
+    x = np.random.default_rng(1).normal(size=(24, 2))
+    np.savez(folder / "odd_labels.npz", x=x, y=np.array(["-a", "{c}", "--train", '"', "\n", "é"] * 4))
+    np.savez(folder / "tiny_labels.npz", x=x, y=np.array([-1e-07, 1e30] * 12))
     for options in (
         Dataset(name="digits", classes=[4, 9], train=8, test=4),
         Dataset(name="gaussian", features=3, train=8, test=4, seed=5),
@@ -228,10 +218,18 @@ def test_the_command_line_round_trips(folder):
         Dataset(file=str(folder / "text.npz"), classes=["a b", "9", "4"], train=6, test=3, target_scale=0.1234567890123456),
         Dataset(file=str(folder / "own.csv"), target=["target", "f2"], train=6, test=3),
         Dataset(name="iris", train=6, test=3),
+        Dataset(file=str(folder / "odd.csv"), target="-price", train=6, test=3),
+        Dataset(file=str(folder / "odd.csv"), target="pri{ce} $x 'q'\n", train=6, test=3),
+        Dataset(file=str(folder / "odd.csv"), target=["5", "[1]"], train=6, test=3, seed=3),
+        Dataset(file=str(folder / "odd.csv"), target="[1]", train=6, test=3),
+        Dataset(file=str(folder / "odd.csv"), target="5", train=6, test=3),
+        Dataset(file=str(folder / "odd_labels.npz"), classes=["-a", "{c}", "--train", '"', "\n", "é"], train=12, test=6),
+        Dataset(file=str(folder / "tiny_labels.npz"), classes=[-1e-07, 1e30], train=6, test=3),
     ):
         words = ["dataset", *shlex.split(plan.arguments(options)), "--output", str(folder / "out.npz")]
         assert cli.main(words) == 0
-        assert datasets.read(folder / "out.npz").hash == datasets.load(options).hash
+        read, loaded = datasets.read(folder / "out.npz"), datasets.load(options)
+        assert (read.hash, read.are_classes) == (loaded.hash, loaded.are_classes)
 
 
 def broken(folder, kind):
@@ -265,7 +263,13 @@ def broken(folder, kind):
         frame["target"] = ["a", "b"] * 6
     elif kind == "empty":
         frame = frame.iloc[:0]
-    frame.to_csv(path, index=False)
+    elif kind == "one name twice":
+        frame = pd.concat([frame, frame["target"]], axis=1)
+    elif kind == "a feature twice":
+        frame = pd.concat([frame["f1"], frame], axis=1)
+    frame.to_csv(path, index=kind == "index")
+    if kind == "longer rows":
+        path.write_text(path.read_text().replace("f0,", "", 1))
     if kind == "binary":
         path.write_bytes(bytes(range(256)) * 8)
     if kind == "nothing":
@@ -276,8 +280,8 @@ def broken(folder, kind):
 BAD = {
     "missing": "bad.csv: no such file",
     "words": "columns that are not numbers: 'f1'; drop or encode them",
-    "nan": "1 values are missing, NaN or infinite, the first in row 4 and feature 2",
-    "infinite target": "1 targets are NaN or infinite, first in row 2",
+    "nan": "1 values are missing, NaN or infinite, the first in row 4 of the column 'f2'",
+    "infinite target": "1 targets are missing, NaN or infinite, the first in row 2 of the column 'target'",
     "no such column": "dataset.target: .* has no column 'label'; its columns begin with 'f0', 'f1', 'f2', 'target'",
     "constant": "equals the training mean .*is the data constant",
     "constant target": "every training target is 2",
@@ -285,8 +289,12 @@ BAD = {
     "too few": r"dataset.train \+ dataset.test = 9 points are asked for, but the data have 8; ask for fewer",
     "unknown class": "dataset.classes: no point has the label 0; the labels begin with",
     "lone class": "dataset.classes: cannot be split",
-    "text targets": "dataset.classes: the targets are not numbers; name their labels",
+    "text targets": r"the column 'target' does not hold numbers: row 0 .* is 'a'; name its labels in dataset.classes",
     "empty": "expected rows with feature columns",
+    "one name twice": "dataset.file: .*bad.csv: the column 'target' is there twice; rename or drop one",
+    "a feature twice": "dataset.file: .*bad.csv: the column 'f1' is there twice; rename or drop one",
+    "index": r"column 0 \(counted from 0\) has no name, like the index .* write the file with index=False, or give the column",
+    "longer rows": "rows have more values than the header has names; give each column a name",
     "binary": "dataset.file: .*bad.csv: cannot be read",
     "nothing": "dataset.file: .*bad.csv: cannot be read",
 }
@@ -299,6 +307,32 @@ def test_bad_data_is_refused(tmp_path, kind):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_table_of_parquet_with_one_name_twice_is_refused(tmp_path):
+    columns = [pa.array(table()[name]) for name in ("f0", "target", "target")]
+    pq.write_table(pa.table(columns, names=["f0", "target", "target"]), tmp_path / "twice.parquet")
+    with pytest.raises(StageError, match=r"twice.parquet: the column 'target' is there twice; rename or drop one"):
+        data_of(file=str(tmp_path / "twice.parquet"))
+
+
+def test_names_are_those_of_the_file(tmp_path):
+    """A name that pandas could have made is one like others."""
+    frame = table().rename(columns={"f0": "target.1", "f1": "Unnamed: 1"})
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    assert data_of(file=str(tmp_path / "own.csv")).x_train.shape == (6, 3)
+
+
+def test_targets_too_large_for_their_scale(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(12, 2)), np.linspace(-1, 1, 12)
+    for size, scale, message in (
+        (1e305, 1e8, r"dataset.target_scale: 1e\+08 times the targets overflows; lower it"),
+        (1e308, 1.0, "dataset: points or targets overflow when centred and scaled"),
+        (1e308, 1e8, "dataset: points or targets overflow when centred and scaled"),
+    ):
+        np.savez(tmp_path / "own.npz", x=x, y=size * y)
+        with pytest.raises(StageError, match=message):
+            data_of(file=str(tmp_path / "own.npz"), target_scale=scale, scaling="none" if size < 1e308 else None)
+
+
 def test_bad_arrays_are_refused(tmp_path):
     path = tmp_path / "a.npz"
     for arrays, message in (
@@ -307,6 +341,11 @@ def test_bad_arrays_are_refused(tmp_path):
         ({"x": np.ones((4, 2)), "y": np.ones(3)}, r"got \(4, 2\) and \(3,\)"),
         ({"x": np.array([["a", "b"]] * 4), "y": np.ones(4)}, "x must hold real numbers"),
         ({"x": np.array([[{}]] * 4), "y": np.ones(4)}, "cannot be read"),  # a pickle is not opened
+        ({"x": np.array([[1, 2]] * 3 + [[1, np.inf]]), "y": np.ones(4)}, r"the first in row 3 of x\[:, 1\] \(counted from 0\)"),
+        ({"x": np.ones((4, 2)), "y": np.array([[1, 2]] * 3 + [[np.nan, 2]])}, r"the first in row 3 of y\[:, 0\] \(counted"),
+        ({"x": np.ones((4, 2)), "y": np.array([1, 2, 3, np.nan])}, r"the first in row 3 of y \(counted from 0\)"),
+        ({"x": np.ones((4, 2)), "y": np.ones(4) * 1j}, "y must hold real numbers, or labels that are text; got complex128"),
+        ({"x": np.ones((4, 2)), "y": np.zeros(4, "M8[s]")}, r"y must hold .*; got datetime64\[s\]"),
     ):
         np.savez(path, **arrays)
         with pytest.raises(StageError, match=message):

@@ -223,9 +223,7 @@ CELLS = st.sampled_from(NUMBERS) | st.text(alphabet="0123456789.,eE-+x \"'\n", m
 @SOME
 @given(
     st.lists(st.lists(CELLS, min_size=2, max_size=3), min_size=0, max_size=14),
-    st.sampled_from(
-        [{}, {"classes": ["x", 1]}, {"classes": ["x", 1, 2.5]}, {"target": ["target", "a"]}, {"target_scale": 1e300}]
-    ),
+    st.sampled_from([{}, {"classes": ["x", 1]}, {"classes": ["x", 1, 2.5]}, {"target": ["target", "a"]}, {"target_scale": 1e8}]),
     st.sampled_from(["sphere", "none"]),
 )
 def test_tables_of_anything(rows, targets, scaling):

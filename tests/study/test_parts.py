@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -218,7 +219,7 @@ def test_measures_on_diagonal_kernels():
         "{activation: erf, depth: 2, sigma_w: 1.1234567890123456, sigma_b: 0.0, output_bias: true}",
         "{activation: erf, depth: 2, parameterization: mup, sigma_b: 0.3}",
         "{activation: erf, depth: 2, parameterization: abc, abc: {a_input: -0.5, a_hidden: 0, a_output: 0.1234567890123456, "
-        "b_input: 1, b_hidden: -1, b_output: -0.25, c: -1.5}}",
+        "b_input: 1, b_hidden: -1, b_output: -1.0e-7, c: -1.5}}",
     ],
 )
 def test_network_arguments_round_trip(network):
@@ -233,7 +234,7 @@ def test_network_arguments_round_trip(network):
         initial: {{widths: [4], seeds: 2}}
         """)
     ).networks["n"]
-    words = ["limit", *plan.arguments(options).split(), "--width", "4", "--dataset", "d", "--output", "o"]
+    words = ["limit", *shlex.split(plan.arguments(options)), "--width", "4", "--dataset", "d", "--output", "o"]
     assert cli._network(cli._parser().parse_args(words)) == options.network(4)
     identity = shard_identity("initial", options.network(4), range(2), "hash")
     assert tables.json_ready(identity) == identity

@@ -1,5 +1,7 @@
 """What a study tells of training, against the engine and against laws: measures, modes, parts of the drift, verdicts."""
 
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -366,7 +368,7 @@ def test_training_arguments_round_trip(monkeypatch, options):
     words = f"training --depth 1 --activation relu --width 8 {plan.training_arguments(study)} --precision float64 --seeds 0:3"
     taken = []
     monkeypatch.setattr("ntksim.study.training_shards.training_shard", lambda *args: taken.append(args))
-    assert cli.main([*words.split(), "--dataset", "d", "--limit", "l", "--output", "o", "--kernels", "k"]) == 0
+    assert cli.main([*shlex.split(words), "--dataset", "d", "--limit", "l", "--output", "o", "--kernels", "k"]) == 0
     assert taken[0][-3:] == (study.training.schedule, "k", "cpu")
     assert tables.json_ready(taken[0][-3]) == study.training.schedule
 

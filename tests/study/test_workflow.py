@@ -1,11 +1,13 @@
 """A minimal study end to end through Snakemake, with checks on what it leaves behind."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -87,6 +89,24 @@ def test_a_study_is_its_own_file_alone(finished):
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode != 0
     assert "a study is one file" in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize("options", [{"target": "pri{ce} $x 'q'"}, {"target": "-kind", "classes": ["{c}", "-a"]}])
+def test_columns_and_labels_of_any_name_reach_the_job(tmp_path, options):
+    """Braces are no wildcards, dashes no options, and the shell reads nothing into a name."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 3)), columns=["a", "b", "pri{ce} $x 'q'"])
+    (frame if "classes" not in options else frame.assign(**{"-kind": ["{c}", "-a"] * 6})).to_csv(
+        tmp_path / "own.csv", index=False
+    )
+    dataset = {"file": str(tmp_path / "own.csv"), "train": 6, "test": 3} | options
+    studies.command(tmp_path, studies.TINY | {"dataset": dataset})
+    study = load_study(tmp_path / "config.yaml")
+    file = f"{study.results}/dataset.npz"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", str(tmp_path / "config.yaml"), "--", file]
+    done = subprocess.run(command, cwd=ROOT, env=studies.environment(PATH=path), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert datasets.read(file).hash == datasets.load(study.dataset).hash
 
 
 def test_tables_say_where_they_come_from(finished):

@@ -18,7 +18,8 @@ rule dataset:
         mem_mb=1000,
         runtime=10,
     params:
-        options=plan.arguments(study.dataset),
+        # a function, since Snakemake takes braces in text for wildcards
+        options=lambda wildcards: plan.arguments(study.dataset),
     message:
         "Data set {params.options}"
     shell:
