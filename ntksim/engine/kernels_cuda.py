@@ -248,7 +248,8 @@ def _backward_small(panel, low, high, stream, net, widths, scales, points, slope
         step, below, here = panel_rows(stride), at[layer - 1], at[layer]
         for begin in range(0, widths[layer], step):
             count = min(step, widths[layer] - begin)
-            _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
+            if layer < widths.size - 2 or count < widths[layer]:  # else the last panel of the way forward holds them
+                _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
             cuda.syncthreads()
             for e in range(cuda.threadIdx.x, terms * points, THREADS):
                 col, p = e // points, e % points
