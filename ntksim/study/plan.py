@@ -122,9 +122,10 @@ def figures(study: Study) -> list[str]:
     return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study)) and wanted.get(name, True)]
 
 
-def looks(module: str) -> str:
-    """Hash of the module that draws: what it draws is drawn again when its look has changed, and nothing else is."""
-    return hashlib.sha256(Path(__file__).with_name(f"{module}.py").read_bytes()).hexdigest()[:16]
+def looks(*modules: str) -> str:
+    """Hash of the modules that draw or tell: what they make is made again when its look has changed, and nothing else is."""
+    source = b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in modules)
+    return hashlib.sha256(source).hexdigest()[:16]
 
 
 def limit_file(study: Study, network: str, width: int) -> str:
