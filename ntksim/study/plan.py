@@ -34,7 +34,8 @@ FIGURES = {
     "drift": ("drift", "scaling_laws"),
     "drift_parts": ("drift", "scaling_laws"),
     "loss": ("training",),
-    "lazy_or_rich": ("lazy",),
+    "accuracy": ("drift",),
+    "lazy_or_rich": ("lazy", "final"),
 }
 
 _MOST_THREADS = 16  # of a job
@@ -117,6 +118,7 @@ def figures(study: Study) -> list[str]:
     families = [family(name) for name in study.networks]
     wanted = {
         "drift_parts": study.training is not None and study.training.remove_initial_output,
+        "accuracy": study.dataset.classes_or_default is not None,
         "lazy_or_rich": len(set(families)) < len(families),
     }
     return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study)) and wanted.get(name, True)]

@@ -59,7 +59,7 @@ for figure, sources in plan.FIGURES.items():
             runtime=10,
         params:
             figure=figure,
-            looks=plan.looks("figures"),
+            looks=plan.looks("figures", "panels", "description", "laziness"),
         message:
             "Figure {params.figure}"
         shell:
