@@ -4,12 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from ntksim.study.dataset_options import Dataset
+from ntksim.study.errors import ForeignFile
 
 _MOST_CLASSES = 4  # that are named
 
 
 def data(metadata: Mapping[Any, Any]) -> str:
-    """The points: where they come from, how many there are, and the outputs of their networks."""
+    """The points: where they come from, how many there are, and the outputs of their networks.
+
+    Raises ForeignFile for tables of versions that did not say.
+    """
+    if "data" not in metadata:
+        raise ForeignFile("tables of an earlier version of ntksim; run the study again, with --recompute")
     options, sizes = Dataset.model_validate(metadata["config"]["dataset"]), metadata["data"]
     labels = options.classes_or_default
     source = ", ".join(options.files) or str(options.name)

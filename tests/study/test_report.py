@@ -13,6 +13,7 @@ from ntksim.study import description, figures, findings, laziness, panels, plan,
 from ntksim.study.config import parse_study
 from ntksim.study.datasets import Data
 from ntksim.study.drift_parts import PARTS
+from ntksim.study.errors import ForeignFile
 
 CONTENT = {
     "dataset": {"name": "digits", "classes": [3, 8], "train": 4, "test": 7},
@@ -51,7 +52,7 @@ def drawn(results, name):
     return figures.FIGURES[name](*(ntksim.read_table(results, table) for table in plan.FIGURES[name]))
 
 
-def test_figures_and_summary_say_data_points_outputs_and_seeds(results, smooth, tmp_path):
+def test_figures_and_summary_say_data_points_outputs_and_seeds(results, smooth):
     of_two, of_ten = (ntksim.read_table(folder, "drift").attrs for folder in (results, smooth))
     assert description.data(of_two) == "digits, classes 3 and 8: 4 training and 7 test points, 1 output"
     assert description.data(of_ten) == "digits, 10 classes: 10 training and 11 test points, 10 outputs"
@@ -66,6 +67,8 @@ def test_figures_and_summary_say_data_points_outputs_and_seeds(results, smooth, 
     assert "over 6 seeds, on 7 test points; linearised" in text
     own = {"file": ["x.npy", "y.npy"], "train": 4, "test": 7}
     assert description.data(of_two | {"config": {"dataset": own}}).startswith("x.npy, y.npy, real targets: 4 training")
+    with pytest.raises(ForeignFile, match="tables of an earlier version of ntksim; run the study again"):
+        description.data({"config": of_two["config"]})
 
 
 @pytest.mark.parametrize("name", plan.FIGURES)
@@ -132,7 +135,7 @@ def test_verdicts_name_networks_and_levels():
     assert lines == ["rich: a at width 8", "untrained: c at width 8", "lazy: a from width 16 on; b at every width"]
 
 
-def test_numbers_of_the_summary_have_digits(results, smooth, tmp_path):
+def test_numbers_of_the_summary_have_digits(results, smooth):
     """Three that count, however small; one width is told once."""
     assert "0.0000" not in summary.summary(results)
     errors = ntksim.read_table(smooth, "convergence").query("quantity == 'relative_frobenius_error'")
