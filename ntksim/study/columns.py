@@ -53,8 +53,9 @@ QUANTITIES = {
     "condition_number": Quantity("largest over smallest eigenvalue of K_m", ("convergence",)),
     "trace": Quantity("of K_m, units of the kernel", ("convergence",)),
     "kernel_drift": Quantity(
-        "||K_t - K_0||_F / ||K_0||_F, of k outputs that of the whole kernels (n k, n k), and so the distance; in `layers` of the "
-        "layer's part of the kernel", ("drift", "lazy"), _KERNEL, words="kernel drift",
+        "||K_t - K_0||_F / ||K_0||_F, of k outputs that of the whole kernels (n k, n k), and so the distance; with layer_rates "
+        "of the kernels that training sees, sums over layers with their rates; in `layers` of the layer's part of the plain "
+        "kernel, whose drift its rate leaves as it is", ("drift", "lazy"), _KERNEL, words="kernel drift",
     ),
     "systematic_kernel_drift": Quantity(
         "the norm of the mean over seeds of (K_T - K_0) / ||K_0||_F, without the bias of finitely many seeds", ("parts",),
@@ -91,12 +92,13 @@ QUANTITIES = {
     "effective_rank": Quantity(
         "exp of the entropy of K_t's eigenvalues over their sum, from 1 to n, or n k for k outputs", ("drift",)
     ),
+    "loss_left": Quantity("loss at the end of training over that at t = 0", ("drift", "lazy")),
     "loss": Quantity("1/2 sum of squared residuals on training points, over all outputs", ("drift", "lazy"), statistic="mean"),
     "test_loss": Quantity("1/2 sum of squared residuals on test points", ("drift", "lazy"), statistic="mean"),
     "test_linearized_loss": Quantity("linearized_loss on test points", ("drift", "lazy"), statistic="mean"),
     "test_accuracy": Quantity(
         "share of test points whose class is told: by the sign of the output, or the largest of more than two; NaN where targets "
-        "are no classes", ("drift", "lazy"), statistic="mean",
+        "are no classes, and where outputs tell none, as at t = 0 with f - f_0 trained", ("drift", "lazy"), statistic="mean",
     ),
     "test_linearized_accuracy": Quantity(
         "test_accuracy of the network linearised at theta_0 under the same training", ("drift", "lazy"), statistic="mean"
@@ -114,10 +116,11 @@ QUANTITIES = {
     "limit_kernel_regression_test_loss": Quantity(
         "initial_kernel_regression_test_loss with K_inf in place of K_0", ("run", "drift", "lazy"), statistic="mean"
     ),
-    "largest_linearized_deviation": Quantity(
-        "the largest linearized_deviation of the run", ("drift", "lazy"), _KERNEL,
-        words="rms distance from the linearised network",
+    "relative_linearized_deviation": Quantity(
+        "the larger of largest_linearized_deviation and largest_test_linearized_deviation, in units of the root mean square of "
+        "the training targets", ("drift", "lazy"), _KERNEL, words="distance from the linearised network, in units of the targets",
     ),
+    "largest_linearized_deviation": Quantity("the largest linearized_deviation of the run", ("drift", "lazy"), _KERNEL),
     "largest_test_linearized_deviation": Quantity("the largest test_linearized_deviation of the run", ("drift", "lazy"), _KERNEL),
     "largest_limit_closed_form_deviation": Quantity(
         "the largest limit_closed_form_deviation of the run", ("drift",), Law(-0.5, -0.5, rich=math.nan)
@@ -197,8 +200,9 @@ COLUMNS = {
     "prefactor_low": "95% interval of the prefactor, bootstrap over 5 seeds at least",
     "prefactor_high": "95% interval of the prefactor, bootstrap over 5 seeds at least",
     "exponent": "of the width, least squares in logarithms",
-    "theory_exponent": "of the width, for this activation, depth and parameterization; NaN where theory gives none",
-    "z_score": "(exponent - theory_exponent) / standard_error",
+    "theory_exponent": "of the width as it grows, for this activation, depth and parameterization; NaN where theory gives none. "
+    "Where gates flip (relu, leaky_relu, abs) movement at finite widths has steeper parts beside it (-3/4, -1)",
+    "z_score": "(exponent - theory_exponent) / standard_error: with steeper parts in it no test of the asymptotic exponent",
     "index": "0 for the largest eigenvalue; in training of k outputs there are n k",
     "limit_eigenvalue": "of K_inf, units of the kernel",
     "relative_rate_difference": "(decay_rate - eigenvalue) / eigenvalue: 0 under a constant kernel, but for finite steps of "
@@ -207,9 +211,11 @@ COLUMNS = {
     "output_scale": "factor alpha of the output",
     "scaled_width": "sqrt(width) x output_scale, the variable of the crossover from rich to lazy in ntk and notes (Geiger et "
     "al. 2020); NaN in other parameterizations",
-    "verdict": "lazy or rich: more than half of the seeds are; else between; undecided: more than a quarter of the seeds did not "
-    "finish; none: no seed did. In `lazy` what moved is the median over seeds, losses and accuracies are means",
-    "lazy_share": "share of the seeds whose kernel drift and distances from the linearised network (in units of the targets; not "
-    "under batches) are all below 0.1",
+    "verdict": "rich, untrained or lazy: more than half of the seeds are; else between; undecided: more than a quarter of the "
+    "seeds did not finish; none: no seed did. In `lazy` what moved, and the loss left, are medians over seeds, losses and "
+    "accuracies means",
     "rich_share": "share of the seeds whose kernel drift is 1 or more",
+    "untrained_share": "share of the seeds that are not rich and have more than half of their loss left (loss_left above 0.5)",
+    "lazy_share": "share of the seeds that are neither, and whose kernel drift and, but for batches, "
+    "relative_linearized_deviation are below 0.1",
 } | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in quantities("parts")}

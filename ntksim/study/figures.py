@@ -1,27 +1,26 @@
 """Figures: each one function of tables.
 
-What is measured is drawn with markers and 95% intervals; a fit is a solid line, theory dashed or dotted. Colours are Okabe
-& Ito's, told apart by readers with any colour vision; markers tell the same lines apart in grey print.
+What is measured is drawn with markers and bars, which the captions explain; a fit is a solid line, theory dashed or dotted. A
+line below says the data and the number of seeds.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ntksim.study import laziness, plan
+from ntksim.study import description, laziness, panels, plan
 from ntksim.study.errors import StageError
-from ntksim.study.storage import atomic, read_arrow
+from ntksim.study.storage import read_frame
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "osD^vP*"
+_LETTERS = 20  # of the line below, in an inch
+_VERDICTS = dict(zip(laziness.VERDICTS, "^voDsX", strict=True))  # markers
 
 
 def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
@@ -31,15 +30,15 @@ def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     hidden layer is dashed, and the slope -1/2 of deeper ones is dotted.
     """
     labels = {"relative_frobenius_error": r"relative error $\|K_m - K_\infty\|_F\,/\,\|K_\infty\|_F$"}
-    figure = _against_width(table, laws, labels, {"slope −½": -0.5})
+    figure = panels.against_width(table, laws, labels, {"slope −½": -0.5})
     names = list(dict.fromkeys(table["network"]))
     for axis, depth in zip(figure.axes, sorted(table["depth"].unique()), strict=True):
         exact = table[(table["depth"] == depth) & table["exact_root_mean_square"].notna()]
         for name, rows in exact.groupby("network", sort=False):
             rows = rows.sort_values("width")
             place = names.index(name)
-            axis.plot(rows["width"], rows["exact_root_mean_square"], "--", color=_colour(place), label=f"{name}: exact law")
-        axis.legend(fontsize=7, frameon=False, loc="lower left")
+            axis.plot(rows["width"], rows["exact_root_mean_square"], "--", color=panels.colour(place), label=f"{name}: exact law")
+        panels.legend(axis, beside=True)
     return figure
 
 
@@ -47,62 +46,99 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     """Movement in training against width, a column per depth: the kernel's, the parameters', and f_t off its linearisation.
 
     ``table`` is ``drift``, ``laws`` is ``scaling_laws``. The guides are slopes of theory: see `scaling_laws.theory_exponent`.
+    In units of the targets the distance from the linearisation has the level below which it is lazy.
     """
     labels = {
         "kernel_drift": r"kernel drift $\|K_t - K_0\|_F\,/\,\|K_0\|_F$",
         "parameter_drift": r"parameter drift $\|\theta_t - \theta_0\|\,/\,\|\theta_0\|$",
-        "largest_linearized_deviation": r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})$, in units of the targets",
+        "relative_linearized_deviation": r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})\,/\,\mathrm{rms}\,y$",
     }
-    return _against_width(table, laws, labels, {"slope −½": -0.5, "slope −1": -1.0})
+    figure = panels.against_width(table, laws, labels, {"slope −½": -0.5, "slope −1": -1.0})
+    for axis in figure.axes[-table["depth"].nunique() :]:
+        axis.axhline(laziness.LAZY, color="0.4", linewidth=0.8, label=f"lazy below {laziness.LAZY:g}")
+        panels.legend(axis, beside=True)
+    return figure
 
 
 def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     """The kernel drift in its systematic and its random part against width, a column per depth.
 
-    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. Bars are bootstrap intervals, which reach to 0 where a part is lost.
+    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. Bars are bootstrap intervals, which reach to 0 where a part is lost. All
+    panels have one scale, on which the parts may be compared.
     """
     labels = {
         "systematic_kernel_drift": r"systematic: $\|\mathrm{mean}_s\,(K_T - K_0)\,/\,\|K_0\|\,\|_F$",
         "random_kernel_drift": r"random: rms deviation from that mean",
     }
-    return _against_width(table, laws, labels, {"slope −½": -0.5, "slope −¾": -0.75, "slope −1": -1.0})
+    return panels.against_width(table, laws, labels, {"slope −½": -0.5, "slope −¾": -0.75, "slope −1": -1.0}, one_scale=True)
 
 
-def lazy_or_rich(table: pd.DataFrame) -> plt.Figure:
+def accuracy(table: pd.DataFrame) -> plt.Figure:
+    """Test accuracy at the end of training against width, a panel per network: the networks', and their linearisations'.
+
+    ``table`` is ``drift``. Points are means over seeds and bars one standard deviation; the level is that of the same training
+    with the widest network's K_infinity.
+    """
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        for place, (quantity, label) in enumerate((("test_accuracy", "trained"), ("test_linearized_accuracy", "linearised"))):
+            own = rows[(rows["quantity"] == quantity) & rows["mean"].notna()].sort_values("width")
+            if len(own):  # side by side
+                axis.errorbar(
+                    own["width"] * 1.06**place, own["mean"], own["standard_deviation"].fillna(0.0), label=label, capsize=3,
+                    markersize=5, linewidth=0.8, **panels.style(place),
+                )  # fmt: skip
+        limit = rows[rows["quantity"] == "test_limit_closed_form_accuracy"].sort_values("width")["mean"].iloc[-1]
+        if np.isfinite(limit):
+            axis.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$")
+        if axis.lines:
+            panels.width_axis(axis, rows)
+        else:
+            panels.note(axis)
+        axis.set_ylabel("share of test points told their class")
+        axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
+    return figure
+
+
+def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
     """The phase diagram of width and output scale, and movement against sqrt(width) x output_scale.
 
-    In that variable features and test losses of all widths fall onto one curve, and kernels as the width grows.
-
-    ``table`` is ``lazy``; two rows of panels per family of networks with several output scales.
+    ``table`` is ``lazy``, ``final`` the table of that name; two rows of panels per family of networks with several output
+    scales. Lines are medians over seeds and bars quartiles.
     """
+    seeds = final[final["status"] == "finished"].merge(table[["network", "width", "family", "scaled_width"]])
+    seeds["relative_test_loss"] = seeds["test_loss"] / seeds["test_linearized_loss"]
     scales = table.groupby("family")["output_scale"].transform("nunique")
     families = table[(scales > 1) & table["scaled_width"].notna()].groupby("family", sort=False)
     figure, axes = plt.subplots(
         2 * max(1, len(families)), 2, figsize=(10, 7.6 * max(1, len(families))), squeeze=False, layout="constrained"
     )
     for place, (name, rows) in enumerate(families):
-        panels = axes[2 * place : 2 * place + 2].ravel()
-        _phase_diagram(figure, panels[0], rows)
-        panels[0].set_title(str(name), fontsize=10)
-        ratio = rows.assign(relative_test_loss=rows["test_loss"] / rows["test_linearized_loss"])
-        for axis, column, label in (
-            (panels[1], "kernel_drift", r"kernel drift $\|K_T - K_0\|_F\,/\,\|K_0\|_F$"),
-            (panels[2], "feature_drift", r"feature drift $\|h_T - h_0\|_F\,/\,\|h_0\|_F$"),
-            (panels[3], "relative_test_loss", "test loss over the linearised network's"),
-        ):
-            for line, (width, own) in enumerate(ratio.groupby("width")):
-                own = own.sort_values("scaled_width")
-                axis.plot(
-                    own["scaled_width"], own[column], color=_colour(line), marker=_MARKERS[line % len(_MARKERS)], markersize=4,
-                    linewidth=1.0, label=f"$m$ = {width}",
+        diagram, *others = axes[2 * place : 2 * place + 2].ravel()
+        _phase_diagram(figure, diagram, rows)
+        diagram.set_title(str(name), fontsize=10)
+        own_seeds = seeds[seeds["family"] == name].groupby("width")
+        labels = {
+            "kernel_drift": r"kernel drift $\|K_T - K_0\|_F\,/\,\|K_0\|_F$",
+            "feature_drift": r"feature drift $\|h_T - h_0\|_F\,/\,\|h_0\|_F$",
+            "relative_test_loss": "test loss over the linearised network's",
+        }
+        for axis, (column, label) in zip(others, labels.items(), strict=True):
+            for line, (width, own) in enumerate(own_seeds):
+                low, median, high = (
+                    own.groupby("scaled_width")[column].quantile(np.array([0.25, 0.5, 0.75])).unstack().to_numpy().T
+                )
+                axis.errorbar(
+                    np.unique(own["scaled_width"]), median, [median - low, high - median], markersize=4, linewidth=1.0,
+                    label=f"$m$ = {width}", **panels.style(line),
                 )  # fmt: skip
-            _logarithmic(axis, r"$\sqrt{m}\,\alpha$", label)
+            panels.logarithmic(axis, r"$\sqrt{m}\,\alpha$", label)
             if column == "relative_test_loss":
                 axis.set_yscale("linear")
             elif column == "kernel_drift":  # the verdict's levels
                 for level, style in ((laziness.LAZY, "--"), (laziness.RICH, ":")):
                     axis.axhline(level, color="0.4", linestyle=style, linewidth=0.8)
-            axis.legend(fontsize=7, frameon=False)
+            panels.legend(axis)
     return figure
 
 
@@ -114,7 +150,7 @@ def _phase_diagram(figure: plt.Figure, axis: Axes, rows: pd.DataFrame) -> None:
     if drifts.count():
         colours = axis.pcolormesh(*edges, drifts, norm=matplotlib.colors.LogNorm(), cmap="viridis")
         figure.colorbar(colours, ax=axis, label="kernel drift")
-    for verdict, marker in (("lazy", "o"), ("between", "D"), ("rich", "^"), ("undecided", "s"), ("none", "X")):
+    for verdict, marker in _VERDICTS.items():
         of = rows[rows["verdict"] == verdict]
         if len(of):
             axis.scatter(of["width"], of["output_scale"], s=22, c="white", edgecolors="black", linewidths=0.7, marker=marker,
@@ -127,7 +163,7 @@ def _phase_diagram(figure: plt.Figure, axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_yscale("log")
     axis.set_xlim(edges[0][0], edges[0][-1])
     axis.set_ylim(edges[1][0], edges[1][-1])
-    axis.set_xticks(grid.columns, [str(width) for width in grid.columns])
+    axis.set_xticks(grid.columns, [str(width) for width in grid.columns], minor=False)
     axis.set_xlabel("width $m$ (neurons per hidden layer)")
     axis.set_ylabel(r"output scale $\alpha$")
     axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False)
@@ -145,25 +181,24 @@ def spectrum(table: pd.DataFrame) -> plt.Figure:
 
     ``table`` is ``spectrum``. Lines are means over seeds and bands one standard deviation.
     """
-    figure, panels = _panels(table)
-    for axis, rows in panels:
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
         widths = sorted(rows["width"].unique())
         shown = dict.fromkeys([widths[0], widths[len(widths) // 2], widths[-1]])
         for place, width in enumerate(shown):
             at = rows[rows["width"] == width].sort_values("index")
             mean, spread = at["mean"].to_numpy(), at["standard_deviation"].fillna(0.0).to_numpy()
             order = at["index"] + 1
-            axis.plot(
-                order, mean, color=_colour(place), marker=_MARKERS[place], markersize=2.5, linewidth=0.8, label=f"$m$ = {width}"
-            )
+            axis.plot(order, mean, markersize=2.5, linewidth=0.8, label=f"$m$ = {width}", **panels.style(place))
             axis.fill_between(
-                order, np.maximum(mean - spread, mean / 10), mean + spread, color=_colour(place), alpha=0.2, linewidth=0
+                order, np.maximum(mean - spread, mean / 10), mean + spread, color=panels.colour(place), alpha=0.2, linewidth=0
             )
         limit = rows[rows["width"] == widths[-1]].sort_values("index")  # in the standard parameterization, that of the widest
         axis.plot(
             limit["index"] + 1, limit["limit_eigenvalue"], color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$"
         )
-        _logarithmic(axis, "index $j$, largest first", r"eigenvalue $\lambda_j$, in units of the kernel")
+        panels.logarithmic(axis, "index $j$, largest first", r"eigenvalue $\lambda_j$, in units of the kernel")
+        panels.whole_numbers(axis, len(limit))
     return figure
 
 
@@ -172,19 +207,18 @@ def loss(table: pd.DataFrame) -> plt.Figure:
 
     ``table`` is ``training``. Solid lines are medians over seeds and bands span all seeds. Theory is that of the widest
     network's seeds: gradient flow with each one's K_0 (dashed) and the same training with K_infinity (dotted), from its own f_0;
-    and the expected loss over infinitely wide networks (grey).
+    and the expected loss over infinitely wide networks (grey). The axis ends where losses are rounding (`_rounding`).
     """
-    figure, panels = _panels(table)
-    for axis, rows in panels:
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        floor = _rounding(rows, table.attrs["config"]["precision"])
         rows = rows[(rows["status"] == "finished") & (rows["relative_time"] > 0)]
         widths = sorted(rows["width"].unique())
         for place, width in enumerate(dict.fromkeys(widths[:1] + widths[-1:])):
             runs = rows[rows["width"] == width].groupby("relative_time")["loss"]
-            time, colour = np.array(sorted(runs.groups)), _colour(place)
-            axis.plot(
-                time, runs.median(), color=colour, marker=_MARKERS[place], markersize=3, linewidth=1.2, label=f"$m$ = {width}"
-            )
-            axis.fill_between(time, runs.min(), runs.max(), color=colour, alpha=0.2, linewidth=0)
+            time = np.array(sorted(runs.groups))
+            axis.plot(time, runs.median(), markersize=3, linewidth=1.2, label=f"$m$ = {width}", **panels.style(place))
+            axis.fill_between(time, runs.min(), runs.max(), color=panels.colour(place), alpha=0.2, linewidth=0)
         widest = rows[rows["width"] == widths[-1]] if widths else rows
         for column, style, label in (
             ("closed_form_loss", "--", r"gradient flow with $K_0$"),
@@ -195,9 +229,17 @@ def loss(table: pd.DataFrame) -> plt.Figure:
             wide: dict[str, Any] = {"color": "0.75", "linewidth": 5.0, "zorder": 0}
             if style != "-":
                 wide = {"color": "black", "linewidth": 1.3}
-            axis.plot(predicted.index, predicted, linestyle=style, label=label, **wide)
-        _logarithmic(axis, r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless", r"training loss $\frac{1}{2}\sum r^2$")
+            axis.plot(predicted.index, predicted.where(predicted > 0), linestyle=style, label=label, **wide)
+        panels.logarithmic(axis, r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless", r"training loss $\frac{1}{2}\sum r^2$")
+        if axis.get_yscale() == "log":
+            axis.set_ylim(bottom=max(floor, axis.get_ylim()[0]))
     return figure
+
+
+def _rounding(rows: pd.DataFrame, precision: str) -> float:
+    """The loss that is left of the initial one by rounding: outputs are sums over the width, off by sqrt(width) units of it."""
+    initial = rows.loc[rows["relative_time"] == 0, "loss"].median()
+    return float(np.nan_to_num(rows["width"].max() * np.finfo(precision).eps ** 2 * initial))
 
 
 FIGURES: dict[str, Callable[..., plt.Figure]] = {
@@ -206,120 +248,19 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
     "drift": drift,
     "drift_parts": drift_parts,
     "loss": loss,
+    "accuracy": accuracy,
     "lazy_or_rich": lazy_or_rich,
 }
 
 
 def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) -> None:
     """Draw the figure ``name`` from the files of its tables. Raises StageError for tables that are not the ones it needs."""
-    read = [read_arrow(path) for path in tables]
-    found = tuple(str(metadata.get("table")) for _, metadata in read)
+    frames = [read_frame(path) for path in tables]
+    found = tuple(str(frame.attrs.get("table")) for frame in frames)
     if found != plan.FIGURES[name]:
         raise StageError(f"the figure {name} needs the tables {', '.join(plan.FIGURES[name])}; got {', '.join(found)}")
-    save(FIGURES[name](*(table.to_pandas() for table, _ in read)), output)
-
-
-def _colour(place: int) -> str:
-    return _COLOURS[place % len(_COLOURS)]
-
-
-def _panels(table: pd.DataFrame) -> tuple[plt.Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
-    """A figure with a panel per network, at most three in a row, and (panel, its rows)."""
-    names = list(dict.fromkeys(table["network"]))
-    columns = len(names) if len(names) <= 3 else 2 if len(names) == 4 else 3
-    lines = -(-len(names) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(4.2 * columns, 3.4 * lines), squeeze=False, layout="constrained")
-    for axis in axes.flat[len(names) :]:
-        axis.remove()
-
-    def fill() -> Iterator[tuple[Axes, pd.DataFrame]]:
-        for axis, name in zip(axes.flat, names, strict=False):
-            yield axis, table[table["network"] == name]
-            axis.set_title(name, fontsize=10)
-            axis.legend(fontsize=7, frameon=False)
-
-    return figure, fill()
-
-
-def _logarithmic(axis: Axes, x_label: str, y_label: str) -> None:
-    """Logarithmic axes with labels; a note in place of them where nothing that was drawn has a logarithm."""
-    drawn = [np.asarray(line.get_xydata(), np.float64) for line in axis.get_lines()]
-    if any((points > 0).all(axis=1).any() for points in drawn):
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-    else:
-        _note(axis)
-    axis.set_xlabel(x_label)
-    axis.set_ylabel(y_label)
-    axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
-
-
-def _note(axis: Axes) -> None:
-    axis.text(0.5, 0.5, "no values to draw", ha="center", transform=axis.transAxes)
-
-
-def _against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str], guides: dict[str, float]) -> plt.Figure:
-    """Root mean squares over seeds against width with their fits, log-log; a row per quantity and a column per depth.
-
-    Bars span the 95% interval of the mean, moved to the point.
-    """
-    depths, names = sorted(table["depth"].unique()), list(dict.fromkeys(table["network"]))
-    size = (4.4 * len(depths), 3.6 * len(labels))
-    figure, axes = plt.subplots(len(labels), len(depths), figsize=size, sharey="row", squeeze=False, layout="constrained")
-    for row, (quantity, label) in enumerate(labels.items()):
-        for axis, depth in zip(axes[row], depths, strict=True):
-            panel = table[(table["quantity"] == quantity) & (table["depth"] == depth)]
-            for name in dict.fromkeys(panel["network"]):
-                law = laws[(laws["network"] == name) & (laws["quantity"] == quantity)]
-                _line(axis, panel[panel["network"] == name].sort_values("width"), law, name, names.index(name))
-            _guides(axis, panel, guides)
-            axis.set_title(f"{depth} hidden layer{'s' if depth > 1 else ''}", fontsize=10)
-            axis.set_xlabel("width $m$ (neurons per hidden layer)")
-            axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
-            axis.legend(fontsize=7, frameon=False, loc="lower left")
-        axes[row][0].set_ylabel(label)
-    return figure
-
-
-def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, name: str, place: int) -> None:
-    """One network's points with intervals, and its fitted power law where there is one."""
-    label = name
-    if len(law):
-        fit = law.iloc[0]
-        interval = "" if np.isnan(fit["interval_low"]) else f" [{fit['interval_low']:.2f}, {fit['interval_high']:.2f}]"
-        label = f"{name}: $m^{{{fit['exponent']:.2f}}}${interval}".replace("-", "−")
-        axis.plot(rows["width"], fit["prefactor"] * rows["width"] ** fit["exponent"], color=_colour(place), linewidth=1.0)
-    point = rows["root_mean_square"]
-    centre = rows["mean"].fillna(point)  # a part of the kernel drift has no mean, and an interval of its own
-    reach = np.maximum([centre - rows["interval_low"], rows["interval_high"] - centre], 0.0)
-    axis.errorbar(
-        rows["width"], point, yerr=reach, label=label, capsize=3,
-        linestyle="none", markersize=5, color=_colour(place), marker=_MARKERS[place % len(_MARKERS)],
-    )  # fmt: skip
-
-
-def _guides(axis: Axes, panel: pd.DataFrame, guides: dict[str, float]) -> None:
-    """Lines of given slopes above the data, and ticks at the widths; a note where nothing has a logarithm."""
-    if not (panel["root_mean_square"] > 0).any():
-        _note(axis)
-        return
-    widths = sorted(panel["width"].unique())
-    top = panel.loc[panel["width"] == widths[0], "root_mean_square"].max() * 1.5
-    for (label, slope), style in zip(guides.items(), (":", "--", "-."), strict=False):
-        axis.plot(widths, [top * (width / widths[0]) ** slope for width in widths], color="0.4", linestyle=style, label=label)
-    axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
-    axis.set_xticks(widths, [str(width) for width in widths], minor=False, rotation=45)
-
-
-def save(figure: plt.Figure, paths: Iterable[str | Path]) -> None:
-    """Write a figure to files ending in .svg or .png (200 dots per inch), atomically.
-
-    No date is written, so that equal tables give equal files.
-    """
-    with matplotlib.rc_context({"svg.hashsalt": "ntksim", "svg.fonttype": "path"}):
-        for path in paths:
-            vector = Path(path).suffix == ".svg"
-            with atomic(path) as temporary:
-                figure.savefig(temporary, dpi=200, metadata={"Date": None} if vector else {"Software": None})
-    plt.close(figure)
+    figure, metadata = FIGURES[name](*frames), frames[0].attrs
+    stage = "training" if set(found) & set(plan.TRAINING_TABLES) else "initial"
+    words = f"{description.data(metadata)}; {description.seeds(metadata, stage)}"
+    figure.supxlabel(textwrap.fill(words, int(_LETTERS * figure.get_figwidth())), fontsize=7, color="0.3")
+    panels.save(figure, output)

@@ -2,7 +2,8 @@
 
 A network is lazy where training leaves its kernel, and with it its linearisation, as they were (Chizat et al. 2019), and rich
 where the kernel it ends with is another one. Between the two lies a crossover, which in the ntk and notes
-parameterizations is one in sqrt(width) x output_scale (Geiger et al. 2020).
+parameterizations is one in sqrt(width) x output_scale (Geiger et al. 2020). Whatever has hardly trained has hardly moved, and
+is no more lazy for that: it is untrained.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,49 +21,48 @@ from ntksim.study.seed_statistics import cells, usable
 LAZY = 0.1
 # Kernel drift from which on a network is rich: its kernel has changed by as much as it was.
 RICH = 1.0
+UNTRAINED = 0.5  # of the loss is left, or more
 MOST_EXCLUDED = 0.25  # of the seeds of a network and width that has a verdict
+VERDICTS = ("rich", "untrained", "lazy", "between", "undecided", "none")
+_OF_SEEDS = VERDICTS[:3]  # those that take more than half of the seeds
 
 
-def verdict(kernel_drift: float, deviation: float) -> str:
-    """Of a seed: lazy, rich or between; none where the numbers are not finite.
+def verdict(kernel_drift: float, deviation: float, loss_left: float) -> str:
+    """Of a seed: rich, untrained, lazy or between; none where the numbers are not finite.
 
     ``kernel_drift`` is ||K_T - K_0|| / ||K_0||, ``deviation`` the largest distance from the linearised network, root mean
-    square over points, in units of the targets' root mean square.
+    square over points, in units of the targets' root mean square, ``loss_left`` the loss at the end over that at the start.
+    A kernel that has become another one has, however much of the loss is left: rich comes first.
     """
-    if not np.isfinite([kernel_drift, deviation]).all():
+    if not np.isfinite([kernel_drift, deviation, loss_left]).all():
         return "none"
     if kernel_drift >= RICH:
         return "rich"
+    if loss_left > UNTRAINED:
+        return "untrained"
     return "lazy" if max(kernel_drift, deviation) < LAZY else "between"
 
 
-def lazy_table(study: Study, final: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
+def lazy_table(study: Study, final: pd.DataFrame) -> pd.DataFrame:
     """A row per network and width: the coordinates of the phase diagram, what moved, test losses, and the verdict.
 
-    The verdict is lazy or rich where more than half of the seeds that finished are, and else between: a single seed decides
-    nothing. It is undecided where more than `MOST_EXCLUDED` of the seeds did not finish: those are the rich ones. Under
-    batches, whose noise no linearised network shares, it rests on the kernel drift alone.
+    The verdict is rich, untrained or lazy where more than half of the seeds that finished are, and else between: a single seed
+    decides nothing. It is undecided where more than `MOST_EXCLUDED` of the seeds did not finish: those are the rich ones. Under
+    batches, whose noise no linearised network shares, lazy rests on the kernel drift alone.
 
-    ``final`` is the table of that name and ``targets`` (n,) or (n, k) those of training.
+    ``final`` is the table of that name.
     """
-    unit = float(np.sqrt(np.mean(np.square(targets)))) or 1.0
-    rows = []
-    for cell, group in cells(final, "width"):
-        rows.append(cell | _row(study, cell, group, unit))
-    return pd.DataFrame(rows)
+    return pd.DataFrame([cell | _row(study, cell, group) for cell, group in cells(final, "width")])
 
 
-def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame, unit: float) -> dict[str, object]:
+def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame) -> dict[str, object]:
     scale = study.networks[cell["network"]].output_scale
     scaled = np.sqrt(cell["width"]) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
     seeds = group[group["status"] == "finished"]
-    apart = seeds[["largest_linearized_deviation", "largest_test_linearized_deviation"]].max(axis=1, skipna=False) / unit
-    of_seeds = [
-        verdict(drift, 0.0 if study.trains_in_batches else deviation)
-        for drift, deviation in zip(seeds["kernel_drift"], apart, strict=True)
-    ]
+    apart = 0.0 * seeds["kernel_drift"] if study.trains_in_batches else seeds["relative_linearized_deviation"]
+    of_seeds = [verdict(*numbers) for numbers in zip(seeds["kernel_drift"], apart, seeds["loss_left"], strict=True)]
     known = [word for word in of_seeds if word != "none"]
-    shares = {word: known.count(word) / len(known) if known else np.nan for word in ("lazy", "rich")}
+    shares = {word: known.count(word) / len(known) if known else np.nan for word in _OF_SEEDS}
     found = next((word for word, share in shares.items() if share > 0.5), "between" if known else "none")
     undecided = 0 < len(seeds) < (1 - MOST_EXCLUDED) * len(group)
     return {

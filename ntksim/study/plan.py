@@ -33,7 +33,8 @@ FIGURES = {
     "drift": ("drift", "scaling_laws"),
     "drift_parts": ("drift", "scaling_laws"),
     "loss": ("training",),
-    "lazy_or_rich": ("lazy",),
+    "accuracy": ("drift",),
+    "lazy_or_rich": ("lazy", "final"),
 }
 
 _MOST_THREADS = 16  # of a job
@@ -116,14 +117,16 @@ def figures(study: Study) -> list[str]:
     families = [family(name) for name in study.networks]
     wanted = {
         "drift_parts": study.training is not None and study.training.remove_initial_output,
+        "accuracy": study.dataset.classes_or_default is not None,
         "lazy_or_rich": len(set(families)) < len(families),
     }
     return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study)) and wanted.get(name, True)]
 
 
-def looks(module: str) -> str:
-    """Hash of the module that draws: what it draws is drawn again when its look has changed, and nothing else is."""
-    return hashlib.sha256(Path(__file__).with_name(f"{module}.py").read_bytes()).hexdigest()[:16]
+def looks(*modules: str) -> str:
+    """Hash of the modules that draw or tell: what they make is made again when its look has changed, and nothing else is."""
+    source = b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in modules)
+    return hashlib.sha256(source).hexdigest()[:16]
 
 
 def limit_file(study: Study, network: str, width: int) -> str:

@@ -30,6 +30,14 @@ def theory_exponent(quantity: str, activation: str, depth: int, parameterization
     return law.smooth if activation in SMOOTH else law.kinked
 
 
+def is_asymptotic(quantity: str, activation: str, parameterization: str) -> bool:
+    """Whether theory's exponent is that of very large widths alone: flips of gates give a kinked activation another one than
+    smooth ones have, and the smooth part, which falls faster, is beside it at finite widths.
+    """
+    law = QUANTITIES[quantity].law
+    return law is not None and law.kinked != law.smooth and activation not in SMOOTH and parameterization in ("ntk", "notes")
+
+
 def scaling_laws(
     initial: pd.DataFrame,
     final: pd.DataFrame | None,

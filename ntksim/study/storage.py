@@ -15,13 +15,16 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ntksim.study.errors import DamagedFile, ForeignFile, StageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METADATA_KEY = b"ntksim"
 PARTIAL = ".*.partial.*"  # what a killed writer leaves behind
@@ -120,6 +123,14 @@ def read_arrow(path: str | Path) -> tuple[pa.Table, dict[str, Any]]:
     with _decoding(path):
         table = pq.read_table(pa.BufferReader(content))
         return table, json.loads(table.schema.metadata[METADATA_KEY])
+
+
+def read_frame(path: str | Path) -> "pd.DataFrame":
+    """A table as a data frame, its metadata in ``frame.attrs``. Raises what :func:`read_arrow` does."""
+    table, metadata = read_arrow(path)
+    frame = table.to_pandas()
+    frame.attrs.update(metadata)
+    return frame
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -1,76 +1,50 @@
-"""What a study found, in a few lines of text."""
+"""A results folder in a few lines of text, and as a page: what the study is, its laws beside theory's, and what it found."""
 
 import html
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ntksim.study import description, findings
 from ntksim.study.columns import QUANTITIES
+from ntksim.study.scaling_laws import is_asymptotic
 from ntksim.study.storage import atomic
 from ntksim.study.tables import read_table
 
-_WHY = (
-    "The kernels of smooth networks move like 1/width. Those of ReLU networks move by flips of gates besides: a random part, "
-    "-3/4, and since gates do not shut as often as they open, one that all seeds share, -1/2. That is small, and wins only in "
-    "very wide networks, so that fits at the widths of a study lie between -1/2 and -1."
-)
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Scaling laws</title><style>
 body {{ font: 14px sans-serif; margin: 1.5em }} table {{ border-collapse: collapse }}
 th, td {{ padding: .25em .8em; border-bottom: 1px solid #ccc; text-align: right }} td:nth-child(-n+2) {{ text-align: left }}
 </style></head><body>
-<p>Fits of c m<sup>exponent</sup> to root mean squares over seeds, m the width. {left_out}</p>
-{laws}
-<p>{provenance}</p>
+{parts}
 </body></html>
 """
-
-
-def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
-    """The fitted exponent with its interval, beside theory's."""
-    rows = laws[(laws["network"] == network) & (laws["quantity"] == quantity)]
-    if rows.empty:
-        return "no law (fewer than two widths, or not told from 0 at one)"
-    law = rows.iloc[0]
-    theory = "none" if np.isnan(law["theory_exponent"]) else f"{law['theory_exponent']:+.2g}"
-    interval = "no interval (few seeds)"
-    if not np.isnan(law["interval_low"]):
-        interval = f"[{law['interval_low']:+.2f}, {law['interval_high']:+.2f}]"
-    return f"exponent {law['exponent']:+.2f} {interval}, theory {theory}"
+_FITS = (
+    "Fits of c m^exponent to root mean squares over seeds, m the width. z is the distance from theory in standard errors, which "
+    "hold the scatter of seeds alone: finite widths are off besides."
+)
 
 
 def summary(results: str | Path) -> str:
     """The summary of a results folder. Raises FileNotFoundError if it holds no tables."""
     results = Path(results)
-    errors = read_table(results, "convergence")
-    laws = read_table(results, "scaling_laws")
-    lines = ["", "Error of the empirical kernel to its limit, ||K_m - K_inf||_F / ||K_inf||_F, root mean square over seeds:"]
+    errors, laws = read_table(results, "convergence"), read_table(results, "scaling_laws")
+    lines = ["", *description.study(errors.attrs)]
+    lines.append("Error of the empirical kernel to its limit, ||K_m - K_inf||_F / ||K_inf||_F, root mean square over seeds:")
     for network in dict.fromkeys(errors["network"]):
         rows = errors[(errors["network"] == network) & (errors["quantity"] == "relative_frobenius_error")].sort_values("width")
-        first, last = rows.iloc[0], rows.iloc[-1]
-        lines.append(
-            f"  {network:<14} {first['root_mean_square']:.3f} at width {first['width']}, {last['root_mean_square']:.4f} at "
-            f"width {last['width']}; {_law(laws, network, 'relative_frobenius_error')}"
-        )
-    if (results / "tables" / "drift.parquet").is_file():
-        drift = read_table(results, "drift")
-        lines.append("Movement in training, root mean square over seeds at the largest width:")
-        for network in dict.fromkeys(drift["network"]):
-            parts = []
-            for name, quantity in QUANTITIES.items():
-                rows = drift[(drift["network"] == network) & (drift["quantity"] == name)].sort_values("width")
-                if rows.empty or quantity.words is None:
-                    continue
-                last = rows.iloc[-1]
-                parts.append(f"{quantity.words} {last['root_mean_square']:.4f}; {_law(laws, network, name)}")
-            parts += _accuracies(drift[drift["network"] == network])
-            lines += [f"  {network:<14} {part}" for part in parts]
-        if "systematic_kernel_drift" in set(drift["quantity"]):
-            lines += textwrap.wrap(_WHY, 120, initial_indent="  ", subsequent_indent="  ")
-        verdicts = read_table(results, "lazy")["verdict"].value_counts()
-        lines.append("Networks and widths: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
+        ends = [rows.iloc[place] for place in dict.fromkeys([0, len(rows) - 1])]
+        values = ", ".join(f"{row['root_mean_square']:.3g} at width {row['width']}" for row in ends)
+        lines.append(f"  {network:<14} {values}; {_law(laws, network, 'relative_frobenius_error')}")
+    if _has(results, "drift"):
+        lines += _movement(read_table(results, "drift"), laws)
+        if findings.has_asymptotic_laws(laws):
+            lines += _indented(findings.FLIPS)
+        heading, *cells = findings.verdicts(read_table(results, "lazy"))
+        lines += [*textwrap.wrap(heading, 120), *(line for text in cells for line in _indented(text))]
     lines += left_out(results)
     lines += [
         f"Tables:  {results / 'tables'}  (ntksim.read_table({str(results)!r}, 'convergence'))",
@@ -80,22 +54,53 @@ def summary(results: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _accuracies(drift: pd.DataFrame) -> list[str]:
-    """A line on the share of test points told their class at the largest width; none where targets are no classes."""
-    widest = drift[drift["width"] == drift["width"].max()].set_index("quantity")
-    if not widest["count"].get("test_accuracy"):
-        return []
-    names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
-    own, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
-    error = f"{widest.loc['test_accuracy', 'standard_error']:.3f}"
-    return [f"mean test accuracy {own} (standard error {error}); linearised {linearized}, with K_inf {limit}"]
+def _has(results: str | Path, table: str) -> bool:
+    return (Path(results) / "tables" / f"{table}.parquet").is_file()
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, 120, initial_indent="  ", subsequent_indent="    ")
+
+
+def _movement(drift: pd.DataFrame, laws: pd.DataFrame) -> list[str]:
+    """Lines on what moved in training, a network at a time."""
+    lines = ["Movement in training, root mean square over seeds at the largest width:"]
+    for network in dict.fromkeys(drift["network"]):
+        own = drift[drift["network"] == network]
+        found: list[str | None] = []
+        for name, quantity in QUANTITIES.items():
+            rows = own[own["quantity"] == name].sort_values("width")
+            if len(rows) and quantity.words is not None:
+                found.append(f"{quantity.words} {rows['root_mean_square'].iloc[-1]:.3g}; {_law(laws, network, name)}")
+        found += [findings.overtaking(own), findings.accuracies(own, drift.attrs["data"]["test"])]
+        lines += [f"  {network:<14} {sentence}" for sentence in found if sentence]
+    return lines
+
+
+def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
+    """The fitted exponent with its interval, beside theory's."""
+    rows = laws[(laws["network"] == network) & (laws["quantity"] == quantity)]
+    if rows.empty:
+        return "no law (fewer than two widths, or not told from 0 at one)"
+    law = rows.iloc[0]
+    interval = "no interval (few seeds)"
+    if not np.isnan(law["interval_low"]):
+        interval = f"[{law['interval_low']:+.2f}, {law['interval_high']:+.2f}]"
+    return f"exponent {law['exponent']:+.2f} {interval}, theory {_theory(law)}"
+
+
+def _theory(law: pd.Series) -> str:
+    if np.isnan(law["theory_exponent"]):
+        return "none"
+    far = is_asymptotic(law["quantity"], law["activation"], law["parameterization"])
+    return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if far else ''}"
 
 
 def left_out(results: str | Path) -> list[str]:
     """A line per stage with networks that no statistic holds: how many, why, and where. Empty if all finished."""
     lines = []
     for table, stage in (("initial", "at initialisation"), ("training", "in training")):
-        if not (Path(results) / "tables" / f"{table}.parquet").is_file():
+        if not _has(results, table):
             continue
         rows = read_table(results, table).drop_duplicates(["network", "width", "seed", "status"])
         runs = len(rows.drop_duplicates(["network", "width", "seed"]))
@@ -110,31 +115,73 @@ def left_out(results: str | Path) -> list[str]:
     return lines
 
 
-def _intervals(laws: pd.DataFrame, name: str, form: str) -> list[str]:
-    ends = zip(laws[f"{name}_low"], laws[f"{name}_high"], strict=True)
-    return ["none (few seeds)" if np.isnan(low) else f"{form.format(low)} to {form.format(high)}" for low, high in ends]
-
-
 def write_html(results: str | Path, output: str | Path) -> None:
-    """Write the scaling laws of a results folder, and where they come from, as a self-contained page."""
+    """Write a results folder's study, scaling laws, verdicts and findings, and where they come from, as a self-contained page."""
     laws = read_table(results, "scaling_laws")
+    parts = [
+        _lines(description.study(laws.attrs)),
+        _networks(laws.attrs["config"]["networks"]),
+        "<h2>Scaling laws</h2>",
+        _lines([_FITS]),
+        _laws(laws),
+        _lines([findings.FLIPS] if findings.has_asymptotic_laws(laws) else []),
+    ]
+    if _has(results, "lazy"):
+        drift, lazy = read_table(results, "drift"), read_table(results, "lazy")
+        found = {name: findings.overtaking(own) for name, own in drift.groupby("network", sort=False)}
+        parts += [
+            _lines(f"{name!s}, kernel drift: {sentence}." for name, sentence in found.items() if sentence),
+            "<h2>Lazy or rich</h2>",
+            _lines([findings.verdicts(lazy)[0].rstrip(":") + ". What moved: medians over seeds; losses and accuracies: means."]),
+            _verdicts(lazy),
+        ]
     source = laws.attrs["provenance"]
+    words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}", f"commit {source['git_commit']}"]
+    words += [str(source["device"]), f"Python {source['python']}"]
+    words += [f"{package} {version}" for package, version in source["versions"].items()]
+    parts.append(_lines([" ".join(left_out(results)) or "Every network finished.", "; ".join(words)]))
+    with atomic(output) as temporary:
+        temporary.write_text(_PAGE.format(parts="\n".join(parts)), encoding="utf-8")
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return "\n".join(f"<p>{html.escape(text)}</p>" for text in texts)
+
+
+def _networks(networks: dict[str, dict]) -> str:
+    """The networks' options, those that any of them has, a row each."""
+    shown = pd.DataFrame.from_dict(networks, orient="index").dropna(axis="columns", how="all").fillna("none")
+    return shown.rename_axis("network").reset_index().to_html(index=False, border=0, float_format="{:.6g}".format)
+
+
+def _laws(laws: pd.DataFrame) -> str:
     shown = pd.DataFrame({
         "network": laws["network"],
         "quantity": laws["quantity"].str.replace("_", " "),
         "exponent": laws["exponent"].map("{:+.3f}".format),
         "95% interval": _intervals(laws, "interval", "{:+.3f}"),
-        "theory": ["none" if np.isnan(value) else f"{value:+.2g}" for value in laws["theory_exponent"]],
+        "theory": [_theory(law) for _, law in laws.iterrows()],
         "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
         "its 95% interval": _intervals(laws, "prefactor", "{:.4g}"),
         "widths": laws["widths_fitted"],
         "seeds left out": laws["excluded"],
     })  # fmt: skip
-    words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}", f"commit {source['git_commit']}"]
-    words += [str(source["device"]), f"Python {source['python']}"]
-    words += [f"{package} {version}" for package, version in source["versions"].items()]
-    missing = html.escape(" ".join(left_out(results)) or "Every network finished.")
-    page = _PAGE.format(left_out=missing, laws=shown.to_html(index=False, border=0), provenance=html.escape("; ".join(words)))
-    with atomic(output) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    return shown.to_html(index=False, border=0)
+
+
+def _intervals(laws: pd.DataFrame, name: str, form: str) -> list[str]:
+    ends = zip(laws[f"{name}_low"], laws[f"{name}_high"], strict=True)
+    return ["none (few seeds)" if np.isnan(low) else f"{form.format(low)} to {form.format(high)}" for low, high in ends]
+
+
+_SHOWN = (
+    "kernel_drift", "relative_linearized_deviation", "parameter_drift", "feature_drift", "gates_flipped", "loss_left",
+    "test_loss", "test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy",
+)  # fmt: skip
+
+
+def _verdicts(lazy: pd.DataFrame) -> str:
+    numbers = lazy[list(_SHOWN)].dropna(axis="columns", how="all")  # targets that are no classes have no accuracies
+    shown = pd.concat([lazy[["network", "width", "verdict", "count", "excluded"]], numbers.map("{:.3g}".format)], axis="columns")
+    return shown.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0)

@@ -20,7 +20,7 @@ from ntksim.study.laziness import lazy_table
 from ntksim.study.provenance import code_identity, provenance
 from ntksim.study.scaling_laws import scaling_laws
 from ntksim.study.seed_statistics import cells, moments, usable
-from ntksim.study.storage import read_arrays, read_arrow, read_metadata, write_table
+from ntksim.study.storage import read_arrays, read_arrow, read_frame, read_metadata, write_table
 
 
 def read_table(results: str | Path, name: str) -> pd.DataFrame:
@@ -43,12 +43,9 @@ def read_table(results: str | Path, name: str) -> pd.DataFrame:
         known = f"there are {', '.join(present)}" if present else f"{folder} holds no tables; run the study first"
         raise FileNotFoundError(f"no table {name!r} in {results}: {known}")
     try:
-        table, metadata = read_arrow(path)
+        return read_frame(path)
     except StageError as error:
         raise ValueError(str(error)) from None
-    frame = table.to_pandas()
-    frame.attrs.update(metadata)
-    return frame
 
 
 # Sums of products over seeds have the bits of one thread, and are too small for more.
@@ -70,23 +67,23 @@ def make_tables(study: Study, output: str | Path) -> None:
     final, grams = None, None
     if study.training is not None:
         training, ensemble, grams = _read_training(study, data.hash, devices)
-        final, lists = at_the_end(training), [*LAYERS, *quantities("modes")]
+        final, lists = at_the_end(training, data.y_train), [*LAYERS, *quantities("modes")]
         drift = summarise(final, quantities("drift"))
         made |= {
             "ensemble": ensemble,
             "layers": _layers(training),
             "modes": _modes(final),
-            "lazy": lazy_table(study, final, data.y_train),
+            "lazy": lazy_table(study, final),
             "drift": pd.concat([drift, _parts(final, grams)], ignore_index=True),
             "final": final.drop(columns=lists),
             "training": training.drop(columns=[*lists, *quantities("run")]),
         }
     made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches)
-    dataset_hash = data.hash
     metadata = {
         "config_hash": study.science_hash(),
         "config": study.model_dump(exclude={"results"}),  # equal studies, equal files, wherever they are
-        "dataset_hash": dataset_hash,
+        "dataset_hash": data.hash,
+        "data": {"train": len(data.x_train), "test": len(data.x_test), "outputs": data.outputs},
         "provenance": provenance() | {"device": "; ".join(sorted(devices))},
         **code_identity(),
     }
@@ -94,14 +91,19 @@ def make_tables(study: Study, output: str | Path) -> None:
         _write(Path(output) / f"{name}.parquet", frame, {"table": name, **metadata})
 
 
-def at_the_end(training: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``training`` at the last time, with the largest deviations from theory of the whole run beside them."""
+def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
+    """The rows of ``training`` at the last time, with what the whole run tells beside them: the largest deviations from theory,
+    that from the linearised network also in units of the training ``targets``, and the share of the loss that is left.
+    """
     runs = training.groupby(["network", "width", "seed"], sort=False)
     final = training[runs["time"].transform("max") == training["time"]].copy()
     for name in quantities("drift"):
         if name.startswith("largest_"):
             # a run that diverged has no largest deviation
             final[name] = runs[name.removeprefix("largest_")].transform(lambda values: values.max(skipna=False))
+    apart = final[["largest_linearized_deviation", "largest_test_linearized_deviation"]].max(axis=1, skipna=False)
+    final["relative_linearized_deviation"] = apart / (float(np.sqrt(np.mean(np.square(targets)))) or 1.0)
+    final["loss_left"] = final["loss"] / runs["loss"].transform("first")
     return final
 
 

@@ -394,14 +394,19 @@ def _losses(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def _accuracy(outputs: np.ndarray, data: datasets.Data) -> np.ndarray:
     """Share of the test points, outputs (..., n* k), that are told their class: by the sign, or the largest of k > 2 outputs.
 
-    NaN where targets tell no classes, and of outputs that are not finite.
+    A point whose outputs prefer no class is told a wrong one. NaN where no point's do, as before f - f_0 is trained, where
+    targets tell no classes, and of outputs that are not finite.
     """
     if not data.are_classes:
         return np.full(outputs.shape[:-1], np.nan)
-    shape = data.y_test.shape
-    told = outputs > 0 if len(shape) == 1 else outputs.reshape(*outputs.shape[:-1], *shape).argmax(axis=-1)
-    right = told == (data.y_test > 0 if len(shape) == 1 else data.y_test.argmax(axis=-1))
-    return np.where(np.isfinite(outputs).all(axis=-1), right.mean(axis=-1), np.nan)
+    scores = outputs.reshape(*outputs.shape[:-1], *data.y_test.shape)
+    if data.y_test.ndim == 1:
+        told, classes, undecided = scores > 0, data.y_test > 0, scores == 0
+    else:
+        told, classes = scores.argmax(axis=-1), data.y_test.argmax(axis=-1)
+        undecided = scores.max(axis=-1) == scores.min(axis=-1)
+    known = np.isfinite(outputs).all(axis=-1) & ~undecided.all(axis=-1)
+    return np.where(known, ((told == classes) & ~undecided).mean(axis=-1), np.nan)
 
 
 def _rms(values: np.ndarray) -> np.ndarray:

@@ -221,35 +221,68 @@ def test_verdicts_and_the_collapse(study):
     assert lazy.loc[("tanh_scale_0p03125", 32), "verdict"] == "rich"
     assert set(lazy["family"]) == {"relu", "tanh"}
     assert lazy.loc[("tanh_scale_16", 128), "scaled_width"] == pytest.approx(16 * np.sqrt(128))
-    assert laziness.verdict(0.05, 0.2) == "between"
-    assert laziness.verdict(np.nan, 0.0) == "none"
+    assert laziness.verdict(0.05, 0.2, 0.0) == "between"
+    assert laziness.verdict(np.nan, 0.0, 0.0) == "none"
+    assert laziness.verdict(0.0, 0.0, np.nan) == "none"
+    assert [laziness.verdict(0.05, 0.05, left) for left in (0.5, 0.51)] == ["lazy", "untrained"]
+    assert [laziness.verdict(drift, 0.5, 0.9) for drift in (0.5, 1.0)] == ["untrained", "rich"]
     final = ntksim.read_table(study.results, "final")
     narrow = (final["network"] == "tanh_scale_0p03125") & (final["width"] == 32)
     for lost, expected in ((1, "rich"), (2, "undecided"), (7, "none")):  # of 7
         final.loc[narrow & (final["seed"] < lost), "status"] = "diverged"
-        found = laziness.lazy_table(study, final, np.ones(5)).set_index(["network", "width"])
+        found = laziness.lazy_table(study, final).set_index(["network", "width"])
         assert found.loc[("tanh_scale_0p03125", 32), "verdict"] == expected
     final = ntksim.read_table(study.results, "final")
     few = (final["network"] == "tanh_scale_16") & (final["width"] == 32)
     for moved, expected, shares in ((1, "lazy", [6 / 7, 1 / 7]), (4, "rich", [3 / 7, 4 / 7])):  # of 7
         final.loc[few & (final["seed"] < moved), "kernel_drift"] = 100.0
-        row = laziness.lazy_table(study, final, np.ones(5)).set_index(["network", "width"]).loc[("tanh_scale_16", 32)]
+        row = laziness.lazy_table(study, final).set_index(["network", "width"]).loc[("tanh_scale_16", 32)]
         assert row["verdict"] == expected
         assert row[["lazy_share", "rich_share"]].to_list() == shares
         assert row["kernel_drift"] == final.loc[few, "kernel_drift"].median()
     final.loc[few & (final["seed"] == 3), "kernel_drift"] = 0.5  # three each, and one of neither
-    assert laziness.lazy_table(study, final[few], np.ones(5))["verdict"].to_list() == ["between"]
+    assert laziness.lazy_table(study, final[few])["verdict"].to_list() == ["between"]
     final = ntksim.read_table(study.results, "final")
     descent = {"method": "gradient_descent", "relative_learning_rate": 0.1, "widths": [32], "seeds": 7, "relative_time": 5.0}
     for size, expected in ((5, "between"), (4, "lazy")):  # of 5: noise of batches is no distance from the linearised network
         batches = parse_study(CONTENT | {"training": descent | {"batch_size": size}})
-        found = laziness.lazy_table(batches, final.assign(largest_linearized_deviation=0.5), np.ones(5))
+        found = laziness.lazy_table(batches, final.assign(relative_linearized_deviation=0.5))
         assert set(found.loc[found["network"] == "tanh_scale_16", "verdict"]) == {expected}
     # in the lazy regime at equal sqrt(m) alpha features move alike: drift x sqrt(m) alpha is one number (to 25% with 7 seeds)
     moved = lazy.loc["tanh_scale_16", "feature_drift"] * lazy.loc["tanh_scale_16", "scaled_width"]
     assert moved.loc[32] == pytest.approx(moved.loc[128], rel=0.25)
     rich = lazy.loc["tanh_scale_0p03125", "feature_drift"] / lazy.loc["tanh_scale_16", "feature_drift"]
     assert rich.min() > 50
+
+
+def test_a_verdict_follows_from_its_table(study):
+    """And that from the rows of `final`, where the distance is in units of the training targets."""
+    targets = datasets.read(f"{study.results}/dataset.npz").y_train
+    final, training = (ntksim.read_table(study.results, name) for name in ("final", "training"))
+    apart = final[["largest_linearized_deviation", "largest_test_linearized_deviation"]].max(axis=1)
+    assert final["relative_linearized_deviation"].to_numpy() == pytest.approx(apart / np.sqrt(np.mean(targets**2)))
+    first = training[training["time"] == 0].set_index(["network", "width", "seed"])["loss"]
+    last = final.set_index(["network", "width", "seed"])["loss"]
+    assert final["loss_left"].to_numpy() == pytest.approx((last / first).to_numpy())
+    lazy = ntksim.read_table(study.results, "lazy").set_index(["network", "width"])
+    columns = ["kernel_drift", "relative_linearized_deviation", "loss_left"]
+    for cell, seeds in final.groupby(["network", "width"]):
+        words = [laziness.verdict(*row) for row in seeds[columns].to_numpy()]
+        for word in ("rich", "untrained", "lazy"):
+            assert lazy.loc[cell, f"{word}_share"] == words.count(word) / 7
+        assert lazy.loc[cell, columns].to_list() == seeds[columns].median().to_list()
+
+
+def test_what_has_not_trained_is_not_lazy(tmp_path):
+    """Two networks that end rich are stopped when almost all of their loss is left."""
+    training = CONTENT["training"] | {"relative_time": 0.01, "keep_kernels": False}
+    rich = {"tanh": {"activation": "tanh", "depth": 2, "output_scale": 0.02}}
+    stopped = computed(tmp_path, networks=rich, training=training)
+    lazy = ntksim.read_table(stopped.results, "lazy")
+    assert lazy["loss_left"].between(0.9, 1.0).all()
+    assert lazy["kernel_drift"].max() < laziness.LAZY
+    assert lazy["verdict"].to_list() == ["untrained", "untrained"]
+    assert lazy["untrained_share"].eq(1).all()
 
 
 def test_figures_of_parts_and_phases(study, tmp_path):

@@ -59,7 +59,7 @@ for figure, sources in plan.FIGURES.items():
             runtime=10,
         params:
             figure=figure,
-            looks=plan.looks("figures"),
+            looks=plan.looks("figures", "panels", "description", "laziness"),
         message:
             "Figure {params.figure}"
         shell:
@@ -68,7 +68,7 @@ for figure, sources in plan.FIGURES.items():
 
 rule summary:
     input:
-        f"{RESULTS}/tables/scaling_laws.parquet",
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=plan.tables(study)),
     output:
         report(
             f"{RESULTS}/summary.html",
@@ -88,7 +88,7 @@ rule summary:
         runtime=10,
     params:
         results=lambda wildcards, output: os.path.dirname(output[0]),
-        looks=plan.looks("summary"),
+        looks=plan.looks("summary", "description", "findings", "laziness"),
     message:
         "Summary of {params.results}"
     shell:

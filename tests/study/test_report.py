@@ -1,0 +1,225 @@
+"""What figures, summary and page say: of which data and seeds, nothing that a table contradicts, and nothing hidden."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+import ntksim
+import studies
+from ntksim.study import description, figures, findings, laziness, panels, plan, scaling_laws, summary, training_shards
+from ntksim.study.config import parse_study
+from ntksim.study.datasets import Data
+from ntksim.study.drift_parts import PARTS
+from ntksim.study.errors import ForeignFile
+
+CONTENT = {
+    "dataset": {"name": "digits", "classes": [3, 8], "train": 4, "test": 7},
+    "networks": {
+        "relu": {"activation": "relu", "depth": 1},
+        "tanh": {"activation": "tanh", "depth": 1, "output_scale": [0.0625, 1.0]},
+    },
+    "initial": {"widths": [16, 32], "seeds": 3},
+    "training": {
+        "widths": [32, 64], "seeds": 6, "relative_time": 100.0, "snapshots": 6, "tolerance": 1e-3, "remove_initial_output": True,
+    },
+}  # fmt: skip
+SMOOTH = {"networks": {"tanh": {"activation": "tanh", "depth": 1}}}
+
+
+def computed(folder, **changes):
+    study = parse_study(CONTENT | {"results": str(folder)} | changes)
+    studies.compute(study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return computed(tmp_path_factory.mktemp("report")).results
+
+
+@pytest.fixture(scope="module")
+def smooth(tmp_path_factory):
+    """Of one width, all ten classes, and no network whose gates flip."""
+    one = {"training": CONTENT["training"] | {"widths": [32]}, "initial": {"widths": [32], "seeds": 3}}
+    data = {"dataset": {"name": "digits", "train": 10, "test": 11}}
+    return computed(tmp_path_factory.mktemp("smooth"), **SMOOTH, **one, **data).results
+
+
+def drawn(results, name):
+    return figures.FIGURES[name](*(ntksim.read_table(results, table) for table in plan.FIGURES[name]))
+
+
+def test_figures_and_summary_say_data_points_outputs_and_seeds(results, smooth):
+    of_two, of_ten = (ntksim.read_table(folder, "drift").attrs for folder in (results, smooth))
+    assert description.data(of_two) == "digits, classes 3 and 8: 4 training and 7 test points, 1 output"
+    assert description.data(of_ten) == "digits, 10 classes: 10 training and 11 test points, 10 outputs"
+    assert description.seeds(of_ten, "initial") == "3 seeds at each width, kernels of one output"
+    assert [description.seeds(of_two, stage) for stage in ("initial", "training")] == [
+        "3 seeds at each width",
+        "6 seeds at each width",
+    ]
+    text = summary.summary(results)
+    assert "\nData: digits, classes 3 and 8: 4 training and 7 test points, 1 output\n" in text
+    assert "In training: 6 seeds at each width; 2 widths, 32 to 64; float64; gradient flow of f - f_0 to t = 100" in text
+    assert "over 6 seeds, on 7 test points; linearised" in text
+    own = {"file": ["x.npy", "y.npy"], "train": 4, "test": 7}
+    assert description.data(of_two | {"config": {"dataset": own}}).startswith("x.npy, y.npy, real targets: 4 training")
+    with pytest.raises(ForeignFile, match="tables of an earlier version of ntksim; run the study again"):
+        description.data({"config": of_two["config"]})
+
+
+@pytest.mark.parametrize("name", plan.FIGURES)
+def test_the_line_below_a_figure(results, name, monkeypatch):
+    """And what figures are made of: their legends lie in frames, or beside the panels."""
+    kept = []
+    monkeypatch.setattr(panels, "save", lambda figure, output: kept.append(figure))
+    figures.draw(name, [Path(results) / "tables" / f"{table}.parquet" for table in plan.FIGURES[name]], [])
+    seeds = 3 if name in ("convergence", "spectrum") else 6
+    line = f"digits, classes 3 and 8: 4 training and 7 test points, 1 output; {seeds} seeds at each width"
+    assert kept[0]._supxlabel.get_text().replace("\n", " ") == line
+    caption = (studies.ROOT / "workflow" / "report" / f"{name}.rst").read_text().replace("\n", " ")
+    assert "The line below the panels says the data" in caption
+    kept[0].draw_without_rendering()
+    for axis in kept[0].axes:
+        if legend := axis.get_legend():
+            frame = legend.get_frame_on()
+            assert frame or not legend.get_window_extent().overlaps(axis.get_window_extent().shrunk(0.99, 0.99)), name
+
+
+def test_asymptotic_laws_are_called_so_where_gates_flip(results, smooth):
+    assert scaling_laws.is_asymptotic("kernel_drift", "relu", "ntk")
+    for key in (("kernel_drift", "tanh", "ntk"), ("kernel_drift", "relu", "mup"), ("parameter_drift", "relu", "ntk")):
+        assert not scaling_laws.is_asymptotic(*key)
+    text, without = summary.summary(results), summary.summary(smooth)
+    assert "theory -0.5 (asymptotic)" in text
+    assert "where gates flip" in text
+    assert "systematic part" in without
+    assert "gates" not in without
+    assert "asymptotic" not in without
+    summary.write_html(results, Path(results) / "summary.html")
+    page = (Path(results) / "summary.html").read_text()
+    assert "-0.5 (asymptotic)" in page
+    assert "where gates flip" in page
+
+
+def parts(systematic, random, reach=0.0):
+    """Rows of `drift` for parts at widths 8, 16, 32, ..., with intervals of that reach."""
+    rows = []
+    for name, values in zip(PARTS, (systematic, random), strict=True):
+        for place, value in enumerate(values):
+            ends = {"interval_low": value - reach, "interval_high": value + reach}
+            rows.append({"quantity": name, "width": 8 * 2**place, "root_mean_square": value} | ends)
+    return pd.DataFrame(rows)
+
+
+def test_where_the_systematic_part_overtakes_is_told_from_the_table():
+    def told(*values, **more):
+        return findings.overtaking(parts(*values, **more)).removeprefix("its systematic part is larger than the random one ")
+
+    assert told([1, 3, 3], [2, 2, 1], reach=0.6) == "from width 16 on (95% intervals apart at width 32)"
+    assert told([1, 1], [2, 2]) == "at no width"
+    assert told([3, 3], [2, 2]) == "at every width (95% intervals apart at every width)"
+    assert told([3, 1, 3, 1], [2, 2, 2, 2], reach=1) == "at widths 8, 32 (95% intervals apart at no width)"
+    assert told([np.nan, 3], [np.nan, 2]) == "at width 16 (95% intervals apart at width 16)"
+    assert findings.overtaking(parts([], []).assign(quantity="", width=0, root_mean_square=0.0)) is None
+
+
+def test_verdicts_name_networks_and_levels():
+    rows = [("a", 8, "rich"), ("a", 16, "lazy"), ("a", 32, "lazy"), ("b", 8, "lazy"), ("b", 16, "lazy"), ("c", 8, "untrained")]
+    heading, *lines = findings.verdicts(pd.DataFrame(rows, columns=["network", "width", "verdict"]))
+    assert "rich: kernel drift of 1 or more; untrained: more than 0.5 of the loss left" in heading
+    assert "below 0.1" in heading
+    assert lines == ["rich: a at width 8", "untrained: c at width 8", "lazy: a from width 16 on; b at every width"]
+
+
+def test_numbers_of_the_summary_have_digits(results, smooth):
+    """Three that count, however small; one width is told once."""
+    assert "0.0000" not in summary.summary(results)
+    errors = ntksim.read_table(smooth, "convergence").query("quantity == 'relative_frobenius_error'")
+    line = next(line for line in summary.summary(smooth).splitlines() if line.startswith("  tanh"))
+    assert line.split(";")[0].split() == ["tanh", f"{errors['root_mean_square'].item():.3g}", "at", "width", "32"]
+
+
+def test_the_page_holds_networks_verdicts_and_accuracies(smooth):
+    summary.write_html(smooth, Path(smooth) / "summary.html")
+    networks, _, verdicts = (Path(smooth) / "summary.html").read_text().split("<table")[1:]
+    assert "activation" in networks
+    assert "verdict" in verdicts
+    lazy = ntksim.read_table(smooth, "lazy").iloc[0]
+    for name in ("test_accuracy", "test_limit_closed_form_accuracy", "relative_linearized_deviation", "loss_left"):
+        assert name.replace("_", " ") in verdicts
+        assert f"<td>{lazy[name]:.3g}</td>" in verdicts
+
+
+def test_the_loss_figure_ends_where_losses_are_rounding(results):
+    """On 4 points trained to t = 100 / lambda_max some losses, and predictions, are rounding or 0."""
+    training = ntksim.read_table(results, "training")
+    relu = training["network"] == "relu"
+    training.loc[relu & (training["relative_time"] == 100), ["closed_form_loss", "limit_closed_form_loss", "ensemble_loss"]] = 0.0
+    training.loc[relu & (training["relative_time"] == 100), "loss"] = 1e-40
+    axis = next(axis for axis in figures.loss(training).axes if axis.get_title() == "relu")
+    initial = training.loc[relu & (training["time"] == 0), "loss"].iloc[0]
+    assert axis.get_ylim()[0] == pytest.approx(64 * np.finfo(np.float64).eps ** 2 * initial)
+    for line in axis.get_lines():
+        values = np.asarray(line.get_ydata(), dtype=np.float64)
+        assert not (values <= 0).any()
+    theory = next(line for line in axis.get_lines() if line.get_linestyle() == "--")
+    assert np.isnan(theory.get_ydata()[-1])
+
+
+def test_the_distance_from_the_linearisation_stands_beside_its_level(results):
+    drift = ntksim.read_table(results, "drift").query("quantity == 'relative_linearized_deviation' and network == 'relu'")
+    axis = drawn(results, "drift").axes[-1]
+    assert any(
+        np.allclose(line.get_ydata(), drift["root_mean_square"]) for line in axis.get_lines() if len(line.get_ydata()) == 2
+    )
+    assert any(set(line.get_ydata()) == {laziness.LAZY} for line in axis.get_lines())
+
+
+def test_parts_of_the_drift_are_on_one_scale_and_zeros_are_marked(results):
+    drift = ntksim.read_table(results, "drift")
+    lost = (drift["quantity"] == "systematic_kernel_drift") & (drift["network"] == "relu") & (drift["width"] == 64)
+    drift.loc[lost, ["root_mean_square", "interval_low"]] = 0.0
+    figure = figures.drift_parts(drift, ntksim.read_table(results, "scaling_laws"))
+    assert len({axis.get_ylim() for axis in figure.axes}) == 1
+    hollow = [line for line in figure.axes[0].get_lines() if to_rgb(line.get_markerfacecolor()) == (1, 1, 1)]
+    zeros = drift[(drift["quantity"] == "systematic_kernel_drift") & (drift["root_mean_square"] == 0)]
+    assert [line.get_xdata()[0] for line in hollow] == zeros.sort_values(["network", "width"])["width"].to_list()
+
+
+def test_medians_have_quartiles(results):
+    axis = drawn(results, "lazy_or_rich").axes[1]
+    final = ntksim.read_table(results, "final")
+    drifts = final[(final["network"] == "tanh_scale_1") & (final["width"] == 64)]["kernel_drift"]
+    (bars,) = axis.containers[1][2]  # of the second width
+    assert bars.get_segments()[-1][:, 1] == pytest.approx(np.quantile(drifts, [0.25, 0.75]))
+    assert axis.containers[1][0].get_ydata()[-1] == pytest.approx(drifts.median())
+
+
+def test_accuracies_are_drawn_beside_the_limits(results):
+    drift = ntksim.read_table(results, "drift").query("network == 'relu'").set_index(["quantity", "width"])["mean"]
+    axis = drawn(results, "accuracy").axes[0]
+    assert list(axis.containers[0][0].get_ydata()) == drift["test_accuracy"].to_list()
+    level = next(line for line in axis.get_lines() if line.get_linestyle() == "--")
+    assert set(level.get_ydata()) == {drift[("test_limit_closed_form_accuracy", 64)]}
+    real = parse_study(CONTENT | {"dataset": {"name": "diabetes", "train": 4, "test": 5}})
+    assert "accuracy" not in plan.figures(real)
+
+
+def test_indices_of_eigenvalues_are_whole_numbers(results):
+    for axis in drawn(results, "spectrum").axes:
+        assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "2", "3", "4"]
+        assert not len(axis.xaxis.get_minorticklocs())
+
+
+def test_outputs_that_prefer_no_class_tell_none():
+    two = Data(np.zeros((2, 1)), np.array([1.0, -1.0]), np.zeros((2, 1)), np.array([1.0, -1.0]))
+    outputs = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, -1.0], [np.nan, 1.0]])
+    assert training_shards._accuracy(outputs, two) == pytest.approx([np.nan, 0.5, 1.0, np.nan], nan_ok=True)
+    hot = np.eye(3)[:2] - 1 / 3
+    three = Data(np.zeros((2, 1)), hot, np.zeros((2, 1)), hot)
+    outputs = np.array([np.zeros(6), [1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 1, 0]])
+    assert training_shards._accuracy(outputs, three) == pytest.approx([np.nan, 0.5, 1.0], nan_ok=True)
