@@ -79,15 +79,13 @@ def _one_at_a_time(save: Callable[..., Any]) -> Callable[..., Any]:
     return locked
 
 
-def _compiler(**options: Any) -> Callable[..., Any]:
-    """A decorator that compiles with ``options``, and caches in the engine's own folder."""
+def cached(compiler: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """A decorator: Numba's ``compiler`` with ``options``, and a cache in the engine's own folder."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         before, config.CACHE_DIR = config.CACHE_DIR, _CACHE_FOLDER  # read when a function is decorated
         try:
-            # error_model="numpy" drops the test for a zero divisor, which would keep LLVM from vectorising a loop;
-            # nogil lets other Python threads run.
-            compiled = njit(cache=_KEPT, nogil=True, error_model="numpy", **options)(function)
+            compiled = compiler(cache=_KEPT, **options)(function)
             if _KEPT:
                 compiled._cache.save_overload = _one_at_a_time(compiled._cache.save_overload)
             return compiled
@@ -95,6 +93,12 @@ def _compiler(**options: Any) -> Callable[..., Any]:
             config.CACHE_DIR = before
 
     return decorate
+
+
+def _compiler(**options: Any) -> Callable[..., Any]:
+    # error_model="numpy" drops the test for a zero divisor, which would keep LLVM from vectorising a loop;
+    # nogil lets other Python threads run.
+    return cached(njit, nogil=True, error_model="numpy", **options)
 
 
 # Scalar formulas and serial loops.

@@ -16,7 +16,7 @@ from numba import cuda, float32, float64
 from ntksim.engine.activations import value_and_derivative
 from ntksim.engine.counter_rng import ROWS_PER_BLOCK, scaled_normals, seed_words, weight_code
 from ntksim.engine.jit import multiply_add
-from ntksim.engine.launch_cuda import SIMULATED, THREADS, device_function, unsigned
+from ntksim.engine.launch_cuda import SIMULATED, THREADS, device_function, launched, unsigned
 from ntksim.engine.layer_rules import features_kernel, pre_activation, pulled, readout_term, sensitivity
 from ntksim.engine.product import PIECE
 
@@ -30,7 +30,7 @@ _f32 = np.float32
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
-@cuda.jit
+@launched
 def draw_matrix(seeds, stream, code, scale, row0, rows, col0, cols, length, out, at):
     """Rows row0 (a multiple of four) to row0 + rows of a matrix, from column col0 on, zeros after ``cols`` columns.
 
@@ -50,7 +50,7 @@ def draw_matrix(seeds, stream, code, scale, row0, rows, col0, cols, length, out,
             place += unsigned(length)
 
 
-@cuda.jit
+@launched
 def draw_vector(seeds, stream, code, scale, index, size, out, at):
     """Vector number ``index`` of parameters, entry r in row r mod 4 and column r div 4 of its own; zero where the scale is.
 
@@ -70,7 +70,7 @@ def draw_vector(seeds, stream, code, scale, index, size, out, at):
 # Grid: (blocks, networks). A thread has elements of a (rows, points) array, blockDim.x gridDim.x apart.
 
 
-@cuda.jit
+@launched
 def put_points(columns, chosen, h, points):
     """h^0: the ``chosen`` points, or all if there are none, of ``columns`` (d, n); the others keep what they hold."""
     net, count = cuda.blockIdx.y, chosen.size
@@ -82,7 +82,7 @@ def put_points(columns, chosen, h, points):
             h[net, e] = columns[d, chosen[i]]
 
 
-@cuda.jit
+@launched
 def finish_layer(code, weight, bias, b, b_at, h, slope, at, rows, points):
     """h <- phi(g h + beta b) and slope <- phi'(...), where h holds W h."""
     net, kind = cuda.blockIdx.y, h.dtype.type
@@ -91,7 +91,7 @@ def finish_layer(code, weight, bias, b, b_at, h, slope, at, rows, points):
         h[net, at + e], slope[net, at + e] = value_and_derivative(code, kind(z))
 
 
-@cuda.jit
+@launched
 def readout_sensitivity(weight, a, a_at, a_row, slope, at, delta, delta_at, rows, points, columns):
     """delta^L = g a phi'(z^L), of ``columns`` = k points; the readouts' rows are ``a_row`` apart."""
     net, kind = cuda.blockIdx.y, delta.dtype.type
@@ -101,7 +101,7 @@ def readout_sensitivity(weight, a, a_at, a_row, slope, at, delta, delta_at, rows
         delta[net, delta_at + e] = sensitivity(kind(weight), back, slope[net, at + r * points + column % points])
 
 
-@cuda.jit
+@launched
 def finish_sensitivity(weight, slope, at, delta, delta_at, rows, points, columns):
     """delta <- g delta phi'(z), where delta holds the product with the weights above."""
     net, kind = cuda.blockIdx.y, delta.dtype.type
@@ -110,7 +110,7 @@ def finish_sensitivity(weight, slope, at, delta, delta_at, rows, points, columns
         delta[net, delta_at + e] = sensitivity(kind(weight), delta[net, delta_at + e], slope[net, place])
 
 
-@cuda.jit
+@launched
 def readout_parts(weight, bias, a, a_at, a_row, c_at, h, at, rows, points, columns, parts):
     """Shares of the outputs of ``READOUT_TERMS`` neurons each, float64, the biases in the first. Grid: (parts, networks)."""
     net, part = cuda.blockIdx.y, cuda.blockIdx.x
@@ -122,7 +122,7 @@ def readout_parts(weight, bias, a, a_at, a_row, c_at, h, at, rows, points, colum
         parts[net, part * columns + column] = total
 
 
-@cuda.jit
+@launched
 def add_parts(parts, count, size, total, at):
     """total <- the sum of ``count`` parts of ``size`` numbers, in their order, in float64."""
     net = cuda.blockIdx.y
@@ -133,7 +133,7 @@ def add_parts(parts, count, size, total, at):
         total[net, at + e] = sums
 
 
-@cuda.jit
+@launched
 def add_kernel(weight, bias, sensitivities, features, at, readout, total, to, fresh, rows, across, wide, size):
     """total += (delta delta') o (g^2 H H' + beta^2), of the readout without sensitivities, or if ``fresh`` total <- that.
 
@@ -151,7 +151,7 @@ def add_kernel(weight, bias, sensitivities, features, at, readout, total, to, fr
         total[net, to + e] = share if fresh else total[net, to + e] + share
 
 
-@cuda.jit
+@launched
 def copy_outputs(total, out, first, points, outputs):
     """Rows ``first``.. of ``out``, n times k numbers each, <- outputs (k, points), rounded."""
     net, size = cuda.blockIdx.y, out.shape[1]
@@ -159,7 +159,7 @@ def copy_outputs(total, out, first, points, outputs):
         out[first + net, e] = total[net, e % outputs * points + e // outputs]
 
 
-@cuda.jit
+@launched
 def copy_kernel(total, at, out, first, rows, cols, across, outputs, joint, symmetric):
     """Rows ``first``.. of ``out`` <- the kernel that `add_kernel` makes, rounded; the lower half from the upper one if symmetric.
 
@@ -304,7 +304,7 @@ def _kernel_small(net, widths, scales, points, first, rows, cols, h, delta, at, 
         kernels[out, e] = total
 
 
-@cuda.jit
+@launched
 def evaluate_small(
     seeds, stream, code, widths, scales, columns, first, rows, cols, h, slope, delta, at, vectors, vector_at, shares,
     outputs, kernels, out,
@@ -334,7 +334,7 @@ def evaluate_small(
 # Of one network. A vector of outputs' values has k rows of ``points`` numbers, of which the first ``size`` count.
 
 
-@cuda.jit
+@launched
 def residuals(outputs, y, order, step, rate, size, points, count, gradient, done):
     """gradient (k, points) <- rate (f - y) of the points of a step; done[0] <- step, once, if they are not finite. One block.
 
@@ -355,7 +355,7 @@ def residuals(outputs, y, order, step, rate, size, points, count, gradient, done
         done[0] = step
 
 
-@cuda.jit
+@launched
 def weigh_sensitivity(weight, bias, v, delta, at, weighted, rows, points, count, size, b, b_at):
     """weighted (rows, size) <- -g sum_a v_a o delta_a and b <- b - beta sum_a delta_a v_a, a < ``count``; a thread has a row."""
     kind, columns = weighted.dtype.type, count * points
@@ -371,7 +371,7 @@ def weigh_sensitivity(weight, bias, v, delta, at, weighted, rows, points, count,
         b[0, b_at + r] -= kind(bias) * total
 
 
-@cuda.jit
+@launched
 def pull_readout(weight, bias, v, h, at, theta, a_at, a_row, rows, points, count, size, c_at):
     """a <- a - g h v, and the outputs' biases; a thread has a neuron."""
     kind = theta.dtype.type
@@ -386,7 +386,7 @@ def pull_readout(weight, bias, v, h, at, theta, a_at, a_row, rows, points, count
                     theta[0, c_at + a] -= kind(bias) * v[0, a * points + i]
 
 
-@cuda.jit
+@launched
 def add_scaled(a, factor, b, b_factor):
     """a <- a + factor b, and b <- b_factor b after it."""
     kind = a.dtype.type
@@ -396,14 +396,14 @@ def add_scaled(a, factor, b, b_factor):
         b[0, e] = kind(b_factor) * before
 
 
-@cuda.jit
+@launched
 def fill(a, value):
     """a <- value, of every network."""
     for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, a.shape[1], cuda.gridDim.x * THREADS):
         a[cuda.blockIdx.y, e] = value
 
 
-@cuda.jit
+@launched
 def scale(a, begin, end, factor):
     """a <- a / factor, from entry ``begin`` to ``end``."""
     for e in range(begin + cuda.blockIdx.x * THREADS + cuda.threadIdx.x, end, cuda.gridDim.x * THREADS):
@@ -430,7 +430,7 @@ def _block_sum(value):
     return total
 
 
-@cuda.jit
+@launched
 def square_distance_parts(a, b, begin, end, parts):
     """Shares of ||a - b||^2 and ||b||^2 over entries begin..end, float64: a pair a block."""
     distance, norm = 0.0, 0.0
@@ -443,7 +443,7 @@ def square_distance_parts(a, b, begin, end, parts):
         parts[0, 2 * cuda.blockIdx.x], parts[0, 2 * cuda.blockIdx.x + 1] = distance, norm
 
 
-@cuda.jit
+@launched
 def count_sign_changes(a, b, parts):
     """The number of entries of which one is above 0 and the other is not, a share a block."""
     count = 0.0
@@ -455,7 +455,7 @@ def count_sign_changes(a, b, parts):
         parts[0, cuda.blockIdx.x] = count
 
 
-@cuda.jit
+@launched
 def take_columns(values, at, out, cols, points):
     """out (rows, cols) <- the first ``cols`` of ``points`` columns of values, from ``at`` on."""
     for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, out.shape[1], cuda.gridDim.x * THREADS):

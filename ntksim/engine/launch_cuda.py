@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 from numba import config, cuda
 
+from ntksim.engine.jit import cached
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
 THREADS = 4 if SIMULATED else 128  # of a block
 _MOST_BLOCKS = 2 if SIMULATED else 1024  # of a network, in launches over elements
 GRID_LIMIT = 65535  # blocks in the second and third dimension
 _ROW = 64  # numbers: every network's row of an array starts at a multiple of 256 bytes
 
+# Kernels are kept on disk as the processor's code is: to compile those of one precision takes some ten seconds.
+launched = cuda.jit if SIMULATED else cached(cuda.jit)
 device_function = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
 # An index of this type is not looked at for being negative, which would mean counting from the end.
 unsigned = np.uint64

@@ -8,7 +8,7 @@ as long as it is cut between pieces.
 from numba import cuda, int64
 
 from ntksim.engine.jit import multiply_add
-from ntksim.engine.launch_cuda import SIMULATED, THREADS, device_function, unsigned
+from ntksim.engine.launch_cuda import SIMULATED, THREADS, device_function, launched, unsigned
 from ntksim.engine.product import PIECE
 
 # Rows and columns of a tile, terms that are loaded at a time, and sums of a thread, all squared powers of two: 64 sums and 16
@@ -100,7 +100,7 @@ def _store(sums, c, net, shape, row0, col0, first):
                     values[place] = sums[i, j] if first else values[place] + sums[i, j]
 
 
-@cuda.jit
+@launched
 def multiply(b, b_at, b_term, b_row, v, v_at, v_term, v_col, c, c_at, c_part, c_row, rows, cols, terms, part_terms, first):
     """c[a, l] <- sum_k b[k, a] v[k, l], or c <- c + that unless ``first``, of every network.
 
@@ -136,7 +136,7 @@ def multiply(b, b_at, b_term, b_row, v, v_at, v_term, v_col, c, c_at, c_part, c_
         _store(sums, c, net, shape, row0, col0, first and begin == part * part_terms)
 
 
-@cuda.jit
+@launched
 def add_pieces(pieces, count, size, c, c_at, first):
     """c <- the sum of ``count`` pieces of ``size`` numbers, or c <- c + that: what `multiply` gives in one part, bit by bit.
 

@@ -96,6 +96,47 @@ def test_large_kernels_keep_their_numbers_in_registers(name):
         assert "ld.local" not in linked.ptx
 
 
+KEPT = """
+import sys
+from types import SimpleNamespace
+from unittest.mock import patch
+from numba.cuda import dispatcher
+from ntksim.engine import activations, counter_rng, jit, layer_rules, product
+jit._CACHE_FOLDER = sys.argv[1]
+import ptx
+
+class Device:
+    compute_capability = 9, 0
+
+def bind(kernel):  # all of it but loading
+    kernel.cubin = kernel._codelibrary.get_cubin(cc=Device.compute_capability)
+
+with (
+    patch("numba.cuda.dispatcher.get_current_device", Device),
+    patch("numba.cuda.api.get_current_device", Device),
+    patch("numba.cuda.codegen.devices.get_context", lambda *_: SimpleNamespace(device=Device)),
+    patch.object(dispatcher._Kernel, "bind", bind),
+):
+    for kernel, types in list(ptx.signatures(ptx.REALS[0]).items())[:3]:
+        made = kernel.compile(types)
+        bind(made)
+        print(sum(kernel._cache_hits.values()), hash(bytes(made.cubin.code)))
+"""
+
+
+@needs_numba_cuda
+def test_kernels_are_kept_on_disk(tmp_path):
+    """As for a launch, but for loading and launching: another process finds them, the same to the last byte."""
+    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1] / "benchmarks"), "PYTHONHASHSEED": "0"}
+    command = [sys.executable, "-c", KEPT, str(tmp_path)]
+    runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    (found, first), (kept, second) = (zip(*(line.split() for line in run.splitlines()), strict=True) for run in runs)
+    assert len(found) == 3
+    assert set(found) == {"0"}
+    assert set(kept) == {"1"}
+    assert first == second
+
+
 # Of two pairs of normals: 11 in each logarithm, 7 in each cosine and sine.
 WRITTEN = 36
 
