@@ -216,10 +216,10 @@ def test_indices_of_eigenvalues_are_whole_numbers(results):
 
 
 def test_outputs_that_prefer_no_class_tell_none():
-    two = Data(np.zeros((2, 1)), np.array([1.0, -1.0]), np.zeros((2, 1)), np.array([1.0, -1.0]))
+    two = Data(np.zeros((2, 1)), np.array([1.0, -1.0]), np.zeros((2, 1)), np.array([1.0, -1.0]), are_classes=True)
     outputs = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, -1.0], [np.nan, 1.0]])
     assert training_shards._accuracy(outputs, two) == pytest.approx([np.nan, 0.5, 1.0, np.nan], nan_ok=True)
     hot = np.eye(3)[:2] - 1 / 3
-    three = Data(np.zeros((2, 1)), hot, np.zeros((2, 1)), hot)
+    three = Data(np.zeros((2, 1)), hot, np.zeros((2, 1)), hot, are_classes=True)
     outputs = np.array([np.zeros(6), [1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 1, 0]])
     assert training_shards._accuracy(outputs, three) == pytest.approx([np.nan, 0.5, 1.0], nan_ok=True)
