@@ -18,7 +18,7 @@ study: $(STAMP)  ## run the study of $(CONFIG) on all cores
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute)
 
 test: $(STAMP) try-cuda  ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP) $(PEERS)/.complete try-cuda  ## time the engine on this machine; ONLY="kernels small" for some sections
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)

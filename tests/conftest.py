@@ -17,3 +17,11 @@ def undisturbed(tmp_path_factory):
     status, text = studies.run(folder, studies.TINY)
     assert status == 0, text
     return folder / "results"
+
+
+SLOW = ("test_workflow.py", "test_cuda.py", "test_kills.py", "test_faults.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first: of two processes, none is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in SLOW)
