@@ -105,7 +105,7 @@ def machine(peaks: dict[str, float], product: str = "NumPy's product of two 2048
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     packages = ", ".join(f"{name} {_version(name)}" for name in ("ntksim", "numba", "numpy", "scipy"))
-    gemm = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {dtype}" for dtype, rate in peaks.items())
+    gemm = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {dtype}" for dtype, rate in peaks.items() if rate) or "not measured"
     return "\n".join(
         [
             f"- {names[0] if names else platform.machine()}, {cores} cores, {platform.system()}",

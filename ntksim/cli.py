@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ntksim.engine.devices import DEVICES, DeviceError
+from ntksim.engine.devices import DEVICES, DeviceError, GpuMemoryError
 from ntksim.engine.network import Network
 from ntksim.study.config import json_schema, load_study, parse_section
 from ntksim.study.dataset_options import Dataset
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except ConfigError as error:
         return _fail(error, 2)
-    except (StageError, DeviceError, ValueError, TypeError, OSError) as error:
+    except (StageError, DeviceError, GpuMemoryError, ValueError, TypeError, OSError) as error:
         return _fail(error, 1)
     except MemoryError as error:
         return _fail(
@@ -157,6 +157,11 @@ def seed_range(text: str) -> range:
     return seeds
 
 
+def _help(kind: object, description: str | None) -> str:
+    """What an option is; of one that takes several values also how they are written."""
+    return f"{description}; several in one word of JSON, such as '[4,9]'" if kind is read_value else str(description)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ntksim", description="Width-scaling studies of neural tangent kernels.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -188,8 +193,8 @@ def _parser() -> argparse.ArgumentParser:
     kinds |= dict.fromkeys(("file", "target", "classes"), read_value)
     for name, field in Dataset.model_fields.items():
         dataset.add_argument(
-            "--" + name.replace("_", "-"), type=kinds.get(name, str), required=field.is_required(), help=field.description,
-            default=None if field.is_required() else field.default,
+            "--" + name.replace("_", "-"), type=kinds.get(name, str), required=field.is_required(),
+            help=_help(kinds.get(name), field.description), default=None if field.is_required() else field.default,
         )  # fmt: skip
     dataset.add_argument("--output", required=True)
 
@@ -209,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
             training.add_argument(option, action="store_true", help=field.description)
         else:
             of_training: dict[str, Any] = {"method": str, "layer_rates": read_value, "snapshots": int, "batch_size": int}
-            training.add_argument(option, type=of_training.get(name, float), help=field.description)
+            training.add_argument(option, type=of_training.get(name, float), help=_help(of_training.get(name), field.description))
     training.add_argument("--kernels", metavar="FILE", help="keep K_t of every seed and time in this file")
 
     tables = command("tables", _tables, "stage: collect a study's shards into tables")
@@ -234,7 +239,7 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
             kind = int if field.annotation is int else kinds.get(name, float)
             parser.add_argument(
                 option, type=kind, required=field.is_required(),
-                default=None if field.is_required() else field.default, help=field.description,
+                default=None if field.is_required() else field.default, help=_help(kind, field.description),
             )  # fmt: skip
     parser.add_argument("--width", type=int, required=True, help="neurons per hidden layer")
     parser.add_argument("--dataset", required=True, help="the data set")

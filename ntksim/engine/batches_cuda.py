@@ -10,6 +10,8 @@ import numpy as np
 from numba import cuda
 
 from ntksim.engine import kernels_cuda as kernels
+from ntksim.engine.counter_rng import ROWS_PER_BLOCK
+from ntksim.engine.devices import GpuMemoryError
 from ntksim.engine.launch_cuda import GRID_LIMIT, THREADS, OutOfMemory, allocate, memory_errors, on_every_gpu
 from ntksim.engine.layout import Net, Pairs, parameter_offsets
 from ntksim.engine.networks_cuda import (
@@ -37,7 +39,7 @@ def evaluate_seeds(
 
     Raises
     ------
-    MemoryError where not even one network fits.
+    GpuMemoryError where not even one network fits.
     """
     kernel = kernels_out.shape[1] > 0
     results = (kernels_out if kernel else outputs).reshape(seeds.size, -1)
@@ -63,12 +65,12 @@ def _evaluate(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, si
                 if small:
                     return _evaluate_small(net, columns, pairs, seeds, size, wanted.kernel, batch)
                 return _evaluate_layers(net, columns, pairs, seeds, size, wanted, batch, kept)
-        except OutOfMemory:
-            pass  # leave the handler first: it holds on to what was allocated
+        except OutOfMemory as error:
+            said = " ".join(str(error).split())[:200]  # and leave the handler: it holds on to what was allocated
         if batch == 1 and (small or not kept):
-            raise MemoryError(
+            raise GpuMemoryError(
                 f"a network of widths {net.widths[1:-1].tolist()} on {pairs.points} points, and {seeds.size} results, do not fit "
-                "in the GPU's memory: use fewer points or seeds a call, float32, or device='cpu'"
+                f"in the GPU's memory: use fewer points or seeds a call, float32, or device='cpu' ({said})"
             )
         batch, kept = (-(-batch // 2), kept) if batch > 1 else (1, False)
 
@@ -94,7 +96,9 @@ def _fitting(net: Net, columns: np.ndarray, pairs: Pairs, seeds: int, size: int,
 def is_small(net: Net, pairs: Pairs) -> bool:
     """Whether a block evaluates a network."""
     widest = int(net.widths.max())
-    return net.widths[-1] == 1 and widest <= min(SMALL_WIDTH, kernels.PANEL // 4 - 1) and pairs.points <= SMALL_POINTS
+    return (
+        net.widths[-1] == 1 and widest <= min(SMALL_WIDTH, kernels.PANEL // ROWS_PER_BLOCK - 1) and pairs.points <= SMALL_POINTS
+    )
 
 
 def _evaluate_small(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, kernel: bool, batch: int) -> Any:

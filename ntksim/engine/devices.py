@@ -10,6 +10,10 @@ class DeviceError(RuntimeError):
     """A device cannot be used; the message says why, and what to do."""
 
 
+class GpuMemoryError(MemoryError):
+    """A GPU's memory does not hold even the smallest batch; the message says what would need less."""
+
+
 def chosen_device(device: object) -> str:
     """``"cpu"`` or ``"cuda"`` for an argument ``device``; ``"auto"`` is the GPU where one can be used.
 

@@ -7,12 +7,13 @@ cuBLAS has one network a call: what it chooses by, shape and alignment, is the s
 whatever the batch is.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from ntksim.engine import products_cuda as products
-from ntksim.engine.launch_cuda import GRID_LIMIT, allocate, over
+from ntksim.engine.launch_cuda import GRID_LIMIT, OutOfMemory, allocate, memory_errors, over
 from ntksim.engine.product import PIECE
 
 try:
@@ -43,15 +44,14 @@ class Scratch:
 
 def tiles(rows: int, cols: int, units: int) -> tuple[tuple[int, int, int], int]:
     """The launch of :func:`products_cuda.multiply` for ``units`` networks times parts."""
-    return (-(-rows // products.TILE), -(-cols // products.TILE), units), products.TILE_THREADS
+    return (-(-rows // products.TILE) * -(-cols // products.TILE), 1, units), products.TILE_THREADS
 
 
 def pieces(shape: tuple[int, int, int], networks: int) -> int:
     """Into how many sums a product (rows, columns, terms) is split: 1 where there are tiles enough without."""
     rows, cols, terms = shape
-    across, down, _ = tiles(rows, cols, 1)[0]
-    count = -(-terms // PIECE)
-    return 1 if across * down * networks >= _ENOUGH or networks * count > GRID_LIMIT else count
+    here, count = tiles(rows, cols, 1)[0][0], -(-terms // PIECE)
+    return 1 if here * networks >= _ENOUGH or networks * count > GRID_LIMIT else count
 
 
 def multiply(b, b_place, v, v_place, c, c_place, shape, first, networks=1, scratch=None):
@@ -64,14 +64,16 @@ def multiply(b, b_place, v, v_place, c, c_place, shape, first, networks=1, scrat
     if cublas is not None and rows * cols * terms >= _LARGE:
         _library_products(b, b_place, v, v_place, c, c_place, shape, first, networks)
         return
-    count = pieces(shape, networks) if scratch is not None and c_place[1] == cols else 1
-    if count == 1:
+    count, room = pieces(shape, networks) if scratch is not None and c_place[1] == cols else 1, None
+    if count > 1:
+        with suppress(OutOfMemory), memory_errors():  # whole sums need no room, and have the same bits
+            room = scratch.take(networks, count * rows * cols, c.dtype)
+    if room is None:
         products.multiply[tiles(rows, cols, networks)](
             b, *b_place, v, *v_place, c, c_place[0], 0, c_place[1], rows, cols, terms, terms + -terms % PIECE, first
         )
         return
     size = rows * cols
-    room = scratch.take(networks, count * size, c.dtype)
     products.multiply[tiles(rows, cols, networks * count)](
         b, *b_place, v, *v_place, room, 0, size, cols, rows, cols, terms, PIECE, True
     )

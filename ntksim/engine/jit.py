@@ -1,4 +1,4 @@
-"""Every Numba option of the engine, with its reason, calls by address, and the scalar operations that Numba lacks.
+"""Every Numba option of the CPU's code, with its reason, calls by address, and the scalar operations that Numba lacks.
 
 Fast-math is off everywhere: contraction and reassociation would make the draws, and with them every number, depend on
 the processor. Where a fused multiply-add is wanted it is written out as :func:`fma`.

@@ -36,11 +36,11 @@ def memory_errors() -> Iterator[None]:
     """Raise OutOfMemory for what Numba and CuPy raise."""
     try:
         yield
-    except MemoryError:
-        raise OutOfMemory from None
+    except MemoryError as error:
+        raise OutOfMemory(str(error)) from None
     except Exception as error:
         if any(words in str(error) for words in _OUT_OF_MEMORY):
-            raise OutOfMemory from None
+            raise OutOfMemory(str(error)) from None
         raise
 
 

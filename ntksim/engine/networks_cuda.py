@@ -124,7 +124,7 @@ class Batch:
         for layer in range(1, last + 1):
             self._forward(layer, count)
         rows = int(self.net.widths[last])
-        parts = -(-rows // kernels.READOUT_TERMS)
+        parts = readout_parts(self.net)
         kernels.readout_parts[(parts, count), THREADS](
             scales[0, last], scales[2, last], a, a_at, int(self.net.lengths[last]), self._vector(2 * last + 1)[1],
             self.h, self.at[last], rows, points, self.wide, self.output_parts,
@@ -184,17 +184,9 @@ class Batch:
         pairs, outputs = self.pairs, self.outputs_count
         if self.size:
             kernels.copy_kernel[over(out.shape[1], count)](
-                self.kernel,
-                layer * self.size,
-                out,
-                first,
-                pairs.rows,
-                pairs.cols,
-                self.across,
-                outputs,
-                self.wanted.joint,
+                self.kernel, layer * self.size, out, first, pairs.rows, pairs.cols, self.across, outputs, self.wanted.joint,
                 pairs.symmetric,
-            )
+            )  # fmt: skip
         else:
             kernels.copy_outputs[over(out.shape[1], count)](self.outputs, out, first, pairs.points, outputs)
 
@@ -314,7 +306,7 @@ def draw_vectors(net: Net, seeds: Any, out: Any, places: Any, count: int) -> Non
     last = net.widths.size - 1
 
     def draw(code: Any, scale: float, index: int, size: int, at: int) -> None:
-        kernels.draw_vector[over(-(-size // 4), count)](
+        kernels.draw_vector[over(-(-size // ROWS_PER_BLOCK), count)](
             seeds, np.uint32(net.stream), np.uint32(code), np.float32(scale), index, size, out, at
         )
 
@@ -326,7 +318,10 @@ def draw_vectors(net: Net, seeds: Any, out: Any, places: Any, count: int) -> Non
 
 
 def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:
-    """Parameter vectors (networks, numbers) of seeds, as `kernels_cpu.draw_parameters` fills them; they are zeros before."""
+    """Parameter vectors (networks, numbers) of seeds, as `kernels_cpu.draw_parameters` fills them.
+
+    What lies between readouts and vectors stays as it is: zeros, for training, whose norms run over it.
+    """
     offsets = parameter_offsets(net)
     draw_vectors(net, seeds, theta, offsets, count)
     for layer in range(1, net.widths.size - 1):

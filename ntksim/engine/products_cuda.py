@@ -107,14 +107,15 @@ def multiply(b, b_at, b_term, b_row, v, v_at, v_term, v_col, c, c_at, c_part, c_
     Arrays are (networks, numbers), each with the index of its first entry and its strides. Parts of ``part_terms`` terms
     (a multiple of ``PIECE``, or less than it) go to blocks and places ``c_part`` apart of their own; terms of one part are all
     of them.
-    Grid: (tiles of rows, tiles of columns, networks times parts).
+    Grid: (tiles, row by row; 1; networks times parts).
     """
     left = cuda.shared.array(_SIZE, c.dtype) if SIMULATED else cuda.shared.array(_SIZE, c.dtype, _ALIGNMENT)
     right = cuda.shared.array(_SIZE, c.dtype) if SIMULATED else cuda.shared.array(_SIZE, c.dtype, _ALIGNMENT)
     sums = cuda.local.array((SUMS, SUMS), c.dtype)
     parts = (terms + part_terms - 1) // part_terms
     net, part = cuda.blockIdx.z // parts, cuda.blockIdx.z % parts
-    row0, col0, end = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE, min((part + 1) * part_terms, terms)
+    across = (cols + TILE - 1) // TILE
+    row0, col0, end = cuda.blockIdx.x // across * TILE, cuda.blockIdx.x % across * TILE, min((part + 1) * part_terms, terms)
     # Per operand the first entry, strides and length. From registers the compiler would make all addresses before the loop, and
     # keep them in a hundred registers; what stands in memory it reads again after every barrier.
     shape = cuda.shared.array((3, 4), int64)

@@ -19,7 +19,7 @@ from ntksim.engine import checkpoints
 from ntksim.engine.arguments import flag, points, precision, seed_array, targets
 from ntksim.engine.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.descent import Descent, descend_seed
-from ntksim.engine.devices import chosen_device, device_identity
+from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
 from ntksim.engine.empirical import columns_of, compiled_network, is_wide
 from ntksim.engine.flow import Flow, flow_seed
 from ntksim.engine.layer_rates import rated
@@ -224,10 +224,11 @@ def _train_seeds(
 
             try:
                 on_every_gpu(seeds.size, on_gpu)
-            except OutOfMemory:
-                raise MemoryError(
+            except OutOfMemory as error:
+                said = " ".join(str(error).split())[:200]
+                raise GpuMemoryError(
                     f"training a network of widths {task.net.widths[1:-1].tolist()} on {len(task.y)} points does not fit in the "
-                    "GPU's memory: use fewer points, float32, or device='cpu'"
+                    f"GPU's memory: use fewer points, float32, or device='cpu' ({said})"
                 ) from None
         else:
             spread(seeds.size, wide, work)

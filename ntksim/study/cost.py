@@ -95,7 +95,7 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
         if study.training.keep_kernels:
             held += 3 * seeds * kernel
             columns += kernel // 8 // (_snapshots(study) + 1)
-    process = _PROCESS_MB + (_CUDA_MB if study.device == "cuda" else 0)
+    process = _PROCESS_MB + (_CUDA_MB if study.device != "cpu" else 0)
     return Cost(seconds, process + held / 1e6, 0.006 + 8 * (rows * columns + of_runs) / 1e6)
 
 

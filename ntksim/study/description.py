@@ -5,6 +5,7 @@ from typing import Any
 
 from ntksim.study.dataset_options import Dataset
 from ntksim.study.errors import ForeignFile
+from ntksim.study.stage_options import Training
 
 _MOST_CLASSES = 4  # that are named
 
@@ -44,10 +45,12 @@ def _networks(metadata: Mapping[Any, Any], stage: str) -> str:
 
 
 def _schedule(training: Mapping[str, Any]) -> str:
-    trained = "f - f_0" if training["remove_initial_output"] else "f"
-    words = [f"{training['method'].replace('_', ' ')} of {trained} to t = {training['relative_time']:g} / lambda_max(K_inf)"]
-    names = ("relative_learning_rate", "momentum", "batch_size", "layer_rates")
-    words += [f"{name.replace('_', ' ')} {training[name]}" for name in names if training[name] is not None]
+    schedule = Training.model_validate(training).schedule
+    trained = "f - f_0" if schedule["remove_initial_output"] else "f"
+    words = [f"{schedule['method'].replace('_', ' ')} of {trained} to t = {schedule['relative_time']:g} / lambda_max(K_inf)"]
+    nesterov = "Nesterov " if schedule.get("nesterov") else ""
+    names = {"tolerance": "", "relative_learning_rate": "", "momentum": nesterov, "batch_size": "", "layer_rates": ""}
+    words += [f"{kind}{name.replace('_', ' ')} {schedule[name]}" for name, kind in names.items() if schedule.get(name)]
     return ", ".join(words)
 
 

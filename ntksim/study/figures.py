@@ -54,6 +54,9 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
         "relative_linearized_deviation": r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})\,/\,\mathrm{rms}\,y$",
     }
     figure = panels.against_width(table, laws, labels, {"slope −½": -0.5, "slope −1": -1.0})
+    batch = table.attrs["config"]["training"].get("batch_size")
+    if batch is not None and batch < table.attrs["config"]["dataset"]["train"]:  # then no verdict rests on that distance
+        return figure
     for axis in figure.axes[-table["depth"].nunique() :]:
         axis.axhline(laziness.LAZY, color="0.4", linewidth=0.8, label=f"lazy below {laziness.LAZY:g}")
         panels.legend(axis, beside=True)
@@ -262,5 +265,5 @@ def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) 
     figure, metadata = FIGURES[name](*frames), frames[0].attrs
     stage = "training" if set(found) & set(plan.TRAINING_TABLES) else "initial"
     words = f"{description.data(metadata)}; {description.seeds(metadata, stage)}"
-    figure.supxlabel(textwrap.fill(words, int(_LETTERS * figure.get_figwidth())), fontsize=7, color="0.3")
+    figure.supxlabel(textwrap.fill(words, int(_LETTERS * figure.get_figwidth())), fontsize=7, color="0.3", parse_math=False)
     panels.save(figure, output)

@@ -37,7 +37,8 @@ def overtaking(drift: pd.DataFrame) -> str | None:
         return None
     larger = systematic["root_mean_square"] > random["root_mean_square"]
     apart = systematic["interval_low"] > random["interval_high"]
-    beyond = f" (95% intervals apart {_where(apart)})" if larger.any() else ""
+    told = larger.any() and systematic["interval_low"].notna().any()  # of few seeds there are no intervals
+    beyond = f" (95% intervals apart {_where(apart)})" if told else ""
     return f"its systematic part is larger than the random one {_where(larger)}{beyond}"
 
 

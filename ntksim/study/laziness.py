@@ -19,12 +19,12 @@ from ntksim.study.seed_statistics import cells, usable
 
 # Of the kernel drift, and of the distance from the linearised network in units of the targets: below the first is lazy.
 LAZY = 0.1
-# Kernel drift from which on a network is rich: its kernel has changed by as much as it was.
+# Kernel drift from which on a network is rich: its kernel has changed by as much as its own norm.
 RICH = 1.0
-UNTRAINED = 0.5  # of the loss is left, or more
+UNTRAINED = 0.5  # more of the loss than this share is left
 MOST_EXCLUDED = 0.25  # of the seeds of a network and width that has a verdict
-VERDICTS = ("rich", "untrained", "lazy", "between", "undecided", "none")
-_OF_SEEDS = VERDICTS[:3]  # those that take more than half of the seeds
+_OF_SEEDS = ("rich", "untrained", "lazy")  # what more than half of the seeds have to be
+VERDICTS = (*_OF_SEEDS, "between", "undecided", "none")
 
 
 def verdict(kernel_drift: float, deviation: float, loss_left: float) -> str:

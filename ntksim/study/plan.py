@@ -113,7 +113,7 @@ def tables(study: Study) -> list[str]:
 
 
 def figures(study: Study) -> list[str]:
-    """Names of the figures that the study draws: those that its tables have something for."""
+    """Names of the figures that the study draws: those that its tables have something for (accuracy where classes are named)."""
     families = [family(name) for name in study.networks]
     wanted = {
         "drift_parts": study.training is not None and study.training.remove_initial_output,
@@ -215,10 +215,11 @@ def memory_remark(study: Study, megabytes: int) -> str | None:
     largest, shard = max(costs, key=lambda pair: pair[0].memory_mb)
     if largest.memory_mb <= megabytes:
         return None
+    less = "dataset.train, seeds_per_shard" + (", training.snapshots" if shard.stage == "training" else "")
     return (
         f"the largest job ({shard.stage} of {shard.network}, width {shard.width}) needs about {largest.memory_mb / 1e3:.3g} GB "
-        f"of memory, more than the {megabytes / 1e3:.3g} GB that this machine has, and may be killed: fewer training points "
-        "(dataset.train), outputs, snapshots, or seeds_per_shard need less"
+        f"of memory, more than the {megabytes / 1e3:.3g} GB that this machine has, and may be killed if it runs here: "
+        f"lower {less}"
     )
 
 

@@ -21,10 +21,12 @@ class Profile:
 
     def options(self, megabytes: int) -> list[str]:
         """Snakemake's options: the executor, and on this machine no more memory than it has, unless the profile limits it."""
-        options = ["--executor", self.executor]
-        if self.executor != "local" or any(limit.startswith("mem_mb=") for limit in self.resources):
+        options, limits = ["--executor", self.executor], list(self.resources)
+        if self.executor != "local":
             return options
-        return [*options, "--resources", *self.resources, f"mem_mb={megabytes}"]  # an option replaces what a profile says
+        if not any(re.match(r"mem(_\w+)?=", limit) for limit in limits):
+            limits.append(f"mem_mb={megabytes}")
+        return [*options, "--resources", *limits]  # an option replaces what a profile says
 
 
 def read_profile(folder: str | Path) -> Profile:
@@ -56,13 +58,11 @@ def read_profile(folder: str | Path) -> Profile:
 
 
 def _resources(path: Path, limits: Any) -> list[str]:
-    if isinstance(limits, dict):
-        limits = [f"{name}={value}" for name, value in limits.items()]
-    if isinstance(limits, str):
-        limits = limits.split()
-    if not isinstance(limits, list) or not all(isinstance(limit, str) and "=" in limit for limit in limits):
+    given = [f"{name}={value}" for name, value in limits.items()] if isinstance(limits, dict) else limits
+    words = [word for limit in (given if isinstance(given, list) else [given]) for word in str(limit).split()]
+    if not all(re.fullmatch(r"\w+=(?!None$)\S+", word) for word in words):
         raise ConfigError(f"--profile: {path}: resources: expected limits such as gpu=1, got {shown(limits)}")
-    return limits
+    return words
 
 
 def _is_installed(executor: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ntksim.study.config import Study, load_study, parse_study
 from ntksim.study.errors import ConfigError, StageError
+from ntksim.study.memory import physical_megabytes
 from ntksim.study.provenance import code_identity, git, provenance
 from ntksim.study.storage import atomic, read_metadata
 
@@ -58,7 +59,7 @@ def _run(study: Study) -> dict[str, Any]:
             "system": platform.platform(),
             "libc": " ".join(platform.libc_ver()),
             "cores": os.cpu_count(),
-            "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6,
+            "memory_mb": physical_megabytes(),
         },
         **code_identity(),
         **provenance(),

@@ -322,6 +322,30 @@ def test_pieces_stay_within_a_launch(monkeypatch):
     assert gemm_cuda.pieces(shape, 300) == 196
     assert gemm_cuda.pieces(shape, 400) == 1  # 78,400 blocks in the third dimension
     assert gemm_cuda.pieces((64 * 512, 16, 100_000), 1) == 1
+    assert gemm_cuda.tiles(64, 5_000_000, 3)[0] == (78_125, 1, 3)  # more columns than the second dimension has blocks
+
+
+def test_products_are_not_split_where_memory_is_short(monkeypatch):
+    for module in (products_cuda, gemm_cuda):
+        monkeypatch.setattr(module, "PIECE", 8)
+    random, shape = np.random.default_rng(0), (5, 3, 27)
+    b, v = (random.normal(size=(1, size)) for size in (5 * 27, 3 * 27))
+
+    def product():
+        c = networks_cuda.zeros((1, 15), np.float64)
+        gemm_cuda.multiply(
+            cuda.to_device(b), (0, 5, 1), cuda.to_device(v), (0, 3, 1), c, (0, 3), shape, True, 1, gemm_cuda.Scratch()
+        )
+        return c.copy_to_host().tobytes()
+
+    def refuse(shape, kind):
+        asked.append(shape)
+        raise MemoryError
+
+    asked, split = [], product()
+    monkeypatch.setattr(gemm_cuda, "allocate", refuse)
+    assert product() == split
+    assert asked == [(1, 60)]
 
 
 class Counted:

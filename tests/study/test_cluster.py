@@ -77,6 +77,7 @@ def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
         ("[a, list]", "expected options of Snakemake by name, got list"),
         ("a: b: c", "cannot be read as YAML"),
         ("resources: [gpu]", "resources: expected limits such as gpu=1, got"),
+        ("resources: {gpu: null}", "resources: expected limits such as gpu=1, got"),
     ],
 )
 def test_profiles_that_cannot_work_are_refused(tmp_path, monkeypatch, profile, message):
@@ -95,7 +96,9 @@ def test_profiles_that_cannot_work_are_refused(tmp_path, monkeypatch, profile, m
         ("", ["--executor", "local", "--resources", "mem_mb=7000"]),
         ("resources: [gpu=2]", ["--executor", "local", "--resources", "gpu=2", "mem_mb=7000"]),
         ("resources: {gpu: 2}", ["--executor", "local", "--resources", "gpu=2", "mem_mb=7000"]),
-        ("resources: gpu=2 mem_mb=90", ["--executor", "local"]),
+        ("resources: gpu=2 mem_mb=90", ["--executor", "local", "--resources", "gpu=2", "mem_mb=90"]),
+        ("resources: {mem: 8GB}", ["--executor", "local", "--resources", "mem=8GB"]),
+        ("resources: [mem_mib=90 gpu=1]", ["--executor", "local", "--resources", "mem_mib=90", "gpu=1"]),
         ("executor: slurm", ["--executor", "slurm"]),
     ],
 )
@@ -106,10 +109,17 @@ def test_jobs_of_a_machine_share_its_memory(tmp_path, monkeypatch, profile, opti
     assert profiles.read_profile(tmp_path).options(7000) == options
 
 
-def test_memory_is_that_of_the_container(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_CONTAINER", tmp_path / "max")
-    machine = memory.machine_megabytes()
-    assert machine > 200
-    for text, expected in (("max\n", machine), ("200000000\n", 200), (str(10**18), machine)):
-        (tmp_path / "max").write_text(text)
+def test_memory_is_what_control_groups_allow(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(memory, "_LIMITS", tmp_path)
+    physical = memory.physical_megabytes()
+    assert memory.machine_megabytes() == physical > 300
+    for place, text in (("job/step/memory.max", "300000000"), ("job/memory.max", "200000000"), ("memory.max", "max")):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(f"{text}\n")
+    (tmp_path / "memory" / "old").mkdir(parents=True)
+    (tmp_path / "memory" / "old" / "memory.limit_in_bytes").write_text("100000000")
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text(str(2**63 - 4096))
+    for groups, expected in (("0::/job/step", 200), ("0::/", physical), ("5:cpu:/old\n4:memory:/old\n0::/", 100)):
+        (tmp_path / "groups").write_text(groups)
         assert memory.machine_megabytes() == expected

@@ -122,7 +122,7 @@ def test_a_job_larger_than_the_machine_is_warned_of():
     largest = max(plan.cost(content, shard).memory_mb for shard in plan.shards(content))
     assert plan.memory_remark(content, int(largest) + 1) is None
     remark = plan.memory_remark(content, 100)
-    assert re.search(r"training of \w+, width 16\) needs about .* more than the 0.1 GB .* fewer training points", remark)
+    assert re.search(r"training of \w+, width 16\) needs about .* more than the 0.1 GB .*: lower dataset.train", remark)
 
 
 def test_memory_that_does_not_suffice_is_said(monkeypatch, capsys):

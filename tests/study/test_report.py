@@ -14,6 +14,7 @@ from ntksim.study.config import parse_study
 from ntksim.study.datasets import Data
 from ntksim.study.drift_parts import PARTS
 from ntksim.study.errors import ForeignFile
+from ntksim.study.stage_options import Training
 
 CONTENT = {
     "dataset": {"name": "digits", "classes": [3, 8], "train": 4, "test": 7},
@@ -223,3 +224,34 @@ def test_outputs_that_prefer_no_class_tell_none():
     three = Data(np.zeros((2, 1)), hot, np.zeros((2, 1)), hot, are_classes=True)
     outputs = np.array([np.zeros(6), [1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 1, 0]])
     assert training_shards._accuracy(outputs, three) == pytest.approx([np.nan, 0.5, 1.0], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "gradient_descent", "momentum": 0.9, "nesterov": True}, "relative learning rate 0.5, Nesterov momentum 0.9"),
+        (
+            {"method": "gradient_descent", "relative_learning_rate": 0.25, "batch_size": 2},
+            "relative learning rate 0.25, batch size 2",
+        ),
+        ({"method": "gradient_flow", "layer_rates": [1.0, 0.5]}, "tolerance 0.0001, layer rates [1.0, 0.5]"),
+    ],
+)
+def test_a_schedule_in_words_has_its_defaults(options, words):
+    training = Training(widths=[4], seeds=2, relative_time=10.0, **options).model_dump()
+    start = f"{options['method'].replace('_', ' ')} of f to t = 10 / lambda_max(K_inf), "
+    assert description._schedule(training) == start + words
+
+
+def test_intervals_that_are_not_there_are_not_compared():
+    parts = {"width": [8, 16], "root_mean_square": [2.0, 1.0], "interval_low": [np.nan] * 2, "interval_high": [np.nan] * 2}
+    systematic, random = (pd.DataFrame(parts | {"quantity": name}) for name in PARTS)
+    random["root_mean_square"] /= 2
+    sentence = "its systematic part is larger than the random one at every width"
+    assert findings.overtaking(pd.concat([systematic, random])) == sentence
+
+
+def test_dollars_below_a_figure_are_dollars(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures.description, "data", lambda metadata: "a$b_$c.csv, classes <=$50K and >$50K")
+    figures.draw("spectrum", [Path(results) / "tables" / "spectrum.parquet"], [tmp_path / "spectrum.png"])
+    assert (tmp_path / "spectrum.png").stat().st_size > 0

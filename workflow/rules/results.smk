@@ -88,7 +88,9 @@ rule summary:
         runtime=10,
     params:
         results=lambda wildcards, output: os.path.dirname(output[0]),
-        looks=plan.looks("summary", "description", "findings", "laziness"),
+        looks=plan.looks(
+            "summary", "description", "findings", "laziness", "columns", "scaling_laws"
+        ),
     message:
         "Summary of {params.results}"
     shell:
