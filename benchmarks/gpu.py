@@ -10,8 +10,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
+from importlib.util import find_spec
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -23,6 +26,9 @@ from timing import best
 import ntksim
 from ntksim.engine import devices
 
+if find_spec("threadpoolctl") is None:  # all that the engine needs beside Numba and SciPy; here BLAS may have its threads
+    unlimited = type("ThreadpoolController", (), {"limit": lambda *_, **__: nullcontext()})
+    sys.modules["threadpoolctl"] = SimpleNamespace(ThreadpoolController=unlimited)  # type: ignore[assignment]
 CPU_THREADS = 2  # what this engine's times on the CPU are of
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the memory
 DTYPES = {"float32": 1e-5, "float64": 1e-12}

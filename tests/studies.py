@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from ntksim.study import datasets, plan, stages, tables
+from ntksim.study.config import parse_study
 from ntksim.study.training_shards import training_shard
 
 ROOT = Path(__file__).parents[1]
@@ -63,3 +64,10 @@ def compute(study):
             kernels = results / shard.kernels_file if study.training.keep_kernels else None
             training_shard(*common, study.training.schedule, kernels)
     tables.make_tables(study, results / "tables")
+
+
+def computed(content, folder, **changes):
+    """The study of a configuration with changes, all stages computed in this process, in a folder."""
+    study = parse_study(content | {"results": str(folder)} | changes)
+    compute(study)
+    return study

@@ -23,7 +23,7 @@ from ntksim.engine.networks_cuda import (
     panel_size,
     places,
     readout_parts,
-)
+)  # fmt: skip
 from ntksim.engine.product import PIECE
 
 # Widths and points up to which a network of one output is evaluated by one block.
@@ -66,7 +66,7 @@ def _evaluate(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, si
                     return _evaluate_small(net, columns, pairs, seeds, size, wanted.kernel, batch)
                 return _evaluate_layers(net, columns, pairs, seeds, size, wanted, batch, kept)
         except OutOfMemory as error:
-            said = " ".join(str(error).split())[:200]  # and leave the handler: it holds on to what was allocated
+            said = str(error)  # and leave the handler: it holds on to what was allocated
         if batch == 1 and (small or not kept):
             raise GpuMemoryError(
                 f"a network of widths {net.widths[1:-1].tolist()} on {pairs.points} points, and {seeds.size} results, do not fit "

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from importlib.metadata import PackageNotFoundError, version
 
 DEVICES = ("cpu", "cuda", "auto")
 
@@ -62,20 +63,22 @@ def device_identity(device: str) -> dict[str, str]:
     """What numbers depend on where ``device`` computes, "cpu" or "cuda": its name, and the libraries that only GPUs need."""
     if device == "cpu":
         return {"device": "cpu"}
-    from importlib.metadata import PackageNotFoundError, version
-
     from ntksim.engine.gemm_cuda import cublas
 
-    try:
-        compiler = version("numba-cuda")
-    except PackageNotFoundError:  # in the simulator
-        compiler = "not installed"
     library = "not installed"
     if cublas is not None:
-        import cupy
+        import cupy  # whose package has a name for each version of CUDA
 
         library = cupy.__version__
-    return {"device": device_name(), "numba-cuda": compiler, "cupy": library}
+    return {"device": device_name(), "numba-cuda": installed_version("numba-cuda"), "cupy": library}
+
+
+def installed_version(package: str) -> str:
+    """The version of a package, or that it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def device_name() -> str:

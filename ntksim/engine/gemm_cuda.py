@@ -64,16 +64,15 @@ def multiply(b, b_place, v, v_place, c, c_place, shape, first, networks=1, scrat
     if cublas is not None and rows * cols * terms >= _LARGE:
         _library_products(b, b_place, v, v_place, c, c_place, shape, first, networks)
         return
-    count, room = pieces(shape, networks) if scratch is not None and c_place[1] == cols else 1, None
-    if count > 1:
+    size, count, room = rows * cols, pieces(shape, networks), None
+    if scratch is not None and c_place[1] == cols and count > 1:
         with suppress(OutOfMemory), memory_errors():  # whole sums need no room, and have the same bits
-            room = scratch.take(networks, count * rows * cols, c.dtype)
+            room = scratch.take(networks, count * size, c.dtype)
     if room is None:
         products.multiply[tiles(rows, cols, networks)](
             b, *b_place, v, *v_place, c, c_place[0], 0, c_place[1], rows, cols, terms, terms + -terms % PIECE, first
         )
         return
-    size = rows * cols
     products.multiply[tiles(rows, cols, networks * count)](
         b, *b_place, v, *v_place, room, 0, size, cols, rows, cols, terms, PIECE, True
     )

@@ -28,7 +28,10 @@ _OUT_OF_MEMORY = "OUT_OF_MEMORY", "ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED
 
 
 class OutOfMemory(Exception):
-    """The GPU's memory does not hold what was asked for; smaller batches may fit."""
+    """The GPU's memory does not hold what was asked for; smaller batches may fit. The message is what the GPU said, in a line."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(" ".join(str(error).split())[:200])
 
 
 @contextmanager
@@ -37,10 +40,10 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise OutOfMemory(str(error)) from None
+        raise OutOfMemory(error) from None
     except Exception as error:
         if any(words in str(error) for words in _OUT_OF_MEMORY):
-            raise OutOfMemory(str(error)) from None
+            raise OutOfMemory(error) from None
         raise
 
 

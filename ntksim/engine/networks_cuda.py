@@ -226,7 +226,7 @@ class Batch:
         """A layer's weights: all of them where they are stored, or panel by panel, each drawn over the one before."""
         rows, cols = int(self.net.widths[layer]), int(self.net.widths[layer - 1])
         if self.theta is not None:
-            yield Weights(self.theta, self.offsets[2 * layer - 2], int(self.net.lengths[layer - 1]), 0, rows, 0, cols)
+            yield _stored(self.net, layer, self.theta)
             return
         high, wide = _panel_shape(self.net, layer, self.kind)
         for row in range(0, rows, high):
@@ -246,6 +246,12 @@ class Weights(NamedTuple):
     rows: int
     col: int
     cols: int
+
+
+def _stored(net: Net, layer: int, theta: Any) -> Weights:
+    """All of a layer's weights, among parameters."""
+    rows, cols = int(net.widths[layer]), int(net.widths[layer - 1])
+    return Weights(theta, int(parameter_offsets(net)[2 * layer - 2]), int(net.lengths[layer - 1]), 0, rows, 0, cols)
 
 
 def places(net: Net, points: int) -> tuple[list[int], list[int]]:
@@ -270,10 +276,12 @@ def kernel_rows(pairs: Pairs, outputs: int, joint: bool) -> tuple[int, int]:
 
 
 def gram_parts(net: Net) -> int:
+    """Shares that the widest layer's products of columns are added up from."""
     return -(-int(net.widths[:-1].max()) // kernels.GRAM_TERMS)
 
 
 def readout_parts(net: Net) -> int:
+    """Shares that an output is added up from."""
     return -(-int(net.widths[-2]) // kernels.READOUT_TERMS)
 
 
@@ -288,6 +296,7 @@ def _panel_shape(net: Net, layer: int, kind: np.dtype) -> tuple[int, int]:
 
 
 def panel_size(net: Net, kind: np.dtype) -> int:
+    """Numbers of the largest panel."""
     return max(high * wide for high, wide in (_panel_shape(net, i, kind) for i in range(1, net.widths.size - 1)))
 
 
@@ -325,6 +334,4 @@ def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:
     offsets = parameter_offsets(net)
     draw_vectors(net, seeds, theta, offsets, count)
     for layer in range(1, net.widths.size - 1):
-        rows, cols = int(net.widths[layer]), int(net.widths[layer - 1])
-        weights = Weights(theta, int(offsets[2 * layer - 2]), int(net.lengths[layer - 1]), 0, rows, 0, cols)
-        draw_matrix(net, seeds, layer, weights, count)
+        draw_matrix(net, seeds, layer, _stored(net, layer, theta), count)

@@ -225,10 +225,9 @@ def _train_seeds(
             try:
                 on_every_gpu(seeds.size, on_gpu)
             except OutOfMemory as error:
-                said = " ".join(str(error).split())[:200]
                 raise GpuMemoryError(
                     f"training a network of widths {task.net.widths[1:-1].tolist()} on {len(task.y)} points does not fit in the "
-                    f"GPU's memory: use fewer points, float32, or device='cpu' ({said})"
+                    f"GPU's memory: use fewer points, float32, or device='cpu' ({error})"
                 ) from None
         else:
             spread(seeds.size, wide, work)

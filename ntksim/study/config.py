@@ -19,7 +19,7 @@ from ntksim.study.errors import ConfigError, shown
 from ntksim.study.explanations import config_error
 from ntksim.study.network_options import NetworkOptions, family, one_each
 from ntksim.study.section import MOST, MOST_SHARDS, Section, check_path
-from ntksim.study.stage_options import Initial, Training
+from ntksim.study.stage_options import Initial, Training, in_batches
 
 _NAME = r"[A-Za-z][A-Za-z0-9_]{0,63}"  # a network's name is part of file names
 
@@ -93,7 +93,7 @@ class Study(Section):
     @property
     def trains_in_batches(self) -> bool:
         """Whether steps of training see fewer than all points, drawn at random."""
-        return self.training is not None and self.training.batch_size not in (None, self.dataset.train)
+        return self.training is not None and in_batches(self.training.batch_size, self.dataset.train)
 
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""

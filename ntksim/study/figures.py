@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 
 from ntksim.study import description, laziness, panels, plan
 from ntksim.study.errors import StageError
+from ntksim.study.stage_options import in_batches
 from ntksim.study.storage import read_frame
 
 _LETTERS = 20  # of the line below, in an inch
@@ -54,8 +55,8 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
         "relative_linearized_deviation": r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})\,/\,\mathrm{rms}\,y$",
     }
     figure = panels.against_width(table, laws, labels, {"slope −½": -0.5, "slope −1": -1.0})
-    batch = table.attrs["config"]["training"].get("batch_size")
-    if batch is not None and batch < table.attrs["config"]["dataset"]["train"]:  # then no verdict rests on that distance
+    config = table.attrs["config"]
+    if in_batches(config["training"]["batch_size"], config["dataset"]["train"]):  # then no verdict rests on that distance
         return figure
     for axis in figure.axes[-table["depth"].nunique() :]:
         axis.axhline(laziness.LAZY, color="0.4", linewidth=0.8, label=f"lazy below {laziness.LAZY:g}")

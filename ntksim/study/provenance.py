@@ -4,12 +4,11 @@ import hashlib
 import platform
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import ntksim
-from ntksim.engine.devices import device_identity
+from ntksim.engine.devices import device_identity, installed_version
 
 _PACKAGES = ("ntksim", "numba", "llvmlite", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "snakemake")
 _PACKAGE = Path(ntksim.__file__).parent
@@ -20,16 +19,10 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
 
     ``device`` is "cpu" or "cuda", as :func:`engine.devices.chosen_device` gives it.
     """
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
     own = device_identity(device)
     name = own.pop("device")
     return {
-        "versions": versions | own,
+        "versions": {package: installed_version(package) for package in _PACKAGES} | own,
         "python": platform.python_version(),
         "device": f"{device} ({processor() if device == 'cpu' else name})",
         "git_commit": git("rev-parse", "HEAD"),

@@ -25,6 +25,11 @@ def _checked_widths(widths: list[int]) -> list[int]:
     return sorted(widths)
 
 
+def in_batches(batch_size: int | None, train: int) -> bool:
+    """Whether steps of training see fewer than all points, drawn at random."""
+    return batch_size not in (None, train)
+
+
 class Initial(Section):
     """Kernels at initialisation, of one output: the first, of networks that have several in training."""
 

@@ -1,5 +1,6 @@
 """What figures, summary and page say: of which data and seeds, nothing that a table contradicts, and nothing hidden."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,7 @@ CONTENT = {
 SMOOTH = {"networks": {"tanh": {"activation": "tanh", "depth": 1}}}
 
 
-def computed(folder, **changes):
-    study = parse_study(CONTENT | {"results": str(folder)} | changes)
-    studies.compute(study)
-    return study
+computed = partial(studies.computed, CONTENT)
 
 
 @pytest.fixture(scope="module")

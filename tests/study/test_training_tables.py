@@ -1,6 +1,7 @@
 """What a study tells of training, against the engine and against laws: measures, modes, parts of the drift, verdicts."""
 
 import shlex
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -32,10 +33,7 @@ CONTENT = {
 }  # fmt: skip
 
 
-def computed(folder, **changes):
-    study = parse_study(CONTENT | {"results": str(folder)} | changes)
-    studies.compute(study)
-    return study
+computed = partial(studies.computed, CONTENT)
 
 
 @pytest.fixture(scope="module")
