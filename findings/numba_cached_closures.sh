@@ -10,7 +10,7 @@
 #   process 3, all from the cache, repeats it                   -> 2.0 3.0 202.0
 #
 # Called from Python each closure is right; only compiled callers see the mix-up. A qualified name of its own for every closure
-# (set __qualname__ before decorating) avoids it: the last run prints 203.0.
+# (set __qualname__ before decorating) avoids it: the last run prints 203.0. Numba issue 10486 describes the same for forked processes.
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
