@@ -20,6 +20,7 @@ from ntksim.study.memory import machine_megabytes
 from ntksim.study.profiles import read_profile
 from ntksim.study.record import write_record
 
+_REPORT_DATA = re.compile('<script id="(results|categories|rules)">.*?</script>', re.DOTALL)  # in Snakemake's report
 _LITTLE_SPACE = 20e6  # bytes; with less left, a failed study is put down to the full disk
 
 
@@ -121,15 +122,12 @@ def without_places(page: str, paths: Iterable[str]) -> str:
 
     Only Snakemake's data is touched: the scripts beside it are libraries, which may hold a text such as "/data" too.
     """
-    for path in filter(os.path.isabs, paths):
-        written, name = (json.dumps(text)[1:-1] for text in (path, Path(path).name))
-        # neither a part of a longer path, nor by chance in a figure's base64
-        place = re.compile(rf"(?<![\w/+.-]){re.escape(written)}(?![\w.-])")
-        for part in ("results", "categories", "rules"):
-            begin = page.index(f'<script id="{part}">')
-            end = page.index("</script>", begin)
-            page = page[:begin] + place.sub(name.replace("\\", r"\\"), page[begin:end]) + page[end:]
-    return page
+    names = {json.dumps(path)[1:-1]: json.dumps(Path(path).name)[1:-1] for path in paths if os.path.isabs(path)}
+    if not names:
+        return page
+    # neither a part of a longer path, nor by chance in a figure's base64
+    place = re.compile(rf"(?<![\w/+.-])({'|'.join(map(re.escape, sorted(names, reverse=True)))})(?![\w.-])")
+    return _REPORT_DATA.sub(lambda data: place.sub(lambda path: names[path[0]], data[0]), page)
 
 
 def _check_data(study: Study) -> str:
