@@ -10,9 +10,9 @@ from pathlib import Path
 import ntksim
 from ntksim.study.errors import ConfigError
 
-PACKAGE = Path(ntksim.__file__).parent
-IS_CHECKOUT = not (PACKAGE / "project").is_dir()
-ROOT = PACKAGE.parent if IS_CHECKOUT else PACKAGE / "project"
+_PACKAGE = Path(ntksim.__file__).parent
+_CARRIED = _PACKAGE / "project"
+ROOT = _CARRIED if _CARRIED.is_dir() else _PACKAGE.parent
 SNAKEFILE = ROOT / "Snakefile"
 CONSTRAINTS = ROOT / "constraints.txt"
 _PROFILES = ROOT / "workflow" / "profiles"
