@@ -1,6 +1,7 @@
 """A study in words, from the metadata that its tables carry: its data, and of how many networks its statistics are."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ntksim.study.dataset_options import Dataset
@@ -19,7 +20,7 @@ def data(metadata: Mapping[Any, Any]) -> str:
         raise ForeignFile("tables of an earlier version of ntksim; run the study again, with --recompute")
     options, sizes = Dataset.model_validate(metadata["config"]["dataset"]), metadata["data"]
     labels = options.classes_or_default
-    source = ", ".join(options.files) or str(options.name)
+    source = ", ".join(Path(file).name for file in options.files) or str(options.name)
     kind = "real targets" if labels is None else _listed(labels) if len(labels) <= _MOST_CLASSES else f"{len(labels)} classes"
     outputs = "1 output" if sizes["outputs"] == 1 else f"{sizes['outputs']} outputs"
     return f"{source}, {kind}: {sizes['train']} training and {sizes['test']} test points, {outputs}"

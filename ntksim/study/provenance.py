@@ -1,9 +1,11 @@
 """Where numbers come from: versions, machine, commit, and a digest of the code they depend on."""
 
 import hashlib
+import json
 import platform
 import subprocess
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
         "versions": {package: installed_version(package) for package in _PACKAGES} | own,
         "python": platform.python_version(),
         "device": f"{device} ({processor() if device == 'cpu' else name})",
-        "git_commit": git("rev-parse", "HEAD"),
+        "git_commit": git("rev-parse", "HEAD") if (_PACKAGE.parent / ".git").exists() else _installed_commit(),
     }
 
 
@@ -53,6 +55,17 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _installed_commit() -> str | None:
+    """The commit that the package was installed from, where pip took it from a repository (PEP 610); else None."""
+    try:
+        found = distribution("ntksim")
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, OSError, ValueError):
+        return None
+    is_ours = Path(str(found.locate_file("ntksim"))).resolve() == _PACKAGE.resolve()
+    return origin.get("vcs_info", {}).get("commit_id") if is_ours else None
 
 
 def git(*arguments: str) -> str | None:

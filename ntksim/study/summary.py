@@ -136,8 +136,12 @@ def write_html(results: str | Path, output: str | Path) -> None:
             _verdicts(lazy),
         ]
     source = laws.attrs["provenance"]
-    words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}", f"commit {source['git_commit']}"]
-    words += [str(source["device"]), f"Python {source['python']}"]
+    words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}"]
+    words += [
+        f"commit {source['git_commit'] or 'unknown (not run from a git checkout)'}",
+        str(source["device"]),
+        f"Python {source['python']}",
+    ]
     words += [f"{package} {version}" for package, version in source["versions"].items()]
     parts.append(_lines([" ".join(left_out(results)) or "Every network finished.", "; ".join(words)]))
     with atomic(output) as temporary:

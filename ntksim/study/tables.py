@@ -81,7 +81,7 @@ def make_tables(study: Study, output: str | Path) -> None:
     made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches)
     metadata = {
         "config_hash": study.science_hash(),
-        "config": study.model_dump(exclude={"results"}),  # equal studies, equal files, wherever they are
+        "config": _config(study),
         "dataset_hash": data.hash,
         "data": {"train": len(data.x_train), "test": len(data.x_test), "outputs": data.outputs},
         "provenance": provenance() | {"device": "; ".join(sorted(devices))},
@@ -89,6 +89,15 @@ def make_tables(study: Study, output: str | Path) -> None:
     }
     for name, frame in made.items():
         _write(Path(output) / f"{name}.parquet", frame, {"table": name, **metadata})
+
+
+def _config(study: Study) -> dict[str, Any]:
+    """The configuration without the folders of this machine: equal studies have equal tables, wherever they are."""
+    config, file = study.model_dump(exclude={"results"}), study.dataset.file
+    if file is not None:
+        names = [Path(path).name for path in study.dataset.files]
+        config["dataset"]["file"] = names if isinstance(file, list) else names[0]
+    return config
 
 
 def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:

@@ -137,6 +137,9 @@ def test_figures_and_report(finished):
         caption = (ROOT / "workflow" / "report" / f"{figure}.rst").read_text()
         assert caption.split(".")[0].splitlines()[0] in page
     assert not re.search(r"""(src|href)=["']https?://[^"']*\.(js|css|woff)""", page)
+    assert "results/figures/convergence.svg" in page
+    for path in [results / "report.html", results / "summary.html", *results.glob("figures/*"), *results.glob("tables/*")]:
+        assert str(finished[0]).encode() not in path.read_bytes(), f"{path} tells the folder that it was made in"
     laws = (results / "summary.html").read_text()
     assert "scaling_laws" not in laws
     assert "relative frobenius error" in laws
