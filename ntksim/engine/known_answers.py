@@ -25,7 +25,7 @@ TARGETS = np.array([1.0, -0.5])
 SEED = 3
 _TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # relative; wrong code is off by much more
 _STEPS = 1e-3  # of gradient flow, whose steps depend on the library of the eigenvectors too
-# More points than one register block takes in either precision on any processor, and an odd number of parts of one.
+# The two, over and over: more than a register block takes in either precision on any processor, and an odd number of its parts.
 _MANY = 112
 
 _lock = threading.RLock()
@@ -98,13 +98,13 @@ def _parameters(dtype: str, device: str) -> Answers:
 
 
 def _initial(dtype: str, device: str) -> Answers:
-    """Few points and many, which are the two over and over, through every register block; a GPU has a way for wide networks."""
+    """Every activation; a wide network, for which a GPU has its own way; many points, through every register block."""
     from ntksim.engine.empirical import empirical_ntk, network_outputs
 
     seeds, many = _seeds(device), np.arange(_MANY) % 2
     for (activation, width), (first, second, k11, k12, k22) in INITIAL.items():
         network, kernel = network_of(activation, width), np.array([[k11, k12], [k12, k22]])
-        for chosen in (many[:2], many):
+        for chosen in (many[:2], many) if (activation, width) == ("relu", 9) else (many[:2],):
             x = POINTS[chosen]
             outputs = network_outputs(network, x, seeds=seeds, dtype=dtype, device=device)
             yield f"{activation} networks", outputs, np.array([first, second])[chosen]
