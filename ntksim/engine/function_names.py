@@ -14,8 +14,13 @@ import numpy as np
 from numba import types
 from numba.core.serialize import dumps
 
+import ntksim.engine
+
 # Their functions and constants are known by name: they change with the version alone, which is part of what code is kept under.
 _FIXED = sys.stdlib_module_names | {"numpy", "numba", "scipy", "llvmlite"}
+_ENGINE = (
+    ntksim.engine.__name__ + "."
+)  # so are the engine's own, but for what its factories make: the folder changes with its source
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), types.Type)
 
 
@@ -29,8 +34,8 @@ def digest_of(function: Callable[..., Any]) -> str:
     ------
     TypeError for a captured value or global that cannot be told from others of its kind.
     """
-    digest, seen = hashlib.sha256(), dict[int, int]()
-    for part in _parts(function, seen):
+    digest, plain = hashlib.sha256(), getattr(function, "py_func", function)
+    for part in _parts_once(plain, {}) if isinstance(plain, FunctionType) else _parts(plain, {}):
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()[:16]
 
@@ -83,8 +88,10 @@ def _parts(value: Any, seen: dict[int, int]) -> Iterator[bytes]:
 
 
 def _is_fixed(value: ModuleType | FunctionType) -> bool:
-    name = value.__name__ if isinstance(value, ModuleType) else value.__module__
-    return (name or "").partition(".")[0] in _FIXED
+    if isinstance(value, ModuleType):
+        return value.__name__.partition(".")[0] in _FIXED
+    module = value.__module__ or ""
+    return module.partition(".")[0] in _FIXED or (module.startswith(_ENGINE) and "<" not in value.__qualname__)
 
 
 def _parts_once(value: ModuleType | FunctionType, seen: dict[int, int]) -> Iterator[bytes]:
