@@ -103,7 +103,6 @@ def _each(function):
         for j in range(z.size):
             z[j], derivative[j] = function(z[j])
 
-    loop.__qualname__ = f"_each.{function.__name__}"  # the name of its files in the cache
     return jit(loop)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ntksim.engine import kernels_cpu
+from ntksim.engine import kernels_cpu, known_answers
 from ntksim.engine.activations import activation_code
 from ntksim.engine.arguments import points, precision, seed_array
 from ntksim.engine.devices import chosen_device
@@ -79,6 +79,7 @@ def _at_initialisation(
     device: str,
 ) -> None:
     """Fill ``outputs`` (S, n, k) and ``kernels`` (S, blocks, rows, columns), unless their second axis is empty."""
+    known_answers.check("outputs and kernels", columns.dtype.name, device)
     net, wanted, joint = compiled_network(network, len(columns)), kernels.shape[1] > 0, kernels.shape[1] < network.outputs
     if device == "cuda":
         from ntksim.engine import batches_cuda
@@ -108,6 +109,7 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
     if isinstance(input_dim, bool) or not isinstance(input_dim, (int, np.integer)) or input_dim < 1:
         raise ValueError(f"input_dim must be an integer of at least 1; got {input_dim!r}")
     seeds, kind = seed_array([seed]), precision(dtype)
+    known_answers.check("parameters", kind.name)
     net = compiled_network(network, int(input_dim))
     offsets = parameter_offsets(net)
     theta = np.empty(offsets[-1], kind)

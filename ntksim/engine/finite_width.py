@@ -11,7 +11,7 @@ with (u, v) Gaussian, so that at every width E[K] is the limit and m Var[K] = Va
 
 import numpy as np
 
-from ntksim.engine import quadrature
+from ntksim.engine import known_answers, quadrature
 from ntksim.engine.activations import ABS, CROSS, LEAK, LEAKY_RELU, RELU, SQUARES, activation_code, piecewise_fourth_moments
 from ntksim.engine.arguments import points
 from ntksim.engine.infinite import infinite_kernel, mirror
@@ -39,6 +39,7 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
     if network.depth != 1:
         raise ValueError(f"the exact variance is known for one hidden layer; got a network of depth {network.depth}")
     x = points("x", x)
+    known_answers.check("variances")
     width, scales = network.widths[0], network.scales(x.shape[1])
     moments = x @ x.T
     moments = (moments + moments.T) / 2

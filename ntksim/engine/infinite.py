@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import prange
 
-from ntksim.engine import quadrature
+from ntksim.engine import known_answers, quadrature
 from ntksim.engine.activations import activation_code, closed_dual, has_closed_dual
 from ntksim.engine.arguments import points
 from ntksim.engine.jit import jit, jit_parallel
@@ -58,6 +58,7 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     symmetric = x2 is None
     x2 = x1 if x2 is None else points("x2", x2, features=x1.shape[1])
     code = activation_code(network.activation)
+    known_answers.check("limits" if has_closed_dual(code) else "limits by series")
     fan_in = (x1.shape[1], *network.widths)
     scales = network.scales(x1.shape[1])
 

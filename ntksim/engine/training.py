@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ntksim.engine import checkpoints
+from ntksim.engine import checkpoints, known_answers
 from ntksim.engine.arguments import flag, points, precision, seed_array, targets
 from ntksim.engine.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.descent import Descent, descend_seed
@@ -145,6 +145,7 @@ def train(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     kind, seed_list = precision(dtype), seed_array(seeds)
+    known_answers.check(method, kind.name, place)
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs).ravel()
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
