@@ -64,9 +64,15 @@ def _study(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> None:
     from ntksim.study.calibration import measured
+    from ntksim.study.runner import load_data
+    from ntksim.study.treatment import remarks, treatment
 
     study = load_study(options.config)
+    data = load_data(study)
     print(describe(study, measured()))
+    print("\n".join(treatment(study.dataset, data)))
+    for remark in remarks(data):
+        print(f"ntksim: warning: {remark}", file=sys.stderr)
     if remark := memory_remark(study, machine_megabytes()):
         print(f"ntksim: warning: {remark}", file=sys.stderr)
 
@@ -176,7 +182,9 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--cores", default="all", help="cores to use (default: all)")
     study.add_argument("--profile", default="workflow/profiles/default", help="Snakemake profile")
     study.add_argument("--recompute", action="store_true", help="compute again what another version of ntksim computed")
-    command("plan", _plan, "show a study's jobs and their cost; compute nothing").add_argument("config")
+    command("plan", _plan, "show a study's jobs and their cost, and what is done to its data; compute nothing").add_argument(
+        "config"
+    )
     show = command("show", _show, "print the summary of a results folder")
     show.add_argument("results")
     show.add_argument("--html", metavar="FILE", help="write the scaling laws and their provenance as a page instead")
