@@ -71,9 +71,8 @@ def _plan(options: argparse.Namespace) -> None:
     data = load_data(study)
     print(describe(study, measured()))
     print("\n".join(treatment(study.dataset, data)))
-    for remark in remarks(data):
-        print(f"ntksim: warning: {remark}", file=sys.stderr)
-    if remark := memory_remark(study, machine_megabytes()):
+    memory = memory_remark(study, machine_megabytes())
+    for remark in [*remarks(data), *([memory] if memory else [])]:
         print(f"ntksim: warning: {remark}", file=sys.stderr)
 
 

@@ -308,7 +308,7 @@ def _check_training(data: Data) -> None:
 
 
 def _rounded(points: np.ndarray) -> np.ndarray:
-    """A row for every point, its direction and the logarithm of its norm: equal for points that agree to ten digits, of any size."""
+    """A row for every point, its direction and the logarithm of its norm: equal for points that agree to ten digits."""
     largest = np.abs(points).max(axis=1, keepdims=True)
     scaled = np.divide(points, largest, out=np.zeros_like(points), where=largest > 0)  # squares of it do not underflow
     norm = np.linalg.norm(scaled, axis=1, keepdims=True)

@@ -48,6 +48,6 @@ def remarks(data: Data) -> list[str]:
         return []
     which = f"feature {order[0]} holds" if few == 1 else f"features {', '.join(map(str, sorted(order[:few])))} hold"
     return [
-        f"of {all_of_them} features (counted from 0) {which} {shares[few - 1]:.0%} of the points' squared norm, so that networks see "
-        "little else; dataset.scaling: standardize brings all features to one variance"
+        f"of {all_of_them} features (counted from 0) {which} {shares[few - 1]:.1%} of the points' squared norm, so that networks "
+        "see little else; dataset.scaling: standardize brings all features to one variance"
     ]
