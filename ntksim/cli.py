@@ -75,10 +75,15 @@ def _plan(options: argparse.Namespace) -> None:
     from ntksim.study.config import load_study
     from ntksim.study.memory import machine_megabytes
     from ntksim.study.plan import describe, memory_remark
+    from ntksim.study.runner import load_data
+    from ntksim.study.treatment import remarks, treatment
 
     study = load_study(options.config)
+    data = load_data(study)
     print(describe(study, measured()))
-    if remark := memory_remark(study, machine_megabytes()):
+    print("\n".join(treatment(study.dataset, data)))
+    memory = memory_remark(study, machine_megabytes())
+    for remark in [*remarks(data), *([memory] if memory else [])]:
         print(f"ntksim: warning: {remark}", file=sys.stderr)
 
 
@@ -314,7 +319,7 @@ def _help(kind: object, description: str | None) -> str:
 _COMMANDS: dict[str, tuple[Callable[..., object], Callable[[argparse.ArgumentParser], None], str]] = {
     "init": (_init, _init_options, "make a folder for a study of your own, with the default configuration to be changed"),
     "study": (_study, _study_options, "run the study of a configuration file and print what it found"),
-    "plan": (_plan, _plan_options, "show a study's jobs and their cost; compute nothing"),
+    "plan": (_plan, _plan_options, "show a study's jobs and their cost, and what is done to its data; compute nothing"),
     "show": (_show, _show_options, "print the summary of a results folder"),
     "verify": (_verify, _verify_options, "compute a sample of a results folder's shards again and compare"),
     "schema": (_schema, _schema_options, "print the JSON schema of the configuration"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 
 from ntksim.engine import kernels_cpu, known_answers
@@ -35,6 +36,9 @@ class Parameters:
 
 
 FORMS = ("full", "diagonal", "trace")
+# Outputs whose kernels a trace is added up from at a time: so many at least, lest passes forward, one for each such group, take
+# as long as those back, and more of few points, up to so many numbers.
+_FEW, _TRACED = 8, 1 << 18
 # Threads share one network, rather than having one each, from this width on: below, they would wait more than work.
 _WIDE = 512
 
@@ -45,7 +49,7 @@ def compiled_network(network: Network, input_dim: int) -> Net:
     rows = np.stack([scales.weight, scales.weight_init, scales.bias, scales.bias_init])
     widths = np.array([input_dim, *network.widths, network.outputs], dtype=np.int64)
     lengths = np.array([padded(int(width)) for width in widths])
-    return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows)
+    return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows, 0)
 
 
 def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype, device: str) -> tuple[np.ndarray, Pairs]:
@@ -64,13 +68,13 @@ def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype, device: st
     return columns, Pairs(sizes[0], len(x1), len(x2), sizes[0], sum(sizes), False)
 
 
-def is_wide(network: Network) -> bool:
-    """Whether threads can share one network."""
-    return max(network.widths) >= _WIDE
+def is_wide(widths: Sequence[int]) -> bool:
+    """Whether threads can share one network of hidden layers of these widths."""
+    return max(widths) >= _WIDE
 
 
 def _at_initialisation(
-    network: Network,
+    net: Net,
     columns: np.ndarray,
     pairs: Pairs,
     seeds: np.ndarray,
@@ -80,7 +84,7 @@ def _at_initialisation(
 ) -> None:
     """Fill ``outputs`` (S, n, k) and ``kernels`` (S, blocks, rows, columns), unless their second axis is empty."""
     known_answers.check("outputs and kernels", columns.dtype.name, device)
-    net, wanted, joint = compiled_network(network, len(columns)), kernels.shape[1] > 0, kernels.shape[1] < network.outputs
+    wanted, joint = kernels.shape[1] > 0, kernels.shape[1] < net.widths[-1]
     if device == "cuda":
         from ntksim.engine import batches_cuda
 
@@ -93,7 +97,7 @@ def _at_initialisation(
         room = make_room(net, columns, pairs, rows, streamed=True, backward=wanted, kernel=wanted, joint=joint)
         kernels_cpu.evaluate_seeds(threads, first, step, seeds[:end], net, weights, room, pairs, outputs, kernels)
 
-    spread(seeds.size, is_wide(network), work)
+    spread(seeds.size, is_wide(net.widths[1:-1].tolist()), work)
 
 
 def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = "float64") -> Parameters:
@@ -151,7 +155,8 @@ def network_outputs(
     x = points("x", x)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
     columns, pairs = columns_of(x, None, kind, place)
-    _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place)
+    net = compiled_network(network, x.shape[1])
+    _at_initialisation(net, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place)
     return out if network.outputs > 1 else out[..., 0]
 
 
@@ -178,7 +183,8 @@ def empirical_ntk(
         results; or ``"auto"``, GPUs where there are any.
     form : of a network of k > 1 outputs (one output has one kernel): ``"full"``, (S, n1, k, n2, k), entry [s, i, a, j, b] of
         outputs a and b; ``"diagonal"``, (S, n1, n2, k), of each output with itself; or ``"trace"``, (S, n1, n2), their sum.
-        At infinite width these are the limit times the identity, the limit, and k times the limit.
+        At infinite width these are the limit times the identity, the limit, and k times the limit. The trace takes memory for
+        a few outputs' kernels beside the result, however many outputs there are.
 
     Raises
     ------
@@ -193,12 +199,41 @@ def empirical_ntk(
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
     columns, pairs = columns_of(x1, x2, kind, place)
-    k = network.outputs
-    shape = (1, pairs.rows * k, pairs.cols * k) if form == "full" else (k, pairs.rows, pairs.cols)
-    out = np.empty((seed_list.size, *shape), kind)
-    _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0, k), kind), out, place)
-    if k == 1:
-        return out[:, 0]
+    net, k = compiled_network(network, x1.shape[1]), network.outputs
+    if form == "trace" and k > 1:
+        return _traces(net, columns, pairs, seed_list, place)
     if form == "full":
-        return out.reshape(-1, pairs.rows, k, pairs.cols, k)
-    return np.ascontiguousarray(np.moveaxis(out, 1, -1)) if form == "diagonal" else out.sum(axis=1)
+        out = _kernels(net, columns, pairs, seed_list, (1, pairs.rows * k, pairs.cols * k), place)
+        return out[:, 0] if k == 1 else out.reshape(-1, pairs.rows, k, pairs.cols, k)
+    out = _kernels(net, columns, pairs, seed_list, (k, pairs.rows, pairs.cols), place)
+    return out[:, 0] if k == 1 else np.ascontiguousarray(np.moveaxis(out, 1, -1))
+
+
+def _kernels(
+    net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, shape: tuple[int, int, int], device: str
+) -> np.ndarray:
+    """Kernels (S, *shape): one block of all outputs, or a block for each."""
+    out = np.empty((seeds.size, *shape), columns.dtype)
+    _at_initialisation(net, columns, pairs, seeds, np.empty((seeds.size, 0, int(net.widths[-1])), columns.dtype), out, device)
+    return out
+
+
+def _traces(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, device: str) -> np.ndarray:
+    """Kernels (S, n1, n2) summed over outputs, in their order, a few outputs and seeds at a time: they take room for these."""
+    outputs, size = int(net.widths[-1]), pairs.rows * pairs.cols
+    few = max(_FEW, _TRACED // size)
+    some = max(numba.get_num_threads(), _TRACED // (min(few, outputs) * size))
+    total = np.zeros((seeds.size, pairs.rows, pairs.cols), columns.dtype)
+    for first in range(0, outputs, few):
+        part = outputs_of(net, first, min(few, outputs - first))
+        for begin in range(0, seeds.size, some):
+            own = _kernels(part, columns, pairs, seeds[begin : begin + some], (int(part.widths[-1]), *total.shape[1:]), device)
+            for a in range(own.shape[1]):
+                total[begin : begin + some] += own[:, a]
+    return total
+
+
+def outputs_of(net: Net, first: int, count: int) -> Net:
+    """The network of ``count`` outputs from ``first`` on: it draws their rows of the readout, and biases that are not theirs."""
+    widths = np.append(net.widths[:-1], count)
+    return net._replace(widths=widths, lengths=np.append(net.lengths[:-1], padded(count)), first=net.first + first)

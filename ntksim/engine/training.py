@@ -185,7 +185,7 @@ def train(
         raise TypeError(f"checkpoint must be the path of a folder, or None; got {checkpoint!r}")
     run = checkpoints.digest(network, x, y, tests, plan, seed_list, kind.name, remove, keep, repr(device_identity(place)))
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, float(checkpoint_interval))
-    status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network), place)
+    status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network.widths), place)
     return Trajectory(
         times=asked,
         evaluations=evaluations,

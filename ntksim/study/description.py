@@ -33,9 +33,11 @@ def seeds(metadata: Mapping[Any, Any], stage: str) -> str:
 
 
 def study(metadata: Mapping[Any, Any]) -> list[str]:
-    """A line on the data, and one on each stage."""
+    """A line on the data, what was done to points and to targets and what is unwise about them, and a line on each stage."""
     training = metadata["config"]["training"]
-    lines = [f"Data: {data(metadata)}", f"At initialisation: {_networks(metadata, 'initial')}"]
+    lines = [f"Data: {data(metadata)}", *metadata["data"]["treatment"]]
+    lines += [f"Warning: {remark}" for remark in metadata["data"]["remarks"]]
+    lines += [f"At initialisation: {_networks(metadata, 'initial')}"]
     return lines + ([f"In training: {_networks(metadata, 'training')}; {_schedule(training)}"] if training else [])
 
 

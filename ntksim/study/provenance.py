@@ -1,16 +1,15 @@
 """Where numbers come from: versions, machine, commit, and a digest of the code they depend on."""
 
-import hashlib
 import json
 import platform
 import subprocess
-from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import ntksim
 from ntksim.engine.devices import device_identity, installed_version
+from ntksim.study.source import digest_of
 
 _PACKAGES = ("ntksim", "numba", "llvmlite", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "snakemake")
 _PACKAGE = Path(ntksim.__file__).parent
@@ -31,19 +30,12 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-@cache
-def code_identity() -> dict[str, str]:
-    """The version of ntksim, and a digest of the source that numbers depend on: the engine and the stages.
+def code_identity(kind: str = "package") -> dict[str, str]:
+    """The version of ntksim, and a digest of the code behind a kind of result (`source.MODULES`), or of all of it.
 
-    It is the text that counts, comments and all: a new digest may well give the same numbers, an equal one surely does.
+    A new digest may well give the same numbers, an equal one surely does.
     """
-    digest = hashlib.sha256()
-    for path in [
-        *sorted((_PACKAGE / "engine").glob("*.py")),
-        *(_PACKAGE / "study" / name for name in ("stages.py", "training_shards.py")),
-    ]:
-        digest.update(f"{path.name}\n{path.read_text(encoding='utf-8')}".encode())
-    return {"version": ntksim.__version__, "source": digest.hexdigest()[:16]}
+    return {"version": ntksim.__version__, "source": digest_of(kind)}
 
 
 def processor() -> str:

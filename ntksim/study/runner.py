@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ntksim.study import cluster, integrity, plan, project
 from ntksim.study.config import Study, load_study
@@ -19,6 +19,9 @@ from ntksim.study.lock import only_writer
 from ntksim.study.memory import machine_megabytes
 from ntksim.study.profiles import read_profile
 from ntksim.study.record import write_record
+
+if TYPE_CHECKING:
+    from ntksim.study.dataset_files import Data
 
 _REPORT_DATA = re.compile('<script id="(results|categories|rules)">.*?</script>', re.DOTALL)  # in Snakemake's report
 _LITTLE_SPACE = 20e6  # bytes; with less left, a failed study is put down to the full disk
@@ -76,11 +79,8 @@ def _finds_gpu(study: Study) -> bool:
 def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bool) -> int:
     results = Path(study.results)
     integrity.remove_partial(results)
-    faults = integrity.inspect(study, dataset_hash)
-    if not recompute:
-        integrity.refuse_other_versions(results, faults)
-    restore = integrity.clear(study, faults)
-    if restore:
+    faults = integrity.mend(study, dataset_hash, recompute=recompute)
+    if restore := integrity.inputs_to_restore(study, faults):
         if status := snakemake.run(*restore, first=True).returncode:
             return status
         integrity.make_older(study)
@@ -131,14 +131,24 @@ def without_places(page: str, paths: Iterable[str]) -> str:
 
 
 def _check_data(study: Study) -> str:
-    """Make the data set once in memory: what is wrong with it is said now, in one line, not by a failed job.
+    """Make the data set once in memory: what is wrong or unwise about it is said now, a line each, not by a failed job.
 
     Returns its hash.
     """
+    from ntksim.study.treatment import remarks
+
+    data = load_data(study)
+    for remark in remarks(data):
+        print(f"ntksim: warning: {remark}", file=sys.stderr)
+    return data.hash
+
+
+def load_data(study: Study) -> "Data":
+    """The data set of a study. Raises ConfigError for one that cannot be used."""
     from ntksim.study.datasets import load
 
     try:
-        return load(study.dataset).hash
+        return load(study.dataset)
     except StageError as error:
         raise ConfigError(str(error)) from None
 

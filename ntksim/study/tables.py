@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ntksim.engine.threads import one_blas_thread
-from ntksim.study import datasets, drift_parts, identity, plan
+from ntksim.study import dataset_files, drift_parts, identity, plan
 from ntksim.study.columns import COLUMNS, LAYERS, quantities
 from ntksim.study.config import Study
 from ntksim.study.ensemble import SHARD_COLUMNS, ensemble_rows
@@ -21,6 +21,7 @@ from ntksim.study.provenance import code_identity, provenance
 from ntksim.study.scaling_laws import scaling_laws
 from ntksim.study.seed_statistics import cells, moments, usable
 from ntksim.study.storage import read_arrays, read_arrow, read_frame, read_metadata, write_table
+from ntksim.study.treatment import remarks, treatment
 
 
 def read_table(results: str | Path, name: str) -> pd.DataFrame:
@@ -56,7 +57,7 @@ def make_tables(study: Study, output: str | Path) -> None:
     Raises StageError for a shard that is missing, damaged, or computed from something else than the study asks for.
     """
     results = Path(study.results)
-    data = datasets.read(results / "dataset.npz")
+    data = dataset_files.read(results / "dataset.npz")
     devices: set[str] = set()
     initial = pd.concat(
         [_read_shard(study, shard, data.hash, devices) for shard in _ordered(study, "initial")], ignore_index=True
@@ -83,9 +84,10 @@ def make_tables(study: Study, output: str | Path) -> None:
         "config_hash": study.science_hash(),
         "config": _config(study),
         "dataset_hash": data.hash,
-        "data": {"train": len(data.x_train), "test": len(data.x_test), "outputs": data.outputs},
+        "data": {"train": len(data.x_train), "test": len(data.x_test), "outputs": data.outputs}
+        | {"treatment": treatment(study.dataset, data), "remarks": remarks(data)},
         "provenance": provenance() | {"device": "; ".join(sorted(devices))},
-        **code_identity(),
+        **code_identity("tables"),
     }
     for name, frame in made.items():
         _write(Path(output) / f"{name}.parquet", frame, {"table": name, **metadata})

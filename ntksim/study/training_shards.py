@@ -23,8 +23,7 @@ from ntksim.engine.network import Network
 from ntksim.engine.predictions import closed_form
 from ntksim.engine.threads import one_blas_thread
 from ntksim.engine.training import Trajectory, train
-from ntksim.study import datasets
-from ntksim.study.columns import LAYERS
+from ntksim.study import dataset_files as datasets
 from ntksim.study.identity import shard_identity
 from ntksim.study.provenance import provenance
 from ntksim.study.stages import finiteness, infinite_kernels, read_limit
@@ -32,6 +31,8 @@ from ntksim.study.storage import CHECKPOINT, tensors, write_table
 
 _KEPT_BYTES = 2**28  # of kernels along the way that are held at a time
 _MOST_SEEDS = 8  # trained at a time, so that long shards show progress
+# Columns that are taken from trajectories as they are, beside those that a network which diverged cannot have.
+_OF_RUNS = ("kernel_distance", "feature_drift", "gates_flipped", "layer_drift", "layer_kernel_drift")
 
 
 class _Moments(NamedTuple):
@@ -226,7 +227,7 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
     }
     status = np.array(run.status, dtype=object)
     status = np.where(status == "finished", finiteness(columns.values()), status)
-    columns |= {name: getattr(run, name) for name in ("kernel_distance", "feature_drift", "gates_flipped", *LAYERS)}
+    columns |= {name: getattr(run, name) for name in _OF_RUNS}
     kernels = run.kernels.astype(np.float64)
     with np.errstate(all="ignore"):  # kernels of networks that are dead or diverge: NaN
         columns |= _kernel_columns(kernels, run.times, job.data.y_train)

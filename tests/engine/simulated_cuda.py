@@ -164,6 +164,21 @@ def test_several_outputs(dtype):
     assert_close(found, expected, TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_trace_of_a_few_outputs_at_a_time(kept, monkeypatch):
+    """Parameters kept or drawn: each group draws its own rows of the readout. 5 outputs leave one alone, a small network's."""
+    monkeypatch.setattr("ntksim.engine.empirical._FEW", 2)
+    monkeypatch.setattr("ntksim.engine.empirical._TRACED", 1)
+    fitting = batches_cuda._fitting
+    monkeypatch.setattr(batches_cuda, "_fitting", lambda *arguments: (fitting(*arguments)[0], kept))
+    network = dataclasses.replace(NETWORK, outputs=5)
+    for points in ((POINTS[:3],), (POINTS[:1], POINTS[1:3])):
+        found, expected = (
+            ntksim.empirical_ntk(network, *points, seeds=[3, 4], form="trace", device=device) for device in ("cuda", "cpu")
+        )
+        assert_close(found, expected, TOLERANCE["float64"])
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations(activation):
     network = dataclasses.replace(NETWORK, activation=activation)

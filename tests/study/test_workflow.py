@@ -233,17 +233,6 @@ def test_a_study_of_the_flow(tmp_path):
     assert (ntksim.read_kernels(tmp_path / "results", "gelu_scale_1", 32).kernels == kept.kernels).all()
 
 
-def test_a_changed_look_draws_figures_alone(finished, monkeypatch):
-    """The hash of the drawing code is a parameter of the figures' rules and of nothing else."""
-    rules = (ROOT / "workflow" / "rules" / "results.smk").read_text()
-    assert rules.count('plan.looks("figures",') == 1
-    before = plan.looks("figures", "laziness")
-    whole = Path.read_bytes
-    for module in ("figures", "laziness"):
-        monkeypatch.setattr(Path, "read_bytes", lambda self, m=module: b"another look" if self.stem == m else whole(self))
-        assert plan.looks("figures", "laziness") != before
-
-
 def test_only_what_is_new_is_computed(finished):
     folder, _ = finished
     shards = {p: p.stat().st_mtime_ns for kind in ("initial", "training") for p in (folder / "results" / kind).iterdir()}
