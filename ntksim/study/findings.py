@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study import laziness
+from ntksim.study.columns import REMEDIES
 from ntksim.study.drift_parts import PARTS
 from ntksim.study.scaling_laws import is_asymptotic
+from ntksim.study.seed_statistics import MOST_EXCLUDED
 
 # What theory says, and why no fit at finite widths need agree with it.
 FLIPS = (
@@ -18,6 +20,50 @@ _MEANINGS = (
     f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "
     f"kernel drift and, but for batches, distance from the linearised network below {laziness.LAZY:g}"
 )
+
+
+def mark(row: pd.Series) -> str:
+    """What stands behind the number of a row of statistics: a star if it is marked."""
+    return "*" if row["marked"] else ""
+
+
+def starred(*tables: pd.DataFrame) -> list[str]:
+    """A sentence on what a star means, if anything in the tables is marked."""
+    if not any(table["marked"].any() for table in tables):
+        return []
+    return [
+        f"* more than {MOST_EXCLUDED:.0%} of a width's seeds are left out. Seeds that stop early are often those that move most: "
+        "the number is biased, and its interval does not hold that."
+    ]
+
+
+def stops(initial: pd.DataFrame, final: pd.DataFrame | None) -> list[str]:
+    """On the networks that no statistic holds, for each stage how many, why, when they stopped, and where; then what to change.
+
+    ``initial`` and ``final`` are the tables of these names. Empty if all finished.
+    """
+    lines, statuses = [], []
+    for table, stage in ((initial, "at initialisation"), (final, "in training")):
+        bad = None if table is None else table[table["status"] != "finished"]
+        if table is None or bad is None or bad.empty:
+            continue
+        statuses += list(bad["status"])
+        why = ", ".join(f"{count} {status}" for status, count in bad["status"].value_counts().items())
+        every = table.groupby(["network", "width"], sort=False)["status"]
+        lost = {cell: (int((own != "finished").sum()), len(own)) for cell, own in every}
+        cells = [f"{network} at width {width} ({few} of {seeds})" for (network, width), (few, seeds) in lost.items() if few]
+        where = ", ".join(cells[:5]) + (f" and {len(cells) - 5} more cells" if len(cells) > 5 else "")
+        lines.append(f"Left out of the statistics {stage}: {len(bad)} of {len(table)} networks ({why}){_when(bad)}: {where}")
+    remedies = {status: REMEDIES[status] for status in dict.fromkeys(statuses) if status in REMEDIES}
+    return lines + [f"For {status}: {remedy}." for status, remedy in remedies.items()]
+
+
+def _when(bad: pd.DataFrame) -> str:
+    """When seeds stopped, of those that were in training."""
+    if "relative_time_reached" not in bad:
+        return ""
+    first, last = (f"{end:.3g}" for end in (bad["relative_time_reached"].min(), bad["relative_time_reached"].max()))
+    return f", which stopped after t = {first if first == last else f'{first} to {last}'} / lambda_max(K_inf)"
 
 
 def has_asymptotic_laws(laws: pd.DataFrame) -> bool:
@@ -76,9 +122,9 @@ def accuracies(drift: pd.DataFrame, test_points: int) -> str | None:
         return None
     names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
     own, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
-    error = widest.loc["test_accuracy", "standard_error"]
-    spread = "" if np.isnan(error) else f" (standard error {error:.2g})"
+    row = widest.loc["test_accuracy"]
+    interval = "" if np.isnan(row["interval_low"]) else f" [{row['interval_low']:.3f}, {row['interval_high']:.3f}]"
     return (
-        f"mean test accuracy {own}{spread} over {count} seeds, on {test_points} test points; linearised {linearized}, "
-        f"with K_inf {limit}"
+        f"mean test accuracy {own}{mark(row)}{interval} over {count} seeds, on {test_points} test points; "
+        f"linearised {linearized}, with K_inf {limit}"
     )
