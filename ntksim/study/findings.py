@@ -27,16 +27,6 @@ def mark(row: pd.Series) -> str:
     return "*" if row["marked"] else ""
 
 
-def starred(*tables: pd.DataFrame) -> list[str]:
-    """A sentence on what a star means, if anything in the tables is marked."""
-    if not any(table["marked"].any() for table in tables):
-        return []
-    return [
-        f"* more than {MOST_EXCLUDED:.0%} of a width's seeds are left out. Seeds that stop early are often those that move most: "
-        "the number is biased, and its interval does not hold that."
-    ]
-
-
 def stops(initial: pd.DataFrame, final: pd.DataFrame | None) -> list[str]:
     """On the networks that no statistic holds, for each stage how many, why, when they stopped, and where; then what to change.
 
@@ -49,13 +39,23 @@ def stops(initial: pd.DataFrame, final: pd.DataFrame | None) -> list[str]:
             continue
         statuses += list(bad["status"])
         why = ", ".join(f"{count} {status}" for status, count in bad["status"].value_counts().items())
-        every = table.groupby(["network", "width"], sort=False)["status"]
-        lost = {cell: (int((own != "finished").sum()), len(own)) for cell, own in every}
-        cells = [f"{network} at width {width} ({few} of {seeds})" for (network, width), (few, seeds) in lost.items() if few]
-        where = ", ".join(cells[:5]) + (f" and {len(cells) - 5} more cells" if len(cells) > 5 else "")
-        lines.append(f"Left out of the statistics {stage}: {len(bad)} of {len(table)} networks ({why}){_when(bad)}: {where}")
+        lines.append(
+            f"Left out of the statistics {stage}: {len(bad)} of {len(table)} networks ({why}){_when(bad)}: {_cells(bad)}"
+        )
+        shares = (table["status"] != "finished").groupby([table["network"], table["width"]]).transform("mean")
+        if (shares > MOST_EXCLUDED).any():
+            lines.append(
+                f"* more than {MOST_EXCLUDED:.0%} of the seeds are left out of {_cells(table[shares > MOST_EXCLUDED])}. Seeds "
+                "that stop early are often those that move most: without them numbers are biased, and intervals do not hold that."
+            )
     remedies = {status: REMEDIES[status] for status in dict.fromkeys(statuses) if status in REMEDIES}
     return lines + [f"For {status}: {remedy}." for status, remedy in remedies.items()]
+
+
+def _cells(rows: pd.DataFrame) -> str:
+    """The networks and widths in some rows, the first of them by name."""
+    cells = [f"{network} at width {width}" for network, width in dict.fromkeys(zip(rows["network"], rows["width"], strict=True))]
+    return ", ".join(cells[:5]) + (f" and {len(cells) - 5} more cells" if len(cells) > 5 else "")
 
 
 def _when(bad: pd.DataFrame) -> str:
@@ -123,8 +123,11 @@ def accuracies(drift: pd.DataFrame, test_points: int) -> str | None:
     names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
     own, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
     row = widest.loc["test_accuracy"]
-    interval = "" if np.isnan(row["interval_low"]) else f" [{row['interval_low']:.3f}, {row['interval_high']:.3f}]"
+    spread = ""
+    if not np.isnan(row["interval_low"]):
+        interval = f"{row['interval_low']:.3f} to {row['interval_high']:.3f}"
+        spread = f" (standard error {row['standard_error']:.2g}, 95% interval {interval})"
     return (
-        f"mean test accuracy {own}{mark(row)}{interval} over {count} seeds, on {test_points} test points; "
+        f"mean test accuracy {own}{mark(row)}{spread} over {count} seeds, on {test_points} test points; "
         f"linearised {linearized}, with K_inf {limit}"
     )

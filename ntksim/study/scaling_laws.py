@@ -16,6 +16,7 @@ from ntksim.study.drift_parts import PARTS, estimates
 from ntksim.study.seed_statistics import (
     FEWEST,
     UNKNOWN,
+    Interval,
     cells,
     combined,
     counts,
@@ -73,12 +74,12 @@ def scaling_laws(
         for cell, group in cells(frame):
             seeds = {int(str(width)): len(own) for width, own in group.groupby("width")}
             for quantity in (name for name in names if QUANTITIES[name].law):
-                samples = {int(str(width)): _sample(usable(own, quantity)) for width, own in group.groupby("width")}
+                samples = {int(str(width)): sample(usable(own, quantity)) for width, own in group.groupby("width")}
                 known = not (in_batches and quantity.endswith("_deviation"))
                 rows += _law(cell, quantity, samples, seeds, known)
             own_grams = {width: gram for (name, width), gram in (grams or {}).items() if name == cell["network"]}
             for part in PARTS if frame is final and own_grams else ():
-                samples = {width: _part_sample(gram, part) for width, gram in own_grams.items()}
+                samples = {width: part_sample(gram, part) for width, gram in own_grams.items()}
                 rows += _law(cell, part, samples, seeds)
     columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted", "excluded"]
     columns += ["excluded_share", "marked"]
@@ -87,7 +88,7 @@ def scaling_laws(
     return pd.DataFrame(rows, columns=columns)
 
 
-class _Sample(NamedTuple):
+class Sample(NamedTuple):
     """One width's seeds: their number, the logarithm of a root mean square over them, and its standard error.
 
     The logarithm is NaN where the quantity is not told from 0.
@@ -98,42 +99,38 @@ class _Sample(NamedTuple):
     error: float
 
 
-def _sample(values: np.ndarray) -> _Sample:
+def sample(values: np.ndarray) -> Sample:
+    """Of a quantity's values (seeds,) at one width."""
     squares = values**2
     without = (squares.sum() - squares) / max(len(values) - 1, 1)
     return _logarithm(float(np.mean(squares)) if len(values) else np.nan, without)
 
 
-def _part_sample(gram: np.ndarray, part: str) -> _Sample:
+def part_sample(gram: np.ndarray, part: str) -> Sample:
+    """Of a part of the kernel drift at one width, from the Gram matrix of the changes; lost if its interval holds 0."""
     found = estimates(gram)[part]
     told = found.interval.low > 0
     return _logarithm(found.square if told else np.nan, found.without)
 
 
-def _logarithm(square: float, without: np.ndarray) -> _Sample:
+def _logarithm(square: float, without: np.ndarray) -> Sample:
     """Of a mean square, and those without each seed."""
     if len(without) < 2 or not has_logarithm(square, without):
-        return _Sample(len(without), np.nan, np.nan)
+        return Sample(len(without), np.nan, np.nan)
     estimate, others = 0.5 * np.log(square), 0.5 * np.log(without)
-    return _Sample(len(without), float(estimate), mean_interval(jackknife(estimate, others)).error)
+    return Sample(len(without), float(estimate), mean_interval(jackknife(estimate, others)).error)
 
 
-def _law(cell: dict, quantity: str, every: Mapping[int, _Sample], seeds: Mapping[int, int], known: bool = True) -> Iterable[dict]:
+def _law(cell: dict, quantity: str, every: Mapping[int, Sample], seeds: Mapping[int, int], known: bool = True) -> Iterable[dict]:
     """The row of a law, if there is one, from each width's sample and number of seeds."""
     samples = {width: sample for width, sample in sorted(every.items()) if sample.size > 1}
     few = any(sample.size < FEWEST for sample in samples.values())
-    if len(samples) < 2 or (few and quantity in PARTS):
+    lost = any(np.isnan(sample.logarithm) for sample in samples.values())
+    if len(samples) < 2 or lost or (few and quantity in PARTS):
         return []
-    sizes, logarithms, errors = np.array(list(samples.values())).T
-    if not np.isfinite(logarithms).all():
-        return []
-    # what least squares multiply the logarithms by
-    log_width = np.log(np.array(list(samples), dtype=np.float64))
-    weights = np.linalg.pinv(np.stack([log_width, np.ones_like(log_width)], axis=1))
-    exponent, intercept = weights @ logarithms
-    spread, of_intercept = (UNKNOWN if few else combined(own, logarithms, errors, sizes) for own in weights)
+    exponent, intercept, spread, of_intercept = fit(samples)
     theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"]) if known else np.nan
-    fit = {
+    law = {
         "quantity": quantity,
         "widths_fitted": len(samples),
         **_excluded(every, seeds),
@@ -147,10 +144,21 @@ def _law(cell: dict, quantity: str, every: Mapping[int, _Sample], seeds: Mapping
         "theory_exponent": theory,
         "z_score": (exponent - theory) / spread.error if spread.error > 0 else np.nan,
     }
-    return [cell | fit]
+    return [cell | law]
 
 
-def _excluded(every: Mapping[int, _Sample], seeds: Mapping[int, int]) -> dict:
+def fit(samples: Mapping[int, Sample]) -> tuple[float, float, Interval, Interval]:
+    """Exponent of the width and logarithm of the prefactor, and their intervals, NaN of few seeds, from each width's sample."""
+    log_width = np.log(np.array(list(samples), dtype=np.float64))
+    # what least squares multiply the logarithms by
+    weights = np.linalg.pinv(np.stack([log_width, np.ones_like(log_width)], axis=1))
+    sizes, logarithms, errors = np.array(list(samples.values())).T
+    slope, intercept = weights @ logarithms
+    of_slope, of_intercept = (combined(own, logarithms, errors, sizes) if sizes.min() >= FEWEST else UNKNOWN for own in weights)
+    return float(slope), float(intercept), of_slope, of_intercept
+
+
+def _excluded(every: Mapping[int, Sample], seeds: Mapping[int, int]) -> dict:
     """Seeds left out at all widths together, and what is said of the width with the largest share of them."""
     of_widths = [counts(sample.size, seeds[width]) for width, sample in every.items()]
     most = max(of_widths, key=lambda own: own["excluded_share"])

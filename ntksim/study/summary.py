@@ -45,7 +45,6 @@ def summary(results: str | Path) -> str:
             lines += _indented(findings.FLIPS)
         heading, *cells = findings.verdicts(read_table(results, "lazy"))
         lines += [*textwrap.wrap(heading, 120), *(line for text in cells for line in _indented(text))]
-    lines += [line for text in _starred(results) for line in textwrap.wrap(text, 120)]
     lines += left_out(results)
     lines += [
         f"Tables:  {results / 'tables'}  (ntksim.read_table({str(results)!r}, 'convergence'))",
@@ -57,12 +56,6 @@ def summary(results: str | Path) -> str:
 
 def _has(results: str | Path, table: str) -> bool:
     return (Path(results) / "tables" / f"{table}.parquet").is_file()
-
-
-def _starred(results: str | Path) -> list[str]:
-    return findings.starred(
-        *(read_table(results, name) for name in ("convergence", "drift", "scaling_laws") if _has(results, name))
-    )
 
 
 def _indented(text: str) -> list[str]:
@@ -134,7 +127,7 @@ def write_html(results: str | Path, output: str | Path) -> None:
     words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}", f"commit {source['git_commit']}"]
     words += [str(source["device"]), f"Python {source['python']}"]
     words += [f"{package} {version}" for package, version in source["versions"].items()]
-    parts.append(_lines([*_starred(results), *(left_out(results) or ["Every network finished."]), "; ".join(words)]))
+    parts.append(_lines([*(left_out(results) or ["Every network finished."]), "; ".join(words)]))
     with atomic(output) as temporary:
         temporary.write_text(_PAGE.format(parts="\n".join(parts)), encoding="utf-8")
 
