@@ -315,7 +315,7 @@ def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, 
         for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit)):
             _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]))
             found[f"{name}_regression_test_loss"] = _losses(f_test, y_test)
-        for name, values in (found | _modes(job, initial[0], after[0], outputs)).items():
+        for name, values in (found | _modes(job, run.kernels[s], after[0], outputs)).items():
             columns.setdefault(name, []).append(values)
     return {name: np.stack(values) for name, values in columns.items()}
 
@@ -335,12 +335,14 @@ def _beside_ensemble(start: str, theory: _Moments, outputs: np.ndarray, targets:
     return {start + name: values for name, values in columns.items()}
 
 
-def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Eigenvalues of K_0 and of K at the end, as rates, and the fitted decay rates of the residual along those of K_0.
+def _modes(job: _Job, kernels: np.ndarray, after: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Eigenvalues of K_0 and of K at the end, as rates, and the residual's shares and fitted decay rates along those of K_0.
+
+    ``kernels`` (T, n k, n k) are those along the way, the first K_0.
 
     Under momentum modes above critical damping oscillate, and have none.
     """
-    scale, unknown = job.network.learning_rate_scale, np.full((1, len(initial)), np.nan)
+    scale, unknown = job.network.learning_rate_scale, np.full((1, kernels.shape[-1]), np.nan)
     floor = None
     if "tolerance" in job.schedule:  # what the integrator may have added
         floor = job.schedule["tolerance"] * float(np.linalg.norm(outputs[0] - job.targets[0]))
@@ -352,14 +354,15 @@ def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarra
         critical = ((1 - mu) / root) ** 2 / job.options["learning_rate"]
 
     def fitted(kernel: np.ndarray) -> np.ndarray:
-        modes = measures.residual_modes(kernel, outputs, job.targets[0], job.flow_times, floor)
+        modes = measures.residual_modes(kernel, outputs, job.targets[0], job.flow_times, floor, kernels)
         damped = modes.eigenvalues <= critical
-        return np.stack([modes.eigenvalues, np.where(damped, modes.decay_rates, np.nan)])
+        return np.stack([modes.eigenvalues, modes.initial_shares, np.where(damped, modes.decay_rates, np.nan)])
 
-    eigenvalues, rates = _solved(fitted, scale * initial, np.concatenate([unknown, unknown]))
+    eigenvalues, shares, rates = _solved(fitted, scale * kernels[0].astype(np.float64), np.concatenate([unknown] * 3))
     return {
         "eigenvalue": eigenvalues[None],
         "after_eigenvalue": _solved(measures.spectrum, scale * after[None], unknown),
+        "initial_share": shares[None],
         "decay_rate": rates[None],
     }
 
