@@ -23,12 +23,12 @@ import numpy as np
 
 from ntksim.engine.checkpoints import SeedCheckpoint
 from ntksim.engine.descent_cpu import relative_distance
+from ntksim.engine.rounding import null_level
 from ntksim.engine.snapshots import State, Watch
 
 MAX_STEPS = 2000
+Modes = tuple[np.ndarray, np.ndarray]  # eigenvalues and eigenvectors
 _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
-# Directions whose eigenvalue is below this share of the largest count as singular when waiting for t = infinity.
-_SINGULAR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -49,38 +49,44 @@ class _Flow:
         """Outputs and kernel at ``theta``, in room of their own."""
         return self.watch.look(theta, self.watch.make_room())
 
-    def step(self, state: State, size: float) -> tuple[Callable[[float], State], State, float]:
+    def step(self, state: State, modes: Modes, size: float) -> tuple[Callable[[float], State], State, float]:
         """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""
         residual = self.watch.residual(state)
-        values, vectors = _eigen(state.kernel)
+        values, vectors = modes
         predicted = self.watch.copy(state.theta)
         self.watch.pull_back(state, vectors @ (_integral(values, size) * (residual @ vectors)), predicted)
         ahead = self.look(predicted)
         if not np.isfinite(ahead.kernel).all():
             return lambda s: ahead, ahead, np.inf
         values, vectors = _eigen(0.5 * (state.kernel + ahead.kernel))
-        modes = residual @ vectors
+        components = residual @ vectors
 
         def dense(s: float) -> State:
             late = _weighted_integral(values, s) / size
             theta = self.watch.copy(state.theta)
-            self.watch.pull_back(state, vectors @ ((_integral(values, s) - late) * modes), theta)
-            self.watch.pull_back(ahead, vectors @ (late * modes), theta)
+            self.watch.pull_back(state, vectors @ ((_integral(values, s) - late) * components), theta)
+            self.watch.pull_back(ahead, vectors @ (late * components), theta)
             return self.look(theta)
 
         end = dense(size)
         if not np.isfinite(end.kernel).all():
             return dense, end, np.inf
-        off = self.watch.residual(end) - vectors @ (np.exp(-values * size) * modes)
+        off = self.watch.residual(end) - vectors @ (np.exp(-values * size) * components)
         moved = self.watch.distance(end.theta, predicted)
         change = relative_distance(ahead.kernel.ravel(), state.kernel.ravel())
         reach = np.sqrt(np.trace(state.kernel) / len(residual))
         return dense, end, float(max(np.sqrt(np.mean(off**2)), moved * change * reach))
 
-    def settled(self, state: State, size: float) -> bool:
-        """Whether the residual along every direction that the kernel can move is below ``size`` (root mean square)."""
-        values, vectors = _eigen(state.kernel)
-        moving = values > _SINGULAR * values[-1]
+    def settled(self, state: State, modes: Modes, forever: bool, size: float) -> bool:
+        """Whether nothing is left to be done: the residual is below ``size`` (root mean square) along all directions that move.
+
+        They are those in which the kernel is not singular to the precision of its arithmetic. The others would be moved by
+        rounding alone, without bound as time goes on. Where all move, this is asked of t = infinity, ``forever``, alone.
+        """
+        values, vectors = modes
+        moving = values > null_level(values, float(np.finfo(state.theta.dtype).eps))
+        if moving.all() and not forever:
+            return False
         return bool(np.sqrt(np.mean(np.where(moving, self.watch.residual(state) @ vectors, 0.0) ** 2)) < size)
 
     def run(self, times: np.ndarray, tolerance: float, checkpoint: SeedCheckpoint) -> str:
@@ -106,15 +112,17 @@ class _Flow:
             state = self.look(self.watch.copy(kept["theta"]))
             time, size, at, first = float(kept["time"]), float(kept["size"]), int(kept["at"]), int(kept["count"])
             self.watch.passes = int(kept["passes"])
+        modes: Modes | None = None
         for count in range(first, MAX_STEPS):
             if at == len(times):
                 return "finished"
-            if np.isinf(times[at]) and self.settled(state, 1e-3 * bound):
+            modes = _eigen(state.kernel) if modes is None else modes
+            if self.settled(state, modes, bool(np.isinf(times[at])), 1e-3 * bound):
                 for row in range(at, len(times)):
                     self.watch.record(row, state, rows)
                 return "finished"
             size = min(size, times[-1] - time)
-            dense, end, error = self.step(state, size)
+            dense, end, error = self.step(state, modes, size)
             if error > bound:
                 if size < 1e-14 * max(time, 1 / fastest):
                     return "diverged"
@@ -124,7 +132,7 @@ class _Flow:
                 last = times[at] == time + size
                 self.watch.record(at, end if last else dense(times[at] - time), rows)
                 at += 1
-            state, time = end, time + size
+            state, modes, time = end, None, time + size
             size *= min(_GROWTH, _SAFETY * (bound / max(error, np.finfo(np.float64).tiny)) ** (1 / 3))
             checkpoint.keep(theta=state.theta, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
         return "finished" if at == len(times) else "step_limit"
@@ -135,7 +143,7 @@ def flow_seed(watch: Watch, flow: Flow, checkpoint: SeedCheckpoint) -> str:
     return _Flow(watch).run(flow.times, flow.tolerance, checkpoint)
 
 
-def _eigen(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _eigen(kernel: np.ndarray) -> Modes:
     values, vectors = np.linalg.eigh(kernel)
     return np.maximum(values, 0.0), vectors
 

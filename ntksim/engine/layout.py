@@ -17,7 +17,7 @@ class Net(NamedTuple):
     """A network as compiled code knows it.
 
     ``stream`` is the generator's key, ``code`` the activation's, ``widths`` (n_0, ..., n_L, k) with k outputs, ``lengths`` the
-    same padded: the length of a row of the next layer's weights; ``scales`` (4, L+1) holds g, s, beta and t.
+    same padded: the length of a row of the next layer's weights; ``scales`` (5, L+1) holds g, s, beta, t and the layer's rate.
     """
 
     stream: np.uint32
