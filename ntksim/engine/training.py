@@ -112,9 +112,9 @@ def train(
     x, y : points (n, d) and targets (n,), or (n, k) for a network of k > 1 outputs; ``x_test`` (n*, d), observed only.
     method : ``"gradient_flow"``, theta' = -grad L to an error of ``tolerance``, or ``"gradient_descent"``; both with the
         parameterization's factor n^(-c) on the gradient. K_infinity below is the effective kernel, with that factor.
-    times : when to look, ascending; infinity is allowed for the flow. Directions in which the kernel is singular to the
-        precision of ``dtype`` do not move once all others have come to rest. For gradient descent each is moved to the nearest
-        step. By default 0 and 25 log-spaced times up to the last of ``steps``, or to t = 20 / lambda_min(K_infinity).
+    times : when to look, ascending; infinity is allowed for the flow. Along directions in which the kernel is singular to the
+        precision of ``dtype`` the flow does not move, at any time. For gradient descent each is moved to the nearest step. By
+        default 0 and 25 log-spaced times up to the last of ``steps``, or to t = 20 / lambda_min(K_infinity).
     steps : number of steps of gradient descent; by default up to the last of ``times``, or to t = 20 / lambda_min(K_infinity)
         and, with momentum, at least 40 / (1 - mu).
     learning_rate : eta of gradient descent; by default 1 / lambda_max(K_infinity). A warning is given from

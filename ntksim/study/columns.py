@@ -50,7 +50,9 @@ QUANTITIES = {
     "relative_operator_error": Quantity("||K_m - K_inf||_2 / ||K_inf||_2", ("convergence",), _LIMIT),
     "smallest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
     "largest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
-    "condition_number": Quantity("largest over smallest eigenvalue of K_m; infinite where the precision does not tell that from 0", ("convergence",)),
+    "condition_number": Quantity(
+        "largest over smallest eigenvalue of K_m; infinite where the precision does not tell that from 0", ("convergence",)
+    ),
     "trace": Quantity("of K_m, units of the kernel", ("convergence",)),
     "kernel_drift": Quantity(
         "||K_t - K_0||_F / ||K_0||_F, of k outputs that of the whole kernels (n k, n k), and so the distance; with layer_rates "
@@ -130,7 +132,9 @@ QUANTITIES = {
         "of K_0, as a rate of training (times n^(-c) in abc parameterizations, layer rates included); null where the precision "
         "does not tell it from 0: no larger than e min(n lambda_max, 2 tr K), e the precision's relative error", ("modes",),
     ),
-    "after_eigenvalue": Quantity("the eigenvalue of the same index of the kernel after training, as a rate; null where not told from 0", ("modes",)),
+    "after_eigenvalue": Quantity(
+        "the eigenvalue of the same index of the kernel after training, as a rate; null where it is not told from 0", ("modes",)
+    ),
     "decay_rate": Quantity(
         "fitted to the residual along the eigenvector of K_0 while it is above the noise; NaN where it decays too little or too "
         "fast for the snapshots, or oscillates under momentum", ("modes",),
