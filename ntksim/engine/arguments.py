@@ -80,6 +80,13 @@ def positive_number(name: str, value: object) -> float:
     return float(value)
 
 
+def ridge_number(value: object) -> float:
+    """A ridge, what is added to a kernel's diagonal: finite and at least 0."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not 0 <= float(value) < np.inf:
+        raise ValueError(f"ridge must be finite and at least 0, in units of the kernel; got {value!r}")
+    return float(value)
+
+
 def flag(name: str, value: object) -> bool:
     """True or False."""
     if not isinstance(value, (bool, np.bool_)):

@@ -46,7 +46,7 @@ _WIDE = 512
 def compiled_network(network: Network, input_dim: int) -> Net:
     """What compiled code knows of a network with ``input_dim`` inputs."""
     scales = network.scales(input_dim)
-    rows = np.stack([scales.weight, scales.weight_init, scales.bias, scales.bias_init])
+    rows = np.stack([scales.weight, scales.weight_init, scales.bias, scales.bias_init, scales.rate])
     widths = np.array([input_dim, *network.widths, network.outputs], dtype=np.int64)
     lengths = np.array([padded(int(width)) for width in widths])
     return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows, 0)

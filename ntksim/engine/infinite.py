@@ -5,6 +5,8 @@ derivative expectations from layer l up,
 
     NTK = g_(L+1)^2 n_L S^L + beta_(L+1)^2 + sum_l D^l (g_l^2 n_(l-1) S^(l-1) + beta_l^2),
 
+each layer's term with its learning rate where a network has rates (`layer_rates`),
+
 which is section 1.6 of the notes, started at Theta^(0) = Sigma^(0) so that the first layer's weights are in it, and
 with the factors sigma_w^2 that depend on the parameterization.
 """
@@ -18,7 +20,7 @@ from ntksim.engine import known_answers, quadrature
 from ntksim.engine.activations import activation_code, closed_dual, has_closed_dual
 from ntksim.engine.arguments import points
 from ntksim.engine.jit import jit, jit_parallel
-from ntksim.engine.network import Network
+from ntksim.engine.network import Network, Scales
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
         bias = (scales.bias[layer] * scales.bias_init[layer]) ** 2
         k11, k22 = weight * own1 + bias, weight * own2 + bias
         # the kernel of the layer's own parameters
-        local_weight, local_bias = scales.weight[layer] ** 2 * fan_in[layer], scales.bias[layer] ** 2
+        local_weight, local_bias = _local(scales, layer, fan_in[layer])
         if has_closed_dual(code):
             _closed_layer(code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk)
             own1, own2 = _own(code, k11), _own(code, k22)
@@ -89,8 +91,19 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
         mirror(ntk)
     weight = (scales.weight[-1] * scales.weight_init[-1]) ** 2 * fan_in[-1]
     bias = (scales.bias[-1] * scales.bias_init[-1]) ** 2
-    _linear(weight, bias, scales.weight[-1] ** 2 * fan_in[-1], scales.bias[-1] ** 2, pair, ntk)
+    _linear(weight, bias, *_local(scales, -1, fan_in[-1]), pair, ntk)
     return Kernel(pair, ntk)
+
+
+def kernel_error(network: Network) -> float:
+    """Relative error of the entries of infinite kernels, as :func:`closed_form` takes it for ``precision``."""
+    exact = has_closed_dual(activation_code(network.activation))
+    return float(np.finfo(np.float64).eps) if exact else network.depth * quadrature.TOLERANCE
+
+
+def _local(scales: Scales, layer: int, fan_in: int) -> tuple[float, float]:
+    """Factors of the kernel of a layer's own weights and biases."""
+    return scales.rate[layer] * scales.weight[layer] ** 2 * fan_in, scales.rate[layer] * scales.bias[layer] ** 2
 
 
 def _own(code: int, k: np.ndarray) -> np.ndarray:

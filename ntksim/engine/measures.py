@@ -1,12 +1,16 @@
 """Statistics of kernels: distances, alignments, spectra, and the modes of training.
 
 Stacks of kernels have shape (..., n, n). Those of k outputs, (..., n, k, n, k), are to be reshaped to (..., n k, n k).
+``precision`` is that in which kernels were computed, as in `closed_form`: by default their arrays' own.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import entr
+
+from ntksim.engine.rounding import null_level, relative_error
 
 # Of the change of a mode: what other modes may add to it while a rate is fitted. The rate is then within that of v'K_t v.
 MIXING = 0.1
@@ -73,17 +77,21 @@ def centred(kernels: np.ndarray) -> np.ndarray:
     return rows - rows.mean(axis=-2, keepdims=True)
 
 
-def centred_alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Alignment of the centred kernels (CKA), (...), between -1 and 1; NaN where one is constant to working precision.
+def centred_alignment(kernels: np.ndarray, reference: np.ndarray, precision: Any = None) -> np.ndarray:
+    """Alignment of the centred kernels (CKA), (...), between -1 and 1; NaN where one is constant to the ``precision``.
 
     Cortes et al. (2012), definition 2.
     """
-    return alignment(_centred_or_nan(kernels), _centred_or_nan(reference))
+    error = relative_error(precision, np.asarray(kernels), np.asarray(reference))
+    return alignment(_centred_or_nan(kernels, error), _centred_or_nan(reference, error))
 
 
-def centred_kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def centred_kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray, precision: Any = None) -> np.ndarray:
     """Centred alignment of kernels with yy', (...), for targets (n,) or (n, k) (Cortes et al. 2012); NaN for constant targets."""
-    return centred_alignment(kernels, _target_kernel(targets))
+    return alignment(
+        _centred_or_nan(kernels, relative_error(precision, np.asarray(kernels))),
+        _centred_or_nan(_target_kernel(targets), relative_error(None)),
+    )
 
 
 def _target_kernel(targets: np.ndarray) -> np.ndarray:
@@ -110,9 +118,11 @@ def participation_ratio(kernels: np.ndarray) -> np.ndarray:
 class ResidualModes:
     """The residual f_t - y along the eigenvectors of a kernel, the largest eigenvalue first; float64.
 
-    ``eigenvalues`` (..., n), ``components`` (..., T, n) in the units of the outputs, signed so that each starts at 0 or above,
-    ``decay_rates`` (..., n) in the units of eigenvalues, NaN where no rate can be fitted, and ``initial_shares`` (..., n) of the
-    residual's squared norm at the first snapshot. Under a constant kernel the rates are the eigenvalues.
+    ``eigenvalues`` (..., n), NaN where the kernel's precision does not tell them from 0; ``components`` (..., T, n) in the units
+    of the outputs, signed so that each starts at 0 or above, of these in a basis of the null space that rounding has chosen;
+    ``decay_rates`` (..., n) in the units of eigenvalues, NaN where no rate can be fitted, or there is no eigenvalue; and
+    ``initial_shares`` (..., n) of the residual's squared norm at the first snapshot. Under a constant kernel the rates are the
+    eigenvalues.
     """
 
     eigenvalues: np.ndarray
@@ -128,6 +138,7 @@ def residual_modes(
     times: np.ndarray,
     floor: float | None = None,
     kernels: np.ndarray | None = None,
+    precision: Any = None,
 ) -> ResidualModes:
     """Decompose the residuals of a training run along the eigenvectors of a kernel, and fit how fast each component decays.
 
@@ -151,22 +162,23 @@ def residual_modes(
     floor : below it components are noise; by default the square root of the precision of ``outputs`` times their or the
         targets' largest size, which leaves half the digits. For a flow of tolerance epsilon, take that times the residual.
     kernels : (..., T, n, n), K_t in any units, such as `Trajectory.kernels`.
+    precision : in which the kernel was computed.
 
     Arora et al. (2019), theorem 4.1; the notes' section 1.7.
     """
+    error = relative_error(precision, np.asarray(kernel))
     kernel, outputs = np.asarray(kernel, np.float64), np.asarray(outputs)
     finite = np.isfinite(kernel).all(axis=(-2, -1))[..., None]
     values, vectors = np.linalg.eigh(np.where(finite[..., None], kernel, 0.0))
-    values, vectors = np.where(finite, values, np.nan)[..., ::-1], vectors[..., ::-1]
+    values, vectors = np.where(finite & (values > null_level(values, error)), values, np.nan)[..., ::-1], vectors[..., ::-1]
     residual = outputs - np.asarray(targets, np.float64)
     signed = np.where(finite[..., None], residual @ vectors, np.nan)
     components = signed * np.where(signed[..., :1, :] < 0, -1.0, 1.0)
     start = np.square(components[..., 0, :])
     shares = start / np.where((total := start.sum(axis=-1, keepdims=True)) > 0, total, np.nan)
     if floor is None:
-        precision = np.finfo(outputs.dtype if outputs.dtype.kind == "f" else np.float64).eps
         largest = np.nanmax(np.abs(outputs), axis=(-2, -1), initial=np.abs(targets).max())[..., None]
-        levels = np.sqrt(precision) * largest
+        levels = np.sqrt(relative_error(None, outputs)) * largest
     else:
         levels = np.array([floor])
     own = (shares >= SMALLEST_SHARE)[..., None, :] if kernels is None else _own(kernels, vectors, residual, signed)
@@ -174,7 +186,7 @@ def residual_modes(
     used = np.logical_and.accumulate(used, axis=-2)
     fallen = components[..., 0, :] - np.min(np.where(used, components, np.inf), axis=-2)
     rates = _decay_rates(components, np.asarray(times, np.float64), used)
-    return ResidualModes(values, components, np.where(fallen > levels, rates, np.nan), shares)
+    return ResidualModes(values, components, np.where((fallen > levels) & ~np.isnan(values), rates, np.nan), shares)
 
 
 def _own(kernels: np.ndarray, vectors: np.ndarray, residual: np.ndarray, components: np.ndarray) -> np.ndarray:
@@ -203,17 +215,25 @@ def spectrum(kernels: np.ndarray) -> np.ndarray:
     return _eigenvalues(kernels)[..., ::-1]
 
 
+def resolved_spectrum(kernels: np.ndarray, precision: Any = None) -> np.ndarray:
+    """:func:`spectrum`, with NaN where the kernels' precision does not tell an eigenvalue from 0."""
+    values = spectrum(kernels)
+    return np.where(values > null_level(values, relative_error(precision, np.asarray(kernels))), values, np.nan)
+
+
 def kernel_statistics(kernels: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
     """Every statistic of kernels (S, n, n) at initialisation, by column name, float64 (S,) each.
 
     ``reference`` (n, n) is the limit K_infinity and ``targets`` (n,) the training targets. Eigenvalues and traces are in
-    the kernel's units, the others are ratios. The condition number is infinite where the smallest eigenvalue is not positive.
+    the kernel's units, the others are ratios. The condition number is infinite where the smallest eigenvalue is not told from 0
+    in the kernels' type.
     """
+    error = relative_error(None, np.asarray(kernels))
     kernels = np.asarray(kernels, np.float64)
     values = spectrum(kernels)
     largest, smallest = values[:, 0], values[:, -1]
     condition = np.full(len(kernels), np.inf)
-    np.divide(largest, smallest, out=condition, where=smallest > 0)
+    np.divide(largest, smallest, out=condition, where=smallest > null_level(values, error)[:, 0])
     condition[~np.isfinite(smallest)] = np.nan
     return {
         "relative_frobenius_error": relative_frobenius_error(kernels, reference),
@@ -235,8 +255,7 @@ def _eigenvalues(kernels: np.ndarray) -> np.ndarray:
     return np.where(finite[..., None], values, np.nan)
 
 
-def _centred_or_nan(kernels: np.ndarray) -> np.ndarray:
-    """The centred kernels; NaN where nothing but rounding is left of them."""
+def _centred_or_nan(kernels: np.ndarray, error: float) -> np.ndarray:
+    """The centred kernels; NaN where nothing but errors of their entries is left of them."""
     result = centred(kernels)
-    rounding = 100 * np.finfo(np.float64).eps * frobenius_norm(kernels)
-    return np.where((frobenius_norm(result) > rounding)[..., None, None], result, np.nan)
+    return np.where((frobenius_norm(result) > 100 * error * frobenius_norm(kernels))[..., None, None], result, np.nan)

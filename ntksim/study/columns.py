@@ -51,7 +51,9 @@ QUANTITIES = {
     "relative_operator_error": Quantity("||K_m - K_inf||_2 / ||K_inf||_2", ("convergence",), _LIMIT),
     "smallest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
     "largest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
-    "condition_number": Quantity("largest over smallest eigenvalue of K_m", ("convergence",)),
+    "condition_number": Quantity(
+        "largest over smallest eigenvalue of K_m; infinite where the precision does not tell that from 0", ("convergence",)
+    ),
     "trace": Quantity("of K_m, units of the kernel", ("convergence",)),
     "kernel_drift": Quantity(
         "||K_t - K_0||_F / ||K_0||_F, of k outputs that of the whole kernels (n k, n k), and so the distance; with layer_rates "
@@ -110,7 +112,8 @@ QUANTITIES = {
         "test_accuracy of the same training with the constant kernel K_inf", ("drift", "lazy"), statistic="mean", share=True
     ),
     "initial_kernel_regression_test_loss": Quantity(
-        "test loss of ridgeless kernel regression, K(x*, X) K^-1 y, with K_0", ("run", "drift", "lazy"), statistic="mean"
+        "test loss of kernel regression, K(x*, X) (K + ridge)^-1 y, with K_0; ridgeless unless training.ridge is set, on the "
+        "eigenvectors that the precision tells from the null space", ("run", "drift", "lazy"), statistic="mean"
     ),
     "after_kernel_regression_test_loss": Quantity(
         "initial_kernel_regression_test_loss with the kernel after training in place of K_0", ("run", "drift", "lazy"),
@@ -129,9 +132,12 @@ QUANTITIES = {
         "the largest limit_closed_form_deviation of the run", ("drift",), Law(-0.5, -0.5, rich=math.nan)
     ),
     "eigenvalue": Quantity(
-        "of K_0, as a rate of training (times n^(-c) in abc parameterizations, layer rates included)", ("modes",)
+        "of K_0, as a rate of training (times n^(-c) in abc parameterizations, layer rates included); null where the precision "
+        "does not tell it from 0: no larger than e min(n lambda_max, 2 tr K), e the precision's relative error", ("modes",),
     ),
-    "after_eigenvalue": Quantity("the eigenvalue of the same index of the kernel after training, as a rate", ("modes",)),
+    "after_eigenvalue": Quantity(
+        "the eigenvalue of the same index of the kernel after training, as a rate; null where it is not told from 0", ("modes",)
+    ),
     "initial_share": Quantity("of the squared norm of the residual at t = 0 that lies along the eigenvector of K_0", ("modes",)),
     "decay_rate": Quantity(
         "fitted to the residual along the eigenvector of K_0 while it is above the noise and other modes add less than a tenth "

@@ -52,8 +52,9 @@ def _schedule(training: Mapping[str, Any]) -> str:
     trained = "f - f_0" if schedule["remove_initial_output"] else "f"
     words = [f"{schedule['method'].replace('_', ' ')} of {trained} to t = {schedule['relative_time']:g} / lambda_max(K_inf)"]
     nesterov = "Nesterov " if schedule.get("nesterov") else ""
-    names = {"tolerance": "", "relative_learning_rate": "", "momentum": nesterov, "batch_size": "", "layer_rates": ""}
-    words += [f"{kind}{name.replace('_', ' ')} {schedule[name]}" for name, kind in names.items() if schedule.get(name)]
+    names = ("tolerance", "relative_learning_rate", "momentum", "batch_size", "layer_rates", "ridge")
+    kinds = {"momentum": nesterov}
+    words += [f"{kinds.get(name, '')}{name.replace('_', ' ')} {schedule[name]}" for name in names if schedule.get(name)]
     return ", ".join(words)
 
 

@@ -378,11 +378,12 @@ class Counted:
     ("dtype", "options"),
     [
         ("float64", {"method": "gradient_descent", "times": [0, 0.03, 0.06], "learning_rate": 0.03, "layer_rates": [1, 2, 0.5]}),
-        ("float64", {"method": "gradient_descent", "steps": 2, "momentum": 0.5, "nesterov": True}),
+        ("float64", {"method": "gradient_descent", "steps": 2, "momentum": 0.5, "nesterov": True, "layer_rates": [0, 1, 2]}),
         ("float32", {"method": "gradient_descent", "steps": 2, "momentum": 0.5, "batch_size": 2, "learning_rate": 0.02}),
         ("float64", {"method": "gradient_flow", "times": [0, 0.05], "tolerance": 0.05, "remove_initial_output": True}),
+        ("float64", {"method": "gradient_flow", "times": [0, 0.05], "tolerance": 0.05, "layer_rates": [2, 0.5, 0]}),
     ],
-    ids=["descent", "nesterov", "batches", "flow"],
+    ids=["descent", "nesterov", "batches", "flow", "rated flow"],
 )
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_training(dtype, options, outputs):
@@ -396,7 +397,7 @@ def test_training(dtype, options, outputs):
     assert found.status == expected.status == ("finished",)
     assert found.evaluations == expected.evaluations
     # Movements are differences of numbers that were rounded apart: relative to what they are taken of.
-    kernels, drifts = ("kernel", "test_kernel"), ("kernel_drift", "parameter_drift", "layer_drift", "feature_drift")
+    kernels, drifts = ("kernel", "test_kernels"), ("kernel_drift", "parameter_drift", "layer_drift", "feature_drift")
     drifts += ("layer_kernel_drift",)
     for name in ("outputs", "test_outputs", "loss", *kernels, *drifts):
         assert_close(getattr(found, name), getattr(expected, name), 20 * TOLERANCE[dtype])

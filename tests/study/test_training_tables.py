@@ -382,6 +382,55 @@ def test_theory_of_descent_takes_its_steps(tmp_path):
     assert laws["kernel_drift"] == -1
 
 
+DIGITS = {
+    "dataset": {"name": "digits", "classes": [4, 9], "train": 100, "test": 50},
+    "networks": {"linear": {"activation": "linear", "depth": 1}},
+    "training": {
+        "method": "gradient_descent", "widths": [32, 256], "seeds": 2, "relative_time": 0.5, "snapshots": 1,
+    },
+    "precision": "float32",
+}  # fmt: skip
+
+
+def regression_loss(kernel, data, rank=None, ridge=0.0):
+    """Of test points, from a kernel (train + test points, train points): by the ``rank`` largest eigenvalues, or all of them."""
+    values, vectors = np.linalg.eigh(kernel[:100])
+    kept = slice(None) if rank is None else slice(100 - rank, None)
+    inverse = (vectors[:, kept] / (values[kept] + ridge)) @ vectors[:, kept].T
+    return 0.5 * np.sum((kernel[100:] @ inverse @ data.y_train - data.y_test) ** 2)
+
+
+@pytest.mark.parametrize("options", [{}, {"ridge": 0.01}, {"layer_rates": [0.0, 1.0]}], ids=["plain", "ridge", "frozen"])
+def test_singular_kernels_in_single_precision(tmp_path, options):
+    """Kernels of a linear network have the points' rank, 55 of 100: regression is float64's, and modes are null below."""
+    study = computed(tmp_path, **DIGITS | {"training": DIGITS["training"] | options})
+    data = datasets.read(f"{study.results}/dataset.npz")
+    every = np.concatenate([data.x_train, data.x_test])
+    assert np.linalg.matrix_rank(data.x_train) == 55
+    final, modes = (ntksim.read_table(study.results, name) for name in ("final", "modes"))
+    for _, row in final.iterrows():
+        network, seed = ntksim.Network(1, row["width"], "linear"), row["seed"]
+        kernel = ntksim.empirical_ntk(network, every, data.x_train, seeds=[seed])[0]
+        rank = 55
+        if "layer_rates" in options:  # random features alone, as many as there are neurons
+            features = every @ ntksim.sample_parameters(network, 64, seed).weights[0].T / 8
+            kernel, rank = features @ features[:100].T / row["width"], min(55, row["width"])
+        ridge = options.get("ridge", 0.0)
+        expected = regression_loss(kernel, data, None if ridge else rank, ridge)
+        assert row["initial_kernel_regression_test_loss"] == pytest.approx(expected, rel=0.03)
+        own = modes[(modes["width"] == row["width"]) & (modes["seed"] == seed)]
+        known = np.linalg.eigvalsh(kernel[:100])[::-1][:rank]
+        assert own["eigenvalue"].notna().to_list() == [True] * rank + [False] * (100 - rank)
+        assert own["after_eigenvalue"].notna().sum() == rank
+        assert own["eigenvalue"].to_numpy()[:rank] == pytest.approx(known, rel=1e-4, abs=1e-7 * known[0])
+        assert own["decay_rate"].iloc[rank:].isna().all()
+    assert not np.isfinite(ntksim.read_table(study.results, "initial")["condition_number"]).any()
+    learning = 0.5 if "layer_rates" in options else 1.0  # the readout's half of the kernel
+    limit = learning * ntksim.infinite_kernel(ntksim.Network(1, 1, "linear"), every, data.x_train).ntk
+    expected = regression_loss(limit, data, None if ridge else 55, ridge)
+    assert final["limit_kernel_regression_test_loss"].to_numpy() == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("training", [{"tolerance": 1e-3}, {"method": "gradient_descent", "relative_learning_rate": 0.5}])
 def test_one_snapshot_is_the_end(tmp_path, training):
     training = {"widths": [8], "seeds": 2, "relative_time": 4.0, "snapshots": 1} | training
@@ -396,7 +445,7 @@ def test_one_snapshot_is_the_end(tmp_path, training):
     [
         {},
         {"tolerance": 0.0123456789012345, "remove_initial_output": True},
-        {"method": "gradient_descent", "momentum": 0.9, "nesterov": True, "layer_rates": [0.1, 1e-12]},
+        {"method": "gradient_descent", "momentum": 0.9, "nesterov": True, "layer_rates": [0.1, 0.0], "ridge": 1e-3},
         {"method": "gradient_descent", "batch_size": 4, "relative_learning_rate": 0.1},
     ],
 )
