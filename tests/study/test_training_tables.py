@@ -400,7 +400,11 @@ def regression_loss(kernel, data, rank=None, ridge=0.0):
     return 0.5 * np.sum((kernel[100:] @ inverse @ data.y_train - data.y_test) ** 2)
 
 
-@pytest.mark.parametrize("options", [{}, {"ridge": 0.01}, {"layer_rates": [0.0, 1.0]}], ids=["plain", "ridge", "frozen"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ridge": 0.01}, {"layer_rates": [0.0, 1.0]}, {"layer_rates": [1e-12, 1.0]}],
+    ids=["plain", "ridge", "frozen", "nearly frozen"],
+)
 def test_singular_kernels_in_single_precision(tmp_path, options):
     """Kernels of a linear network have the points' rank, 55 of 100: regression is float64's, and modes are null below."""
     study = computed(tmp_path, **DIGITS | {"training": DIGITS["training"] | options})
