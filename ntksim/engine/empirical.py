@@ -4,6 +4,7 @@ Every number is a function of (seed, widths, layer, row, column): the same for a
 of the seeds, and both precisions (weights are float32 numbers; ``dtype`` is the precision of the arithmetic).
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,20 @@ def _at_initialisation(
     spread(seeds.size, is_wide(network), work)
 
 
+def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray) -> None:
+    """One line where results (S, ...) are infinite or NaN, which comes of overflow alone: inputs and parameters are finite."""
+    bad = [str(seed) for seed, value in zip(seeds, values, strict=True) if not np.isfinite(value).all()]
+    if bad:
+        of = f"seed {bad[0]}" if len(bad) == 1 else f"{len(bad)} of {seeds.size} seeds ({', '.join(bad[:5])}{', ...' * (len(bad) > 5)})"
+        wider = "use float64, " if values.dtype == np.float32 else ""
+        warnings.warn(
+            f"{what} of {of} overflow {values.dtype.name}, and are infinite or NaN: {wider}scale the points down, or lower "
+            "sigma_w, sigma_a, sigma_b or output_scale",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
 def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = "float64") -> Parameters:
     """The parameters of one seed: the very numbers that every other function uses for it.
 
@@ -150,6 +165,7 @@ def network_outputs(
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
     columns, pairs = columns_of(x, None, kind, place)
     _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place)
+    _warn_of_overflow("outputs", seed_list, out)
     return out if network.outputs > 1 else out[..., 0]
 
 
@@ -195,6 +211,7 @@ def empirical_ntk(
     shape = (1, pairs.rows * k, pairs.cols * k) if form == "full" else (k, pairs.rows, pairs.cols)
     out = np.empty((seed_list.size, *shape), kind)
     _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0, k), kind), out, place)
+    _warn_of_overflow("kernels", seed_list, out)
     if k == 1:
         return out[:, 0]
     if form == "full":

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntksim.engine.arguments import finite_array, momentum_options, numeric, positive_number
+from ntksim.engine.threads import one_blas_thread
 
 
+@one_blas_thread()
 def closed_form(
     kernel: np.ndarray,
     f0: np.ndarray,
@@ -43,7 +45,7 @@ def closed_form(
     -------
     (..., T, n) float64, or (training, test) with test (..., T, n*); for k outputs with a last axis of them. Directions in
     which the kernel is singular to working precision do not move at t = infinity; under a learning rate that is too large the
-    result diverges.
+    result diverges. BLAS is held at one thread, so that the bits do not depend on how many there are.
 
     Raises
     ------
