@@ -1,8 +1,6 @@
-"""Limits in 400 digits: the textbook formulas of covariances, in which digits may cancel as they like. Shares no code with ntksim."""
+"""Limits in many digits: the textbook formulas of covariances, in which digits may cancel. Shares no code with the package."""
 
 import mpmath as mp
-
-mp.mp.dps = 400
 
 
 def _relu(a, b, c):
@@ -55,7 +53,10 @@ DUALS = {
 
 
 def pair_kernels(activation, u, v, depth, sigma_w, sigma_b):
-    """NNGP and NTK of two points in the ``ntk`` parameterization, readout of variance 1; sigma_b = 0 for no biases, mpf each."""
+    """NNGP and NTK of two points in the ``ntk`` parameterization, readout of variance 1; sigma_b = 0 for no biases.
+
+    In as many digits as ``mpmath.workdps`` says.
+    """
     d, weight, bias = len(u), mp.mpf(float(sigma_w)) ** 2, mp.mpf(float(sigma_b)) ** 2
     u, v = [mp.mpf(float(t)) for t in u], [mp.mpf(float(t)) for t in v]
     a, b, c = (mp.fsum(s * t for s, t in zip(p, q, strict=True)) / d for p, q in ((u, u), (u, v), (v, v)))

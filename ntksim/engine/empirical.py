@@ -97,10 +97,16 @@ def _at_initialisation(
 
 
 def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray) -> None:
-    """One line where results (S, ...) are infinite or NaN, which comes of overflow alone: inputs and parameters are finite."""
+    """One line where results (S, ...) are infinite or NaN, which comes of overflow alone: inputs and parameters are finite.
+
+    Like NumPy's own warnings of overflow it is silent under ``np.errstate(over="ignore")``.
+    """
+    if np.geterr()["over"] == "ignore":
+        return
     bad = [str(seed) for seed, value in zip(seeds, values, strict=True) if not np.isfinite(value).all()]
     if bad:
-        of = f"seed {bad[0]}" if len(bad) == 1 else f"{len(bad)} of {seeds.size} seeds ({', '.join(bad[:5])}{', ...' * (len(bad) > 5)})"
+        names = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
+        of = f"seed {names}" if len(bad) == 1 else f"{len(bad)} of {seeds.size} seeds ({names})"
         wider = "use float64, " if values.dtype == np.float32 else ""
         warnings.warn(
             f"{what} of {of} overflow {values.dtype.name}, and are infinite or NaN: {wider}scale the points down, or lower "

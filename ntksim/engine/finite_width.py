@@ -15,9 +15,10 @@ import warnings
 import numpy as np
 
 from ntksim.engine import quadrature
-from ntksim.engine.activations import ABS, CROSS, LEAKY_RELU, RELU, SQUARES, activation_code, kinks, piecewise_fourth_moments
+from ntksim.engine.activations import ABS, CROSS, LEAKY_RELU, RELU, SQUARES, activation_code
 from ntksim.engine.arguments import points
 from ntksim.engine.correlations import roots_and_gaps, shared_gap
+from ntksim.engine.duals import kinks, piecewise_fourth_moments
 from ntksim.engine.infinite import infinite_kernel, mirror
 from ntksim.engine.jit import jit
 from ntksim.engine.network import Network
@@ -61,7 +62,9 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         variance = (gain**2 * (squares + 2 * tangent * cross + 3 * tangent**2 * slopes) - mean**2) / width
     if not np.isfinite(variance).all():
-        raise ValueError("the variance of this kernel overflows: scale the points down, or lower sigma_w, sigma_a or output_scale")
+        raise ValueError(
+            "the variance of this kernel overflows: scale the points down, or lower sigma_w, sigma_a or output_scale"
+        )
     smallest = np.min(mean.diagonal(), initial=np.inf, where=mean.diagonal() != 0)
     if smallest < _SMALLEST:
         warnings.warn(
@@ -81,9 +84,7 @@ def _through_bias(weight, bias, roots, s, gaps):
     if bias > 0:
         for i in range(s.size):
             for j in range(s.size):
-                gaps[i, j] = shared_gap(
-                    gaps[i, j], weight * roots[i] / s[i], bias / s[i], weight * roots[j] / s[j], bias / s[j]
-                )
+                gaps[i, j] = shared_gap(gaps[i, j], weight * roots[i] / s[i], bias / s[i], weight * roots[j] / s[j], bias / s[j])
 
 
 def _fourth_moments(code: int, s: np.ndarray, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -17,14 +17,15 @@ import numpy as np
 from numba import prange
 
 from ntksim.engine import quadrature
-from ntksim.engine.activations import TANH, activation_code, closed_duals, has_closed_dual, point_of
+from ntksim.engine.activations import TANH, activation_code
 from ntksim.engine.arguments import points
 from ntksim.engine.correlations import correlation, roots_and_gaps, shared_gap
+from ntksim.engine.duals import closed_duals, has_closed_dual, point_of
 from ntksim.engine.jit import jit, jit_parallel, wide_vectors
 from ntksim.engine.network import Network
 from ntksim.engine.threads import refuse_forked
 
-_SMALLEST = 1e-300  # variances below this, or their products with correlations, may have lost digits
+_SMALLEST = 1e-150  # root mean squares below this have products with correlations that may have lost digits
 _APART = 0.1  # gaps from which on errors are not amplified by the nets that drive points apart
 _DOUBTFUL = 1e-8  # errors of correlations that a warning is given from
 
@@ -111,13 +112,13 @@ class _Watch:
     """What may go wrong on the way through the layers, and what is said of it."""
 
     def __init__(self) -> None:
-        self.smallest = np.inf  # variance of a point
+        self.smallest = np.inf  # root mean square of a point
         self.error, self.near = 0.0, np.inf  # of a correlation; of the closest pair
 
     def range(self, *roots: np.ndarray) -> None:
         """Root mean squares of points before a layer."""
         for root in roots:
-            self.smallest = min(self.smallest, np.min(root, initial=np.inf, where=root > 0) ** 2)
+            self.smallest = min(self.smallest, np.min(root, initial=np.inf, where=root > 0))
 
     def close_pairs(self, symmetric: bool, points1: np.ndarray, points2: np.ndarray, gaps: np.ndarray) -> None:
         """Gaps before a layer whose correlations come from a series."""
@@ -137,11 +138,12 @@ class _Watch:
         """Refuse what is not finite, and warn of what has lost its digits."""
         if not all(math.isfinite(extreme) for kernel in (nngp, ntk) for extreme in (kernel.min(), kernel.max())):
             raise ValueError(
-                "the infinite-width kernel overflows: scale the points down, or lower sigma_w, sigma_a, sigma_b or output_scale"
+                "the infinite-width kernel of this network overflows; lower sigma_w, sigma_a, sigma_b or output_scale, or scale "
+                "the points down"
             )
         if self.smallest < _SMALLEST:
             warnings.warn(
-                f"the infinite-width kernel has lost digits: variances fall to {self.smallest:.3g}, to the end of float64's "
+                f"the infinite-width kernel has lost digits: variances fall to {self.smallest**2:.3g}, to the end of float64's "
                 "range; scale the points up, or raise sigma_w (sqrt(2) keeps ReLU's variance in any depth)",
                 RuntimeWarning,
                 stacklevel=3,
@@ -215,9 +217,7 @@ def _layer_row(i, code, symmetric, points1, points2, weight, bias, local_weight,
     gap, kernel = gaps[i][first:], ntk[i][first:]
     _tangents(points1[_ROOT, i], points2[_ROOT][first:], weight, local_weight, local_bias, gap, kernel)
     if bias > 0:
-        _share_bias(
-            points1[_SHARE, i], points1[_BIAS_SHARE, i], points2[_SHARE][first:], points2[_BIAS_SHARE][first:], gap
-        )
+        _share_bias(points1[_SHARE, i], points1[_BIAS_SHARE, i], points2[_SHARE][first:], points2[_BIAS_SHARE][first:], gap)
     if code != TANH:
         slope = np.empty_like(gap)
         one = points1[3, i], points1[4, i], points1[5, i], points1[6, i], points1[7, i]

@@ -58,7 +58,7 @@ def correlations(
     """
     own1 = _roots(factors, code, s1)
     own2 = own1 if symmetric else _roots(factors, code, s2)
-    diagonal = product.diagonal() * own1[1] * own1[1] if symmetric else None
+    diagonal = product.diagonal() * (own1[1] * own1[1]) if symmetric else None
     points1, points2 = np.stack([s1, *own1]), np.stack([s2, *own2])
     # Below, correlations are what they are in the limit s = 0, to rounding.
     s1, s2 = np.maximum(s1, _FLAT), np.maximum(s2, _FLAT)

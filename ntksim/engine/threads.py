@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numba
@@ -47,10 +47,8 @@ def _after_fork() -> None:
     """In the child: whether the parent had used threads, and no lock that another of its threads may have held."""
     global _forked, _lock, _holders
     _lock, _holders = threading.Lock(), 0
-    try:
+    with suppress(ValueError):  # no threads yet
         _forked = _forked or numba.threading_layer() == "omp"
-    except ValueError:  # not launched yet
-        pass
 
 
 if hasattr(os, "register_at_fork"):
