@@ -6,7 +6,7 @@ Only +, x, /, sqrt and explicit fma are used, all correctly rounded, so that eve
 
 Largest errors measured against 64-bit-mantissa references, in units in the last place (ulp) of a float64:
 
-    exp 1 (x > -708; below, gradual underflow), expm1 2, tanh 2.5, erf 2, e^(-x^2) 1.5, sine and cosine 2 (|x| < 1e9), angle 3
+    exp 1 (x > -708; below, gradual underflow), expm1 2, tanh 2.5, erf 2, e^(-x^2) 1.5, sine and cosine 2 (|x| < 1e9), angle 4.5
 """
 
 import math

@@ -73,7 +73,7 @@ def in_pool(work):
 
 
 def run(code):
-    done = subprocess.run([sys.executable, "-c", SCRIPT + code], capture_output=True, text=True, timeout=180)
+    done = subprocess.run([sys.executable, "-c", SCRIPT + code], capture_output=True, text=True, timeout=400)  # with compilation
     assert done.returncode == 0, done.stderr[-2000:]
 
 
