@@ -4,6 +4,7 @@ Every number is a function of (seed, widths, layer, row, column): the same for a
 of the seeds, and both precisions (weights are float32 numbers; ``dtype`` is the precision of the arithmetic).
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +101,26 @@ def _at_initialisation(
     spread(seeds.size, is_wide(net.widths[1:-1].tolist()), work)
 
 
+def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray) -> None:
+    """One line where results (S, ...) are infinite or NaN, which comes of overflow alone: inputs and parameters are finite.
+
+    Like NumPy's own warnings of overflow it is silent under ``np.errstate(over="ignore")``.
+    """
+    if np.geterr()["over"] == "ignore":
+        return
+    bad = [str(seed) for seed, value in zip(seeds, values, strict=True) if not np.isfinite(value).all()]
+    if bad:
+        names = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
+        of = f"seed {names}" if len(bad) == 1 else f"{len(bad)} of {seeds.size} seeds ({names})"
+        wider = "use float64, " if values.dtype == np.float32 else ""
+        warnings.warn(
+            f"{what} of {of} overflow {values.dtype.name}, and are infinite or NaN: {wider}scale the points down, or lower "
+            "sigma_w, sigma_a, sigma_b or output_scale",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
 def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = "float64") -> Parameters:
     """The parameters of one seed: the very numbers that every other function uses for it.
 
@@ -157,6 +178,7 @@ def network_outputs(
     columns, pairs = columns_of(x, None, kind, place)
     net = compiled_network(network, x.shape[1])
     _at_initialisation(net, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place)
+    _warn_of_overflow("outputs", seed_list, out)
     return out if network.outputs > 1 else out[..., 0]
 
 
@@ -201,12 +223,16 @@ def empirical_ntk(
     columns, pairs = columns_of(x1, x2, kind, place)
     net, k = compiled_network(network, x1.shape[1]), network.outputs
     if form == "trace" and k > 1:
-        return _traces(net, columns, pairs, seed_list, place)
+        out = _traces(net, columns, pairs, seed_list, place)
+    else:
+        shape = (1, pairs.rows * k, pairs.cols * k) if form == "full" else (k, pairs.rows, pairs.cols)
+        out = _kernels(net, columns, pairs, seed_list, shape, place)
+    _warn_of_overflow("kernels", seed_list, out)
+    if k == 1:
+        return out[:, 0]
     if form == "full":
-        out = _kernels(net, columns, pairs, seed_list, (1, pairs.rows * k, pairs.cols * k), place)
-        return out[:, 0] if k == 1 else out.reshape(-1, pairs.rows, k, pairs.cols, k)
-    out = _kernels(net, columns, pairs, seed_list, (k, pairs.rows, pairs.cols), place)
-    return out[:, 0] if k == 1 else np.ascontiguousarray(np.moveaxis(out, 1, -1))
+        return out.reshape(-1, pairs.rows, k, pairs.cols, k)
+    return np.ascontiguousarray(np.moveaxis(out, 1, -1)) if form == "diagonal" else out
 
 
 def _kernels(

@@ -21,6 +21,7 @@ from ntksim.engine.infinite import infinite_kernel, kernel_error
 from ntksim.engine.network import Network
 from ntksim.engine.predictions import closed_form
 from ntksim.engine.rounding import null_level
+from ntksim.engine.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Ensemble:
     test_covariance: np.ndarray | None
 
 
+@one_blas_thread()
 def infinite_ensemble(
     network: Network,
     x: np.ndarray,
@@ -54,7 +56,8 @@ def infinite_ensemble(
     """Mean and covariance over initialisations of f_t under training at infinite width.
 
     At t = infinity the mean is the ridgeless kernel regression with the NTK, Theta_TX Theta^-1 y, and on training points y
-    with covariance 0, where the NTK is not singular to working precision; along its null space nothing moves.
+    with covariance 0, where the NTK is not singular to working precision; along its null space nothing moves. BLAS is held at
+    one thread, so that the bits do not depend on how many there are.
 
     Parameters
     ----------
@@ -67,8 +70,8 @@ def infinite_ensemble(
 
     Raises
     ------
-    TypeError or ValueError naming any argument that does not fit. RuntimeWarning where modes of the NTK that its own errors hide
-    (those of tanh: 1e-10 a layer) have had the time to move.
+    TypeError or ValueError naming any argument that does not fit, and what `infinite_kernel` raises. RuntimeWarning where modes of
+    the NTK that its own errors hide (those of tanh: 1e-10 a layer) have had the time to move.
 
     Lee et al. (2019), equations 14 to 16; the covariance is taken as the image of a root of the NNGP under the affine map,
     by functions of the NTK's eigenvalues, never its inverse.

@@ -20,7 +20,23 @@ SMALLEST_SHARE = 1e-3
 
 def frobenius_norm(kernels: np.ndarray) -> np.ndarray:
     """Frobenius norms (...), in the kernels' units."""
-    return np.sqrt(np.sum(np.square(kernels, dtype=np.float64), axis=(-2, -1)))
+    scaled, unit = _scaled(kernels)
+    return unit * _norm(scaled)
+
+
+def _norm(kernels: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.sum(np.square(kernels), axis=(-2, -1)))
+
+
+def _scaled(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Kernels of ordinary size, in float64, and the powers of two (...) that they are in units of: no square overflows."""
+    kernels = np.asarray(kernels, np.float64)
+    largest = np.maximum(kernels.max(axis=(-2, -1)), -kernels.min(axis=(-2, -1)))
+    usual = (largest == 0) | (largest > 1e-100) & (largest < 1e100) | ~np.isfinite(largest)
+    if usual.all():
+        return kernels, np.ones(largest.shape)
+    unit = np.where(usual, 1.0, np.ldexp(1.0, np.frexp(np.where(usual, 1.0, largest))[1] - 1))
+    return kernels / unit[..., None, None], unit
 
 
 def relative_frobenius_error(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -36,8 +52,9 @@ def relative_operator_error(kernels: np.ndarray, reference: np.ndarray) -> np.nd
 
 def alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Cosine <K, K_ref>_F / (||K||_F ||K_ref||_F), (...), between -1 and 1."""
-    inner = np.sum(np.asarray(kernels, np.float64) * reference, axis=(-2, -1))
-    return inner / (frobenius_norm(kernels) * frobenius_norm(reference))
+    (kernels, _), (reference, _) = _scaled(kernels), _scaled(reference)
+    inner = np.sum(kernels * reference, axis=(-2, -1))
+    return inner / (_norm(kernels) * _norm(reference))
 
 
 def kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:

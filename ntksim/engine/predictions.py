@@ -11,8 +11,10 @@ import numpy as np
 
 from ntksim.engine.arguments import finite_array, momentum_options, numeric, positive_number, ridge_number
 from ntksim.engine.rounding import null_level, relative_error
+from ntksim.engine.threads import one_blas_thread
 
 
+@one_blas_thread()
 def closed_form(
     kernel: np.ndarray,
     f0: np.ndarray,
@@ -53,7 +55,8 @@ def closed_form(
     -------
     (..., T, n) float64, or (training, test) with test (..., T, n*); for k outputs with a last axis of them. Directions in
     which K + rho is singular to that precision move no output at any time: eigenvalues up to e min(n lambda_max, 2 tr K) for a
-    relative error e of the entries, n eps lambda_max at least. Under a learning rate that is too large the result diverges.
+    relative error e of the entries, n eps lambda_max at least. Under a learning rate that is too large the result diverges. BLAS is
+    held at one thread, so that the bits do not depend on how many there are.
 
     Raises
     ------
