@@ -70,8 +70,8 @@ def infinite_ensemble(
 
     Raises
     ------
-    TypeError or ValueError naming any argument that does not fit, and what `infinite_kernel` raises. RuntimeWarning where modes of
-    the NTK that its own errors hide (those of tanh: 1e-10 a layer) have had the time to move.
+    TypeError or ValueError naming any argument that does not fit, and what `infinite_kernel` raises. Warns (RuntimeWarning) if
+    modes of the NTK that are hidden by its own errors (those of tanh: 1e-10 a layer) have had time to move.
 
     Lee et al. (2019), equations 14 to 16; the covariance is taken as the image of a root of the NNGP under the affine map,
     by functions of the NTK's eigenvalues, never its inverse.

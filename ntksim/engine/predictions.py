@@ -55,8 +55,8 @@ def closed_form(
     -------
     (..., T, n) float64, or (training, test) with test (..., T, n*); for k outputs with a last axis of them. Directions in
     which K + rho is singular to that precision move no output at any time: eigenvalues up to e min(n lambda_max, 2 tr K) for a
-    relative error e of the entries, n eps lambda_max at least. Under a learning rate that is too large the result diverges. BLAS is
-    held at one thread, so that the bits do not depend on how many there are.
+    relative error e of the entries, n eps lambda_max at least. Under a learning rate that is too large the result diverges.
+    BLAS is held at one thread, so that the bits do not depend on how many there are.
 
     Raises
     ------
