@@ -35,6 +35,7 @@ class Parameters:
 
 
 FORMS = ("full", "diagonal", "trace")
+SAMPLINGS = ("weights", "conditional")
 # Threads share one network, rather than having one each, from this width on: below, they would wait more than work.
 _WIDE = 512
 
@@ -48,13 +49,18 @@ def compiled_network(network: Network, input_dim: int) -> Net:
     return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows)
 
 
-def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype, device: str) -> tuple[np.ndarray, Pairs]:
-    """Points as columns (d, points), and which of them pair up in the kernel; for the CPU padded with zeros to whole vectors."""
-    blocks = [x1] if x2 is None else [x2, x1]
+def check_size(blocks: list[np.ndarray], kind: np.dtype) -> None:
+    """Refuse points that overflow in ``kind``."""
     if any(np.abs(block).max() > np.finfo(kind).max for block in blocks):
         raise ValueError(
             f"points must be at most {np.finfo(kind).max:.3g} in size for {kind.name}: scale them down or use float64"
         )
+
+
+def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype, device: str) -> tuple[np.ndarray, Pairs]:
+    """Points as columns (d, points), and which of them pair up in the kernel; for the CPU padded with zeros to whole vectors."""
+    blocks = [x1] if x2 is None else [x2, x1]
+    check_size(blocks, kind)
     sizes = [padded_points(len(block), kind.itemsize) if device == "cpu" else len(block) for block in blocks]
     columns = np.zeros((x1.shape[1], sum(sizes)), kind)
     columns[:, : len(blocks[0])] = blocks[0].T
@@ -69,16 +75,32 @@ def is_wide(network: Network) -> bool:
     return max(network.widths) >= _WIDE
 
 
+def _chosen_place(device: object, sampling: object) -> str:
+    """``"cpu"`` or ``"cuda"`` for the arguments ``device`` and ``sampling``."""
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}; got {sampling!r}")
+    if sampling == "conditional" and device == "cuda":
+        raise ValueError("sampling='conditional' runs on the CPU only so far; got device='cuda': use device='cpu'")
+    return chosen_device("cpu" if sampling == "conditional" and device == "auto" else device)
+
+
 def _at_initialisation(
     network: Network,
-    columns: np.ndarray,
-    pairs: Pairs,
+    x1: np.ndarray,
+    x2: np.ndarray | None,
     seeds: np.ndarray,
     outputs: np.ndarray,
     kernels: np.ndarray,
     device: str,
+    sampling: str,
 ) -> None:
-    """Fill ``outputs`` (S, n, k) and ``kernels`` (S, blocks, rows, columns), unless their second axis is empty."""
+    """Fill ``outputs`` (S, n1, k) and ``kernels`` (S, blocks, n1, n2), unless their second axis is empty."""
+    if sampling == "conditional":
+        from ntksim.engine import conditional  # compiled code that nothing else needs
+
+        if conditional.evaluate(network, x1, x2, seeds, outputs, kernels):
+            return
+    columns, pairs = columns_of(x1, x2, outputs.dtype, device)
     net, wanted, joint = compiled_network(network, len(columns)), kernels.shape[1] > 0, kernels.shape[1] < network.outputs
     if device == "cuda":
         from ntksim.engine import batches_cuda
@@ -128,7 +150,13 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
 
 
 def network_outputs(
-    network: Network, x: np.ndarray, *, seeds: Sequence[int], dtype: Any = "float64", device: str = "cpu"
+    network: Network,
+    x: np.ndarray,
+    *,
+    seeds: Sequence[int],
+    dtype: Any = "float64",
+    device: str = "cpu",
+    sampling: str = "weights",
 ) -> np.ndarray:
     """Outputs at initialisation of one network per seed, (S, n) in ``dtype``, or (S, n, k) for k > 1 outputs.
 
@@ -138,18 +166,19 @@ def network_outputs(
     seeds : S non-negative integers below 2^64, a sequence or range.
     device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding,
         results; or ``"auto"``, GPUs where there are any.
+    sampling : ``"weights"``, the network of :func:`sample_parameters`; or ``"conditional"``, a network of the same law, as
+        :func:`empirical_ntk` explains. With the same points both functions see one network.
 
     Raises
     ------
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = chosen_device(device)
+    place = _chosen_place(device, sampling)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x = points("x", x)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
-    columns, pairs = columns_of(x, None, kind, place)
-    _at_initialisation(network, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place)
+    _at_initialisation(network, x, None, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place, sampling)
     return out if network.outputs > 1 else out[..., 0]
 
 
@@ -162,6 +191,7 @@ def empirical_ntk(
     form: str = "full",
     dtype: Any = "float64",
     device: str = "cpu",
+    sampling: str = "weights",
 ) -> np.ndarray:
     """Empirical neural tangent kernels at initialisation of one network per seed, (S, n1, n2) in ``dtype``.
 
@@ -177,26 +207,34 @@ def empirical_ntk(
     form : of a network of k > 1 outputs (one output has one kernel): ``"full"``, (S, n1, k, n2, k), entry [s, i, a, j, b] of
         outputs a and b; ``"diagonal"``, (S, n1, n2, k), of each output with itself; or ``"trace"``, (S, n1, n2), their sum.
         At infinite width these are the limit times the identity, the limit, and k times the limit.
+    sampling : ``"weights"`` (default): the network of :func:`sample_parameters`, the same for all points. ``"conditional"``: the
+        same law at every width, in time O(m n^2) and memory O(n^2) for m neurons a layer and n points times outputs, on the CPU.
+        It is another network than that of :func:`sample_parameters`: a function of the seed, the network and the whole ordered
+        set of points (x1, then what x2 adds). So equal points give one network, and ``empirical_ntk(x)`` equals
+        ``empirical_ntk(x, x)``, while blocks of a kernel from several calls belong to several networks: ask for all points at
+        once. Both precisions and all activations share their draws. Directions of a layer's activations below 1e-6 (float32:
+        3e-5) of a point's own length are taken for none: closer points are not told apart. A layer whose weights are cheaper,
+        such as one that is not wider than the points are many, is drawn by them. Gaussian conditioning: Bolthausen 2014;
+        Lu 2021, arXiv 2101.07464.
 
     Raises
     ------
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = chosen_device(device)
+    place = _chosen_place(device, sampling)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x1 = points("x1", x1)
     if x2 is not None:
         x2 = points("x2", x2, features=x1.shape[1])
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
-    columns, pairs = columns_of(x1, x2, kind, place)
-    k = network.outputs
-    shape = (1, pairs.rows * k, pairs.cols * k) if form == "full" else (k, pairs.rows, pairs.cols)
+    k, rows, cols = network.outputs, len(x1), len(x1 if x2 is None else x2)
+    shape = (1, rows * k, cols * k) if form == "full" else (k, rows, cols)
     out = np.empty((seed_list.size, *shape), kind)
-    _at_initialisation(network, columns, pairs, seed_list, np.empty((seed_list.size, 0, k), kind), out, place)
+    _at_initialisation(network, x1, x2, seed_list, np.empty((seed_list.size, 0, k), kind), out, place, sampling)
     if k == 1:
         return out[:, 0]
     if form == "full":
-        return out.reshape(-1, pairs.rows, k, pairs.cols, k)
+        return out.reshape(-1, rows, k, cols, k)
     return np.ascontiguousarray(np.moveaxis(out, 1, -1)) if form == "diagonal" else out.sum(axis=1)
