@@ -18,8 +18,8 @@ A layer is drawn by its weights where that is cheaper, which has the same law. `
 import numpy as np
 
 from ntksim.engine import conditional_cpu
-from ntksim.engine.conditional_layout import CHUNK, COLUMNS, CONDITIONED, CUT, ROWS, make_law, make_room
-from ntksim.engine.counter_rng import ROWS_PER_BLOCK, fill_normals, left_code, right_code
+from ntksim.engine.conditional_layout import CHUNK, COLUMNS, CONDITIONED, CUT, ROWS, fours, make_law, make_room
+from ntksim.engine.counter_rng import fill_normals, left_code, right_code
 from ntksim.engine.empirical import check_size, compiled_network
 from ntksim.engine.network import Network
 from ntksim.engine.product import padded_points
@@ -76,16 +76,14 @@ def evaluate(
 
 
 def draws(network: Network, layer: int, points: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The normals G (n_l, n) and N (n_(l-1), k n) of a conditioned layer, for tests; layer 1 has no N."""
-    padded = -(-points // ROWS_PER_BLOCK) * ROWS_PER_BLOCK
+    """The normals G (n_l, n) and N (n_(l-1), k n) of a conditioned layer, for tests; N of layer 1 means nothing."""
+    padded, k = int(fours(points)), network.outputs
     words = np.uint32(seed & 0xFFFFFFFF), np.uint32(network.stream)
     left = np.empty((padded, network.widths[layer - 1]))
-    right = np.empty((network.outputs * padded, network.widths[layer - 2] if layer > 1 else 0))
+    right = np.empty((k * padded, network.widths[layer - 2]))
     for code, out in ((left_code(layer), left), (right_code(layer), right)):
-        if out.size:
-            fill_normals(*words, code, np.uint32(seed >> 32), 0, 0, out)
-    right = right.reshape(network.outputs, padded, right.shape[1])[:, :points]
-    return left[:points].T, right.reshape(network.outputs * points, right.shape[2]).T
+        fill_normals(*words, code, np.uint32(seed >> 32), 0, 0, out)
+    return left[:points].T, np.concatenate([right[a * padded : a * padded + points] for a in range(k)]).T
 
 
 def _distinct(x1: np.ndarray, x2: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

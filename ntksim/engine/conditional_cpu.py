@@ -2,14 +2,14 @@
 
 A hidden matrix W^l (n_l x n_(l-1)) stands here as two factors of few columns, made of normals or of its own entries,
 
-    z^l = g B V + beta b,    V a function of T = N'H^(l-1),        B: n_l rows,      "left"
+    z^l = B V + beta b,      V a function of T = N'H^(l-1),        B: n_l rows,      "left"
     W'delta^l = N C (+ H M), C a function of S = B'delta^l,        N: n_(l-1) rows,  "right"
 
 so that one layer's rows need nothing of another layer's but the small matrices V, C and M:
 
-    CONDITIONED  B = G, V = s R;   N fresh normals, C'C = s^2 D'D, M = s R^+ (G'D - R^+' (H'N) C)
-    ROWS         B = W, V = H;     N = 1, C = S = W'D                          the layer below is narrow
-    COLUMNS      B = 1, V = W H;   N = W', C = S = D                           this layer is narrow
+    CONDITIONED  B = G, V = g s R; N fresh normals, C'C = s^2 D'D, M = s R^+ (G'D - R^+' (H'N) C)
+    ROWS         B = W, V = g H;   N = 1, C = S = W'D                          the layer below is narrow
+    COLUMNS      B = 1, V = g W H; N = W', C = S = D                           this layer is narrow
 
 Rows of both factors are functions of counters. A sweep forward over a layer's neurons, panel by panel, adds up H'H and T for
 the next layer; a sweep back makes the panel again, adds up D'D and S for the layer below. Nothing is as long as a layer
@@ -22,7 +22,7 @@ threads nor on how the seeds are split.
 import numpy as np
 from numba import prange, types
 
-from ntksim.engine.conditional_layout import CHUNK, CONDITIONED, argument_types
+from ntksim.engine.conditional_layout import CHUNK, CONDITIONED, argument_types, fours
 from ntksim.engine.conditional_panels import BACK, BOTH, FORWARD, add_gram, sum_chunk
 from ntksim.engine.counter_rng import bias_code, draw_vector
 from ntksim.engine.jit import compiled_once, jit, jit_inner, jit_parallel
@@ -106,13 +106,14 @@ def _prepare_forward(net, law, room, layer, cut):
     n, lanes, at = law.points, law.lanes, room.values_at[layer]
     if law.ways[layer] != CONDITIONED:
         size = law.terms[layer] * lanes
-        _copy_scaled(1.0, room.crossed[layer][:size], room.values[at : at + size])
+        _copy_scaled(net.scales[0, layer - 1], room.crossed[layer][:size], room.values[at : at + size])
         return
     gram, factor = room.gram[:n, :n], room.factor[layer]
     _gather(room.features[layer - 1], 1, n, lanes, gram)
     factorise(gram, cut, factor)
+    scale = net.scales[0, layer - 1] * net.scales[1, layer - 1]
     for i in range(n):
-        _copy_scaled(net.scales[1, layer - 1], factor[i], room.values[at + i * lanes : at + i * lanes + n])
+        _copy_scaled(scale, factor[i], room.values[at + i * lanes : at + i * lanes + n])
 
 
 @jit_inner
@@ -122,7 +123,7 @@ def _prepare_back(net, law, room, layer, cut):
     M = s R^+ (S - (Q'N) C) with Q'N = R^+' H'N, all in float64.
     """
     n, lanes, outputs = law.points, law.lanes, law.outputs
-    wide, columns, four = outputs * lanes, law.columns[layer], (law.points + 3) // 4 * 4
+    wide, columns, four = outputs * lanes, law.columns[layer], fours(law.points)
     if law.ways[layer] != CONDITIONED:
         size = law.terms[layer] * wide
         _copy_scaled(1.0, room.pulled[:size], room.right_values[:size])

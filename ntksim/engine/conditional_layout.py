@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import typeof, types
 
+from ntksim.engine.counter_rng import ROWS_PER_BLOCK
+from ntksim.engine.jit import jit_inline
 from ntksim.engine.layout import Net, aligned, padded
 
 CONDITIONED, ROWS, COLUMNS = 0, 1, 2  # how a layer is sampled
@@ -22,14 +24,16 @@ CUT = {"float32": 2.0**-30, "float64": 2.0**-40}
 class Law(NamedTuple):
     """How layers 1..L are sampled, and the sizes of their factors; arrays have an entry per layer, 0 unused.
 
-    ``terms`` are the columns of B, ``columns`` those of N, k times the points padded to four if conditioned; panels of layer l
-    stand at ``place[l]`` one after another if ``kept``, or else in a thread's scratch.
+    ``terms`` are the columns of B, ``columns`` those of N: if conditioned the points, and the points padded to four for every
+    one of several outputs. A panel of layer l is ``size[l]`` numbers, ``left[l]`` of them B and ``right[l]`` N of the layer
+    above. Panels stand at ``place[l]`` one after another if ``kept``, or else in a thread's scratch.
     """
 
     ways: np.ndarray
     terms: np.ndarray
     columns: np.ndarray
     left: np.ndarray
+    right: np.ndarray
     place: np.ndarray
     size: np.ndarray
     kept: np.ndarray
@@ -74,32 +78,34 @@ class Room(NamedTuple):
     scratch: np.ndarray
 
 
+@jit_inline
+def fours(size):
+    """``size`` rounded up to the four rows that the generator makes at a time."""
+    return (size + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
+
+
 def make_law(net, ways, points, lanes, backward):
     """Sizes for one network."""
     last, outputs = net.widths.size - 2, int(net.widths[-1])
-    four = -(-points // 4) * 4
     panel = min(PANEL, max(int(length) for length in net.lengths[1:-1]))
-    terms, columns, left, size = (np.zeros(last + 2, np.int64) for _ in range(4))
+    terms, columns, left, right, size = (np.zeros(last + 2, np.int64) for _ in range(5))
     for layer in range(1, last + 1):
         if ways[layer] == CONDITIONED:
-            terms[layer], columns[layer], left[layer] = points, outputs * four, four * panel
-        elif ways[layer] == ROWS:
-            terms[layer] = columns[layer] = net.widths[layer - 1]
-            left[layer] = net.lengths[layer - 1] * panel
+            terms[layer], columns[layer] = points, points if outputs == 1 else outputs * fours(points)
         else:
-            terms[layer] = columns[layer] = net.widths[layer]
-            left[layer] = net.lengths[layer] * panel
-    columns = -(-columns // 4) * 4
+            terms[layer] = columns[layer] = net.widths[layer - 1 if ways[layer] == ROWS else layer]
+        left[layer] = panel * (net.lengths[layer - 1] if ways[layer] == ROWS else fours(terms[layer]))
     columns[1] = 0  # nothing goes back through the first layer
     place, kept, used = np.zeros(last + 1, np.int64), np.zeros(last + 1, np.bool_), 0
     for layer in range(1, last + 1):
-        size[layer] = left[layer] + (columns[layer + 1] + 2 * lanes) * panel
+        right[layer] = panel * fours(columns[layer + 1])
+        size[layer] = left[layer] + right[layer] + 2 * lanes * panel
         whole = -(-net.widths[layer] // panel) * size[layer]
         if backward and layer < last and used + whole <= KEPT:
             place[layer], kept[layer] = used, True
             used += whole
     place[~kept] = used
-    return Law(ways, terms, columns, left, place, size, kept, points, lanes, outputs, panel, int(size.max()), backward)
+    return Law(ways, terms, columns, left, right, place, size, kept, points, lanes, outputs, panel, int(size.max()), backward)
 
 
 def make_room(net, law, x, threads):
@@ -140,7 +146,7 @@ def make_room(net, law, x, threads):
         np.zeros((3, max(columns * max(lanes, wide), n * max(wide, lanes)))),
     )
     if law.ways[1] == ROWS:
-        room.values[values_at[1] : values_at[1] + x.size] = x.ravel()
+        room.values[: x.size] = net.scales[0, 0] * x.ravel()
     return room
 
 
@@ -148,7 +154,8 @@ def argument_types(real):
     """Types of (seed, net, law, room), which compiled functions hand on, for a type of reals."""
     flat, integers = np.empty(0, real.name), np.empty(0, np.int64)
     net = Net(np.uint32(0), 0, integers, integers, np.empty((4, 1)))
-    law = Law(*[integers] * 6, np.empty(0, np.bool_), 0, 0, 0, 0, 0, True)
+    kept = np.empty(0, np.bool_)
+    law = Law(integers, integers, integers, integers, integers, integers, integers, kept, 0, 0, 0, 0, 0, True)
     own, sums, matrix, stack = np.empty((0, 0), real.name), np.empty(0), np.empty((0, 0)), np.empty((0, 0, 0))
     room = Room(
         flat, flat, integers, flat, flat, own, matrix, own, matrix, matrix, sums, sums, matrix, matrix,

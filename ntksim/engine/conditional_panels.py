@@ -6,7 +6,8 @@
 import numpy as np
 from numba import types
 
-from ntksim.engine.conditional_layout import CHUNK, CONDITIONED, ROWS, argument_types
+from ntksim.engine.activations import activate
+from ntksim.engine.conditional_layout import CHUNK, CONDITIONED, ROWS, argument_types, fours
 from ntksim.engine.counter_rng import bias_code, draw_vector, fill_scaled, left_code, right_code, seed_words, weight_code
 from ntksim.engine.jit import compiled_once, jit_inner
 from ntksim.engine.layer_rules import add_readout, finish_layer, finish_sensitivity, readout_sensitivity
@@ -32,7 +33,7 @@ def _draw_columns(seed, net, code, scale, columns, r0, rows, panel, flat, at):
     """Rows r0.. of a factor whose transpose the generator draws, a column after another: vectors run along neurons."""
     low, high = seed_words(seed)
     filled = (rows + LONGEST_VECTOR - 1) // LONGEST_VECTOR * LONGEST_VECTOR
-    fill_scaled(low, net.stream, code, high, 0, r0, (columns + 3) // 4 * 4, filled, _f32(scale), flat, at, panel)
+    fill_scaled(low, net.stream, code, high, 0, r0, fours(columns), filled, _f32(scale), flat, at, panel)
 
 
 @jit_inner
@@ -63,7 +64,7 @@ def _fill_right(seed, net, law, room, layer, r0, rows, at):
 @jit_inner
 def _times_triangle(law, terms, b, b_at, v, v_at, points, c, c_at, rows):
     """c <- B V for factors B that stand a column after another, V (terms, points) upper triangular between points."""
-    four = (law.points + 3) // 4 * 4
+    four = fours(law.points)
     for begin in range(0, points, _STRIP):
         size = min(_STRIP, points - begin)
         block, within = (begin + size - 1) // law.lanes, (begin + size - 1) % law.lanes + 1
@@ -73,7 +74,7 @@ def _times_triangle(law, terms, b, b_at, v, v_at, points, c, c_at, rows):
 
 @jit_inner
 def _activate(seed, net, law, room, thread, layer, r0, rows, at, h_at):
-    """Activations and slopes."""
+    """Activations and slopes; V holds the multiplier g too."""
     lanes, size = law.lanes, rows * law.lanes
     if law.ways[layer] == CONDITIONED:
         values_at, terms = room.values_at[layer], law.terms[layer]
@@ -84,12 +85,14 @@ def _activate(seed, net, law, room, thread, layer, r0, rows, at, h_at):
             room.panels, at, term, row, room.values, room.values_at[layer], lanes, lanes,
             room.panels, h_at, lanes, rows, law.terms[layer], True,
         )  # fmt: skip
-    slope_at = h_at + law.panel * lanes
-    b = room.vector[thread][:rows]
-    draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, r0, b)
-    h = room.panels[h_at : h_at + size].reshape(rows, lanes)
-    slope = room.panels[slope_at : slope_at + size].reshape(rows, lanes)
-    finish_layer(net.code, net.scales[0, layer - 1], net.scales[2, layer - 1], b, h, slope)
+    slope_at, beta = h_at + law.panel * lanes, net.scales[2, layer - 1]
+    h, slope = room.panels[h_at : h_at + size], room.panels[slope_at : slope_at + size]
+    if beta * net.scales[3, layer - 1] == 0:
+        activate(net.code, h, slope)
+    else:
+        b = room.vector[thread][:rows]
+        draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, r0, b)
+        finish_layer(net.code, 1.0, beta, b, h.reshape(rows, lanes), slope.reshape(rows, lanes))
 
 
 @jit_inner
@@ -143,8 +146,7 @@ def _pull_back(net, law, room, thread, layer, rows, right_at, h_at):
     slope_at, delta = h_at + law.panel * lanes, room.delta[thread]
     c, m = room.right_values, room.correction
     if law.ways[above] == CONDITIONED:
-        terms = law.points if law.outputs == 1 else law.columns[above]
-        _times_triangle(law, terms, room.panels, right_at, c, 0, wide, delta, 0, rows)
+        _times_triangle(law, law.columns[above], room.panels, right_at, c, 0, wide, delta, 0, rows)
         multiply(room.panels, h_at, 1, lanes, m, 0, wide, wide, delta, 0, wide, rows, law.points, False)
     else:
         terms = law.terms[above]
@@ -174,7 +176,7 @@ def sum_chunk(thread, chunk, what, layer, seed, net, law, room):
         rows, first = min(law.panel, end - r0), r0 == begin
         at = law.place[layer] + (r0 // law.panel * law.size[layer] if law.kept[layer] else thread * law.longest)
         right_at = at + law.left[layer]
-        h_at = right_at + law.columns[layer + 1] * law.panel
+        h_at = right_at + law.right[layer]
         fresh = what != BACK or not law.kept[layer]
         if fresh:
             _fill_left(seed, net, law, room, layer, r0, rows, at)

@@ -1,11 +1,17 @@
 """Networks in law: exactly the networks of their draws, in law those of weights, and bits that nothing but the inputs changes."""
 
 import itertools
+import math
+import os
+import subprocess
+import sys
 
+import llvmlite.binding as llvm
 import naive
 import numpy as np
 import pytest
 from cases import NETWORKS, POINTS, label, oracle_arguments, powers
+from test_empirical import threads
 from tolerances import ROUND_OFF, assert_close
 
 import ntksim
@@ -155,3 +161,223 @@ SETS = {
 def test_awkward_points(points, activation, dtype):
     exact(ntksim.Network(3, (12, 9, 14), activation, sigma_w=1.4, sigma_b=0.2), SETS[points], 3, (CONDITIONED,) * 3, dtype)
     exact(ntksim.Network(2, (12, 9), activation, sigma_w=1.4), SETS[points], 3, (CONDITIONED,) * 2, dtype)
+
+
+# --- in law, the networks of weights ----------------------------------------------------------------------------------
+
+X, Y = RNG.normal(size=(3, 4)), RNG.normal(size=(2, 4))
+IN_LAW = [
+    (ntksim.Network(3, 24, "relu", sigma_w=1.4), X, None),
+    (ntksim.Network(2, (8, 12), "tanh", "ntk", 1.5, 0.8, 0.4, True, 1.3), X, None),
+    (ntksim.Network(2, (16, 9), "gelu", "notes", sigma_b=0.0), X, None),
+    (ntksim.Network(3, (10, 64, 8), "erf", "standard", sigma_b=0.3), X[:2], Y),
+    (ntksim.Network(3, 8, "abs", "mup", sigma_b=0.5), X[:2], Y[:1]),
+    (ntksim.Network(2, (12, 8), "leaky_relu", sigma_w=1.4, outputs=2), X[:2], None),
+    (ntksim.Network(2, 8, "sin", sigma_w=1.2), X, None),
+    (ntksim.Network(4, 8, "linear"), X[:2], None),
+    (ntksim.Network(2, (8, 10), "relu", "standard"), np.concatenate([X, Y, X + Y[0], X - Y[1]])[:11, :3], None),
+]
+
+
+def statistics(outputs, kernels, symmetric):
+    """Outputs and kernel entries that differ, (S, p); of 11 points, some."""
+    rows, cols = np.triu_indices(kernels.shape[2]) if symmetric else np.indices(kernels.shape[2:]).reshape(2, -1)
+    return np.concatenate([outputs.reshape(len(outputs), -1)[:, :6], kernels[:, 0, rows, cols][:, :10]], axis=1)
+
+
+@pytest.mark.parametrize(("network", "x1", "x2"), IN_LAW, ids=lambda case: label(case) if hasattr(case, "depth") else None)
+def test_moments_are_those_of_weights(network, x1, x2):
+    """Means, second and third moments of 20,000 networks each way; every layer is conditioned, in the last case at more
+    points than neurons.
+
+    At most 1,000 statistics a case, and nine cases; |z| below 5.5 each: false alarm 4e-4.
+    """
+    count = 20_000
+    ways = [(CONDITIONED,) * network.depth, (ROWS,) * network.depth]
+    samples = []
+    for begin, force in zip((0, count), ways, strict=True):
+        outputs, kernels, ran = sample(network, x1, x2, seeds=range(begin, begin + count), force=force)
+        assert ran == force
+        samples.append(statistics(outputs, kernels, x2 is None))
+    pooled = np.concatenate(samples)
+    centre, spread = pooled.mean(axis=0), pooled.std(axis=0)
+    samples = [(values - centre) / spread for values in samples]
+    for order in (1, 2, 3):
+        for entries in itertools.combinations_with_replacement(range(centre.size), order):
+            a, b = (np.prod(values[:, entries], axis=1) for values in samples)
+            z = (a.mean() - b.mean()) / math.sqrt((a.var() + b.var()) / count)
+            assert abs(z) < 5.5, (entries, z)
+
+
+@pytest.mark.parametrize("kind", ["ntk", "notes", "standard"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_exact_law_of_one_hidden_layer(kind, activation):
+    """40,000 networks of width 16 at 3 points of 4 features; 6 standard errors, 18 entries, 6 cells: false alarm 2e-7."""
+    network = ntksim.Network(1, 16, activation, kind, 1.2, 0.9, 0.4)
+    kernels = ntksim.empirical_ntk(network, X, seeds=range(40_000), sampling="conditional")
+    assert (kernels[:9] != ntksim.empirical_ntk(network, X, seeds=range(9))).any(axis=(1, 2)).all()
+    errors = kernels - ntksim.infinite_kernel(network, X).ntk
+    assert (np.abs(errors.mean(axis=0)) < 6 * errors.std(axis=0) / 200).all()
+    squares, expected = errors**2, ntksim.one_hidden_layer_variance(network, X)
+    assert (np.abs(squares.mean(axis=0) - expected) < 6 * squares.std(axis=0) / 200).all()
+
+
+# --- one network for one set of points --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_outputs_and_kernels_are_of_one_network(dtype):
+    network = ntksim.Network(2, (40, 33), "relu", sigma_b=0.1, outputs=2)
+    options = {"seeds": range(3), "dtype": dtype, "sampling": "conditional"}
+    x = np.concatenate([X, Y, [[0.0, 0.0, 0.0, -0.0]]])
+    outputs, kernels, ways = sample(network, x, seeds=range(3), dtype=dtype)
+    assert ways == (ROWS, CONDITIONED)
+    kernel = ntksim.empirical_ntk(network, x, **options)
+    assert (kernel.reshape(3, 12, 12) == kernels[:, 0]).all()
+    assert (ntksim.network_outputs(network, x, **options) == outputs).all()
+    assert (ntksim.empirical_ntk(network, x, x, **options) == kernel).all()
+    # the same points in this order, however they are shared between x1 and x2, and however often they are asked for
+    assert (ntksim.empirical_ntk(network, x[:4], x[4:], **options) == kernel[:, :4, :, 4:]).all()
+    again, which = x[[0, 1, 1, 2, 0, 3, 4, 5, 5]] + 0.0, [0, 1, 1, 2, 0, 3, 4, 5, 5]
+    assert (ntksim.empirical_ntk(network, again, x, **options) == kernel[:, which]).all()
+    assert (ntksim.network_outputs(network, again, **options) == outputs[:, which]).all()
+    assert (ntksim.empirical_ntk(network, x[::-1], **options)[:, ::-1, :, ::-1] != kernel).any()
+    for form in ("diagonal", "trace"):
+        expected = np.einsum("siaja->sija", kernel) if form == "diagonal" else np.einsum("siaja->sij", kernel)
+        assert_close(ntksim.empirical_ntk(network, x, form=form, **options), expected, ROUND_OFF[dtype])
+
+
+def test_precisions_and_activations_share_their_draws():
+    options = {"seeds": range(3), "sampling": "conditional"}
+    single, double = (ntksim.empirical_ntk(ntksim.Network(3, 90, "gelu"), X, dtype=d, **options) for d in ("float32", "float64"))
+    assert_close(single, double, 1e-5)
+    one, two = (ntksim.network_outputs(ntksim.Network(1, 30, a, sigma_w=1e-6), X, **options) for a in ("tanh", "linear"))
+    assert_close(one, two, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "features", "points", "outputs", "expected"),
+    [
+        (3, 4096, 64, 64, 1, (ROWS, CONDITIONED, CONDITIONED)),
+        (3, 4096, 65, 64, 1, (CONDITIONED, CONDITIONED, CONDITIONED)),
+        (2, 128, 2, 64, 1, (ROWS, ROWS)),
+        (2, 129, 2, 64, 1, (ROWS, CONDITIONED)),
+        (2, 129, 2, 64, 2, (ROWS, ROWS)),
+        (4, (10**6, 16, 10**6, 10**6), 8, 16, 2, (ROWS, COLUMNS, ROWS, CONDITIONED)),
+    ],
+)
+def test_which_layers_are_conditioned(depth, width, features, points, outputs, expected):
+    assert conditional.chosen_ways(ntksim.Network(depth, width, outputs=outputs), features, points) == expected
+
+
+def test_the_chosen_way_runs():
+    """Where every layer is cheaper by its weights, they are those of `weights`; the number of different points counts."""
+    x, options = RNG.normal(size=(21, 4)), {"seeds": range(2), "sampling": "conditional"}
+    narrow, wide = ntksim.Network(2, (30, 45)), ntksim.Network(2, (60, 45), outputs=2)
+    assert (ntksim.empirical_ntk(narrow, x, **options) == ntksim.empirical_ntk(narrow, x, seeds=range(2))).all()
+    assert sample(narrow, x, seeds=[0])[2] == ()
+    assert sample(wide, x, seeds=[0])[2] == ()
+    assert sample(wide, x[[0, 1] * 10], seeds=[0])[2] == (CONDITIONED, CONDITIONED)
+    assert sample(wide, x[:6], x[3:9], seeds=[0])[2] == (ROWS, CONDITIONED)
+
+
+# --- bits -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("widths", [(1700,), (530, 2301), (1300, 600, 1100)])
+def test_bits_do_not_depend_on_threads_or_split(widths, dtype):
+    x = np.random.default_rng(5).normal(size=(21, 24))
+    network = ntksim.Network(len(widths), widths, "tanh", sigma_b=0.1)
+    options = {"dtype": dtype, "sampling": "conditional"}
+    whole = ntksim.empirical_ntk(network, x, seeds=range(3), **options)
+    outputs = ntksim.network_outputs(network, x, seeds=range(3), **options)
+    with threads(1):
+        assert (ntksim.empirical_ntk(network, x, seeds=range(3), **options) == whole).all()
+        assert (ntksim.network_outputs(network, x, seeds=range(3), **options) == outputs).all()
+    parts = [ntksim.empirical_ntk(network, x, seeds=block, **options) for block in ([2], [1, 0])]
+    assert (whole[[2, 1, 0]] == np.concatenate(parts)).all()
+
+
+def test_bits_do_not_depend_on_what_is_kept(monkeypatch):
+    network = ntksim.Network(3, 300, "gelu", sigma_b=0.1)
+    kept = sample(network, X, seeds=[1])
+    monkeypatch.setattr("ntksim.engine.conditional_layout.KEPT", 0)
+    again = sample(network, X, seeds=[1])
+    assert (kept[0] == again[0]).all()
+    assert (kept[1] == again[1]).all()
+
+
+FEATURES = llvm.get_host_cpu_features()
+BITS = """
+import numpy as np
+from ntksim.engine.activations import activation_code
+from ntksim.engine.conditional_cpu import evaluate_seeds
+from ntksim.engine.conditional_layout import CONDITIONED, CUT, ROWS, make_law, make_room
+from ntksim.engine.layout import Net, padded
+from ntksim.engine.product import _BYTES, padded_points
+widths, x, rows = np.array([7, 150, 40, 600, 2]), np.random.default_rng(0).normal(size=(7, 19)), np.arange(19)
+net = Net(np.uint32(5), activation_code("gelu"), widths, np.array([padded(int(w)) for w in widths]), np.full((4, 4), 0.3))
+for kind in ("float32", "float64"):
+    lanes = padded_points(19, np.dtype(kind).itemsize)
+    columns, outputs, kernels = np.zeros((7, lanes), kind), np.empty((1, 19, 2), kind), np.empty((1, 1, 38, 38), kind)
+    columns[:, :19] = x
+    law = make_law(net, np.array([ROWS, CONDITIONED, ROWS, CONDITIONED]), 19, lanes, True)
+    room, seeds = make_room(net, law, columns, 1), np.array([3], np.uint64)
+    evaluate_seeds(1, 0, 1, seeds, net, law, room, columns.ravel(), CUT[kind], rows, rows, outputs, kernels)
+    print(outputs.tobytes().hex(), kernels.tobytes().hex())
+print(_BYTES)
+"""
+
+
+@pytest.mark.skipif(not FEATURES.get("avx512f"), reason="needs a processor with 512-bit vectors")
+def test_shorter_vectors_give_the_same_bits(tmp_path):
+    """Compiled for 256-bit vectors, as on a cluster of mixed processors."""
+    script = tmp_path / "bits.py"
+    script.write_text(BITS)
+    short = ",".join(("+" if has and "avx512" not in name else "-") + name for name, has in FEATURES.items())
+    settings = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": short, "NUMBA_CACHE_DIR": str(tmp_path)}
+    seen = []
+    for extra in ({}, settings):
+        command = [sys.executable, script]
+        seen.append(subprocess.run(command, env=os.environ | extra, stdout=subprocess.PIPE, text=True, check=True).stdout.split())
+    assert seen[0][:-1] == seen[1][:-1]
+    assert [words[-1] for words in seen] == ["64", "32"]
+
+
+# --- memory, and arguments --------------------------------------------------------------------------------------------
+
+
+def test_memory_does_not_grow_with_the_width():
+    """Peak memory at a width of 200,000 is within 4 MB of that at 2,000: one row a neuron of 16 points would take 26 MB."""
+    code = """
+import resource, sys, ntksim, numpy as np
+x = np.random.default_rng(0).normal(size=(16, 20))
+def peak(width):
+    ntksim.empirical_ntk(ntksim.Network(2, width), x, seeds=[0], sampling="conditional")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak(2000)
+sys.exit(peak(200_000) - before > 4)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_networks_that_overflow_are_not_finite():
+    """An infinite Gram matrix has no directions to drop."""
+    network = ntksim.Network(3, 30, "relu", "standard", sigma_w=1e16)
+    kernel = ntksim.empirical_ntk(network, X, seeds=[0], dtype="float32", sampling="conditional")
+    assert not np.isfinite(kernel).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampling": "law"}, "sampling must be one of weights, conditional; got 'law'"),
+        ({"sampling": "conditional", "device": "cuda"}, "sampling='conditional' runs on the CPU only so far; got device='cuda'"),
+        ({"sampling": "conditional", "device": "tpu"}, "device must be one of cpu, cuda, auto; got 'tpu'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    for function in (ntksim.empirical_ntk, ntksim.network_outputs):
+        with pytest.raises(ValueError, match=message):
+            function(ntksim.Network(2, 40), X, seeds=[0], **arguments)
