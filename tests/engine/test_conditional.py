@@ -227,7 +227,7 @@ def test_exact_law_of_one_hidden_layer(kind, activation):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_outputs_and_kernels_are_of_one_network(dtype):
-    network = ntksim.Network(2, (40, 33), "relu", sigma_b=0.1, outputs=2)
+    network = ntksim.Network(2, (90, 83), "relu", sigma_b=0.1, outputs=2)
     options = {"seeds": range(3), "dtype": dtype, "sampling": "conditional"}
     x = np.concatenate([X, Y, [[0.0, 0.0, 0.0, -0.0]]])
     outputs, kernels, ways = sample(network, x, seeds=range(3), dtype=dtype)
@@ -260,10 +260,10 @@ def test_precisions_and_activations_share_their_draws():
     [
         (3, 4096, 64, 64, 1, (ROWS, CONDITIONED, CONDITIONED)),
         (3, 4096, 65, 64, 1, (CONDITIONED, CONDITIONED, CONDITIONED)),
-        (2, 128, 2, 64, 1, (ROWS, ROWS)),
-        (2, 129, 2, 64, 1, (ROWS, CONDITIONED)),
-        (2, 129, 2, 64, 2, (ROWS, ROWS)),
-        (4, (10**6, 16, 10**6, 10**6), 8, 16, 2, (ROWS, COLUMNS, ROWS, CONDITIONED)),
+        (2, 511, 2, 64, 1, (ROWS, ROWS)),
+        (2, 512, 2, 64, 1, (ROWS, CONDITIONED)),
+        (2, 512, 2, 64, 2, (ROWS, ROWS)),
+        (4, (10**6, 64, 10**6, 10**6), 8, 16, 2, (ROWS, COLUMNS, ROWS, CONDITIONED)),
     ],
 )
 def test_which_layers_are_conditioned(depth, width, features, points, outputs, expected):
@@ -272,13 +272,13 @@ def test_which_layers_are_conditioned(depth, width, features, points, outputs, e
 
 def test_the_chosen_way_runs():
     """Where every layer is cheaper by its weights, they are those of `weights`; the number of different points counts."""
-    x, options = RNG.normal(size=(21, 4)), {"seeds": range(2), "sampling": "conditional"}
-    narrow, wide = ntksim.Network(2, (30, 45)), ntksim.Network(2, (60, 45), outputs=2)
-    assert (ntksim.empirical_ntk(narrow, x, **options) == ntksim.empirical_ntk(narrow, x, seeds=range(2))).all()
-    assert sample(narrow, x, seeds=[0])[2] == ()
-    assert sample(wide, x, seeds=[0])[2] == ()
-    assert sample(wide, x[[0, 1] * 10], seeds=[0])[2] == (CONDITIONED, CONDITIONED)
-    assert sample(wide, x[:6], x[3:9], seeds=[0])[2] == (ROWS, CONDITIONED)
+    x, options = RNG.normal(size=(21, 8)), {"seeds": range(2), "sampling": "conditional"}
+    network = ntksim.Network(2, (60, 45), outputs=2)
+    assert (ntksim.empirical_ntk(network, x, **options) == ntksim.empirical_ntk(network, x, seeds=range(2))).all()
+    assert sample(network, x, seeds=[0])[2] == ()
+    assert sample(network, x[[0, 1] * 10], seeds=[0])[2] == (CONDITIONED, CONDITIONED)
+    assert sample(ntksim.Network(1, 60), x, seeds=[0])[2] == ()
+    assert sample(ntksim.Network(1, 60), x[:7], seeds=[0])[2] == (CONDITIONED,)
 
 
 # --- bits -------------------------------------------------------------------------------------------------------------
