@@ -34,9 +34,10 @@ _INDEX = types.intp
 
 
 @jit_parallel
-def _wave(first, count, what, layer, seed, net, law, room):
-    for thread in prange(count):
-        sum_chunk(thread, first + thread, what, layer, seed, net, law, room)
+def _wave(threads, first, count, what, layer, seed, net, law, room):
+    for thread in prange(threads):
+        for slot in range(count * thread // threads, count * (thread + 1) // threads):
+            sum_chunk(thread, slot, first + slot, what, layer, seed, net, law, room)
 
 
 # --- one seed ---------------------------------------------------------------------------------------------------------
@@ -55,33 +56,34 @@ def _add(part, total, size, first):
 
 
 @jit_inner
-def _add_chunk(net, law, room, thread, what, layer, first):
-    """Add a thread's sums to the network's."""
+def _add_chunk(net, law, room, slot, what, layer, first):
+    """Add a chunk's sums to the network's."""
     lanes, wide, last = law.lanes, law.outputs * law.lanes, net.widths.size - 2
     if what != BACK:
-        _add(room.features_part[thread], room.features[layer], law.points * lanes, first)
+        _add(room.features_part[slot], room.features[layer], law.points * lanes, first)
         if layer == last:
-            _add(room.outputs_part[thread], room.outputs.reshape(wide), wide, first)
+            _add(room.outputs_part[slot], room.outputs.reshape(wide), wide, first)
         elif law.backward or law.ways[layer + 1] != CONDITIONED:
-            _add(room.crossed_part[thread], room.crossed[layer + 1], law.columns[layer + 1] * lanes, first)
+            _add(room.crossed_part[slot], room.crossed[layer + 1], law.columns[layer + 1] * lanes, first)
     if what != FORWARD:
-        _add(room.sensitivities_part[thread], room.sensitivities, wide * wide, first)
+        _add(room.sensitivities_part[slot], room.sensitivities, wide * wide, first)
         if layer > 1:
-            _add(room.pulled_part[thread], room.pulled, law.terms[layer] * wide, first)
+            _add(room.pulled_part[slot], room.pulled, law.terms[layer] * wide, first)
 
 
 @jit_inner
 def _sweep(threads, seed, net, law, room, what, layer):
     """One layer, chunk by chunk."""
-    chunks = (net.widths[layer] + CHUNK - 1) // CHUNK
-    for begin in range(0, chunks, threads):
-        count = min(threads, chunks - begin)
+    chunks, slots = (net.widths[layer] + CHUNK - 1) // CHUNK, room.features_part.shape[0]
+    for begin in range(0, chunks, slots):
+        count = min(slots, chunks - begin)
         if threads > 1:
-            _wave(begin, count, what, layer, seed, net, law, room)
+            _wave(threads, begin, count, what, layer, seed, net, law, room)
         else:
-            sum_chunk(0, begin, what, layer, seed, net, law, room)
-        for thread in range(count):
-            _add_chunk(net, law, room, thread, what, layer, begin + thread == 0)
+            for slot in range(count):
+                sum_chunk(0, slot, begin + slot, what, layer, seed, net, law, room)
+        for slot in range(count):
+            _add_chunk(net, law, room, slot, what, layer, begin + slot == 0)
 
 
 @jit_inner

@@ -14,7 +14,9 @@ from ntksim.engine.layout import Net, aligned, padded
 
 CONDITIONED, ROWS, COLUMNS = 0, 1, 2  # how a layer is sampled
 PANEL = 128  # rows of a panel, at most
-CHUNK = 512  # rows that a thread adds up by itself
+CHUNK = 512  # rows that are added up by themselves
+_SLOTS = 8  # chunks a thread between two waits for the others, at most, while their sums take no more than some numbers:
+_SUMS = 1 << 22
 KEPT = 1 << 19  # numbers of panels that are kept rather than made again
 # Pivots that count as nothing, as parts of a point's own square: points closer than the roots, 3e-5 and 1e-6, are not told apart.
 # Rounding leaves up to some 1e-13 where a direction is missing; in float32, products with R^+ lose digits like the root.
@@ -46,11 +48,11 @@ class Law(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Memory: panels and sums of a thread (first axis), and small matrices and sums of a network.
+    """Memory: a thread's scratch and a chunk's sums (first axis), and small matrices and sums of a network.
 
     ``panels`` holds, for each panel, B and N, and activations and slopes with a row per neuron and a column per point, padded
     to ``lanes``. ``values`` are V of all layers, those of layer l from ``values_at[l]``; ``crossed`` are T alike. Sums over all
-    neurons are float64; parts of a chunk that end with ``_part`` have an axis of threads.
+    neurons are float64; those of a chunk end with ``_part`` and have an axis of slots.
     """
 
     panels: np.ndarray
@@ -117,8 +119,11 @@ def make_room(net, law, x, threads):
     values_at = np.concatenate([[0], np.cumsum(law.terms * lanes)]).astype(np.int64)[: last + 2]
     crossed = np.zeros((last + 1, columns * lanes))
 
-    def part(size, of):
-        return aligned(threads * padded(size), of).reshape(threads, padded(size))
+    numbers = (n + columns) * lanes + (wide + terms) * wide
+    slots = 1 if threads == 1 else threads * min(_SLOTS, max(1, _SUMS // (threads * numbers)))
+
+    def part(size, of, count=slots):
+        return aligned(count * padded(size), of).reshape(count, padded(size))
 
     room = Room(
         aligned(int(law.place.max(initial=0)) + threads * int(law.size.max()), kind),
@@ -126,9 +131,9 @@ def make_room(net, law, x, threads):
         values_at,
         aligned(columns * wide, kind),
         aligned(n * wide, kind),
-        part(law.panel * wide, kind),
-        part(law.panel * max(lanes, wide), sums),
-        part(max(law.panel, law.outputs), kind),
+        part(law.panel * wide, kind, threads),
+        part(law.panel * max(lanes, wide), sums, threads),
+        part(max(law.panel, law.outputs), kind, threads),
         np.zeros((last + 1, n * lanes)),
         crossed,
         np.zeros(wide * wide),

@@ -110,28 +110,28 @@ def add_gram(values, at, rows, width, count, wide, total, first):
 
 
 @jit_inner
-def _add_back(net, law, room, thread, layer, rows, at, first):
+def _add_back(net, law, room, thread, slot, layer, rows, at, first):
     """Sums over sensitivities of a panel: D'D, and B'D for the layer below."""
     wide, delta = law.outputs * law.lanes, room.delta[thread]
     count = law.points if law.outputs == 1 else wide
-    add_gram(delta, 0, rows, wide, count, room.wide[thread], room.sensitivities_part[thread], first)
+    add_gram(delta, 0, rows, wide, count, room.wide[thread], room.sensitivities_part[slot], first)
     if layer > 1:
         term, row = (1, net.lengths[layer - 1]) if law.ways[layer] == ROWS else (law.panel, 1)
         multiply(
             room.panels, at, row, term, delta, 0, wide, wide,
-            room.pulled_part[thread], 0, wide, law.terms[layer], rows, first,
+            room.pulled_part[slot], 0, wide, law.terms[layer], rows, first,
         )  # fmt: skip
 
 
 @jit_inner
-def _readout(seed, net, law, room, thread, backward, r0, rows, h_at):
+def _readout(seed, net, law, room, thread, slot, backward, r0, rows, h_at):
     """A panel's share of the outputs, and its sensitivities, in the last hidden layer."""
     last, lanes = net.widths.size - 2, law.lanes
     slope_at, wide, a = h_at + law.panel * lanes, law.outputs * lanes, room.vector[thread][:rows]
     h = room.panels[h_at : h_at + rows * lanes].reshape(rows, lanes)
     for output in range(law.outputs):
         draw_vector(seed, net.stream, weight_code(last + 1), net.scales[1, last], output, r0, a)
-        add_readout(net.scales[0, last], a, h, room.outputs_part[thread][output * lanes : (output + 1) * lanes])
+        add_readout(net.scales[0, last], a, h, room.outputs_part[slot][output * lanes : (output + 1) * lanes])
         if backward:
             for r in range(rows):
                 slope = room.panels[slope_at + r * lanes : slope_at + (r + 1) * lanes]
@@ -165,13 +165,13 @@ def _pull_back(net, law, room, thread, layer, rows, right_at, h_at):
 _INDEX = types.intp
 
 
-@compiled_once(lambda real: (_INDEX, _INDEX, _INDEX, _INDEX, *argument_types(real)))
-def sum_chunk(thread, chunk, what, layer, seed, net, law, room):
-    """A chunk of a layer's rows, panel by panel, and its sums in the thread's room."""
+@compiled_once(lambda real: (*[_INDEX] * 5, *argument_types(real)))
+def sum_chunk(thread, slot, chunk, what, layer, seed, net, law, room):
+    """A chunk of a layer's rows, panel by panel in the thread's scratch, and its sums in a slot of their own."""
     begin, lanes, last = chunk * CHUNK, law.lanes, net.widths.size - 2
     end = min(begin + CHUNK, net.widths[layer])
     if what != BACK and layer == last:
-        room.outputs_part[thread][:] = 0
+        room.outputs_part[slot][:] = 0
     for r0 in range(begin, end, law.panel):
         rows, first = min(law.panel, end - r0), r0 == begin
         at = law.place[layer] + (r0 // law.panel * law.size[layer] if law.kept[layer] else thread * law.longest)
@@ -182,18 +182,18 @@ def sum_chunk(thread, chunk, what, layer, seed, net, law, room):
             _fill_left(seed, net, law, room, layer, r0, rows, at)
             _activate(seed, net, law, room, thread, layer, r0, rows, at, h_at)
         if what != BACK:
-            add_gram(room.panels, h_at, rows, lanes, law.points, room.wide[thread], room.features_part[thread], first)
+            add_gram(room.panels, h_at, rows, lanes, law.points, room.wide[thread], room.features_part[slot], first)
         if layer == last:
-            _readout(seed, net, law, room, thread, what == BOTH, r0, rows, h_at)
+            _readout(seed, net, law, room, thread, slot, what == BOTH, r0, rows, h_at)
         elif law.backward or law.ways[layer + 1] != CONDITIONED:
             if fresh:
                 _fill_right(seed, net, law, room, layer + 1, r0, rows, right_at)
             if what == FORWARD:
                 multiply(
                     room.panels, right_at, 1, law.panel, room.panels, h_at, lanes, lanes,
-                    room.crossed_part[thread], 0, lanes, law.columns[layer + 1], rows, first,
+                    room.crossed_part[slot], 0, lanes, law.columns[layer + 1], rows, first,
                 )  # fmt: skip
         if what == BACK:
             _pull_back(net, law, room, thread, layer, rows, right_at, h_at)
         if what != FORWARD:
-            _add_back(net, law, room, thread, layer, rows, at, first)
+            _add_back(net, law, room, thread, slot, layer, rows, at, first)
