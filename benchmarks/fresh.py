@@ -25,14 +25,15 @@ def points(n: int, d: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(n, d))
 
 
-def one_seed(depth: str, width: str, dtype: str, calls: str = "1") -> dict[str, float]:
-    """Initial kernel of one seed at 64 points of 64 features, after a narrow network's; the best of some calls."""
+def one_seed(depth: str, width: str, dtype: str, calls: str = "1", sampling: str = "weights") -> dict[str, float]:
+    """Initial kernel of one seed at 64 points of 64 features, after a narrower network's; the best of some calls."""
     x, spent = points(64, 64), []
-    ntksim.empirical_ntk(ntksim.Network(int(depth), 64, sigma_w=2**0.5), x, seeds=[0], dtype=dtype)
+    warm = ntksim.Network(int(depth), 64 if sampling == "weights" else 1024, sigma_w=2**0.5)  # wide enough to be conditioned
+    ntksim.empirical_ntk(warm, x, seeds=[0], dtype=dtype, sampling=sampling)
     network = ntksim.Network(int(depth), int(width), sigma_w=2**0.5)
     for _ in range(int(calls)):
         start = time.perf_counter()
-        kernel = ntksim.empirical_ntk(network, x, seeds=[0], dtype=dtype)
+        kernel = ntksim.empirical_ntk(network, x, seeds=[0], dtype=dtype, sampling=sampling)
         spent.append(time.perf_counter() - start)
         if not np.isfinite(kernel).all():
             raise ValueError("the kernel is not finite")

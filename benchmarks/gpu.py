@@ -119,7 +119,7 @@ def has_bits_of_cpu(network: ntksim.Network, dtype: str) -> bool:
     from numba import cuda
 
     from ntksim.engine import kernels_cpu, networks_cuda
-    from ntksim.engine.empirical import compiled_network
+    from ntksim.engine.compiled_network import compiled_network
     from ntksim.engine.layout import parameter_offsets, stored_weights
 
     net = compiled_network(network, 7)
@@ -245,7 +245,7 @@ def normals(tiny: bool) -> Iterator[Row]:
     from numba import cuda
 
     from ntksim.engine import networks_cuda
-    from ntksim.engine.empirical import compiled_network
+    from ntksim.engine.compiled_network import compiled_network
 
     rows = 8 if tiny else 1 << 14
     seeds, net = cuda.to_device(np.array([1], np.uint64)), compiled_network(ntksim.Network(1, rows), rows)

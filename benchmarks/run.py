@@ -23,8 +23,8 @@ from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
 
 import ntksim
 import studies
+from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.counter_rng import fill_normals
-from ntksim.engine.empirical import columns_of, compiled_network
 from ntksim.engine.layout import for_descent
 from ntksim.engine.snapshots import State, Task, Watch
 
@@ -130,6 +130,43 @@ def small(bench: Bench) -> Iterator[Row]:
                 extrapolated = {"ours": 5e6 * fields["ours"], "theirs": theirs, "against": fields["against"]}
                 goal = "120 s" if dtype == "float32" else "240 s"
                 yield Row("small", f"{dtype}, 5,000,000 of them", **extrapolated, target=goal, remarks="extrapolated from 20,000")
+
+
+def law(bench: Bench) -> Iterator[Row]:
+    """Kernels of ReLU networks in law, `sampling="conditional"`, against sampling by weights in the same run."""
+    network, x = partial(ntksim.Network, 3, **RELU), points(64, 64)
+
+    def sampled(width: int, some: np.ndarray, seeds: int, dtype: str, sampling: str = "conditional") -> Callable[[], object]:
+        return partial(ntksim.empirical_ntk, network(width), some, seeds=range(seeds), dtype=dtype, sampling=sampling)
+
+    for dtype in DTYPES:
+        shapes = [(4096, x, 8, "10x"), (16384, x, 2, "40x"), (4096, points(256, 64), 2, "3x")]
+        for width, some, seeds, goal in shapes + [(65536, x, 2, "150x")] * bench.long:
+            weights = one_turn(sampled(width, some, 2, dtype, "weights"))
+            mine, theirs = alternate(sampled(width, some, seeds, dtype), weights)
+            what = f"{dtype}, n = {len(some)}, 3 x {width:,}"
+            yield Row("law", what, mine / seeds, "by weights", theirs / 2, target=goal)
+        limit = ntksim.infinite_kernel(network(4096), x).ntk.tolist()
+        task = {"depth": 3, "width": 4096, "x": x.tolist(), "limit": limit}
+        fields = bench.versus(sampled(4096, x, 8, dtype), 8, dtype, "neural-tangents", "kernel", **task)
+        yield Row("law", f"{dtype}, n = 64, 3 x 4,096", target="50x", **fields)
+        few, small = points(2, 4), ntksim.Network(4, 80, **RELU)
+        ours = partial(ntksim.empirical_ntk, small, few, seeds=range(100_000), dtype=dtype, sampling="conditional")
+        fields = bench.versus(ours, 100_000, dtype, "JAX", "small", depth=4, width=80, x=few.tolist())
+        times = {name: 5e6 * fields[name] for name in ("ours", "theirs") if name in fields}
+        remarks = "4 x 80 neurons, two points; extrapolated from 100,000"
+        goal = "30 s, 10x" if dtype == "float32" else ""
+        yield Row("law", f"{dtype}, 5,000,000 small ones", target=goal, **(fields | times | {"remarks": remarks}))
+    for name, values in (("width", (4096, 16384, 65536)), ("points", (32, 64, 128, 256))):
+        calls = [sampled(v, x, 2, "float32") if name == "width" else sampled(16384, points(v, 64), 2, "float32") for v in values]
+        spent = [best(call) / 2 for call in calls]
+        exponent = float(np.polyfit(np.log(values), np.log(spent), 1)[0])
+        remarks = f"from {', '.join(map(duration, spent))} at {', '.join(f'{v:,}' for v in values)}"
+        yield Row("law", f"exponent of the {name} in the time of one seed", exponent, show=plain, remarks=remarks)
+    for width in [2**20] + [10**8] * bench.long:
+        seen = fresh("one_seed", 3, width, "float32", 1, "conditional")
+        remarks, goal = f"peak memory {memory(seen['memory'])}", "3 s, 400 MB" if width == 2**20 else "6 min, 400 MB"
+        yield Row("law", f"float32, one seed of 3 x {width:,}", seen["seconds"], target=goal, remarks=remarks)
 
 
 def wide(bench: Bench) -> Iterator[Row]:
@@ -286,7 +323,7 @@ def registers(bench: Bench) -> Iterator[Row]:
     yield from ptx.register_rows()
 
 
-SECTIONS = (kernels, small, wide, normals, activations, startup, training, limits, flow, prediction, registers)
+SECTIONS = (kernels, small, law, wide, normals, activations, startup, training, limits, flow, prediction, registers)
 
 
 def measured(bench: Bench, section: Callable[[Bench], Iterator[Row]]) -> Iterator[Row]:

@@ -100,6 +100,42 @@ def jacobian(activation, g, beta, weights, biases, a, c, x, with_biases, with_ou
     return np.array(rows)
 
 
+def ordered_factor(gram, cut):
+    """Upper triangular R with R'R = gram, column by column; pivots up to ``cut`` times the diagonal entry give zero rows."""
+    r = np.zeros_like(gram)
+    for j in range(len(gram)):
+        for i in range(j):
+            if r[i, i] > 0:
+                r[i, j] = (gram[i, j] - r[:i, i] @ r[:i, j]) / r[i, i]
+        pivot = gram[j, j] - r[:j, j] @ r[:j, j]
+        r[j, j] = math.sqrt(pivot) if pivot > cut * gram[j, j] else 0.0
+    return r
+
+
+def orthonormal(h, cut):
+    """R and Q with H = Q R and orthonormal columns of Q, but zero ones where R has zero rows; and the condition of R'R."""
+    r = ordered_factor(h.T @ h, cut)
+    found = np.flatnonzero(np.diag(r))
+    q = np.zeros_like(h)
+    if not found.size:
+        return r, q, 1.0
+    inner = r[np.ix_(found, found)]
+    q[:, found] = linalg.solve_triangular(inner, h[:, found].T, trans="T").T
+    return r, q, np.linalg.cond(inner) ** 2
+
+
+def matrix_of_draws(g, n, h, d, rest, cut):
+    """A matrix W with W H = G R and W'D = N C where H does not reach, for H'H = R'R and D'D = C'C; and the worst condition."""
+    _, q, below = orthonormal(h, cut)
+    _, p, above = orthonormal(d, cut)
+    return g @ q.T + _without(p @ n.T + rest - p @ (p.T @ rest), q), max(below, above)
+
+
+def _without(w, q):
+    """W (I - QQ')."""
+    return w - (w @ q) @ q.T
+
+
 def gaussian_pair(function, k11, k12, k22):
     """E[function(u, v)] by nested adaptive quadrature over independent normals."""
     s1 = math.sqrt(k11)

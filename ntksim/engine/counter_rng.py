@@ -51,6 +51,18 @@ def bias_code(layer):
 
 
 @jit_inline
+def left_code(layer):
+    """The generator's code for the normals that stand in a conditioned layer's forward pass (see `conditional`)."""
+    return _u32(0x80000000 + 2 * layer)
+
+
+@jit_inline
+def right_code(layer):
+    """The generator's code for the normals that stand in a conditioned layer's backward pass."""
+    return _u32(0x80000000 + 2 * layer + 1)
+
+
+@jit_inline
 def seed_words(seed):
     """Low and high 32 bits of a seed."""
     return _u32(seed & _u64(0xFFFFFFFF)), _u32(seed >> _u64(32))
@@ -200,6 +212,16 @@ def fill_vector(key0, key1, layer, seed_high, index, first, scale, out):
         fill_scaled(key0, key1, layer, seed_high, row, col, ROWS_PER_BLOCK, columns, scale, normals, 0, columns)
         for r in range(begin, min(begin + longest, out.size)):
             out[r] = normals[r % ROWS_PER_BLOCK * columns + (r - begin) // ROWS_PER_BLOCK]
+
+
+@jit_inner
+def draw_vector(seed, stream, code, scale, index, begin, out):
+    """Entries of a layer's vector ``index`` of parameters from ``begin`` on, a multiple of four; zero where the scale is."""
+    if scale == 0:
+        out[:] = 0
+    else:
+        low, high = seed_words(seed)
+        fill_vector(low, stream, code, high, index, begin, _f32(scale), out)
 
 
 @jit

@@ -13,12 +13,11 @@ import numba
 import numpy as np
 
 from ntksim.engine import kernels_cpu, known_answers
-from ntksim.engine.activations import activation_code
 from ntksim.engine.arguments import points, precision, seed_array
+from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
-from ntksim.engine.product import padded_points
 from ntksim.engine.threads import spread
 
 
@@ -40,38 +39,23 @@ FORMS = ("full", "diagonal", "trace")
 # Outputs whose kernels a trace is added up from at a time: so many at least, lest passes forward, one for each such group, take
 # as long as those back, and more of few points, up to so many numbers.
 _FEW, _TRACED = 8, 1 << 18
+SAMPLINGS = ("weights", "conditional")
 # Threads share one network, rather than having one each, from this width on: below, they would wait more than work.
 _WIDE = 512
-
-
-def compiled_network(network: Network, input_dim: int) -> Net:
-    """What compiled code knows of a network with ``input_dim`` inputs."""
-    scales = network.scales(input_dim)
-    rows = np.stack([scales.weight, scales.weight_init, scales.bias, scales.bias_init, scales.rate])
-    widths = np.array([input_dim, *network.widths, network.outputs], dtype=np.int64)
-    lengths = np.array([padded(int(width)) for width in widths])
-    return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows, 0)
-
-
-def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype, device: str) -> tuple[np.ndarray, Pairs]:
-    """Points as columns (d, points), and which of them pair up in the kernel; for the CPU padded with zeros to whole vectors."""
-    blocks = [x1] if x2 is None else [x2, x1]
-    if any(np.abs(block).max() > np.finfo(kind).max for block in blocks):
-        raise ValueError(
-            f"points must be at most {np.finfo(kind).max:.3g} in size for {kind.name}: scale them down or use float64"
-        )
-    sizes = [padded_points(len(block), kind.itemsize) if device == "cpu" else len(block) for block in blocks]
-    columns = np.zeros((x1.shape[1], sum(sizes)), kind)
-    columns[:, : len(blocks[0])] = blocks[0].T
-    if x2 is None:
-        return columns, Pairs(0, len(x1), len(x1), sizes[0], sizes[0], True)
-    columns[:, sizes[0] : sizes[0] + len(x1)] = x1.T
-    return columns, Pairs(sizes[0], len(x1), len(x2), sizes[0], sum(sizes), False)
 
 
 def is_wide(widths: Sequence[int]) -> bool:
     """Whether threads can share one network of hidden layers of these widths."""
     return max(widths) >= _WIDE
+
+
+def _chosen_place(device: object, sampling: object) -> str:
+    """``"cpu"`` or ``"cuda"`` for the arguments ``device`` and ``sampling``."""
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}; got {sampling!r}")
+    if sampling == "conditional" and device == "cuda":
+        raise ValueError("sampling='conditional' runs on the CPU only so far; got device='cuda': use device='cpu'")
+    return chosen_device("cpu" if sampling == "conditional" and device == "auto" else device)
 
 
 def _at_initialisation(
@@ -155,7 +139,13 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
 
 
 def network_outputs(
-    network: Network, x: np.ndarray, *, seeds: Sequence[int], dtype: Any = "float64", device: str = "cpu"
+    network: Network,
+    x: np.ndarray,
+    *,
+    seeds: Sequence[int],
+    dtype: Any = "float64",
+    device: str = "cpu",
+    sampling: str = "weights",
 ) -> np.ndarray:
     """Outputs at initialisation of one network per seed, (S, n) in ``dtype``, or (S, n, k) for k > 1 outputs.
 
@@ -165,19 +155,22 @@ def network_outputs(
     seeds : S non-negative integers below 2^64, a sequence or range.
     device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding,
         results; or ``"auto"``, GPUs where there are any.
+    sampling : ``"weights"``, the network of :func:`sample_parameters`; or ``"conditional"``, a network of the same law, as
+        :func:`empirical_ntk` explains. With the same points both functions see one network.
 
     Raises
     ------
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = chosen_device(device)
+    place = _chosen_place(device, sampling)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x = points("x", x)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
-    columns, pairs = columns_of(x, None, kind, place)
-    net = compiled_network(network, x.shape[1])
-    _at_initialisation(net, columns, pairs, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place)
+    no_kernels = np.empty((seed_list.size, 0, 0, 0), kind)
+    if not (sampling == "conditional" and _in_law(network, x, None, seed_list, out, no_kernels)):
+        columns, pairs = columns_of(x, None, kind, place)
+        _at_initialisation(compiled_network(network, x.shape[1]), columns, pairs, seed_list, out, no_kernels, place)
     _warn_of_overflow("outputs", seed_list, out)
     return out if network.outputs > 1 else out[..., 0]
 
@@ -191,6 +184,7 @@ def empirical_ntk(
     form: str = "full",
     dtype: Any = "float64",
     device: str = "cpu",
+    sampling: str = "weights",
 ) -> np.ndarray:
     """Empirical neural tangent kernels at initialisation of one network per seed, (S, n1, n2) in ``dtype``.
 
@@ -207,32 +201,58 @@ def empirical_ntk(
         outputs a and b; ``"diagonal"``, (S, n1, n2, k), of each output with itself; or ``"trace"``, (S, n1, n2), their sum.
         At infinite width these are the limit times the identity, the limit, and k times the limit. The trace takes memory for
         a few outputs' kernels beside the result, however many outputs there are.
+    sampling : ``"weights"`` (default): the network of :func:`sample_parameters`, the same for all points. ``"conditional"``: the
+        same law at every width, in time O(m n^2) and memory O(n^2) for m neurons a layer and n points times outputs, on the CPU.
+        It is another network than that of :func:`sample_parameters`: a function of the seed, the network and the whole ordered
+        set of points (x1, then what x2 adds). So equal points give one network, and ``empirical_ntk(x)`` equals
+        ``empirical_ntk(x, x)``, while blocks of a kernel from several calls belong to several networks: ask for all points at
+        once. Both precisions and all activations share their draws. Directions of a layer's activations below 1e-6 (float32:
+        3e-5) of a point's own length are taken for none: closer points are not told apart. A layer whose weights are cheaper,
+        such as one that is not wider than the points are many, is drawn by them. Gaussian conditioning: Bolthausen 2014;
+        Lu 2021, arXiv 2101.07464.
 
     Raises
     ------
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = chosen_device(device)
+    place = _chosen_place(device, sampling)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x1 = points("x1", x1)
     if x2 is not None:
         x2 = points("x2", x2, features=x1.shape[1])
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
-    columns, pairs = columns_of(x1, x2, kind, place)
-    net, k = compiled_network(network, x1.shape[1]), network.outputs
-    if form == "trace" and k > 1:
-        out = _traces(net, columns, pairs, seed_list, place)
-    else:
-        shape = (1, pairs.rows * k, pairs.cols * k) if form == "full" else (k, pairs.rows, pairs.cols)
-        out = _kernels(net, columns, pairs, seed_list, shape, place)
+    k, rows, cols = network.outputs, len(x1), len(x1 if x2 is None else x2)
+    shape = (1, rows * k, cols * k) if form == "full" else (k, rows, cols)
+    out = _kernels_in_law(network, x1, x2, seed_list, shape, kind) if sampling == "conditional" else None
+    if out is None:
+        columns, pairs = columns_of(x1, x2, kind, place)
+        by_weights = _traces if form == "trace" else _kernels
+        out = by_weights(compiled_network(network, x1.shape[1]), columns, pairs, seed_list, shape, place)
     _warn_of_overflow("kernels", seed_list, out)
     if k == 1:
         return out[:, 0]
     if form == "full":
-        return out.reshape(-1, pairs.rows, k, pairs.cols, k)
-    return np.ascontiguousarray(np.moveaxis(out, 1, -1)) if form == "diagonal" else out
+        return out.reshape(-1, rows, k, cols, k)
+    return np.ascontiguousarray(np.moveaxis(out, 1, -1)) if form == "diagonal" else out.sum(axis=1)
+
+
+def _in_law(
+    network: Network, x1: np.ndarray, x2: np.ndarray | None, seeds: np.ndarray, outputs: np.ndarray, kernels: np.ndarray
+) -> bool:
+    """Fill ``outputs`` and ``kernels`` by conditioning, unless weights are cheaper; whether it was done."""
+    from ntksim.engine import conditional  # compiled code that nothing else needs
+
+    return bool(conditional.evaluate(network, x1, x2, seeds, outputs, kernels))
+
+
+def _kernels_in_law(
+    network: Network, x1: np.ndarray, x2: np.ndarray | None, seeds: np.ndarray, shape: tuple[int, int, int], kind: np.dtype
+) -> np.ndarray | None:
+    """Kernels (S, *shape) by conditioning; None where weights are cheaper."""
+    out = np.empty((seeds.size, *shape), kind)
+    return out if _in_law(network, x1, x2, seeds, np.empty((seeds.size, 0, network.outputs), kind), out) else None
 
 
 def _kernels(
@@ -244,8 +264,10 @@ def _kernels(
     return out
 
 
-def _traces(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, device: str) -> np.ndarray:
-    """Kernels (S, n1, n2) summed over outputs, in their order, a few outputs and seeds at a time: they take room for these."""
+def _traces(
+    net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, shape: tuple[int, int, int], device: str
+) -> np.ndarray:
+    """Kernels (S, 1, n1, n2) summed over outputs, in their order, a few outputs and seeds at a time: they take room for these."""
     outputs, size = int(net.widths[-1]), pairs.rows * pairs.cols
     few = max(_FEW, _TRACED // size)
     some = max(numba.get_num_threads(), _TRACED // (min(few, outputs) * size))
@@ -256,7 +278,7 @@ def _traces(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, devi
             own = _kernels(part, columns, pairs, seeds[begin : begin + some], (int(part.widths[-1]), *total.shape[1:]), device)
             for a in range(own.shape[1]):
                 total[begin : begin + some] += own[:, a]
-    return total
+    return total[:, None]
 
 
 def outputs_of(net: Net, first: int, count: int) -> Net:

@@ -17,7 +17,7 @@ Panels are added in order either way: bits depend neither on threads nor on how 
 import numpy as np
 from numba import prange, typeof, types
 
-from ntksim.engine.counter_rng import bias_code, fill_scaled, fill_vector, seed_words, weight_code
+from ntksim.engine.counter_rng import bias_code, draw_vector, fill_scaled, seed_words, weight_code
 from ntksim.engine.jit import compiled_once, jit, jit_inner, jit_parallel
 from ntksim.engine.layer_rules import (
     add_layer_kernel,
@@ -64,16 +64,6 @@ def _draw_rows(seed, net, layer, begin, end, flat, at):
     fill_scaled(low, net.stream, weight_code(layer), high, begin, 0, end - begin, length, scale, flat, at, length)
 
 
-@jit_inner
-def _draw_vector(seed, net, code, scale, index, begin, out):
-    """Entries of a layer's vector ``index`` of parameters from ``begin`` on; zero where the scale is."""
-    if scale == 0:
-        out[:] = 0
-    else:
-        low, high = seed_words(seed)
-        fill_vector(low, net.stream, code, high, index, begin, _f32(scale), out)
-
-
 @compiled_once(lambda real: (*argument_types(real)[:3],))
 def draw_parameters(seed, net, weights):
     """Fill the parameter vector ``weights.flat`` with a seed's parameters, as stored, and zeros between them."""
@@ -84,14 +74,14 @@ def draw_parameters(seed, net, weights):
         if layer == last:
             for a in range(net.widths[last]):
                 row = start + a * net.lengths[layer - 1]
-                _draw_vector(seed, net, weight_code(layer), net.scales[1, layer - 1], a, 0, theta[row : row + size])
+                draw_vector(seed, net.stream, weight_code(layer), net.scales[1, layer - 1], a, 0, theta[row : row + size])
         else:
             _draw_rows(seed, net, layer, 0, net.widths[layer], theta, start)
             for r in range(net.widths[layer]):
                 row = start + r * net.lengths[layer - 1]
                 theta[row + size : row + net.lengths[layer - 1]] = 0
         biases = theta[offsets[2 * layer - 1] : offsets[2 * layer - 1] + net.widths[layer]]
-        _draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], 0, 0, biases)
+        draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, 0, biases)
 
 
 @jit
@@ -112,7 +102,7 @@ def _get_biases(seed, net, weights, layer, begin, out):
     if weights.stored:
         _copy_entries(weights.flat, weights.offsets[2 * layer - 1] + begin, out)
     else:
-        _draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], 0, begin, out)
+        draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, begin, out)
 
 
 @jit_inner
@@ -124,7 +114,7 @@ def _get_readout(seed, net, weights, begin, size, out, at):
         if weights.stored:
             _copy_entries(weights.flat, weights.offsets[2 * last - 2] + a * net.lengths[last - 1] + begin, row)
         else:
-            _draw_vector(seed, net, weight_code(last), net.scales[1, last - 1], net.first + a, begin, row)
+            draw_vector(seed, net.stream, weight_code(last), net.scales[1, last - 1], net.first + a, begin, row)
 
 
 # --- a panel ----------------------------------------------------------------------------------------------------------

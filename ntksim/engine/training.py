@@ -18,9 +18,10 @@ import numpy as np
 from ntksim.engine import checkpoints, known_answers
 from ntksim.engine.arguments import flag, points, precision, seed_array, targets
 from ntksim.engine.checkpoints import INTERVAL, Checkpoints
+from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.descent import Descent, descend_seed
 from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
-from ntksim.engine.empirical import columns_of, compiled_network, is_wide
+from ntksim.engine.empirical import is_wide
 from ntksim.engine.flow import Flow, flow_seed
 from ntksim.engine.layer_rates import rated
 from ntksim.engine.network import Network

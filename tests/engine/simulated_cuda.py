@@ -31,7 +31,7 @@ from ntksim.engine import (
     networks_cuda,
     products_cuda,
 )
-from ntksim.engine.empirical import compiled_network
+from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.layout import parameter_offsets, stored_weights
 from ntksim.engine.network import ACTIVATIONS
 

@@ -9,7 +9,7 @@ from scipy import integrate
 import ntksim
 from ntksim.engine import flow
 from ntksim.engine.checkpoints import SeedCheckpoint
-from ntksim.engine.empirical import compiled_network
+from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.layout import parameter_offsets
 
 RNG = np.random.default_rng(4)
