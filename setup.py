@@ -10,7 +10,7 @@ PROJECT = ["Snakefile", "config.yaml", "constraints.txt", *sorted(map(str, filte
 
 
 class BuildWithWorkflow(build_py):
-    """Copies the files of PROJECT to ntksim/project. An editable install reads them where they are (ntksim/study/project.py)."""
+    """Copies the files of PROJECT to ntksim/project. An editable install reads them in place."""
 
     def _project(self):
         folder = Path(self.build_lib, "ntksim", "project")

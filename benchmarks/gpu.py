@@ -78,14 +78,14 @@ class Check:
 
 def check_all(tiny: bool) -> list[str]:
     """What differs from the CPU: by tiles, with cuBLAS for large products, and with cuBLAS for all, if it is there."""
-    from ntksim.engine import gemm_cuda
+    from ntksim.engine.cuda import library as cuda_library
 
-    check, library = Check(), gemm_cuda.cublas
-    ways = {"tiles": (None, gemm_cuda._LARGE)}
+    check, library = Check(), cuda_library.cublas
+    ways = {"tiles": (None, cuda_library._LARGE)}
     if library is not None:
-        ways |= {"cuBLAS": (library, gemm_cuda._LARGE), "cuBLAS for all": (library, 1)}
+        ways |= {"cuBLAS": (library, cuda_library._LARGE), "cuBLAS for all": (library, 1)}
     for way, (chosen, large) in ways.items():
-        with patch.object(gemm_cuda, "cublas", chosen), patch.object(gemm_cuda, "_LARGE", large):
+        with patch.object(cuda_library, "cublas", chosen), patch.object(cuda_library, "_LARGE", large):
             for dtype, tolerance in DTYPES.items():
                 check_networks(check, tiny, dtype, tolerance, way)
                 check_training(check, tiny, dtype, tolerance, way)
@@ -93,7 +93,7 @@ def check_all(tiny: bool) -> list[str]:
 
 
 def check_networks(check: Check, tiny: bool, dtype: str, tolerance: float, way: str = "") -> None:
-    from ntksim.engine import batches_cuda
+    from ntksim.engine.cuda import seeds as cuda_seeds
 
     shapes: list[tuple[tuple[int, ...], int]] = [((9, 9), 2)]
     if not tiny:
@@ -110,7 +110,7 @@ def check_networks(check: Check, tiny: bool, dtype: str, tolerance: float, way: 
             check.expect(both[1].tobytes() == alone[0].tobytes(), f"bits of {what} depend on the batch")
         kernel = partial(ntksim.empirical_ntk, network, seeds=[3], dtype=dtype)
         check.agree(partial(kernel, x[:2], x[1:] + 0.5 if n > 1 else x), tolerance, f"two sets of points, {what}")
-        with patch.object(batches_cuda, "_SHARE", 0.0):  # as if there were no memory: panels
+        with patch.object(cuda_seeds, "_SHARE", 0.0):  # as if there were no memory: panels
             check.agree(partial(kernel, x), tolerance, f"panels, {what}")
 
 
@@ -118,15 +118,16 @@ def has_bits_of_cpu(network: ntksim.Network, dtype: str) -> bool:
     """Whether a seed's parameters are drawn to the last bit as the CPU draws them."""
     from numba import cuda
 
-    from ntksim.engine import kernels_cpu, networks_cuda
     from ntksim.engine.compiled_network import compiled_network
+    from ntksim.engine.cpu import passes
+    from ntksim.engine.cuda import passes as cuda_passes
     from ntksim.engine.layout import parameter_offsets, stored_weights
 
     net = compiled_network(network, 7)
-    theta = networks_cuda.zeros((1, int(parameter_offsets(net)[-1])), dtype)
-    networks_cuda.draw_parameters(net, cuda.to_device(np.array([3], np.uint64)), theta, 1)
+    theta = cuda_passes.zeros((1, int(parameter_offsets(net)[-1])), dtype)
+    cuda_passes.draw_parameters(net, cuda.to_device(np.array([3], np.uint64)), theta, 1)
     expected = np.empty(theta.shape[1], dtype)
-    kernels_cpu.draw_into(np.uint64(3), net, stored_weights(net, expected))
+    passes.draw_into(np.uint64(3), net, stored_weights(net, expected))
     return theta.copy_to_host().tobytes() == expected.tobytes()
 
 
@@ -244,17 +245,17 @@ def normals(tiny: bool) -> Iterator[Row]:
     """Standard normals written to memory, against cuRAND's."""
     from numba import cuda
 
-    from ntksim.engine import networks_cuda
     from ntksim.engine.compiled_network import compiled_network
+    from ntksim.engine.cuda import passes as cuda_passes
 
     rows = 8 if tiny else 1 << 14
     seeds, net = cuda.to_device(np.array([1], np.uint64)), compiled_network(ntksim.Network(1, rows), rows)
     for dtype in DTYPES:
-        out = networks_cuda.zeros((1, rows * rows), dtype)
+        out = cuda_passes.zeros((1, rows * rows), dtype)
 
         def draw(out: Any = out) -> None:
-            whole = networks_cuda.Weights(out, 0, rows, 0, rows, 0, rows)
-            networks_cuda.draw_matrix(net, seeds, 1, whole, 1)
+            whole = cuda_passes.Weights(out, 0, rows, 0, rows, 0, rows)
+            cuda_passes.draw_matrix(net, seeds, 1, whole, 1)
             cuda.synchronize()
 
         theirs = None

@@ -15,12 +15,12 @@ import numpy as np
 
 import ntksim
 from ntksim import measures
-from ntksim.engine.finite_width import one_hidden_layer_variance
-from ntksim.study import datasets
-from ntksim.study.dataset_options import Dataset
-from ntksim.study.drift_parts import PARTS, gram_matrix, parts
-from ntksim.study.scaling_laws import fit, sample
-from ntksim.study.seed_statistics import moments
+from ntksim.engine.infinite.variance import one_hidden_layer_variance
+from ntksim.study.config.dataset import Dataset
+from ntksim.study.data import dataset
+from ntksim.study.statistics.drift_parts import PARTS, gram_matrix, parts
+from ntksim.study.statistics.scaling_laws import fit, sample
+from ntksim.study.statistics.seeds import moments
 
 SIZES = (5, 8, 16, 32)
 WIDTHS = (64, 128, 256, 512)
@@ -119,9 +119,9 @@ def made_up_changes(directions: int, ratio: float, sigma: float = 0.0) -> tuple[
     return draw, dict(zip(PARTS, (systematic, float(np.sqrt(total - systematic**2))), strict=True))
 
 
-def points() -> datasets.Data:
+def points() -> dataset.Data:
     """Digits of the default study."""
-    return datasets.load(Dataset(name="digits", classes=[4, 9], train=16, test=TEST_POINTS))
+    return dataset.load(Dataset(name="digits", classes=[4, 9], train=16, test=TEST_POINTS))
 
 
 def initial_errors(network: ntksim.Network, x: np.ndarray) -> tuple[Draw, float, float]:
@@ -132,7 +132,7 @@ def initial_errors(network: ntksim.Network, x: np.ndarray) -> tuple[Draw, float,
     return lambda rng, n: rng.choice(errors, n), float(errors.mean()), float(square)
 
 
-def changes(network: ntksim.Network, data: datasets.Data) -> tuple[Draw, dict[str, float], np.ndarray]:
+def changes(network: ntksim.Network, data: dataset.Data) -> tuple[Draw, dict[str, float], np.ndarray]:
     """Of many networks trained to t = 100 / lambda_max: draws of Gram matrices, the true parts, and the test accuracies."""
     largest = float(np.linalg.eigvalsh(ntksim.infinite_kernel(network, data.x_train).ntk)[-1])
     run = ntksim.train(

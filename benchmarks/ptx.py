@@ -13,7 +13,8 @@ from unittest.mock import patch
 from numba import cuda, float32, float64, int64, types, uint32, uint64
 from table import Row
 
-from ntksim.engine import kernels_cuda, products_cuda
+from ntksim.engine.cuda import kernels as cuda_kernels
+from ntksim.engine.cuda import product
 
 REALS = (float32, float64)
 CAPABILITIES = ((8, 0), (9, 0))
@@ -26,30 +27,30 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
     a = real[:, ::1]
     i, f, flag = int64, float64, types.boolean
     return {
-        products_cuda.multiply: (a, i, i, i, a, i, i, i, a, *[i] * 7, flag),
-        products_cuda.add_pieces: (a, i, i, a, i, flag),
-        kernels_cuda.draw_matrix: (*_DRAWS, *[i] * 5, a, i),
-        kernels_cuda.draw_vector: (*_DRAWS, i, i, a, i),
-        kernels_cuda.put_points: (a, _INTEGERS, a, i),
-        kernels_cuda.finish_layer: (i, f, f, a, i, a, a, i, i, i),
-        kernels_cuda.readout_sensitivity: (f, a, i, i, a, i, a, *[i] * 4),
-        kernels_cuda.finish_sensitivity: (f, a, i, a, *[i] * 4),
-        kernels_cuda.readout_parts: (f, f, a, *[i] * 3, a, *[i] * 4, _DOUBLES),
-        kernels_cuda.add_parts: (a, i, i, _DOUBLES, i),
-        kernels_cuda.add_kernel: (f, f, _DOUBLES, _DOUBLES, i, flag, _DOUBLES, i, flag, *[i] * 4),
-        kernels_cuda.copy_outputs: (_DOUBLES, a, i, i, i),
-        kernels_cuda.copy_kernel: (_DOUBLES, i, a, *[i] * 5, flag, flag),
-        kernels_cuda.evaluate_small: (
+        product.multiply: (a, i, i, i, a, i, i, i, a, *[i] * 7, flag),
+        product.add_pieces: (a, i, i, a, i, flag),
+        cuda_kernels.draw_matrix: (*_DRAWS, *[i] * 5, a, i),
+        cuda_kernels.draw_vector: (*_DRAWS, i, i, a, i),
+        cuda_kernels.put_points: (a, _INTEGERS, a, i),
+        cuda_kernels.finish_layer: (i, f, f, a, i, a, a, i, i, i),
+        cuda_kernels.readout_sensitivity: (f, a, i, i, a, i, a, *[i] * 4),
+        cuda_kernels.finish_sensitivity: (f, a, i, a, *[i] * 4),
+        cuda_kernels.readout_parts: (f, f, a, *[i] * 3, a, *[i] * 4, _DOUBLES),
+        cuda_kernels.add_parts: (a, i, i, _DOUBLES, i),
+        cuda_kernels.add_kernel: (f, f, _DOUBLES, _DOUBLES, i, flag, _DOUBLES, i, flag, *[i] * 4),
+        cuda_kernels.copy_outputs: (_DOUBLES, a, i, i, i),
+        cuda_kernels.copy_kernel: (_DOUBLES, i, a, *[i] * 5, flag, flag),
+        cuda_kernels.evaluate_small: (
             uint64[::1], uint32, i, _INTEGERS, _DOUBLES, a, i, i, i, a, a, a, _INTEGERS, a, _INTEGERS, _DOUBLES, a, a, i,
         ),
-        kernels_cuda.residuals: (_DOUBLES, float64[::1], _INTEGERS, i, f, i, i, i, a, _INTEGERS),
-        kernels_cuda.weigh_sensitivity: (f, f, a, a, i, a, *[i] * 4, a, i),
-        kernels_cuda.pull_readout: (f, f, a, a, i, a, *[i] * 7),
-        kernels_cuda.add_scaled: (a, f, a, f),
-        kernels_cuda.fill: (a, i),
-        kernels_cuda.square_distance_parts: (a, a, i, i, _DOUBLES),
-        kernels_cuda.count_sign_changes: (a, a, _DOUBLES),
-        kernels_cuda.take_columns: (a, i, a, i, i),
+        cuda_kernels.residuals: (_DOUBLES, float64[::1], _INTEGERS, i, f, i, i, i, a, _INTEGERS),
+        cuda_kernels.weigh_sensitivity: (f, f, a, a, i, a, *[i] * 4, a, i),
+        cuda_kernels.pull_readout: (f, f, a, a, i, a, *[i] * 7),
+        cuda_kernels.add_scaled: (a, f, a, f),
+        cuda_kernels.fill: (a, i),
+        cuda_kernels.square_distance_parts: (a, a, i, i, _DOUBLES),
+        cuda_kernels.count_sign_changes: (a, a, _DOUBLES),
+        cuda_kernels.take_columns: (a, i, a, i, i),
     }  # fmt: skip
 
 

@@ -24,9 +24,9 @@ from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
 import ntksim
 import studies
 from ntksim.engine.compiled_network import columns_of, compiled_network
-from ntksim.engine.counter_rng import fill_normals
+from ntksim.engine.formulas.normals import fill_normals
 from ntksim.engine.layout import for_descent
-from ntksim.engine.snapshots import State, Task, Watch
+from ntksim.engine.training.watch import State, Task, Watch
 
 DTYPES = ("float32", "float64")
 RELU = {"sigma_w": 2**0.5}
@@ -255,8 +255,8 @@ def limits(bench: Bench) -> Iterator[Row]:
 
 def flow(bench: Bench) -> Iterator[Row]:
     """Training 128 points of a stiff problem to t = 20 / lambda_min, against descent at 1 / lambda_max."""
-    from ntksim.study.dataset_options import Dataset
-    from ntksim.study.datasets import load
+    from ntksim.study.config.dataset import Dataset
+    from ntksim.study.data.dataset import load
 
     data = load(Dataset(name="digits", classes=[4, 9], train=128, test=32))
     x, y, network = data.x_train, data.y_train, ntksim.Network(2, 1024, "tanh", sigma_w=1.5)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from table import Row, plain
 
-from ntksim.study import calibration, plan
-from ntksim.study.record import recorded_study
+from ntksim.study.plan import calibration, jobs
+from ntksim.study.run.record import recorded_study
 
 
 def prediction(results: Path) -> Iterator[Row]:
@@ -19,7 +19,7 @@ def prediction(results: Path) -> Iterator[Row]:
     if not list(results.glob("benchmarks/**/*.jsonl")):
         yield Row("prediction", f"no study in {results}/", remarks="run `make study` first")
         return
-    predicted = plan.predicted_seconds(recorded_study(results), calibration.measured())
+    predicted = jobs.predicted_seconds(recorded_study(results), calibration.measured())
     files = {name: results / "benchmarks" / name for name in predicted if (results / "benchmarks" / name).is_file()}
     spent = {name: json.loads(file.read_text().splitlines()[-1]) for name, file in files.items()}
     for kind, words in {"s": "time", "cpu_time": "processor time, which other work on the machine adds little to"}.items():

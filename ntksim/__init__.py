@@ -11,23 +11,23 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ABC": "ntksim.engine.network",
-    "Ensemble": "ntksim.engine.ensembles",
-    "Kernel": "ntksim.engine.infinite",
-    "KeptKernels": "ntksim.study.kept_kernels",
+    "Ensemble": "ntksim.engine.infinite.ensembles",
+    "Kernel": "ntksim.engine.infinite.kernel",
+    "KeptKernels": "ntksim.study.results",
     "Network": "ntksim.engine.network",
     "Parameters": "ntksim.engine.empirical",
-    "Trajectory": "ntksim.engine.training",
-    "closed_form": "ntksim.engine.predictions",
+    "Trajectory": "ntksim.engine.training.train",
+    "closed_form": "ntksim.engine.infinite.predictions",
     "empirical_ntk": "ntksim.engine.empirical",
-    "infinite_ensemble": "ntksim.engine.ensembles",
-    "infinite_kernel": "ntksim.engine.infinite",
+    "infinite_ensemble": "ntksim.engine.infinite.ensembles",
+    "infinite_kernel": "ntksim.engine.infinite.kernel",
     "measures": "ntksim.engine.measures",
     "network_outputs": "ntksim.engine.empirical",
-    "one_hidden_layer_variance": "ntksim.engine.finite_width",
-    "read_kernels": "ntksim.study.kept_kernels",
-    "read_table": "ntksim.study.tables",
+    "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
+    "read_kernels": "ntksim.study.results",
+    "read_table": "ntksim.study.statistics.tables",
     "sample_parameters": "ntksim.engine.empirical",
-    "train": "ntksim.engine.training",
+    "train": "ntksim.engine.training.train",
 }
 __all__ = [
     "ABC",
@@ -53,14 +53,14 @@ __all__ = [
 if TYPE_CHECKING:
     from ntksim.engine import measures
     from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
-    from ntksim.engine.ensembles import Ensemble, infinite_ensemble
-    from ntksim.engine.finite_width import one_hidden_layer_variance
-    from ntksim.engine.infinite import Kernel, infinite_kernel
+    from ntksim.engine.infinite.ensembles import Ensemble, infinite_ensemble
+    from ntksim.engine.infinite.kernel import Kernel, infinite_kernel
+    from ntksim.engine.infinite.predictions import closed_form
+    from ntksim.engine.infinite.variance import one_hidden_layer_variance
     from ntksim.engine.network import ABC, Network
-    from ntksim.engine.predictions import closed_form
-    from ntksim.engine.training import Trajectory, train
-    from ntksim.study.kept_kernels import KeptKernels, read_kernels
-    from ntksim.study.tables import read_table
+    from ntksim.engine.training.train import Trajectory, train
+    from ntksim.study.results import KeptKernels, read_kernels
+    from ntksim.study.statistics.tables import read_table
 
 
 def __getattr__(name: str) -> object:

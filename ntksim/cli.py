@@ -16,8 +16,8 @@ from typing import Any
 import ntksim
 from ntksim.engine.devices import DEVICES, DeviceError, GpuMemoryError
 from ntksim.engine.network import Network
-from ntksim.study import project
 from ntksim.study.errors import ConfigError, StageError, lacking
+from ntksim.study.run import project
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,13 +55,13 @@ def _init(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from ntksim.study.config import load_study
-    from ntksim.study.runner import run_study
+    from ntksim.study.config.study import load_study
+    from ntksim.study.run.runner import run_study
 
     status = run_study(options.config, options.cores, options.profile, recompute=options.recompute)
     results = load_study(options.config).results
     if status == 0:
-        from ntksim.study.summary import summary
+        from ntksim.study.report.summary import summary
 
         print(summary(results))
     else:
@@ -71,12 +71,12 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from ntksim.study.calibration import measured
-    from ntksim.study.config import load_study
-    from ntksim.study.memory import machine_megabytes
-    from ntksim.study.plan import describe, memory_remark
-    from ntksim.study.runner import load_data
-    from ntksim.study.treatment import remarks, treatment
+    from ntksim.study.config.study import load_study
+    from ntksim.study.data.treatment import remarks, treatment
+    from ntksim.study.plan.calibration import measured
+    from ntksim.study.plan.jobs import describe, memory_remark
+    from ntksim.study.plan.memory import machine_megabytes
+    from ntksim.study.run.runner import load_data
 
     study = load_study(options.config)
     data = load_data(study)
@@ -88,7 +88,7 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from ntksim.study.summary import summary, write_html
+    from ntksim.study.report.summary import summary, write_html
 
     if options.html is None:
         print(summary(options.results))
@@ -97,52 +97,52 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from ntksim.study.verify import verify
+    from ntksim.study.run.verify import verify
 
     return 0 if verify(options.results, fraction=options.fraction, shards=options.shards, seed=options.seed) else 1
 
 
 def _schema(options: argparse.Namespace) -> None:
-    from ntksim.study.config import json_schema
+    from ntksim.study.config.study import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 
 
 def _dataset(options: argparse.Namespace) -> None:
-    from ntksim.study import datasets
-    from ntksim.study.config import parse_section
-    from ntksim.study.dataset_options import Dataset
+    from ntksim.study.config.dataset import Dataset
+    from ntksim.study.config.study import parse_section
+    from ntksim.study.data import dataset
 
     fields = {name: getattr(options, name) for name in Dataset.model_fields}
-    datasets.write(options.output, datasets.load(parse_section(Dataset, fields, "dataset")))
+    dataset.write(options.output, dataset.load(parse_section(Dataset, fields, "dataset")))
 
 
 def _network(options: argparse.Namespace) -> Network:
-    from ntksim.study.config import parse_section
-    from ntksim.study.network_options import NetworkOptions
+    from ntksim.study.config.network import NetworkOptions
+    from ntksim.study.config.study import parse_section
 
     fields = {name: getattr(options, name) for name in NetworkOptions.model_fields}
     return parse_section(NetworkOptions, fields, "network").network(options.width)
 
 
 def _limit(options: argparse.Namespace) -> None:
-    from ntksim.study import stages
+    from ntksim.study.stages import initial
 
-    stages.limit(options.dataset, _network(options), options.output)
+    initial.limit(options.dataset, _network(options), options.output)
 
 
 def _initial(options: argparse.Namespace) -> None:
-    from ntksim.study import stages
+    from ntksim.study.stages import initial
 
-    stages.initial_shard(
+    initial.initial_shard(
         options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, options.device
     )
 
 
 def _training(options: argparse.Namespace) -> None:
-    from ntksim.study.config import parse_section
-    from ntksim.study.stage_options import Training
-    from ntksim.study.training_shards import training_shard
+    from ntksim.study.config.stages import Training
+    from ntksim.study.config.study import parse_section
+    from ntksim.study.stages.training import training_shard
 
     # widths and seeds are the job's own
     fields = {name: getattr(options, name) for name in _training_keys()} | {"widths": [options.width], "seeds": 2}
@@ -155,20 +155,20 @@ def _training(options: argparse.Namespace) -> None:
 
 def _training_keys() -> list[str]:
     """The keys of training in the configuration that are options of a job."""
-    from ntksim.study.stage_options import Training
+    from ntksim.study.config.stages import Training
 
     return [name for name in Training.model_fields if name not in ("widths", "seeds", "keep_kernels")]
 
 
 def _tables(options: argparse.Namespace) -> None:
-    from ntksim.study.config import load_study
-    from ntksim.study.tables import make_tables
+    from ntksim.study.config.study import load_study
+    from ntksim.study.statistics.tables import make_tables
 
     make_tables(load_study(options.config), options.output)
 
 
 def _figure(options: argparse.Namespace) -> None:
-    from ntksim.study import figures
+    from ntksim.study.report import figures
 
     figures.draw(options.name, options.tables, options.output)
 
@@ -236,8 +236,8 @@ def _schema_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _dataset_options(parser: argparse.ArgumentParser) -> None:
-    from ntksim.study.dataset_options import Dataset
-    from ntksim.study.plan import read_value
+    from ntksim.study.config.dataset import Dataset
+    from ntksim.study.plan.jobs import read_value
 
     kinds: dict[str, Any] = {"target_scale": float} | dict.fromkeys(("features", "train", "test", "seed"), int)
     kinds |= dict.fromkeys(("file", "target", "classes"), read_value)
@@ -251,8 +251,8 @@ def _dataset_options(parser: argparse.ArgumentParser) -> None:
 
 def _limit_options(parser: argparse.ArgumentParser) -> None:
     """The keys of a network in the configuration, and what every stage of one has."""
-    from ntksim.study.network_options import NetworkOptions
-    from ntksim.study.plan import read_value
+    from ntksim.study.config.network import NetworkOptions
+    from ntksim.study.plan.jobs import read_value
 
     for name, field in NetworkOptions.model_fields.items():
         option = "--" + name.replace("_", "-")
@@ -280,8 +280,8 @@ def _initial_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
-    from ntksim.study.plan import read_value
-    from ntksim.study.stage_options import Training
+    from ntksim.study.config.stages import Training
+    from ntksim.study.plan.jobs import read_value
 
     _initial_options(parser)
     for name in _training_keys():
@@ -300,7 +300,7 @@ def _tables_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _figure_options(parser: argparse.ArgumentParser) -> None:
-    from ntksim.study.plan import FIGURES
+    from ntksim.study.plan.jobs import FIGURES
 
     parser.add_argument("name", choices=list(FIGURES))
     sources = "; ".join(f"{name}: {', '.join(tables)}" for name, tables in FIGURES.items())
@@ -310,7 +310,7 @@ def _figure_options(parser: argparse.ArgumentParser) -> None:
 
 def _help(kind: object, description: str | None) -> str:
     """What an option is; of one that takes several values also how they are written."""
-    from ntksim.study.plan import read_value
+    from ntksim.study.plan.jobs import read_value
 
     return f"{description}; several in one word of JSON, such as '[4,9]'" if kind is read_value else str(description)
 

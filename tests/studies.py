@@ -7,10 +7,13 @@ from pathlib import Path
 
 import yaml
 
-from ntksim.study import datasets, plan, stages, tables
-from ntksim.study.config import parse_study
-from ntksim.study.identity import limit_width
-from ntksim.study.training_shards import training_shard
+from ntksim.study.config.study import parse_study
+from ntksim.study.data import dataset
+from ntksim.study.plan import jobs
+from ntksim.study.plan.identity import limit_width
+from ntksim.study.stages import initial
+from ntksim.study.stages.training import training_shard
+from ntksim.study.statistics import tables
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -52,16 +55,16 @@ def compute(study):
     """All stages of a study in this process, without figures."""
     results = Path(study.results)
     data = results / "dataset.npz"
-    datasets.write(data, datasets.load(study.dataset))
-    for shard in plan.shards(study):
+    dataset.write(data, dataset.load(study.dataset))
+    for shard in jobs.shards(study):
         network = study.networks[shard.network].network(shard.width)
-        limit = results / plan.limit_file(study, shard.network, shard.width)
+        limit = results / jobs.limit_file(study, shard.network, shard.width)
         if not limit.exists():
             options = study.networks[shard.network]
-            stages.limit(data, options.network(limit_width(options.parameterization, shard.width) or 1), limit)
+            initial.limit(data, options.network(limit_width(options.parameterization, shard.width) or 1), limit)
         common = (data, limit, network, shard.seeds, study.precision, results / shard.file)
         if shard.stage == "initial":
-            stages.initial_shard(*common)
+            initial.initial_shard(*common)
         else:
             kernels = results / shard.kernels_file if study.training.keep_kernels else None
             training_shard(*common, study.training.schedule, kernels)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ntksim.study.config import json_schema
+from ntksim.study.config.study import json_schema
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

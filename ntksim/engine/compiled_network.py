@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ntksim.engine.activations import activation_code
+from ntksim.engine.cpu.product import padded_points
+from ntksim.engine.formulas.activations import activation_code
 from ntksim.engine.layout import Net, Pairs, padded
 from ntksim.engine.network import Network
-from ntksim.engine.product import padded_points
 
 
 def compiled_network(network: Network, input_dim: int) -> Net:

@@ -63,7 +63,7 @@ def device_identity(device: str) -> dict[str, str]:
     """What numbers depend on where ``device`` computes, "cpu" or "cuda": its name, and the libraries that only GPUs need."""
     if device == "cpu":
         return {"device": "cpu"}
-    from ntksim.engine.gemm_cuda import cublas
+    from ntksim.engine.cuda.library import cublas
 
     library = "not installed"
     if cublas is not None:

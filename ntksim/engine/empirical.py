@@ -12,9 +12,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from ntksim.engine import kernels_cpu, known_answers
+from ntksim.engine import known_answers
 from ntksim.engine.arguments import points, precision, seed_array
 from ntksim.engine.compiled_network import columns_of, compiled_network
+from ntksim.engine.cpu import passes
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
@@ -71,16 +72,16 @@ def _at_initialisation(
     known_answers.check("outputs and kernels", columns.dtype.name, device)
     wanted, joint = kernels.shape[1] > 0, kernels.shape[1] < net.widths[-1]
     if device == "cuda":
-        from ntksim.engine import batches_cuda
+        from ntksim.engine.cuda import seeds as cuda_seeds
 
-        batches_cuda.evaluate_seeds(net, columns, pairs, seeds, outputs, kernels)
+        cuda_seeds.evaluate_seeds(net, columns, pairs, seeds, outputs, kernels)
         return
 
     def work(threads: int, first: int, end: int, step: int) -> None:
-        rows = kernels_cpu.group_rows(threads, net)
-        weights = drawn_weights(net, rows, kernels_cpu.KEPT if wanted else 0, columns.dtype)
+        rows = passes.group_rows(threads, net)
+        weights = drawn_weights(net, rows, passes.KEPT if wanted else 0, columns.dtype)
         room = make_room(net, columns, pairs, rows, streamed=True, backward=wanted, kernel=wanted, joint=joint)
-        kernels_cpu.evaluate_seeds(threads, first, step, seeds[:end], net, weights, room, pairs, outputs, kernels)
+        passes.evaluate_seeds(threads, first, step, seeds[:end], net, weights, room, pairs, outputs, kernels)
 
     spread(seeds.size, is_wide(net.widths[1:-1].tolist()), work)
 
@@ -122,7 +123,7 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
     net = compiled_network(network, int(input_dim))
     offsets = parameter_offsets(net)
     theta = np.empty(offsets[-1], kind)
-    kernels_cpu.draw_into(seeds[0], net, stored_weights(net, theta))
+    passes.draw_into(seeds[0], net, stored_weights(net, theta))
 
     def vector(index: int, size: int) -> np.ndarray:
         return theta[offsets[index] : offsets[index] + size]
@@ -242,9 +243,9 @@ def _in_law(
     network: Network, x1: np.ndarray, x2: np.ndarray | None, seeds: np.ndarray, outputs: np.ndarray, kernels: np.ndarray
 ) -> bool:
     """Fill ``outputs`` and ``kernels`` by conditioning, unless weights are cheaper; whether it was done."""
-    from ntksim.engine import conditional  # compiled code that nothing else needs
+    from ntksim.engine.conditional import networks  # compiled code that nothing else needs
 
-    return bool(conditional.evaluate(network, x1, x2, seeds, outputs, kernels))
+    return bool(networks.evaluate(network, x1, x2, seeds, outputs, kernels))
 
 
 def _kernels_in_law(

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numba import config
 
-from ntksim.engine import code_cache
+from ntksim.engine.compiled import code_cache
+from ntksim.engine.compiled.jit import compile_anew
 from ntksim.engine.devices import DeviceError
-from ntksim.engine.jit import compile_anew
 from ntksim.engine.network import Network
 
 Answers = Iterator[tuple[str, Any, Any]]  # what was asked, what came out, and what is right
@@ -128,7 +128,7 @@ def _flow(dtype: str, device: str) -> Answers:
 
 
 def _training(what: str, right: tuple[float, ...], dtype: str, device: str, **options: Any) -> Answers:
-    from ntksim.engine.training import train
+    from ntksim.engine.training.train import train
 
     method = "gradient_flow" if "times" in options else "gradient_descent"
     run = train(
@@ -150,7 +150,7 @@ def _limit_by_series(dtype: str, device: str) -> Answers:
 
 
 def _limits(activations: list[str]) -> Answers:
-    from ntksim.engine.infinite import infinite_kernel
+    from ntksim.engine.infinite.kernel import infinite_kernel
 
     for activation in activations:
         kernel = infinite_kernel(network_of(activation, 9), POINTS)
@@ -158,7 +158,7 @@ def _limits(activations: list[str]) -> Answers:
 
 
 def _variance(dtype: str, device: str) -> Answers:
-    from ntksim.engine.finite_width import one_hidden_layer_variance
+    from ntksim.engine.infinite.variance import one_hidden_layer_variance
 
     found = one_hidden_layer_variance(Network(1, 9, "relu", sigma_b=0.5), POINTS)
     yield "ReLU networks", found[0], VARIANCE

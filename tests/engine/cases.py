@@ -8,9 +8,9 @@ import naive
 import numpy as np
 
 import ntksim
-from ntksim.engine import quadrature
-from ntksim.engine.activations import MEANS
-from ntksim.engine.duals import closed_duals, point_of
+from ntksim.engine.formulas.activations import MEANS
+from ntksim.engine.infinite import expectations as quadrature
+from ntksim.engine.infinite.duals import closed_duals, point_of
 from ntksim.engine.network import ACTIVATIONS
 
 POINTS = np.random.default_rng(1).normal(size=(5, 3))

@@ -21,19 +21,17 @@ from numba.np.numpy_support import as_dtype
 from tolerances import assert_close
 
 import ntksim
-from ntksim.engine import (
-    batches_cuda,
-    checkpoints,
-    gemm_cuda,
-    kernels_cpu,
-    kernels_cuda,
-    launch_cuda,
-    networks_cuda,
-    products_cuda,
-)
 from ntksim.engine.compiled_network import compiled_network
+from ntksim.engine.cpu import passes
+from ntksim.engine.cuda import kernels as cuda_kernels
+from ntksim.engine.cuda import launch as cuda_launch
+from ntksim.engine.cuda import library
+from ntksim.engine.cuda import passes as cuda_passes
+from ntksim.engine.cuda import product as cuda_product
+from ntksim.engine.cuda import seeds as cuda_seeds
 from ntksim.engine.layout import parameter_offsets, stored_weights
 from ntksim.engine.network import ACTIVATIONS
+from ntksim.engine.training import checkpoints
 
 # The simulator asks its threads in a loop whether they are done: for 5 ms at a time if Python had its way.
 sys.setswitchinterval(1e-5)
@@ -71,14 +69,14 @@ NETWORK = ntksim.Network(2, (6, 11), "relu", sigma_w=1.3, sigma_b=0.4, output_bi
 
 def layer_by_layer(monkeypatch, panels=False):
     """Small networks too go through the kernels of large ones, and cross pieces of sums; with ``panels`` of 8 x 8 weights."""
-    monkeypatch.setattr(batches_cuda, "SMALL_WIDTH", 0)
-    for module in (networks_cuda, products_cuda, gemm_cuda):
+    monkeypatch.setattr(cuda_seeds, "SMALL_WIDTH", 0)
+    for module in (cuda_passes, cuda_product, library):
         monkeypatch.setattr(module, "PIECE", 8)
-    monkeypatch.setattr(kernels_cuda, "GRAM_TERMS", 8)
+    monkeypatch.setattr(cuda_kernels, "GRAM_TERMS", 8)
     if panels:
-        fitting = batches_cuda._fitting
-        monkeypatch.setattr(batches_cuda, "_fitting", lambda *arguments: (fitting(*arguments)[0], False))
-        monkeypatch.setattr(networks_cuda, "_PANEL", 8 * 64)
+        fitting = cuda_seeds._fitting
+        monkeypatch.setattr(cuda_seeds, "_fitting", lambda *arguments: (fitting(*arguments)[0], False))
+        monkeypatch.setattr(cuda_passes, "_PANEL", 8 * 64)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -86,11 +84,11 @@ def layer_by_layer(monkeypatch, panels=False):
 def test_parameters_have_the_bits_of_the_cpu(dtype, sigma_b):
     net = compiled_network(dataclasses.replace(NETWORK, sigma_b=sigma_b, output_bias=sigma_b is not None), 3)
     seeds = np.array(SEEDS, np.uint64)
-    theta = networks_cuda.zeros((len(SEEDS), int(parameter_offsets(net)[-1])), dtype)
-    networks_cuda.draw_parameters(net, cuda.to_device(seeds), theta, len(SEEDS))
+    theta = cuda_passes.zeros((len(SEEDS), int(parameter_offsets(net)[-1])), dtype)
+    cuda_passes.draw_parameters(net, cuda.to_device(seeds), theta, len(SEEDS))
     for seed, drawn in zip(seeds, theta.copy_to_host(), strict=True):
         expected = np.empty(drawn.size, dtype)
-        kernels_cpu.draw_into(seed, net, stored_weights(net, expected))
+        passes.draw_into(seed, net, stored_weights(net, expected))
         assert drawn.tobytes() == expected.tobytes()
 
 
@@ -117,8 +115,8 @@ def test_weights_in_panels_change_no_bit(monkeypatch):
         kept = ntksim.empirical_ntk(NETWORK, POINTS[:2], seeds=[3], device="cuda")
     layer_by_layer(monkeypatch, panels=True)
     drawn = []
-    draw = networks_cuda.draw_matrix
-    monkeypatch.setattr(networks_cuda, "draw_matrix", lambda *arguments: (drawn.append(arguments[3]), draw(*arguments)))
+    draw = cuda_passes.draw_matrix
+    monkeypatch.setattr(cuda_passes, "draw_matrix", lambda *arguments: (drawn.append(arguments[3]), draw(*arguments)))
     assert ntksim.empirical_ntk(NETWORK, POINTS[:2], seeds=[3], device="cuda").tobytes() == kept.tobytes()
     # 6 x 3 forward, 11 x 6 both ways
     assert [(w.row, w.rows, w.cols) for w in drawn] == [(0, 6, 3), (0, 8, 6), (8, 3, 6), (0, 8, 6), (8, 3, 6)]
@@ -126,14 +124,14 @@ def test_weights_in_panels_change_no_bit(monkeypatch):
 
 def test_tiles_of_a_gpu(monkeypatch):
     """Tiles as large as on a GPU; their ends lie inside, at and beyond those of matrices."""
-    tile, depth, sums = products_cuda.GPU_TILE
+    tile, depth, sums = cuda_product.GPU_TILE
     lanes, stride = tile // sums, tile + 4
     constants = {
         "TILE": tile, "DEPTH": depth, "SUMS": sums, "LANES": lanes, "TILE_THREADS": lanes**2, "_VECTOR": 4, "_STRIDE": stride,
         "_SIZE": depth * stride,
     }  # fmt: skip
     for name, value in constants.items():
-        monkeypatch.setattr(products_cuda, name, value)
+        monkeypatch.setattr(cuda_product, name, value)
     random = np.random.default_rng(0)
     rows, cols, terms = 70, 64, 20
     for flip_b, flip_v in ((False, True), (True, False)):
@@ -141,8 +139,8 @@ def test_tiles_of_a_gpu(monkeypatch):
         arrays = [np.ascontiguousarray(array.T if flip else array) for array, flip in ((b, flip_b), (v, flip_v))]
         places = [(0, 1, terms) if flip else (0, size, 1) for flip, size in ((flip_b, rows), (flip_v, cols))]
         there = [cuda.to_device(array.reshape(1, -1)) for array in arrays]
-        c = networks_cuda.zeros((1, rows * cols), np.float64)
-        gemm_cuda.multiply(there[0], places[0], there[1], places[1], c, (0, cols), (rows, cols, terms), True)
+        c = cuda_passes.zeros((1, rows * cols), np.float64)
+        library.multiply(there[0], places[0], there[1], places[1], c, (0, cols), (rows, cols, terms), True)
         assert_close(c.copy_to_host().reshape(rows, cols), b.T @ v, 1e-14)
 
 
@@ -169,8 +167,8 @@ def test_a_trace_of_a_few_outputs_at_a_time(kept, monkeypatch):
     """Parameters kept or drawn: each group draws its own rows of the readout. 5 outputs leave one alone, a small network's."""
     monkeypatch.setattr("ntksim.engine.empirical._FEW", 2)
     monkeypatch.setattr("ntksim.engine.empirical._TRACED", 1)
-    fitting = batches_cuda._fitting
-    monkeypatch.setattr(batches_cuda, "_fitting", lambda *arguments: (fitting(*arguments)[0], kept))
+    fitting = cuda_seeds._fitting
+    monkeypatch.setattr(cuda_seeds, "_fitting", lambda *arguments: (fitting(*arguments)[0], kept))
     network = dataclasses.replace(NETWORK, outputs=5)
     for points in ((POINTS[:3],), (POINTS[:1], POINTS[1:3])):
         found, expected = (
@@ -210,12 +208,12 @@ def test_batches_halve_until_they_fit_and_change_no_bit(monkeypatch, layers):
             raise RuntimeError("[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
         return cuda.device_array(shape, kind)
 
-    for module in (networks_cuda, batches_cuda):
+    for module in (cuda_passes, cuda_seeds):
         monkeypatch.setattr(module, "allocate", allocate)
     parts = ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda")
     assert {5, 3, 2} <= set(asked)
     assert parts.tobytes() == whole.tobytes()
-    for module in (networks_cuda, batches_cuda):
+    for module in (cuda_passes, cuda_seeds):
         monkeypatch.setattr(module, "allocate", lambda shape, kind: allocate((9, *shape), kind))
     with pytest.raises(MemoryError, match="do not fit in the GPU's memory"):
         ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda")
@@ -224,9 +222,9 @@ def test_batches_halve_until_they_fit_and_change_no_bit(monkeypatch, layers):
 def test_results_that_memory_does_not_hold_come_in_parts(monkeypatch):
     network, seeds, copies = ntksim.Network(1, 5), range(5), []
     whole = ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda")
-    evaluate = batches_cuda._evaluate
-    monkeypatch.setattr(batches_cuda, "_RESULTS", -1.0)  # the simulator's memory is infinite
-    monkeypatch.setattr(batches_cuda, "_evaluate", lambda *arguments: (copies.append(arguments[3]), evaluate(*arguments))[1])
+    evaluate = cuda_seeds._evaluate
+    monkeypatch.setattr(cuda_seeds, "_RESULTS", -1.0)  # the simulator's memory is infinite
+    monkeypatch.setattr(cuda_seeds, "_evaluate", lambda *arguments: (copies.append(arguments[3]), evaluate(*arguments))[1])
     assert ntksim.empirical_ntk(network, POINTS[:2], seeds=seeds, device="cuda").tobytes() == whole.tobytes()
     assert [some.tolist() for some in copies] == [[0], [1], [2], [3], [4]]
 
@@ -255,7 +253,7 @@ def test_every_visible_gpu_has_seeds(monkeypatch):
             done.set_result(work(gpu))
             return done
 
-    monkeypatch.setattr(launch_cuda, "_thread_of", Thread)
+    monkeypatch.setattr(cuda_launch, "_thread_of", Thread)
     monkeypatch.setattr(cuda, "gpus", [Gpu(0), Gpu(1)])
     assert ntksim.network_outputs(network, POINTS[:2], seeds=SEEDS, device="cuda").tobytes() == expected.tobytes()
     options = {"seeds": SEEDS, "method": "gradient_descent", "steps": 1, "learning_rate": 0.1}
@@ -292,11 +290,11 @@ def test_large_products_go_to_the_library(monkeypatch):
 
     calls: list[tuple[int, int, float]] = []
     layer_by_layer(monkeypatch, panels=True)
-    monkeypatch.setattr(gemm_cuda, "cublas", Cublas)
-    monkeypatch.setattr(gemm_cuda, "device", Device, raising=False)
-    monkeypatch.setattr(gemm_cuda, "Stream", Stream, raising=False)
-    monkeypatch.setattr(gemm_cuda, "_LARGE", 1)
-    monkeypatch.setattr(gemm_cuda, "_address", lambda array: array._ary.ctypes.data)
+    monkeypatch.setattr(library, "cublas", Cublas)
+    monkeypatch.setattr(library, "device", Device, raising=False)
+    monkeypatch.setattr(library, "Stream", Stream, raising=False)
+    monkeypatch.setattr(library, "_LARGE", 1)
+    monkeypatch.setattr(library, "_address", lambda array: array._ary.ctypes.data)
     thin = ntksim.Network(3, (1, 9, 4), "tanh", sigma_b=0.2)  # panels of one column and of one row
     for network, points in ((NETWORK, POINTS), (NETWORK, POINTS[:1]), (thin, POINTS), (thin, POINTS[:1])):
         calls.clear()
@@ -310,18 +308,18 @@ def test_large_products_go_to_the_library(monkeypatch):
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pieces_of_sums_by_blocks_of_their_own_change_no_bit(monkeypatch, first, dtype):
-    for module in (products_cuda, gemm_cuda):
+    for module in (cuda_product, library):
         monkeypatch.setattr(module, "PIECE", 8)
     random, shape = np.random.default_rng(0), (5, 3, 27)
     b, v, before = (random.normal(size=(2, size)).astype(dtype) for size in (5 * 27, 3 * 27, 20))
     found, launched = {}, []
-    add = products_cuda.add_pieces
+    add = cuda_product.add_pieces
     for enough in (1, 99):
-        monkeypatch.setattr(gemm_cuda, "_ENOUGH", enough)
+        monkeypatch.setattr(library, "_ENOUGH", enough)
         c = cuda.to_device(before)
-        monkeypatch.setattr(products_cuda, "add_pieces", Counted(add, launched))
+        monkeypatch.setattr(cuda_product, "add_pieces", Counted(add, launched))
         places = (0, 5, 1), cuda.to_device(v), (0, 3, 1), c, (2, 3)
-        gemm_cuda.multiply(cuda.to_device(b), *places, shape, first, 2, gemm_cuda.Scratch())
+        library.multiply(cuda.to_device(b), *places, shape, first, 2, library.Scratch())
         found[enough] = c.copy_to_host()
     assert len(launched) == 1
     assert found[1].tobytes() == found[99].tobytes()
@@ -332,25 +330,23 @@ def test_pieces_of_sums_by_blocks_of_their_own_change_no_bit(monkeypatch, first,
 
 
 def test_pieces_stay_within_a_launch(monkeypatch):
-    monkeypatch.setattr(products_cuda, "TILE", 64)
+    monkeypatch.setattr(cuda_product, "TILE", 64)
     shape = (64, 16, 100_000)
-    assert gemm_cuda.pieces(shape, 300) == 196
-    assert gemm_cuda.pieces(shape, 400) == 1  # 78,400 blocks in the third dimension
-    assert gemm_cuda.pieces((64 * 512, 16, 100_000), 1) == 1
-    assert gemm_cuda.tiles(64, 5_000_000, 3)[0] == (78_125, 1, 3)  # more columns than the second dimension has blocks
+    assert library.pieces(shape, 300) == 196
+    assert library.pieces(shape, 400) == 1  # 78,400 blocks in the third dimension
+    assert library.pieces((64 * 512, 16, 100_000), 1) == 1
+    assert library.tiles(64, 5_000_000, 3)[0] == (78_125, 1, 3)  # more columns than the second dimension has blocks
 
 
 def test_products_are_not_split_where_memory_is_short(monkeypatch):
-    for module in (products_cuda, gemm_cuda):
+    for module in (cuda_product, library):
         monkeypatch.setattr(module, "PIECE", 8)
     random, shape = np.random.default_rng(0), (5, 3, 27)
     b, v = (random.normal(size=(1, size)) for size in (5 * 27, 3 * 27))
 
     def product():
-        c = networks_cuda.zeros((1, 15), np.float64)
-        gemm_cuda.multiply(
-            cuda.to_device(b), (0, 5, 1), cuda.to_device(v), (0, 3, 1), c, (0, 3), shape, True, 1, gemm_cuda.Scratch()
-        )
+        c = cuda_passes.zeros((1, 15), np.float64)
+        library.multiply(cuda.to_device(b), (0, 5, 1), cuda.to_device(v), (0, 3, 1), c, (0, 3), shape, True, 1, library.Scratch())
         return c.copy_to_host().tobytes()
 
     def refuse(shape, kind):
@@ -358,7 +354,7 @@ def test_products_are_not_split_where_memory_is_short(monkeypatch):
         raise MemoryError
 
     asked, split = [], product()
-    monkeypatch.setattr(gemm_cuda, "allocate", refuse)
+    monkeypatch.setattr(library, "allocate", refuse)
     assert product() == split
     assert asked == [(1, 60)]
 
@@ -440,20 +436,21 @@ def test_descent_that_diverges():
 
 
 def test_shards_of_a_study_name_the_device(tmp_path):
-    from ntksim.study import datasets, stages
-    from ntksim.study.dataset_options import Dataset
-    from ntksim.study.stage_options import Training
-    from ntksim.study.storage import read_arrow
-    from ntksim.study.training_shards import training_shard
+    from ntksim.study.config.dataset import Dataset
+    from ntksim.study.config.stages import Training
+    from ntksim.study.data import dataset
+    from ntksim.study.files.storage import read_arrow
+    from ntksim.study.stages import initial
+    from ntksim.study.stages.training import training_shard
 
     network, data, limit = ntksim.Network(1, 4), tmp_path / "dataset.npz", tmp_path / "limit.npz"
-    datasets.write(data, datasets.load(Dataset(name="circle", train=3, test=2)))
-    stages.limit(data, network, limit)
+    dataset.write(data, dataset.load(Dataset(name="circle", train=3, test=2)))
+    initial.limit(data, network, limit)
     schedule = Training(
         method="gradient_descent", widths=[4], seeds=2, relative_time=1.0, relative_learning_rate=0.5, snapshots=1
     ).schedule
     for device in ("cuda", "cpu"):
-        stages.initial_shard(data, limit, network, range(2), "float64", tmp_path / f"initial-{device}", device)
+        initial.initial_shard(data, limit, network, range(2), "float64", tmp_path / f"initial-{device}", device)
         training_shard(data, limit, network, range(1), "float64", tmp_path / f"training-{device}", schedule, None, device)
     for stage in ("initial", "training"):
         (found, there), (expected, here) = (read_arrow(tmp_path / f"{stage}-{device}") for device in ("cuda", "cpu"))

@@ -8,7 +8,7 @@ from scipy import stats
 from tolerances import assert_close
 
 import ntksim
-from ntksim.engine.batches import batches
+from ntksim.engine.training.batches import batches
 
 TARGETS = np.array([1.0, -1.0, 0.5, 0.0, -0.3])
 NETWORKS = [ntksim.Network(2, (7, 6), "tanh", "ntk", 1.2, 0.9, 0.3, True), ntksim.Network(1, 9, "relu", "standard", 1.2)]
@@ -87,7 +87,7 @@ def test_batches_do_not_depend_on_the_split_of_seeds(monkeypatch):
     both = ntksim.train(network, POINTS, TARGETS, seeds=[3, 1, 8], **common)
     alone = ntksim.train(network, POINTS, TARGETS, seeds=[1], **common)  # all threads on one network
     assert (alone.outputs[0] == both.outputs[1]).all()
-    monkeypatch.setattr("ntksim.engine.descent._INDICES", 6)  # batches chosen three at a time
+    monkeypatch.setattr("ntksim.engine.training.descent._INDICES", 6)  # batches chosen three at a time
     assert (ntksim.train(network, POINTS, TARGETS, seeds=[1], **common).outputs == alone.outputs).all()
 
 

@@ -13,7 +13,7 @@ import pytest
 from cases import POINTS
 
 import ntksim
-from ntksim.engine import checkpoints, descent, training
+from ntksim.engine.training import checkpoints, descent, train
 
 TARGETS = np.random.default_rng(2).normal(size=(5, 2))
 NETWORK = ntksim.Network(2, 12, "tanh", sigma_b=0.2, outputs=2)
@@ -69,7 +69,7 @@ def test_stopped_after_every_write(options, tmp_path, monkeypatch):
 
 def test_a_run_that_is_done_is_not_repeated(tmp_path, monkeypatch):
     run = ntksim.train(NETWORK, POINTS, TARGETS, seeds=range(4), checkpoint=tmp_path, **FLOW)
-    monkeypatch.setattr(training, "flow_seed", None)
+    monkeypatch.setattr(train, "flow_seed", None)
     _same(ntksim.train(NETWORK, POINTS, TARGETS, seeds=range(4), checkpoint=tmp_path, **FLOW), run)
     assert len(list(tmp_path.iterdir())) == 1
     for change in ({"y": 2 * TARGETS}, {"tolerance": 1e-5}, {"seeds": [0]}, {"dtype": "float32"}, {"times": [1.0]}):
@@ -115,7 +115,7 @@ def test_seeds_may_be_repeated(tmp_path):
 
 
 def test_bad_paths_are_refused_before_anything_is_computed(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "flow_seed", None)
+    monkeypatch.setattr(train, "flow_seed", None)
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ValueError, match="checkpoint must be a folder"):

@@ -18,9 +18,10 @@ from cases import oracle_arguments
 from tolerances import QUADRATURE, ROUND_OFF, assert_close
 
 import ntksim
-from ntksim.engine import code_cache, known_answers
-from ntksim.engine.batches import batches
+from ntksim.engine import known_answers
+from ntksim.engine.compiled import code_cache
 from ntksim.engine.devices import DeviceError
+from ntksim.engine.training.batches import batches
 
 # All that the engine computes; numbers go to the last line. One process waits when it has kept the first of several functions
 # that a factory makes, until the other one has found it and compiled the rest; then they go on together.
@@ -43,10 +44,10 @@ def compile_for_args(self, *arguments):
         unasked.append(self.py_func.__qualname__)
     return from_python(self, *arguments)
 Dispatcher.compile = compile
-import ntksim.engine.jit
+import ntksim.engine.compiled.jit
 if not leads:
     wait_for("product._strip*.nbc")
-import ntksim.engine.product
+import ntksim.engine.cpu.product
 if not leads:
     (home / "followed").touch()
 import numpy as np
@@ -162,7 +163,7 @@ def test_no_two_object_files_define_one_symbol_with_different_bodies(cold):
 PRODUCT = """
 import numpy as np
 from ntksim.engine import product
-from ntksim.engine.jit import jit
+from ntksim.engine.compiled.jit import jit
 @jit
 def multiply(b, v, c, rows, terms, points):
     product.multiply(b, 0, 1, terms, v, 0, points, points, c, 0, points, rows, terms, True)
@@ -196,7 +197,7 @@ caught = warnings.catch_warnings(record=True).__enter__()
 warnings.simplefilter("always")
 import numpy as np
 from ntksim.engine import known_answers
-from ntksim.engine.jit import compiled_once, jit
+from ntksim.engine.compiled.jit import compiled_once, jit
 
 @compiled_once(lambda real: (real[::1],))
 def double(a):

@@ -15,8 +15,8 @@ from test_empirical import threads
 from tolerances import ROUND_OFF, assert_close
 
 import ntksim
-from ntksim.engine import conditional
-from ntksim.engine.conditional_layout import COLUMNS, CONDITIONED, CUT, ROWS
+from ntksim.engine.conditional import networks
+from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, ROWS
 
 # Relative, for Gram matrices of condition numbers up to 1e5; beyond, 1e-15 times those where that is more.
 EXACT = {"float64": 1e-10, "float32": 1e-4}
@@ -33,7 +33,7 @@ def sample(network, x1, x2=None, *, seeds, dtype="float64", form="full", force=N
     k, rows, cols = network.outputs, len(x1), len(x1 if x2 is None else x2)
     outputs = np.empty((len(seeds), rows, k), dtype)
     kernels = np.empty((len(seeds), 1, k * rows, k * cols) if form == "full" else (len(seeds), k, rows, cols), dtype)
-    ways = conditional.evaluate(network, x1, x2, np.array(seeds, np.uint64), outputs, kernels, force)
+    ways = networks.evaluate(network, x1, x2, np.array(seeds, np.uint64), outputs, kernels, force)
     return outputs, kernels, ways
 
 
@@ -70,7 +70,7 @@ def explicit(network, x, seed, ways, dtype):
     rests = [rng.normal(size=w.shape) for w in weights]
     h, slopes, draws = [x.T], [], []
     for layer, way in enumerate(ways, 1):
-        draws.append(conditional.draws(network, layer, len(x), seed))
+        draws.append(networks.draws(network, layer, len(x), seed))
         if way == CONDITIONED:
             r, _, condition = naive.orthonormal(h[-1], cut)
             product = scales[layer - 1] * draws[-1][0] @ r
@@ -267,7 +267,7 @@ def test_precisions_and_activations_share_their_draws():
     ],
 )
 def test_which_layers_are_conditioned(depth, width, features, points, outputs, expected):
-    assert conditional.chosen_ways(ntksim.Network(depth, width, outputs=outputs), features, points) == expected
+    assert networks.chosen_ways(ntksim.Network(depth, width, outputs=outputs), features, points) == expected
 
 
 def test_the_chosen_way_runs():
@@ -302,7 +302,7 @@ def test_bits_do_not_depend_on_threads_or_split(widths, dtype):
 def test_bits_do_not_depend_on_what_is_kept(monkeypatch):
     network = ntksim.Network(3, 300, "gelu", sigma_b=0.1)
     kept = sample(network, X, seeds=[1])
-    monkeypatch.setattr("ntksim.engine.conditional_layout.KEPT", 0)
+    monkeypatch.setattr("ntksim.engine.conditional.layout.KEPT", 0)
     again = sample(network, X, seeds=[1])
     assert (kept[0] == again[0]).all()
     assert (kept[1] == again[1]).all()
@@ -311,11 +311,11 @@ def test_bits_do_not_depend_on_what_is_kept(monkeypatch):
 FEATURES = llvm.get_host_cpu_features()
 BITS = """
 import numpy as np
-from ntksim.engine.activations import activation_code
-from ntksim.engine.conditional_cpu import evaluate_seeds
-from ntksim.engine.conditional_layout import CONDITIONED, CUT, ROWS, make_law, make_room
+from ntksim.engine.formulas.activations import activation_code
+from ntksim.engine.conditional.sweeps import evaluate_seeds
+from ntksim.engine.conditional.layout import CONDITIONED, CUT, ROWS, make_law, make_room
 from ntksim.engine.layout import Net, padded
-from ntksim.engine.product import _BYTES, padded_points
+from ntksim.engine.cpu.product import _BYTES, padded_points
 widths, x, rows = np.array([7, 150, 40, 600, 2]), np.random.default_rng(0).normal(size=(7, 19)), np.arange(19)
 net = Net(np.uint32(5), activation_code("gelu"), widths, np.array([padded(int(w)) for w in widths]), np.full((4, 4), 0.3))
 for kind in ("float32", "float64"):

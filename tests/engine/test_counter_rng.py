@@ -5,8 +5,8 @@ import pytest
 from scipy import special, stats
 
 import ntksim
-from ntksim.engine import counter_rng
-from ntksim.engine.jit import jit
+from ntksim.engine.compiled.jit import jit
+from ntksim.engine.formulas import normals
 
 # Random123's known answers for philox4x32-10: counter, key, result.
 KNOWN_ANSWERS = [
@@ -22,12 +22,12 @@ def words(text):
 
 @pytest.mark.parametrize(("counter", "key", "result"), KNOWN_ANSWERS)
 def test_philox_known_answers(counter, key, result):
-    assert [int(w) for w in counter_rng.philox(*words(counter), *words(key))] == [int(w) for w in words(result)]
+    assert [int(w) for w in normals.philox(*words(counter), *words(key))] == [int(w) for w in words(result)]
 
 
 def draw(rows, cols, key=(1, 2), layer=3, high=0, row=0, col=0, dtype=np.float32):
     out = np.empty((rows, cols), dtype)
-    counter_rng.fill_normals(*key, layer, high, row, col, out)
+    normals.fill_normals(*key, layer, high, row, col, out)
     return out
 
 
@@ -35,7 +35,7 @@ def test_box_muller_against_double_precision():
     """Radius and angle from the same words, evaluated in float64; the angle's quadrants are shifted by an eighth turn."""
     u = np.concatenate([np.array([0, 1, 2**31, 2**32 - 2**10, 2**32 - 1]), np.random.default_rng(0).integers(0, 2**32, 20_000)])
     v = np.random.default_rng(1).integers(0, 2**32, u.size)
-    found = np.array([counter_rng.normal_pair(np.uint32(a), np.uint32(b)) for a, b in zip(u, v, strict=True)], dtype=float)
+    found = np.array([normals.normal_pair(np.uint32(a), np.uint32(b)) for a, b in zip(u, v, strict=True)], dtype=float)
     radius = np.sqrt(-2 * np.log(np.minimum((u + 1.0).astype(np.float32).astype(float) / 2**32, 1)))
     low = (v << 2) & 0xFFFFFFFF
     angle = 2 * np.pi * (((v >> 30) / 4) + (low - (low >= 2**31) * 2.0**32) / 2**34)
@@ -50,7 +50,7 @@ def tally(blocks, counts, moments):
     """Counts of 1e6 normals a block in bins of 1/16, and sums of their first four powers."""
     z = np.empty((1000, 1000), np.float32)
     for block in range(blocks):
-        counter_rng.fill_normals(1, 2, 3, 0, 1000 * block, 0, z)
+        normals.fill_normals(1, 2, 3, 0, 1000 * block, 0, z)
         for x in z.flat:
             counts[int((x + 8) * 16)] += 1
             square = np.float64(x) * np.float64(x)
@@ -81,13 +81,13 @@ def test_a_billion_normals_fit():
 @jit
 def logarithms(x, out):
     for i in range(x.size):
-        out[i] = counter_rng._log(x[i] * np.float32(2.0**32), 32)
+        out[i] = normals._log(x[i] * np.float32(2.0**32), 32)
 
 
 @jit
 def circle(words, cosine, sine):
     for i in range(words.size):
-        cosine[i], sine[i] = counter_rng._cos_sin(words[i])
+        cosine[i], sine[i] = normals._cos_sin(words[i])
 
 
 def test_logarithm_within_an_ulp():

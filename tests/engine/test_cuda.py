@@ -65,11 +65,11 @@ def test_every_kernel_compiles_to_ptx(capability):
     import ptx
     from numba.cuda.dispatcher import CUDADispatcher
 
-    from ntksim.engine import kernels_cuda, products_cuda
+    from ntksim.engine.cuda import kernels, product
 
     launched = {
         value
-        for module in (kernels_cuda, products_cuda)
+        for module in (kernels, product)
         for value in vars(module).values()
         if isinstance(value, CUDADispatcher) and not value.targetoptions["device"]
     }
@@ -162,9 +162,9 @@ def test_draws_are_not_contracted(name):
     """As many fused operations as are written, and no product of float32 numbers that goes into a sum, in any later stage."""
     import ptx
 
-    from ntksim.engine import kernels_cuda
+    from ntksim.engine.cuda import kernels
 
-    kernel, real = getattr(kernels_cuda, name), ptx.REALS[0]
+    kernel, real = getattr(kernels, name), ptx.REALS[0]
     texts = [ptx.compile_kernel(kernel, real, capability) for capability in ptx.CAPABILITIES]
     texts += [ptx.link_kernel(kernel, real, capability).ptx for capability in ptx.CAPABILITIES]
     for text in texts:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import special
 
-from ntksim.engine import elementary
-from ntksim.engine.activations import _each_erf, _each_gelu, _each_sin, _each_tanh
-from ntksim.engine.jit import jit
+from ntksim.engine.compiled.jit import jit
+from ntksim.engine.formulas import elementary
+from ntksim.engine.formulas.activations import _each_erf, _each_gelu, _each_sin, _each_tanh
 
 extended = np.longdouble
 pytestmark = pytest.mark.skipif(np.finfo(extended).nmant < 63, reason="needs an 80-bit long double")

@@ -7,10 +7,10 @@ from cases import ODD, oracle_arguments, powers
 from scipy import integrate
 
 import ntksim
-from ntksim.engine import flow
-from ntksim.engine.checkpoints import SeedCheckpoint
 from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.layout import parameter_offsets
+from ntksim.engine.training import flow
+from ntksim.engine.training.checkpoints import SeedCheckpoint
 
 RNG = np.random.default_rng(4)
 X, Y, X_TEST = RNG.normal(size=(5, 3)), RNG.normal(size=5), RNG.normal(size=(2, 3))

@@ -9,9 +9,9 @@ from cases import dual, expectations
 from tolerances import QUADRATURE, assert_close
 
 import ntksim
-from ntksim.engine.activations import CROSS, MEANS, SQUARES, activation_code
+from ntksim.engine.formulas.activations import CROSS, MEANS, SQUARES, activation_code
+from ntksim.engine.infinite.expectations import TOLERANCE
 from ntksim.engine.network import ACTIVATIONS
-from ntksim.engine.quadrature import TOLERANCE
 
 GOLDEN_POINTS = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
 # activation, parameterization, entries 00, 01, 11 of NNGP and NTK (None: not known)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from numba import types
 
-from ntksim.engine.counter_rng import fill_normals
-from ntksim.engine.jit import compiled_once, jit, jit_allocating
+from ntksim.engine.compiled.jit import compiled_once, jit, jit_allocating
+from ntksim.engine.formulas.normals import fill_normals
 
 
 def test_processes_may_fill_an_empty_cache_together(tmp_path):
     """Two processes, two precisions, one empty cache: each gets its own numbers, then and from a warm one."""
     code = """
 import sys, numpy as np
-from ntksim.engine.counter_rng import fill_normals
+from ntksim.engine.formulas.normals import fill_normals
 z = np.empty((6, 20), sys.argv[1])
 fill_normals(1, 2, 3, 4, 0, 0, z)
 print(z.dtype, repr(float(z.astype(float).sum())))
@@ -41,8 +41,8 @@ def test_shorter_vectors_give_the_same_bits(tmp_path):
     code = """
 import numpy as np
 from ntksim.engine import activations, product
-from ntksim.engine.counter_rng import fill_normals
-from ntksim.engine.jit import jit
+from ntksim.engine.formulas.normals import fill_normals
+from ntksim.engine.compiled.jit import jit
 @jit
 def multiply(b, v, c, rows, terms, points):
     product.multiply(b, 0, 1, terms, v, 0, points, points, c, 0, points, rows, terms, True)

@@ -8,7 +8,7 @@ from test_flow import oracle_flow
 from tolerances import assert_close
 
 import ntksim
-from ntksim.engine.batches import batches
+from ntksim.engine.training.batches import batches
 
 TARGETS = np.array([1.0, -1.0, 0.5, 0.0, -0.3])
 TEST_POINTS = np.random.default_rng(9).normal(size=(2, 3))

@@ -11,7 +11,7 @@ from test_empirical import threads
 from tolerances import ROUND_OFF, assert_close
 
 import ntksim
-from ntksim.engine.batches import batches
+from ntksim.engine.training.batches import batches
 
 K = 3
 NETWORKS = [

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tolerances import ROUND_OFF
 
-from ntksim.engine.jit import jit
-from ntksim.engine.product import PIECE, multiply, padded_points
+from ntksim.engine.compiled.jit import jit
+from ntksim.engine.cpu.product import PIECE, multiply, padded_points
 
 
 @jit

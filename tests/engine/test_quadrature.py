@@ -10,8 +10,8 @@ import pytest
 from cases import dual, expectations
 
 import ntksim
-from ntksim.engine.activations import activation_code
-from ntksim.engine.quadrature import TOLERANCE
+from ntksim.engine.formulas.activations import activation_code
+from ntksim.engine.infinite.expectations import TOLERANCE
 
 
 def network(depth=3, sigma_w=1.5, sigma_b=None):

@@ -6,7 +6,7 @@ from scipy.linalg import expm
 
 import ntksim
 from ntksim.engine import measures
-from ntksim.engine.ensembles import infinite_ensemble
+from ntksim.engine.infinite.ensembles import infinite_ensemble
 from tests.tolerances import assert_close
 
 LINE, SIGNS = np.array([[1.0], [2.0], [3.0]]), np.array([1.0, -1.0, 1.0])  # rank 1: their limit is x / 7

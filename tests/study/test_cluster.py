@@ -2,8 +2,9 @@
 
 import pytest
 
-from ntksim.study import cluster, memory, profiles
 from ntksim.study.errors import ConfigError, StageError
+from ntksim.study.plan import memory
+from ntksim.study.run import cluster, profiles
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ntksim.study.config import json_schema, load_study, parse_study
+from ntksim.study.config.study import json_schema, load_study, parse_study
 from ntksim.study.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -235,7 +235,7 @@ def test_default_study():
 
 
 def test_the_front_door_loads_no_compiler():
-    code = "import sys, ntksim, ntksim.study.plan; sys.exit(any(m in sys.modules for m in ('numba', 'pandas', 'scipy')))"
+    code = "import sys, ntksim, ntksim.study.plan.jobs; sys.exit(any(m in sys.modules for m in ('numba', 'pandas', 'scipy')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

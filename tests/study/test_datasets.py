@@ -15,15 +15,16 @@ import sklearn.model_selection
 import yaml
 
 from ntksim import cli
-from ntksim.study import datasets, plan
-from ntksim.study.dataset_options import Dataset
+from ntksim.study.config.dataset import Dataset
+from ntksim.study.data import dataset
 from ntksim.study.errors import StageError
+from ntksim.study.plan import jobs
 
 ROOT = Path(__file__).parents[2]
 
 
 def data_of(**options):
-    return datasets.load(Dataset(**({"train": 6, "test": 3} | options)))
+    return dataset.load(Dataset(**({"train": 6, "test": 3} | options)))
 
 
 def table(rows=12, features=3):
@@ -55,8 +56,8 @@ def test_digits_are_centred_on_the_sphere():
     assert sorted(np.unique(data.y_train, return_counts=True)[1]) == [32, 32]
     assert data.hash == data_of(**options).hash != data_of(**options, seed=1).hash
     # centred before scaling: recover the raw images' mean direction
-    raw = datasets.Data(np.array([[1.0, 0.0], [3.0, 2.0]]), np.ones(2), np.array([[2.0, 2.0]]), np.ones(1), True)
-    centred = datasets.on_sphere(raw)
+    raw = dataset.Data(np.array([[1.0, 0.0], [3.0, 2.0]]), np.ones(2), np.array([[2.0, 2.0]]), np.ones(1), True)
+    centred = dataset.on_sphere(raw)
     assert np.allclose(centred.x_train, [[-1, -1], [1, 1]])
     assert np.allclose(centred.x_test, [[0, np.sqrt(2)]])
 
@@ -103,7 +104,7 @@ def test_two_classes_are_the_signs_of_old():
     parts = sklearn.model_selection.train_test_split(
         raw.data[mine], signs, train_size=30, test_size=12, random_state=3, stratify=signs
     )
-    expected = datasets.on_sphere(datasets.Data(parts[0], parts[2], parts[1], parts[3], True))
+    expected = dataset.on_sphere(dataset.Data(parts[0], parts[2], parts[1], parts[3], True))
     assert data_of(name="digits", classes=[4, 9], train=30, test=12, seed=3).hash == expected.hash
 
 
@@ -116,7 +117,7 @@ def test_target_scale_is_a_factor():
         assert plain.are_classes == scaled.are_classes == (options["name"] != "diabetes")
     # where it does nothing it is in no command and no record
     assert "target_scale" not in Dataset(name="circle", train=4, test=2, target_scale=1.0).model_dump()
-    assert "target" not in plan.arguments(Dataset(name="circle", train=4, test=2))
+    assert "target" not in jobs.arguments(Dataset(name="circle", train=4, test=2))
 
 
 def test_columns_of_targets_in_every_format(tmp_path):
@@ -190,7 +191,7 @@ def test_every_format_gives_the_same_data(folder):
         data_of(file=str(folder / "own.csv")).hash,
     }
     assert len(hashes) == 1
-    counts = [datasets.columns_in_file(str(folder / f)) for f in ("own.npz", "x.npy", "own.csv", "own.parquet", "none.npz")]
+    counts = [dataset.columns_in_file(str(folder / f)) for f in ("own.npz", "x.npy", "own.csv", "own.parquet", "none.npz")]
     assert counts == [3, 3, 4, 4, 1]
 
 
@@ -226,9 +227,9 @@ def test_the_command_line_round_trips(folder):
         Dataset(file=str(folder / "odd_labels.npz"), classes=["-a", "{c}", "--train", '"', "\n", "é"], train=12, test=6),
         Dataset(file=str(folder / "tiny_labels.npz"), classes=[-1e-07, 1e30], train=6, test=3),
     ):
-        words = ["dataset", *shlex.split(plan.arguments(options)), "--output", str(folder / "out.npz")]
+        words = ["dataset", *shlex.split(jobs.arguments(options)), "--output", str(folder / "out.npz")]
         assert cli.main(words) == 0
-        read, loaded = datasets.read(folder / "out.npz"), datasets.load(options)
+        read, loaded = dataset.read(folder / "out.npz"), dataset.load(options)
         assert (read.hash, read.are_classes) == (loaded.hash, loaded.are_classes)
 
 

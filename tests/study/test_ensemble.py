@@ -6,9 +6,9 @@ import pytest
 
 import ntksim
 import studies
-from ntksim.study import datasets
-from ntksim.study.config import parse_study
-from ntksim.study.ensemble import ensemble_rows
+from ntksim.study.config.study import parse_study
+from ntksim.study.data import dataset
+from ntksim.study.statistics.ensemble import ensemble_rows
 
 CONTENT = {
     "dataset": {"name": "digits", "classes": [3, 8], "train": 5, "test": 4},
@@ -27,7 +27,7 @@ def computed(folder, training, **more):
 
 def outputs_of(study, width, times, **options):
     """Outputs of every seed on training and test points, straight from the engine, and the points' data."""
-    data = datasets.read(f"{study.results}/dataset.npz")
+    data = dataset.read(f"{study.results}/dataset.npz")
     network = ntksim.Network(1, width, "tanh", sigma_w=1.5)
     seeds = range(study.training.seeds)
     run = ntksim.train(network, data.x_train, data.y_train, seeds=seeds, times=times, x_test=data.x_test, **options)

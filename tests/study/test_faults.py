@@ -9,10 +9,10 @@ import pytest
 
 import studies
 from ntksim import cli
-from ntksim.study import storage
-from ntksim.study.provenance import code_identity, provenance
-from ntksim.study.record import recorded_study
-from ntksim.study.tables import read_table
+from ntksim.study.files import storage
+from ntksim.study.files.provenance import code_identity, provenance
+from ntksim.study.run.record import recorded_study
+from ntksim.study.statistics.tables import read_table
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ntksim.study import datasets, plan
-from ntksim.study.config import Study, load_study, parse_study
-from ntksim.study.cost import NOMINAL
-from ntksim.study.dataset_options import Dataset
+from ntksim.study.config.dataset import Dataset
+from ntksim.study.config.study import Study, load_study, parse_study
+from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError, StageError
+from ntksim.study.plan import jobs
+from ntksim.study.plan.cost import NOMINAL
 
 GOOD = {
     "dataset": {"name": "digits", "classes": [3, 8, 1], "train": 10, "test": 6, "target_scale": 2.0},
@@ -102,12 +103,12 @@ def check(load):
         return check_message(error, "config")
     assert isinstance(study, Study)
     try:
-        shards = plan.shards(study)
+        shards = jobs.shards(study)
     except ConfigError as error:
         return check_message(error, "shard_minutes")
     for file in [shard.file for shard in shards[:3]]:
         assert Path(study.results, file).resolve().is_relative_to(Path(study.results).resolve())
-    assert plan.describe(study, NOMINAL)
+    assert jobs.describe(study, NOMINAL)
     return None
 
 
@@ -187,7 +188,7 @@ def contents():
 def load_data(name, **options):
     file = [name, "y.npy"] if name.endswith(".npy") else name
     try:
-        data = datasets.load(Dataset(**({"file": file, "train": 6, "test": 3} | options)))
+        data = dataset.load(Dataset(**({"file": file, "train": 6, "test": 3} | options)))
     except StageError as refused:
         message = str(refused)
     else:
@@ -213,7 +214,7 @@ def test_mutated_data_files(name, data):
         content[place : place + cut] = data.draw(st.binary(max_size=4))
     Path(name).write_bytes(content)
     load_data(name)
-    assert 1 <= datasets.columns_in_file(name, "y") < 2**31
+    assert 1 <= dataset.columns_in_file(name, "y") < 2**31
 
 
 NUMBERS = ["1", "2.5", "", "nan", "inf", "-inf", "1e308", "-1e308", "1e-320", "x", "true", "2020-01-01", "1j", '"', "9" * 30]

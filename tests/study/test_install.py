@@ -17,10 +17,10 @@ import yaml
 
 import ntksim
 from ntksim import cli
-from ntksim.study import project, runner
-from ntksim.study.config import load_study
+from ntksim.study.config.study import load_study
 from ntksim.study.errors import EXTRA, ConfigError
-from ntksim.study.provenance import provenance
+from ntksim.study.files.provenance import provenance
+from ntksim.study.run import project, runner
 from studies import ROOT
 
 SHIPPED = ["Snakefile", "config.yaml", "constraints.txt", "workflow"]
@@ -93,8 +93,9 @@ def test_an_installed_package_carries_the_workflow(installed):
     files = [path for name in SHIPPED for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
     found = {path.relative_to(package / "project"): path.read_bytes() for path in package.rglob("project/**/*") if path.is_file()}
     assert found == {path.relative_to(ROOT): path.read_bytes() for path in files}
-    engine = {path.name: path.read_bytes() for path in (package / "engine").glob("*.py")}
-    assert engine == {path.name: path.read_bytes() for path in (ROOT / "ntksim" / "engine").glob("*.py")}
+    engine = {str(path.relative_to(package)): path.read_bytes() for path in (package / "engine").rglob("*.py")}
+    ours = ROOT / "ntksim"
+    assert engine == {str(path.relative_to(ours)): path.read_bytes() for path in (ours / "engine").rglob("*.py")}
 
 
 def test_the_api_works_outside_the_checkout(computing, tmp_path):
@@ -139,7 +140,7 @@ def test_a_study_runs_anywhere(computing, tmp_path):
 
 
 def test_the_commit_is_gits_or_pips_or_unknown(installed, tmp_path, monkeypatch):
-    code = "from ntksim.study.provenance import provenance; print(provenance()['git_commit'])"
+    code = "from ntksim.study.files.provenance import provenance; print(provenance()['git_commit'])"
     assert call(installed, "-c", code, cwd=tmp_path) == "None\n"
     record = next(site(installed.parents[1]).glob("ntksim-*/direct_url.json"))
     kept = record.read_text()

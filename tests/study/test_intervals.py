@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ntksim.study import drift_parts, scaling_laws, seed_statistics
-from ntksim.study.columns import quantities
+from ntksim.study.statistics import drift_parts, scaling_laws
+from ntksim.study.statistics import seeds as seed_statistics
+from ntksim.study.statistics.columns import quantities
 
 SIZES = (5, 8, 16, 32)
 SPREADS = {

@@ -9,13 +9,14 @@ import yaml
 import ntksim
 import studies
 from ntksim import cli
-from ntksim.study import datasets, summary
-from ntksim.study.config import load_study
-from ntksim.study.cost import NOMINAL
-from ntksim.study.dataset_options import Dataset
+from ntksim.study.config.dataset import Dataset
+from ntksim.study.config.study import load_study
+from ntksim.study.config.yaml_text import read_yaml
+from ntksim.study.data import dataset as datasets
+from ntksim.study.data.treatment import remarks, treatment
 from ntksim.study.errors import ConfigError, StageError
-from ntksim.study.treatment import remarks, treatment
-from ntksim.study.yaml_text import read_yaml
+from ntksim.study.plan.cost import NOMINAL
+from ntksim.study.report import summary
 
 X = np.random.default_rng(0).normal(size=(20, 3))
 FRAME = pd.DataFrame(X, columns=["a", "b", "target"])
@@ -234,7 +235,7 @@ def test_what_was_done_in_words(options, points, targets):
 
 def test_plan_and_summary_state_what_was_done(tmp_path, capsys, monkeypatch):
     """The plan reads the data; the tables carry what was done, and the summary and the page say it."""
-    monkeypatch.setattr("ntksim.study.calibration.measured", lambda: NOMINAL)
+    monkeypatch.setattr("ntksim.study.plan.calibration.measured", lambda: NOMINAL)
     dataset = {"name": "wine", "classes": [0, 2], "train": 8, "test": 4}
     studies.command(tmp_path, studies.TINY | {"dataset": dataset})
     assert cli.main(["plan", str(tmp_path / "config.yaml")]) == 0

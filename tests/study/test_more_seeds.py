@@ -10,8 +10,10 @@ import pytest
 import ntksim
 import studies
 from ntksim import cli
-from ntksim.study import identity, integrity, plan, storage
-from ntksim.study.config import parse_study
+from ntksim.study.config.study import parse_study
+from ntksim.study.files import storage
+from ntksim.study.plan import identity, jobs
+from ntksim.study.run import integrity
 
 CONTENT = {
     "dataset": {"name": "circle", "train": 5, "test": 3},
@@ -47,8 +49,8 @@ def test_from_8_to_12_seeds_4_are_computed(tmp_path):
         f"{kind}/tanh.width-8.seeds-8-11.parquet" for kind in KINDS
     }
     whole = studies.computed(content, tmp_path / "whole")
-    assert [len(shard.seeds) for shard in plan.shards(whole)] == [12, 12]
-    for name in plan.tables(whole):
+    assert [len(shard.seeds) for shard in jobs.shards(whole)] == [12, 12]
+    for name in jobs.tables(whole):
         assert ntksim.read_table(results, name).equals(ntksim.read_table(whole.results, name)), name
     kernels = [ntksim.read_kernels(folder, "tanh", 8).kernels for folder in (results, whole.results)]
     assert kernels[0].shape[0] == 12
@@ -60,7 +62,7 @@ def there(study, ranges, **other):
     """Write shards at initialisation with the identity that a study asks for, but for what is ``other``; their paths."""
     paths = []
     for first, last in ranges:
-        shard = plan.Shard("initial", "tanh", 8, first, last)
+        shard = jobs.Shard("initial", "tanh", 8, first, last)
         path = f"{study.results}/{shard.file}"
         storage.write_table(path, EMPTY, {"identity": identity.of_shard(study, shard, "data") | other})
         paths.append(path)
@@ -71,7 +73,7 @@ EMPTY = pa.table({"seed": [0]})
 
 
 def seeds_of(study):
-    return [(shard.first, shard.last) for shard in plan.shards(study) if shard.stage == "initial"]
+    return [(shard.first, shard.last) for shard in jobs.shards(study) if shard.stage == "initial"]
 
 
 def study_at(folder, seeds, block):
@@ -108,18 +110,18 @@ def test_the_plan_stays_as_its_shards_appear(tmp_path):
         seeds, block = int(rng.integers(2, 14)), int(rng.integers(1, 9))
         every = [range(*sorted(pair)) for pair in rng.integers(0, seeds + 1, (rng.integers(0, 6), 2)).tolist()]
         files = [own for own in every if len(own)]
-        kept = plan._most_seeds(files)
+        kept = jobs._most_seeds(files)
         best = max(
             sum(map(len, some)) for count in range(len(files) + 1) for some in itertools.combinations(files, count)
             if len(set(itertools.chain(*some))) == sum(map(len, some))
         )  # fmt: skip
         assert sum(map(len, kept)) == best
-        planned = list(plan._filled(kept, seeds, block))
+        planned = list(jobs._filled(kept, seeds, block))
         assert list(itertools.chain(*planned)) == list(range(seeds))
         new = [own for own in planned if own not in kept]
         for place in rng.permutation(len(new)):
             files.append(new[place])
-            assert list(plan._filled(plan._most_seeds(files), seeds, block)) == planned
+            assert list(jobs._filled(jobs._most_seeds(files), seeds, block)) == planned
 
 
 def test_a_shard_that_is_not_what_its_name_says_gives_way(tmp_path, capsys):

@@ -8,9 +8,14 @@ import pytest
 
 import studies
 from ntksim.engine import measures
-from ntksim.study import datasets, figures, plan, stages, summary, tables, training_shards
-from ntksim.study.config import parse_study
+from ntksim.study.config.study import parse_study
+from ntksim.study.data import dataset
 from ntksim.study.errors import StageError
+from ntksim.study.plan import jobs
+from ntksim.study.report import figures, summary
+from ntksim.study.stages import initial as stages
+from ntksim.study.stages import training as training_shards
+from ntksim.study.statistics import tables
 
 CONTENT = {
     "dataset": {"name": "circle", "train": 5, "test": 3},
@@ -118,7 +123,7 @@ def test_what_stopped_early_is_told_with_its_time_and_a_remedy(results, tmp_path
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_figures_star_what_is_marked(results):
-    frames = [tables.read_table(results, name) for name in plan.FIGURES["drift"]]
+    frames = [tables.read_table(results, name) for name in jobs.FIGURES["drift"]]
     axis = figures.drift(*frames).axes[0]
     starred = [text.xy[0] for text in axis.texts if text.get_text() == "*"]
     rows = frames[0].query("quantity == 'kernel_drift' and marked and root_mean_square > 0")
@@ -129,9 +134,9 @@ def test_figures_star_what_is_marked(results):
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # matplotlib on panels without data
-@pytest.mark.parametrize("figure", plan.FIGURES)
+@pytest.mark.parametrize("figure", jobs.FIGURES)
 def test_figures_are_drawn_all_the_same(results, tmp_path, figure):
-    files = [Path(results) / "tables" / f"{name}.parquet" for name in plan.FIGURES[figure]]
+    files = [Path(results) / "tables" / f"{name}.parquet" for name in jobs.FIGURES[figure]]
     figures.draw(figure, files, [tmp_path / "a.svg"])
     assert (tmp_path / "a.svg").stat().st_size > 3000
 
@@ -151,8 +156,8 @@ def test_a_study_of_which_no_network_finishes_has_tables_and_figures(tmp_path):
     assert parts["excluded"].eq(2).all()
     assert parts["root_mean_square"].isna().all()
     assert set(tables.read_table(tmp_path, "lazy")["verdict"]) == {"none"}
-    for name in plan.FIGURES:
-        files = [tmp_path / "tables" / f"{table}.parquet" for table in plan.FIGURES[name]]
+    for name in jobs.FIGURES:
+        files = [tmp_path / "tables" / f"{table}.parquet" for table in jobs.FIGURES[name]]
         figures.draw(name, files, [tmp_path / "a.svg"])
     assert summary.summary(tmp_path)
 
@@ -191,7 +196,7 @@ def test_a_prediction_that_cannot_be_made_is_nan(monkeypatch):
 
 def test_a_limit_that_overflows_is_refused(tmp_path):
     network = parse_study(CONTENT | {"networks": {"n": {"activation": "relu", "depth": 1, "sigma_a": 1e200}}}).networks["n"]
-    datasets.write(tmp_path / "d.npz", datasets.load(parse_study(CONTENT).dataset))
+    dataset.write(tmp_path / "d.npz", dataset.load(parse_study(CONTENT).dataset))
     with np.errstate(all="ignore"), pytest.raises(StageError, match="the infinite-width kernel of this network overflows; lower"):
         stages.limit(tmp_path / "d.npz", network.network(4), tmp_path / "limit.npz")
     assert not (tmp_path / "limit.npz").exists()

@@ -13,10 +13,12 @@ from scipy import stats
 
 from ntksim import cli
 from ntksim.engine import measures
-from ntksim.study import calibration, cost, plan, scaling_laws, storage, tables
-from ntksim.study.config import parse_study
+from ntksim.study.config.network import Exponents
+from ntksim.study.config.study import parse_study
 from ntksim.study.errors import ConfigError
-from ntksim.study.network_options import Exponents
+from ntksim.study.files import storage
+from ntksim.study.plan import calibration, cost, jobs
+from ntksim.study.statistics import scaling_laws, tables
 
 
 def study(**changes):
@@ -33,32 +35,32 @@ def study(**changes):
 
 
 def test_shards_are_fixed_blocks():
-    files = {s.file for s in plan.shards(study())}
+    files = {s.file for s in jobs.shards(study())}
     assert "initial/relu_1.width-8.seeds-0-3.parquet" in files
     assert "initial/relu_1.width-8.seeds-8-9.parquet" in files
     assert len(files) == 2 * 2 * 3
-    more_seeds = {s.file for s in plan.shards(study(initial={"widths": [8, 16, 32], "seeds": 12}))}
+    more_seeds = {s.file for s in jobs.shards(study(initial={"widths": [8, 16, 32], "seeds": 12}))}
     assert {f for f in files if "8-9" not in f} < more_seeds
-    covered = [seed for s in plan.shards(study()) if (s.network, s.width) == ("std", 16) for seed in s.seeds]
+    covered = [seed for s in jobs.shards(study()) if (s.network, s.width) == ("std", 16) for seed in s.seeds]
     assert covered == list(range(10))
 
 
 def test_shards_are_cut_to_minutes_whatever_the_machine():
     """Halves of blocks, so that boundaries stay; one seed that is longer still gets threads."""
     wide = {"initial": {"widths": [8, 8192], "seeds": 32}, "seeds_per_shard": 32}
-    whole = plan.shards(study(**wide))
-    cut = plan.shards(study(**wide, shard_minutes=0.05))
+    whole = jobs.shards(study(**wide))
+    cut = jobs.shards(study(**wide, shard_minutes=0.05))
     of_std = [s for s in cut if (s.network, s.width) == ("std", 8192)]
     assert 1 < len(of_std) < 32
     assert [s.first % len(s.seeds) for s in of_std] == [0] * len(of_std)
     assert all(len(s.seeds) == 32 for s in cut if s.width == 8)
     assert len(whole) == 4
-    assert all(cost.NOMINAL.startup_seconds < plan.cost(study(), s).seconds <= 3 for s in of_std)
-    single = plan.shards(study(**wide, shard_minutes=0.001))[1]
-    assert (len(single.seeds), plan.threads(study(**wide, shard_minutes=0.001), single)) == (1, 16)
-    assert plan.threads(study(**wide), whole[0]) == 1
+    assert all(cost.NOMINAL.startup_seconds < jobs.cost(study(), s).seconds <= 3 for s in of_std)
+    single = jobs.shards(study(**wide, shard_minutes=0.001))[1]
+    assert (len(single.seeds), jobs.threads(study(**wide, shard_minutes=0.001), single)) == (1, 16)
+    assert jobs.threads(study(**wide), whole[0]) == 1
     with pytest.raises(ConfigError, match="shard_minutes: the study would have more than 100000 jobs"):
-        plan.shards(study(initial={"widths": [8, 16], "seeds": 10**6}, shard_minutes=1e-6, seeds_per_shard=1000))
+        jobs.shards(study(initial={"widths": [8, 16], "seeds": 10**6}, shard_minutes=1e-6, seeds_per_shard=1000))
 
 
 def test_blocks_that_finished_studies_were_cut_into_stay():
@@ -66,7 +68,7 @@ def test_blocks_that_finished_studies_were_cut_into_stay():
     training = {"widths": [256, 1024, 4096, 16384], "seeds": 32, "relative_time": 100.0}
     content = {"initial": {"widths": [1024, 16384], "seeds": 64}, "training": training, "seeds_per_shard": 32}
     some = study(**content, shard_minutes=0.05)
-    blocks = {(stage, name, width): plan.seeds_in_block(some, stage, name, width) for stage, name, width in PINNED}
+    blocks = {(stage, name, width): jobs.seeds_in_block(some, stage, name, width) for stage, name, width in PINNED}
     assert blocks == PINNED
 
 
@@ -106,22 +108,22 @@ def test_predictions_follow_rates_and_name_every_job():
     faster = dataclasses.replace(fast, **{
         name: {kind: 2 * rate for kind, rate in getattr(fast, name).items()} for name in ("flops", "training_flops", "draws")
     })  # fmt: skip
-    for shard in plan.shards(content):
-        assert plan.cost(content, shard, faster).seconds == pytest.approx(plan.cost(content, shard, fast).seconds / 2)
-        assert plan.cost(content, shard).memory_mb > 0
-    named = plan.predicted_seconds(content, cost.NOMINAL)
+    for shard in jobs.shards(content):
+        assert jobs.cost(content, shard, faster).seconds == pytest.approx(jobs.cost(content, shard, fast).seconds / 2)
+        assert jobs.cost(content, shard).memory_mb > 0
+    named = jobs.predicted_seconds(content, cost.NOMINAL)
     assert {"dataset.jsonl", "limit/relu_1.jsonl", "training/std.width-8.seeds-0-3.jsonl", "figures/drift.jsonl"} < set(named)
-    text = plan.describe(content, cost.NOMINAL)
-    assert f"{len(plan.shards(content)) + 3}" in text.splitlines()[-2]  # and the limits: std has one for each width
+    text = jobs.describe(content, cost.NOMINAL)
+    assert f"{len(jobs.shards(content)) + 3}" in text.splitlines()[-2]  # and the limits: std has one for each width
     seconds = sum(named[name] for name in named if name.startswith(("limit", "initial", "training")))
     assert f" {seconds:.0f} " in text.splitlines()[-2]
 
 
 def test_a_job_larger_than_the_machine_is_warned_of():
     content = study(training={"widths": [8, 16], "seeds": 4, "relative_time": 10.0})
-    largest = max(plan.cost(content, shard).memory_mb for shard in plan.shards(content))
-    assert plan.memory_remark(content, int(largest) + 1) is None
-    remark = plan.memory_remark(content, 100)
+    largest = max(jobs.cost(content, shard).memory_mb for shard in jobs.shards(content))
+    assert jobs.memory_remark(content, int(largest) + 1) is None
+    remark = jobs.memory_remark(content, 100)
     assert re.search(r"training of \w+, width 16\) needs about .* more than the 0.1 GB .*: lower dataset.train", remark)
 
 
@@ -129,7 +131,7 @@ def test_memory_that_does_not_suffice_is_said(monkeypatch, capsys):
     def fail(results):
         np.empty(2**55)
 
-    monkeypatch.setattr("ntksim.study.summary.summary", fail)
+    monkeypatch.setattr("ntksim.study.report.summary.summary", fail)
     assert cli.main(["show", "results"]) == 1
     assert re.search(r"^ntksim: error: out of memory: Unable to allocate .*; fewer training points", capsys.readouterr().err)
 
@@ -138,7 +140,7 @@ def test_limits_of_ntk_and_notes_alone_do_not_depend_on_the_width():
     kinds = dict.fromkeys(("ntk", "notes", "standard", "mup", "mean_field"), {})
     kinds["abc"] = {"abc": dict.fromkeys(Exponents.model_fields, 0.5)}
     networks = {kind: {"activation": "relu", "depth": 1, "parameterization": kind} | more for kind, more in kinds.items()}
-    files = {kind: {plan.limit_file(study(networks=networks), kind, width) for width in (8, 16)} for kind in kinds}
+    files = {kind: {jobs.limit_file(study(networks=networks), kind, width) for width in (8, 16)} for kind in kinds}
     assert {kind for kind in kinds if len(files[kind]) == 1} == {"ntk", "notes"}
 
 
@@ -225,7 +227,7 @@ def test_measures_on_diagonal_kernels():
 def test_network_arguments_round_trip(network):
     """The command line of a job rebuilds the very network of the configuration, and a shard's identity is JSON."""
     from ntksim import cli
-    from ntksim.study.identity import shard_identity
+    from ntksim.study.plan.identity import shard_identity
 
     options = parse_study(
         yaml.safe_load(f"""
@@ -234,7 +236,7 @@ def test_network_arguments_round_trip(network):
         initial: {{widths: [4], seeds: 2}}
         """)
     ).networks["n"]
-    words = ["limit", *shlex.split(plan.arguments(options)), "--width", "4", "--dataset", "d", "--output", "o"]
+    words = ["limit", *shlex.split(jobs.arguments(options)), "--width", "4", "--dataset", "d", "--output", "o"]
     assert cli._network(cli._parser(words).parse_args(words)) == options.network(4)
     identity = shard_identity("initial", options.network(4), range(2), "hash")
     assert tables.json_ready(identity) == identity

@@ -10,12 +10,15 @@ from matplotlib.colors import to_rgb
 
 import ntksim
 import studies
-from ntksim.study import description, figures, findings, laziness, panels, plan, scaling_laws, summary, training_shards
-from ntksim.study.config import parse_study
-from ntksim.study.datasets import Data
-from ntksim.study.drift_parts import PARTS
+from ntksim.study.config.stages import Training
+from ntksim.study.config.study import parse_study
+from ntksim.study.data.dataset import Data
 from ntksim.study.errors import ForeignFile
-from ntksim.study.stage_options import Training
+from ntksim.study.plan import jobs
+from ntksim.study.report import description, figures, findings, panels, summary
+from ntksim.study.stages import training as training_shards
+from ntksim.study.statistics import laziness, scaling_laws
+from ntksim.study.statistics.drift_parts import PARTS
 
 CONTENT = {
     "dataset": {"name": "digits", "classes": [3, 8], "train": 4, "test": 7},
@@ -48,7 +51,7 @@ def smooth(tmp_path_factory):
 
 
 def drawn(results, name):
-    return figures.FIGURES[name](*(ntksim.read_table(results, table) for table in plan.FIGURES[name]))
+    return figures.FIGURES[name](*(ntksim.read_table(results, table) for table in jobs.FIGURES[name]))
 
 
 def test_figures_and_summary_say_data_points_outputs_and_seeds(results, smooth):
@@ -70,12 +73,12 @@ def test_figures_and_summary_say_data_points_outputs_and_seeds(results, smooth):
         description.data({"config": of_two["config"]})
 
 
-@pytest.mark.parametrize("name", plan.FIGURES)
+@pytest.mark.parametrize("name", jobs.FIGURES)
 def test_the_line_below_a_figure(results, name, monkeypatch):
     """And what figures are made of: their legends lie in frames, or beside the panels."""
     kept = []
     monkeypatch.setattr(panels, "save", lambda figure, output: kept.append(figure))
-    figures.draw(name, [Path(results) / "tables" / f"{table}.parquet" for table in plan.FIGURES[name]], [])
+    figures.draw(name, [Path(results) / "tables" / f"{table}.parquet" for table in jobs.FIGURES[name]], [])
     seeds = 3 if name in ("convergence", "spectrum") else 6
     line = f"digits, classes 3 and 8: 4 training and 7 test points, 1 output; {seeds} seeds at each width"
     assert kept[0]._supxlabel.get_text().replace("\n", " ") == line
@@ -205,7 +208,7 @@ def test_accuracies_are_drawn_beside_the_limits(results):
     level = next(line for line in axis.get_lines() if line.get_linestyle() == "--")
     assert set(level.get_ydata()) == {drift[("test_limit_closed_form_accuracy", 64)]}
     real = parse_study(CONTENT | {"dataset": {"name": "diabetes", "train": 4, "test": 5}})
-    assert "accuracy" not in plan.figures(real)
+    assert "accuracy" not in jobs.figures(real)
 
 
 def test_indices_of_eigenvalues_are_whole_numbers(results):

@@ -7,9 +7,13 @@ import pytest
 
 import ntksim
 import studies
-from ntksim.study import cost, datasets, plan, stages, summary, verify
-from ntksim.study.config import parse_study
-from ntksim.study.storage import read_arrays
+from ntksim.study.config.study import parse_study
+from ntksim.study.data import dataset
+from ntksim.study.files.storage import read_arrays
+from ntksim.study.plan import cost, jobs
+from ntksim.study.report import summary
+from ntksim.study.run import verify
+from ntksim.study.stages import initial as stages
 
 CONTENT = {
     "dataset": {"name": "wine", "train": 6, "test": 5},
@@ -38,7 +42,7 @@ def study(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(study):
     """The engine's own training, and its data."""
-    data = datasets.read(f"{study.results}/dataset.npz")
+    data = dataset.read(f"{study.results}/dataset.npz")
     times = ntksim.read_table(study.results, "training")["time"].unique()
     options = {"tolerance": 1e-4, "remove_initial_output": study.training.remove_initial_output}
     trajectory = ntksim.train(
@@ -161,7 +165,7 @@ def test_modes_are_of_the_whole_kernel(study, run):
 
 
 def test_initial_kernels_and_limits_are_of_one_output(study):
-    data = datasets.read(f"{study.results}/dataset.npz")
+    data = dataset.read(f"{study.results}/dataset.npz")
     network = dataclasses.replace(ONE, width=16)
     kernels = ntksim.empirical_ntk(network, data.x_train, seeds=range(3))
     limit = ntksim.infinite_kernel(network, data.x_train).ntk
@@ -172,11 +176,11 @@ def test_initial_kernels_and_limits_are_of_one_output(study):
 
 
 def test_shards_are_verified_and_accuracies_told(study, tmp_path):
-    shards = plan.shards(study)
-    assert verify._limit_again(plan.limit_file(study, "tanh", 32), study, shards[0], tmp_path).verdict == "bits"
+    shards = jobs.shards(study)
+    assert verify._limit_again(jobs.limit_file(study, "tanh", 32), study, shards[0], tmp_path).verdict == "bits"
     for shard in shards:
         assert verify._shard_again(shard.file, study, shard, tmp_path).verdict == "bits"
-        for file in plan.shard_files(study, shard):
+        for file in jobs.shard_files(study, shard):
             assert verify._compared(file, study, shard, tmp_path).verdict == "bits"
     names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
     own, linearized, limit = (column(study, name, "final").mean() for name in names)
@@ -195,7 +199,7 @@ def test_options_of_descent_stand_beside_their_theory(tmp_path, options):
     other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
     rows = ntksim.read_table(other.results, "training")
     assert (rows["status"] == "finished").all()
-    data = datasets.read(f"{other.results}/dataset.npz")
+    data = dataset.read(f"{other.results}/dataset.npz")
     kept = rows[rows["seed"] == 1]
     rate = (kept["time"] / kept["relative_time"]).iloc[-1] * 0.05
     run = ntksim.train(
@@ -218,7 +222,7 @@ def test_real_targets_have_no_accuracy_and_two_classes_have_signs(tmp_path):
     assert final[["loss", "test_linearized_loss", "kernel_target_alignment"]].notna().all(axis=None)
     assert "accuracy" not in summary.summary(real.results)
     two = computed(tmp_path / "two", dataset={"name": "wine", "classes": [0, 2], "train": 6, "test": 40}, training=training)
-    data = datasets.read(f"{two.results}/dataset.npz")
+    data = dataset.read(f"{two.results}/dataset.npz")
     times = ntksim.read_table(two.results, "training")["time"].unique()
     run = ntksim.train(ONE, data.x_train, data.y_train, seeds=range(3), times=times, x_test=data.x_test)
     assert (column(two, "test_accuracy") == ((run.test_outputs > 0) == (data.y_test > 0)).mean(axis=-1)).all()
@@ -248,8 +252,8 @@ def test_costs_count_outputs():
     def of(k, width=256):
         data = {"name": "digits", "classes": list(range(k)), "train": 20, "test": 20}
         study = parse_study(CONTENT | {"dataset": data, "training": CONTENT["training"] | {"widths": [width]}})
-        shard = next(shard for shard in plan.shards(study) if shard.stage == "training")
-        return plan.cost(study, dataclasses.replace(shard, first=0, last=1))
+        shard = next(shard for shard in jobs.shards(study) if shard.stage == "training")
+        return jobs.cost(study, dataclasses.replace(shard, first=0, last=1))
 
     costs = [of(k) for k in (2, 3, 6, 10)]
     for name in ("seconds", "memory_mb", "disk_mb"):

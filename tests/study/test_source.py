@@ -9,11 +9,12 @@ import sys
 import pytest
 
 import studies
-from ntksim.study import plan, source
-from ntksim.study.config import parse_study
+from ntksim.study.config.study import parse_study
+from ntksim.study.files import source
+from ntksim.study.plan import jobs
 
 SHARDS = {"limit", "initial", "training"}
-OF_TABLES = ("scaling_laws", "seed_statistics", "drift_parts", "laziness", "ensemble", "columns", "tables")
+OF_TABLES = ("scaling_laws", "seeds", "drift_parts", "laziness", "ensemble", "columns", "tables")
 
 
 @pytest.fixture
@@ -71,33 +72,33 @@ def test_tables_are_as_new_as_their_code(copy, undisturbed):
     for path in (copy / "ntksim").rglob("*.py"):
         text = path.read_text().replace("\ndef ", "\n\n\n# a comment\ndef ")
         path.write_text(re.sub(r'^( *def \w+\([^\n]*\)[^\n]*:\n)( +)"""', r'\1\2"""Another word. ', text, flags=re.MULTILINE))
-    assert (copy / "ntksim" / "study" / "tables.py").read_text().count("Another word") > 5
+    assert (copy / "ntksim" / "study" / "statistics" / "tables.py").read_text().count("Another word") > 5
     assert planned(copy, undisturbed) == {}
-    edit(copy, "study/findings")
+    edit(copy, "study/report/findings")
     assert planned(copy, undisturbed) == {"summary": 1}
-    edit(copy, "study/scaling_laws")
+    edit(copy, "study/statistics/scaling_laws")
     found = planned(copy, undisturbed)
-    assert set(found) == {"tables", "summary", *(f"figure_{name}" for name in plan.figures(parse_study(studies.TINY)))}
+    assert set(found) == {"tables", "summary", *(f"figure_{name}" for name in jobs.figures(parse_study(studies.TINY)))}
     assert set(found.values()) == {1}
 
 
 @pytest.mark.parametrize("module", OF_TABLES)
 def test_every_module_of_tables_ages_them(copy, module):
-    kinds = aged(copy, [f"study/{module}"])
+    kinds = aged(copy, [f"study/statistics/{module}"])
     assert "tables" in kinds
     assert not kinds & SHARDS
 
 
 def test_what_is_drawn_is_as_new_as_its_code(copy):
-    assert aged(copy, ["study/panels"]) == {"figures", "package"}
-    assert aged(copy, ["study/findings"]) == {"summary", "package"}
+    assert aged(copy, ["study/report/panels"]) == {"figures", "package"}
+    assert aged(copy, ["study/report/findings"]) == {"summary", "package"}
 
 
 def test_shards_are_as_new_as_the_engine_and_their_stage(copy):
     """Whatever else changes leaves them as they are: weeks of work hang on that."""
-    assert not aged(copy, ["study/plan", "study/cost", "study/datasets", "study/dataset_options", "cli", "__init__"]) & SHARDS
-    assert aged(copy, ["study/training_shards"]) & SHARDS == {"training"}
-    for module in ("engine/kernels_cpu", "engine/kernels_cuda", "study/storage"):  # the second is imported inside a function
+    assert not aged(copy, ["study/plan/jobs", "study/plan/cost", "study/data/dataset", "study/config/dataset", "cli", "__init__"]) & SHARDS
+    assert aged(copy, ["study/stages/training"]) & SHARDS == {"training"}
+    for module in ("engine/cpu/passes", "engine/cuda/kernels", "study/files/storage"):  # the second is imported inside a function
         assert aged(copy, [module]) >= SHARDS
 
 
@@ -131,7 +132,7 @@ from ntksim.engine.empirical import empirical_ntk
 empirical_ntk(Network(1, 4), np.ones((2, 2)), seeds=[0])
 print(*(name for name in sys.modules if name.startswith("ntksim.")))
 """
-    for module in ("stages", "training_shards"):
+    for module in ("stages.initial", "stages.training"):
         done = subprocess.run(
             [sys.executable, "-c", code.format(module=module)],
             env=studies.environment(),
@@ -140,5 +141,5 @@ print(*(name for name in sys.modules if name.startswith("ntksim.")))
             check=True,
         )
         loaded = set(done.stdout.split())
-        assert "ntksim.engine.kernels_cpu" in loaded
+        assert "ntksim.engine.cpu.passes" in loaded
         assert loaded <= source.reached(f"ntksim.study.{module}")

@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import studies
-from ntksim.study import identity, integrity, lock, plan, storage
-from ntksim.study.config import parse_study
+from ntksim.study.config.study import parse_study
 from ntksim.study.errors import DamagedFile, ForeignFile, StageError
-from ntksim.study.lock import only_writer
+from ntksim.study.files import storage
+from ntksim.study.plan import identity, jobs
+from ntksim.study.run import integrity, lock
+from ntksim.study.run.lock import only_writer
 
 METADATA = {"identity": {"stage": "limit", "width": 3}}
 
@@ -138,7 +140,7 @@ def test_file_and_folder_are_synced_before_a_write_counts_as_done(file, monkeypa
 
 
 STUDY = parse_study(studies.TINY)
-SHARD = plan.shards(STUDY)[0]
+SHARD = jobs.shards(STUDY)[0]
 
 
 def other(**changes):
@@ -171,7 +173,7 @@ def test_an_identity_names_what_differs(study, dataset, differing):
 def test_faults_are_told_apart(tmp_path, capsys):
     """A folder with one shard whole, and the others missing, cut, of another width, and of another version."""
     study = other(results=str(tmp_path), initial={"widths": [8, 16, 32], "seeds": 4})
-    every = plan.shards(study)
+    every = jobs.shards(study)
     for shard in every:
         found = identity.of_shard(study, shard, "data")
         storage.write_table(tmp_path / shard.file, pa.table({"seed": [0]}), {"identity": found})
@@ -209,7 +211,7 @@ def test_the_orphans_of_a_killed_writer_are_ended(tmp_path, capsys):
     script = """
 import subprocess, sys, time
 from pathlib import Path
-from ntksim.study.lock import only_writer
+from ntksim.study.run.lock import only_writer
 with only_writer(Path(sys.argv[1])) as lock:
     child = "import subprocess, sys; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
     subprocess.Popen([sys.executable, "-c", child], pass_fds=[lock.fileno()])

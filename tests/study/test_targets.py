@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ntksim.study import datasets, targets
-from ntksim.study.dataset_options import Dataset
+from ntksim.study.config.dataset import Dataset
+from ntksim.study.data import dataset, targets
 from ntksim.study.errors import StageError
 
 X = np.random.default_rng(0).normal(size=(60, 3))
 
 
 def data_of(file, **options):
-    return datasets.load(Dataset(**({"file": str(file), "train": 20, "test": 10} | options)))
+    return dataset.load(Dataset(**({"file": str(file), "train": 20, "test": 10} | options)))
 
 
 def refused(file, **options):

@@ -12,11 +12,15 @@ import studies
 from ntksim import cli
 from ntksim.engine import measures
 from ntksim.engine.layer_rates import rated
-from ntksim.study import datasets, drift_parts, figures, laziness, plan, scaling_laws, tables, verify
-from ntksim.study.columns import COLUMNS, QUANTITIES, quantities
-from ntksim.study.config import parse_study
-from ntksim.study.network_options import family
-from ntksim.study.storage import read_arrow, tensors, write_table
+from ntksim.study.config.network import family
+from ntksim.study.config.study import parse_study
+from ntksim.study.data import dataset
+from ntksim.study.files.storage import read_arrow, tensors, write_table
+from ntksim.study.plan import jobs as plan
+from ntksim.study.report import figures
+from ntksim.study.run import verify
+from ntksim.study.statistics import drift_parts, laziness, scaling_laws, tables
+from ntksim.study.statistics.columns import COLUMNS, QUANTITIES, quantities
 
 CONTENT = {
     "dataset": {"name": "digits", "classes": [3, 8], "train": 5, "test": 4},
@@ -44,7 +48,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(study):
     """The engine's own training of the network relu at width 128, and its data."""
-    data = datasets.read(f"{study.results}/dataset.npz")
+    data = dataset.read(f"{study.results}/dataset.npz")
     times = rows_of(study, "training", "relu", 128)["time"].unique()
     network = ntksim.Network(1, 128, "relu")
     options = {"seeds": range(7), "tolerance": 1e-3, "x_test": data.x_test, "remove_initial_output": True}
@@ -129,7 +133,7 @@ def test_modes_hold_eigenvalues_and_the_rates_at_which_the_residual_decays(study
     assert rich.notna().mean() < 0.5  # the kernel turns, and mixes them
     shares = modes["initial_share"].to_numpy().reshape(shape)
     _, vectors = np.linalg.eigh(trajectory.kernels[:, 0])
-    data = datasets.read(f"{study.results}/dataset.npz")
+    data = dataset.read(f"{study.results}/dataset.npz")
     along = np.einsum("i,sij->sj", data.y_train, vectors)[:, ::-1] ** 2  # r_0 = -y
     assert shares == pytest.approx(along / np.sum(data.y_train**2))
 
@@ -263,7 +267,7 @@ def test_verdicts_and_the_collapse(study):
 
 def test_a_verdict_follows_from_its_table(study):
     """And that from the rows of `final`, where the distance is in units of the training targets."""
-    targets = datasets.read(f"{study.results}/dataset.npz").y_train
+    targets = dataset.read(f"{study.results}/dataset.npz").y_train
     final, training = (ntksim.read_table(study.results, name) for name in ("final", "training"))
     apart = final[["largest_linearized_deviation", "largest_test_linearized_deviation"]].max(axis=1)
     assert final["relative_linearized_deviation"].to_numpy() == pytest.approx(apart / np.sqrt(np.mean(targets**2)))
@@ -336,7 +340,7 @@ def test_options_of_descent_stand_beside_their_theory(tmp_path, options):
     other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
     rows = ntksim.read_table(other.results, "training")
     assert (rows["status"] == "finished").all()
-    data = datasets.read(f"{other.results}/dataset.npz")
+    data = dataset.read(f"{other.results}/dataset.npz")
     network = rated(ntksim.Network(1, 4096, "tanh"), options.get("layer_rates"))
     largest = np.linalg.eigvalsh(ntksim.infinite_kernel(network, data.x_train).ntk)[-1]
     assert rows["relative_time"].to_numpy() == pytest.approx(rows["time"].to_numpy() * largest)
@@ -363,7 +367,7 @@ def test_theory_of_descent_takes_its_steps(tmp_path):
     rows = ntksim.read_table(other.results, "training").query("width == 8192")
     assert rows["limit_closed_form_deviation"].max() < 0.05
     assert rows["closed_form_deviation"].max() > 0.1  # the flow
-    data = datasets.read(f"{other.results}/dataset.npz")
+    data = dataset.read(f"{other.results}/dataset.npz")
     kernel = ntksim.infinite_kernel(ntksim.Network(1, 1, "tanh"), data.x_train).ntk
     steps = np.round(rows["relative_time"].unique() / 0.8) * 0.8 / np.linalg.eigvalsh(kernel)[-1]
     first = ntksim.train(ntksim.Network(1, 8192, "tanh"), data.x_train, data.y_train, seeds=[0], times=[0.0]).outputs[0, 0]
@@ -408,7 +412,7 @@ def regression_loss(kernel, data, rank=None, ridge=0.0):
 def test_singular_kernels_in_single_precision(tmp_path, options):
     """Kernels of a linear network have the points' rank, 55 of 100: regression is float64's, and modes are null below."""
     study = computed(tmp_path, **DIGITS | {"training": DIGITS["training"] | options})
-    data = datasets.read(f"{study.results}/dataset.npz")
+    data = dataset.read(f"{study.results}/dataset.npz")
     every = np.concatenate([data.x_train, data.x_test])
     assert np.linalg.matrix_rank(data.x_train) == 55
     final, modes = (ntksim.read_table(study.results, name) for name in ("final", "modes"))
@@ -459,7 +463,7 @@ def test_training_arguments_round_trip(monkeypatch, options):
     study = parse_study(CONTENT | {"networks": {"relu": CONTENT["networks"]["relu"]}, "training": training})
     words = f"training --depth 1 --activation relu --width 8 {plan.training_arguments(study)} --precision float64 --seeds 0:3"
     taken = []
-    monkeypatch.setattr("ntksim.study.training_shards.training_shard", lambda *args: taken.append(args))
+    monkeypatch.setattr("ntksim.study.stages.training.training_shard", lambda *args: taken.append(args))
     assert cli.main([*shlex.split(words), "--dataset", "d", "--limit", "l", "--output", "o", "--kernels", "k"]) == 0
     assert taken[0][-3:] == (study.training.schedule, "k", "cpu")
     assert tables.json_ready(taken[0][-3]) == study.training.schedule

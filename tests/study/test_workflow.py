@@ -14,8 +14,9 @@ import yaml
 
 import ntksim
 import studies
-from ntksim.study import datasets, plan
-from ntksim.study.config import load_study
+from ntksim.study.config.study import load_study
+from ntksim.study.data import dataset as datasets
+from ntksim.study.plan import jobs
 
 ROOT = Path(__file__).parents[2]
 CONTENT = {
@@ -82,7 +83,7 @@ def test_tables_hold_what_the_engine_computes(finished):
 def test_a_study_is_its_own_file_alone(finished):
     """Nothing of the default study leaks into another, and what runs is what `ntksim plan` announces."""
     results = finished[0] / "results"
-    planned = {shard.file for shard in plan.shards(load_study(finished[0] / "config.yaml"))}
+    planned = {shard.file for shard in jobs.shards(load_study(finished[0] / "config.yaml"))}
     assert planned == {str(p.relative_to(results)) for kind in ("initial", "training") for p in (results / kind).iterdir()}
     assert {p.name for p in (results / "limit").iterdir()} == {"tanh_2.npz", "relu_std.width-16.npz", "relu_std.width-32.npz"}
     command = [sys.executable, "-m", "snakemake", "-n", "--configfile", str(finished[0] / "config.yaml"), "--config", "depth=1"]
@@ -111,7 +112,7 @@ def test_columns_and_labels_of_any_name_reach_the_job(tmp_path, options):
 
 def test_tables_say_where_they_come_from(finished):
     results = finished[0] / "results"
-    for name in (*plan.TABLES, *plan.TRAINING_TABLES):
+    for name in (*jobs.TABLES, *jobs.TRAINING_TABLES):
         frame = ntksim.read_table(results, name)
         assert frame.attrs["config_hash"]
         assert frame.attrs["config"]["initial"]["seeds"] == 6
@@ -127,8 +128,8 @@ def test_tables_say_where_they_come_from(finished):
 def test_figures_and_report(finished):
     """Every figure in two formats, and one page that holds them with their captions and asks nothing of the network."""
     results = finished[0] / "results"
-    drawn = plan.figures(load_study(finished[0] / "config.yaml"))
-    assert set(drawn) == set(plan.FIGURES) - {"drift_parts", "lazy_or_rich"}
+    drawn = jobs.figures(load_study(finished[0] / "config.yaml"))
+    assert set(drawn) == set(jobs.FIGURES) - {"drift_parts", "lazy_or_rich"}
     for suffix in ("svg", "png"):
         for figure in drawn:
             assert (results / "figures" / f"{figure}.{suffix}").stat().st_size > 5000

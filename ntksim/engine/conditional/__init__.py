@@ -1,0 +1,1 @@
+"""Networks in law at initialisation: kernels and outputs without weights, by Gaussian conditioning."""

@@ -1,0 +1,177 @@
+"""Training on the CPU: the pull-back of a vector of outputs to the parameters, and steps of gradient descent.
+
+Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r, each layer's part of it times the layer's rate (`layer_rates`).
+Of one output, row i of J in layer l is the sensitivity delta^l_i times the activations below: with both at hand, J' v is one
+product a layer, and a snapshot of the kernel costs its Gram matrices and no further pass. For several outputs a step goes back
+once, with r.f in place of f.
+"""
+
+import numpy as np
+from numba import prange, types
+
+from ntksim.engine.compiled.jit import compiled_once, jit, jit_allocating, jit_inner, jit_parallel
+from ntksim.engine.cpu.passes import argument_types, evaluate, go_back, gram_of_points, sensitivity_columns, share
+from ntksim.engine.cpu.product import multiply
+from ntksim.engine.formulas.layer import add_readout_pull, bias_pull, weigh_sensitivity
+
+_INDEX = types.intp
+_ROWS = 96  # rows of a weight matrix that a thread updates at a time
+
+
+@jit_allocating
+def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
+    """W <- W - rate g (v o delta)' h^(l-1), b <- b - rate beta v.delta of neurons r0..r1; ``below`` (n, length) is h^(l-1)'."""
+    rate = net.scales[4, layer - 1]
+    weight, bias = rate * net.scales[0, layer - 1], rate * net.scales[2, layer - 1]
+    columns, n, length = sensitivity_columns(room, pairs), vector.shape[1], net.lengths[layer - 1]
+    theta, offsets = weights.flat, weights.offsets
+    weighted = np.empty((min(_ROWS, r1 - r0), n), theta.dtype)
+    for begin in range(r0, r1, _ROWS):
+        end = min(begin + _ROWS, r1)
+        weighted[:] = 0
+        for r in range(begin, end):
+            for a in range(vector.shape[0]):
+                at = room.delta_at[layer] + r * columns + a * pairs.points
+                delta = room.delta[at : at + n]
+                weigh_sensitivity(weight, vector[a], delta, weighted[r - begin])
+                theta[offsets[2 * layer - 1] + r] -= bias_pull(bias, vector[a], delta)
+        at = offsets[2 * layer - 2] + begin * length
+        multiply(weighted.reshape(weighted.size), 0, 1, n, below, 0, length, length, theta, at, length, end - begin, n, False)
+
+
+@jit_parallel
+def _pull_shared(threads, net, weights, room, pairs, layer, vector, below):
+    for thread in prange(threads):
+        r0, r1 = share(0, net.widths[layer], threads, thread)
+        if r0 < r1:
+            _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1)
+
+
+@jit_inner
+def _transpose(h, length, out):
+    """Rows of ``length`` numbers, one for each of as many points as ``out`` has room for in all, zeros at their ends."""
+    out[:] = 0
+    points = min(h.shape[1], out.size // length)
+    for r0 in range(0, h.shape[0], 16):
+        r1 = min(r0 + 16, h.shape[0])
+        for i in range(points):
+            for r in range(r0, r1):
+                out[i * length + r] = h[r, i]
+
+
+@compiled_once(lambda real: (_INDEX, *argument_types(real)[1:], real[:, ::1]), jit_allocating)
+def pull_back(threads, net, weights, room, pairs, vector):
+    """theta <- theta - rate J' vector, for the theta in ``weights`` and J where ``room`` has been evaluated, perhaps elsewhere.
+
+    ``vector`` is (k, n); where sensitivities are those of a vector's product, it must be that one. Frozen layers, of rate 0, are
+    left as they are.
+    """
+    last, n, points = net.widths.size - 2, vector.shape[1], pairs.points
+    theta, offsets, kind = weights.flat, weights.offsets, vector.dtype.type
+    h = room.h[room.at[last] : room.at[last] + net.widths[last] * points].reshape(net.widths[last], points)
+    rates = net.scales[4]
+    for a in range(vector.shape[0] if rates[last] > 0 else 0):
+        at = offsets[2 * last] + a * net.lengths[last]
+        add_readout_pull(rates[last] * net.scales[0, last], vector[a], h, theta[at : at + net.widths[last]])
+        for i in range(n):
+            theta[offsets[2 * last + 1] + a] -= kind(rates[last] * net.scales[2, last]) * vector[a, i]
+    factors = np.ones((1, n), vector.dtype) if room.vector.size > 0 else vector
+    below = np.zeros(n * np.max(net.lengths[: last + 1]), theta.dtype)
+    for layer in range(1, last + 1):
+        if rates[layer - 1] == 0:
+            continue
+        length, at = net.lengths[layer - 1], room.at[layer - 1]
+        _transpose(room.h[at : at + net.widths[layer - 1] * points].reshape(net.widths[layer - 1], points), length, below)
+        if threads > 1:
+            _pull_shared(threads, net, weights, room, pairs, layer, factors, below)
+        else:
+            _pull_rows(net, weights, room, pairs, layer, factors, below, 0, net.widths[layer])
+
+
+@jit
+def square_distance_and_norm(a, b):
+    """||a - b||^2 and ||b||^2 of flat arrays, in float64."""
+    distance, norm = 0.0, 0.0
+    for i in range(a.size):
+        d = np.float64(a[i]) - np.float64(b[i])
+        distance += d * d
+        norm += np.float64(b[i]) * np.float64(b[i])
+    return distance, norm
+
+
+@jit
+def relative_distance(a, b):
+    """||a - b|| / ||b|| of flat arrays, in float64; 0 if they are equal, zeros too."""
+    distance, norm = square_distance_and_norm(a, b)
+    return np.sqrt(distance) / np.sqrt(norm) if distance != 0 else 0.0
+
+
+@jit
+def evaluate_at(threads, seed, net, weights, room, pairs):
+    """:func:`cpu.passes.evaluate`, for Python, the Gram matrix of the points included."""
+    gram_of_points(net, room, pairs)
+    evaluate(threads, seed, net, weights, room, pairs)
+
+
+@jit
+def pull_back_at(threads, net, weights, room, pairs, vector):
+    """:func:`pull_back`, for Python."""
+    pull_back(threads, net, weights, room, pairs, vector)
+
+
+@jit
+def _step(threads, net, weights, moving, room, pairs, gradient, momentum, before, after):
+    """theta <- theta - eta (g, or what momentum makes of it); J' ``gradient`` = eta g, and ``moving`` holds w = -eta v.
+
+    ``before`` and ``after`` are the factors of w in `descent`.
+    """
+    if momentum == 0:
+        pull_back(threads, net, weights, room, pairs, gradient)
+        return
+    theta, velocity, kind = weights.flat, moving.flat, weights.flat.dtype.type
+    for i in range(theta.size):
+        theta[i] -= kind(before) * velocity[i]
+        velocity[i] *= kind(momentum)
+    pull_back(threads, net, moving, room, pairs, gradient)
+    for i in range(theta.size):
+        theta[i] += kind(after) * velocity[i]
+
+
+@jit
+def _gather(columns, chosen, room, pairs):
+    """Put the ``chosen`` points of ``columns`` in place as h^0."""
+    for d in range(columns.shape[0]):
+        row = room.h[d * pairs.points : (d + 1) * pairs.points]
+        for i in range(chosen.size):
+            row[i] = columns[d, chosen[i]]
+
+
+@jit
+def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order, rate, momentum, before, after, steps, ready):
+    """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
+
+    Steps are full ones where ``order`` is empty; ``ready`` says that the network has been evaluated in ``room``. Otherwise
+    ``order`` (steps, size) holds the points of each step among ``columns`` (d, n), and ``room`` is one for so many. Targets ``y``
+    are (n, k). ``moving`` holds -eta v in the layout of the parameters, and nothing without momentum.
+    """
+    whole = order.size == 0
+    size = y.shape[0] if whole else order.shape[1]
+    gradient, scaled = np.empty((y.shape[1], size), weights.flat.dtype), rate * y.shape[0] / size
+    for step in range(steps):
+        if not whole:
+            _gather(columns, order[step], room, pairs)
+        if step > 0 or not ready:
+            evaluate(threads, seed, net, weights, room, pairs)
+        loss = 0.0
+        for i in range(size):
+            for a in range(y.shape[1]):
+                residual = room.outputs[a, i] - y[i if whole else order[step, i], a]
+                loss += residual * residual
+                gradient[a, i] = scaled * residual
+        if not np.isfinite(loss):
+            return step
+        if room.vector.size > 0:
+            room.vector[:, :size] = gradient
+            go_back(threads, seed, net, weights, room, pairs)
+        _step(threads, net, weights, moving, room, pairs, gradient, momentum, before, after)
+    return steps

@@ -1,0 +1,1 @@
+"""Scalar formulas that the CPU's loops and the GPU's kernels share."""

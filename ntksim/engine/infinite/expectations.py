@@ -1,0 +1,350 @@
+"""Gaussian expectations of activations without a closed form: Mehler's series for some pairs, a Chebyshev series for all.
+
+For Gaussian (u, v) of standard deviations s1, s2 and correlation rho, and Hermite coefficients c(s) of the function g(s x),
+
+    E[g(u) g(v)] = sum_m c_m(s1) c_m(s2) rho^m,    E[g(u)^2] = sum_m c_m(s1)^2      (Mehler 1866),
+
+so that what the second sum lacks of the second moment bounds the error of the first, whatever rho is. tanh and its derivative
+take about 150 s^2 terms. Over the root mean squares of both points the expectation is an analytic function of s1, s2 and the
+angle between the points: a Chebyshev series, known from pairs at its nodes, gives it for all pairs. Where s is constant, on a
+sphere, a pair costs a few dozen multiplications. Fixed-order Gauss-Hermite quadrature, which does not know how steep g(s x)
+is, is wrong by 25% for tanh on inputs of ordinary size.
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+from numpy.polynomial.chebyshev import chebvander
+from scipy.fft import dctn
+
+from ntksim.engine.compiled.jit import fma, jit, jit_parallel, wide_vectors
+from ntksim.engine.formulas.activations import MEANS, pair_factors
+from ntksim.engine.threads import one_blas_thread
+
+TOLERANCE = 1e-10  # relative to the root of the product of both points' second moments
+_TAIL = 0.01 * TOLERANCE  # what the last terms of a Chebyshev series may add to, and what is left out of it
+_REST = 1e-14  # share of a second moment that a Hermite series may lack
+_REACH = 8.7  # standard deviations: the weight beyond is below 1e-17
+# Halving the trapezoidal rule's step squares its error, but for a factor that grows like a power of 1/step (a pole of order
+# four, for the derivative of tanh squared): if a halving changes a moment by less than this, 1e-12 is left (measured).
+_CHANGE = 1e-5
+_MAX_POINTS = 1 << 12  # on either side of 0: tanh of standard deviations up to 100
+_MAX_TERMS = 1 << 22  # of a Hermite series
+_MAX_SIZES = 128, 2048  # of a Chebyshev series in a standard deviation and in the angle
+_SMALL = 1e-3  # standard deviations below which functions are squared in units of their values there: squares underflow
+_FLAT = 1e-6  # standard deviations of which the smaller change correlations by 1e-12 at most
+_SAME = 1e-13  # standard deviations that differ by less count as one
+_CHUNK = 128  # Hermite polynomials at a time
+_COLUMNS = 256  # pairs side by side: what a row works on stays in the first-level cache
+
+
+def correlations(
+    code: int, s1: np.ndarray, gap: np.ndarray, s2: np.ndarray, product: np.ndarray, symmetric: bool, factors: int = MEANS
+) -> tuple[np.ndarray, np.ndarray]:
+    """In place: gap <- that of phi(u) and phi(v), product <- product E[phi'(u) phi'(v)], for all pairs of two sets of points.
+
+    Parameters
+    ----------
+    s1, s2 : standard deviations (n1,) and (n2,).
+    gap, product : gaps of (u, v), as `correlations` has them, and what to multiply, (n1, n2) float64.
+    symmetric : the sets are one; only the upper half is read and written.
+    factors : other functions of ``activations.pair_factors`` in the place of phi and phi'.
+
+    Returns the root mean squares of both functions, (2, n1) and (2, n2). The errors of correlations are ``TOLERANCE``;
+    points of one size at a gap of 0 keep it.
+
+    Raises ValueError where the error could not be brought below the tolerance (inputs of enormous norm).
+    """
+    own1 = _roots(factors, code, s1)
+    own2 = own1 if symmetric else _roots(factors, code, s2)
+    diagonal = product.diagonal() * (own1[1] * own1[1]) if symmetric else None
+    points1, points2 = np.stack([s1, *own1]), np.stack([s2, *own2])
+    # Below, correlations are what they are in the limit s = 0, to rounding.
+    s1, s2 = np.maximum(s1, _FLAT), np.maximum(s2, _FLAT)
+    span = np.arcsinh([min(s1.min(), s2.min()), max(s1.max(), s2.max())])
+    series = _series(factors, code, span)
+    parts, lengths, groups = _by_parity(series)
+    left, right = _basis(s1, span, series.shape[1]), _basis(s2, span, series.shape[1])
+    _all_rows(symmetric, parts, lengths, groups, left, _columns(right, parts.shape[3]), points1, points2, gap, product)
+    if symmetric:
+        np.fill_diagonal(gap, 0.0)
+        np.fill_diagonal(product, diagonal)
+    return own1, own2
+
+
+def _roots(factors: int, code: int, s: np.ndarray) -> np.ndarray:
+    """Root mean squares of both functions g of ``pair_factors`` for standard deviations ``s`` (n,); (2, n)."""
+    own = np.empty((2, s.size))
+    failed = _fill_roots(factors, code, s, own)
+    if failed:
+        raise ValueError(_refusal(s.max(), f"{failed} of {s.size} points"))
+    return own
+
+
+def _refusal(largest: float, what: str) -> str:
+    return (
+        f"the infinite-width limit did not reach a relative error of {TOLERANCE:g} for {what}: pre-activations have "
+        f"standard deviations up to {largest:.3g}; scale the inputs or sigma_w down"
+    )
+
+
+@jit
+def _fill_roots(factors, code, s, own):
+    failed = 0
+    for i in range(s.size):
+        own[0, i], own[1, i], settled = _root(factors, code, s[i])
+        failed += not settled
+    return failed
+
+
+@jit
+def _root(factors, code, s):
+    """Both root mean squares of one point by a trapezoidal rule, and whether they settled.
+
+    On an analytic function that decays like a Gaussian it converges like exp(-2 pi a / h), a the distance of the nearest
+    pole, pi / (2 s) for tanh (Trefethen & Weideman 2014). The first step suits tanh, and is halved until the sums settle.
+    """
+    value_unit, slope_unit = pair_factors(factors, code, s)
+    value_unit = abs(value_unit) if s < _SMALL and value_unit != 0 else 1.0
+    slope_unit = abs(slope_unit) if s < _SMALL and slope_unit != 0 else 1.0
+    count = int(_REACH / 0.22 * max(1.0, s)) if s < _MAX_POINTS else _MAX_POINTS + 1
+    while count <= _MAX_POINTS:
+        step = _REACH / count
+        value, slope, coarse_value, coarse_slope = 0.0, 0.0, 0.0, 0.0
+        for i in range(-count, count + 1):
+            x = step * i
+            weight = math.exp(-0.5 * x * x) * (step / math.sqrt(2 * math.pi))
+            a, b = pair_factors(factors, code, s * x)
+            a, b = a / value_unit, b / slope_unit
+            value += weight * a * a
+            slope += weight * b * b
+            if i % 2 == 0:
+                coarse_value += 2 * weight * a * a
+                coarse_slope += 2 * weight * b * b
+        if abs(value - coarse_value) <= _CHANGE * value and abs(slope - coarse_slope) <= _CHANGE * slope:
+            return value_unit * math.sqrt(value), slope_unit * math.sqrt(slope), True
+        count *= 2
+    return np.nan, np.nan, False
+
+
+def _nodes(n: int) -> np.ndarray:
+    """Chebyshev points in (-1, 1), in the order of the cosine transform."""
+    return np.cos((np.arange(n) + 0.5) * (np.pi / n))
+
+
+def _series(factors: int, code: int, span: np.ndarray) -> np.ndarray:
+    """Chebyshev coefficients (2, p, p, q) of both correlations in arsinh s1, arsinh s2 and z.
+
+    arsinh is log where s is large and linear down to a point without variance; z = cos(t/2) - sin(t/2) of the angle t is
+    smooth in t, odd in the correlation, which is z sqrt(2 - z^2), and takes no arccosine. Sizes grow until the last two
+    terms in each direction add to less than ``_TAIL``.
+    """
+    width = (span[1] - span[0]) / 2
+    # Guesses: singularities at a distance of 1.4 (pi/2 for tanh), and the angle's terms as measured for tanh.
+    p = 3 + int(27.6 / math.asinh(1.4 / width)) if width > _SAME else 1
+    q = 8 + 2 * int(17 * math.sqrt(math.sinh(span[1])))
+    while p <= _MAX_SIZES[0] and q <= _MAX_SIZES[1]:
+        z = _nodes(q)
+        with one_blas_thread():  # the products are small
+            values = _correlations(factors, code, np.sinh(span.mean() + width * _nodes(p)), z * np.sqrt(2 - z * z))
+        if values is None:
+            break
+        series = dctn(values, axes=(1, 2, 3)) / (p * p * q)
+        series[:, 0] /= 2
+        series[:, :, 0] /= 2
+        series[..., 0] /= 2
+        sizes = np.abs(series)
+        wide = p == 1 or sizes[:, :, -2:].sum(axis=(1, 2, 3)).max() <= _TAIL
+        long = sizes[..., -2:].sum(axis=(1, 2, 3)).max() <= _TAIL
+        if wide and long:
+            return series
+        p, q = p if wide else p + p // 2, q if long else 2 * (3 * q // 4)
+    raise ValueError(_refusal(math.sinh(span[1]), "all pairs of points"))
+
+
+def _correlations(factors: int, code: int, s: np.ndarray, rho: np.ndarray) -> np.ndarray | None:
+    """E[g(u) g(v)] over the root mean squares of both, for p standard deviations and q correlations, (2, p, p, q).
+
+    None if that takes more than ``_MAX_TERMS`` terms of Mehler's series.
+    """
+    first, second = np.triu_indices(s.size)
+    capacity = 2 * _CHUNK * int(1 + s.max() ** 2)
+    while capacity <= _MAX_TERMS:
+        x, parts, whole = _folded(factors, code, s, capacity)
+        rest, upper = whole.copy(), np.zeros((2, first.size, rho.size))
+        rows, powers = np.zeros((_CHUNK + 2, x.size)), rho ** np.arange(_CHUNK)[:, None]
+        rows[1] = 1.0
+        for degree in range(0, capacity, _CHUNK):
+            _hermite(degree, x, rows)
+            alive = np.abs(powers[0]) > 1e-18
+            for f, odd in np.ndindex(2, 2):
+                c = parts[f, odd] @ rows[1 + odd : -1 : 2].T
+                if c.any():
+                    upper[f][:, alive] += (c[first] * c[second]) @ powers[odd::2, alive]
+                    rest[f] -= (c * c).sum(axis=1)
+            if (rest <= _REST * whole).all():
+                values, root = np.empty((2, s.size, s.size, rho.size)), np.sqrt(np.where(whole > 0, whole, 1.0))
+                values[:, first, second] = values[:, second, first] = upper / (root[:, first] * root[:, second])[:, :, None]
+                return values
+            rows[:2], powers = rows[-2:], powers * rho**_CHUNK
+        capacity *= 2
+    return None
+
+
+def _folded(factors: int, code: int, s: np.ndarray, terms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half of a trapezoidal rule for as many Hermite coefficients of the functions of s x, and their second moments (2, p).
+
+    Points x > 0, and the functions' even and odd parts on them with weights, (2, 2, p, points). The step resolves the
+    product of the last Hermite polynomial, which has frequencies up to sqrt(terms), and of a function that so many terms
+    represent. Half of the Gaussian weight belongs to the polynomial, hence a longer reach.
+    """
+    step = 2 * math.pi / (4 * math.sqrt(terms) + 10)
+    x = step * (np.arange(int(12.5 / step)) + 0.5)
+    right, left = np.empty((2, s.size, x.size)), np.empty((2, s.size, x.size))
+    _evaluate(factors, code, s, x, right)
+    _evaluate(factors, code, s, -x, left)
+    weights = np.exp(-0.5 * x * x) * (step / math.sqrt(2 * math.pi))
+    parts = np.stack([weights * (right + left), weights * (right - left)], axis=1)
+    return x, parts, (weights * (right * right + left * left)).sum(axis=2)
+
+
+@jit
+def _evaluate(factors, code, s, x, g):
+    for a in range(s.size):
+        for i in range(x.size):
+            g[0, a, i], g[1, a, i] = pair_factors(factors, code, s[a] * x[i])
+
+
+@jit
+def _hermite(first, x, rows):
+    """From the normalised Hermite polynomials of degrees first - 1 and first, in rows 0 and 1, those of the next degrees."""
+    wide_vectors()
+    for r in range(2, rows.shape[0]):
+        degree = first + r - 2
+        forward, back = 1 / math.sqrt(degree + 1), math.sqrt(degree / (degree + 1))
+        for i in range(x.size):
+            rows[r, i] = forward * x[i] * rows[r - 1, i] - back * rows[r - 2, i]
+
+
+def _basis(s: np.ndarray, span: np.ndarray, p: int) -> np.ndarray:
+    """Chebyshev polynomials in arsinh s, (n, p)."""
+    width = (span[1] - span[0]) / 2
+    at = np.clip((np.arcsinh(s) - span.mean()) / width, -1, 1) if p > 1 else np.zeros_like(s)
+    return np.ascontiguousarray(chebvander(at, p - 1))
+
+
+def _by_parity(series: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The series in the order of its summation, without what adds to less than ``_TAIL``.
+
+    Returns coefficients (p, 4, q/2, 1 + a multiple of 4) by term in arsinh s1, function and parity in z, term in z, and
+    term in arsinh s2; the number of terms in z of each function and parity, (4,); and how many groups of four terms in
+    arsinh s2, beyond the first one, matter at each of them, (4, q/2).
+    """
+    p, q = series.shape[1], series.shape[3]
+    beyond = np.cumsum(np.abs(series).sum(axis=1)[:, ::-1], axis=1)[:, ::-1]  # what the terms from each one on add to
+    needed = (beyond > _TAIL / q).sum(axis=1).reshape(2, q // 2, 2).transpose(0, 2, 1).reshape(4, q // 2)
+    lengths = ((needed > 0) * np.arange(1, q // 2 + 1)).max(axis=1)
+    groups = (needed + 2) // 4
+    parts = np.zeros((p, 4, lengths.max(), 1 + 4 * groups.max()))
+    ordered = series.reshape(2, p, p, q // 2, 2).transpose(1, 0, 4, 3, 2).reshape(p, 4, q // 2, p)
+    count = min(p, parts.shape[3])
+    parts[..., :count] = ordered[:, :, : parts.shape[2], :count]
+    return parts, lengths, groups
+
+
+def _columns(right: np.ndarray, count: int) -> np.ndarray:
+    """All but the first of ``count`` polynomials, (blocks, count - 1, _COLUMNS), padded with zeros."""
+    blocks = -(-len(right) // _COLUMNS)
+    padded = np.zeros((blocks * _COLUMNS, count - 1))
+    padded[: len(right), : right.shape[1] - 1] = right[:, 1:count]
+    return padded.reshape(blocks, _COLUMNS, count - 1).transpose(0, 2, 1).copy()
+
+
+@jit_parallel
+def _all_rows(symmetric, parts, lengths, groups, left, right, points1, points2, gap, product):
+    """``correlations`` from the series; ``points`` hold s and the root mean squares of both functions."""
+    rows = gap.shape[0]
+    for r in prange(rows):
+        i = r // 2 if r % 2 == 0 else rows - 1 - r // 2  # long and short rows in turn, for the balance of the threads
+        _row(i, i if symmetric else 0, parts, lengths, groups, left, right, points1, points2, gap, product)
+
+
+@jit
+def _row(i, first, parts, lengths, groups, left, right, points1, points2, gap, product):
+    left, point, gap, product = left[i], points1[:, i], gap[i], product[i]
+    mixed = np.zeros(parts.shape[1:])
+    for part in range(4):
+        for a in range(left.size if lengths[part] > 0 else 0):
+            _add(left[a], parts[a, part].ravel(), mixed[part].ravel())
+    for block in range(first // _COLUMNS, right.shape[0]):
+        start = block * _COLUMNS
+        begin, stop = max(first, start), min(start + _COLUMNS, gap.size)
+        work = np.empty((7, stop - begin))
+        z, twice = work[0], work[1]
+        _half_angle(gap[begin:stop], z, twice)
+        for f in range(2):
+            _sum(2 * f, mixed, lengths, groups, right[block], begin - start, z, twice, work[2 + f], work)
+        for j in range(begin, stop):
+            value, slope = work[2, j - begin], work[3, j - begin]
+            if gap[j] == 0 and point[0] == points2[0, j]:  # g(u) and g(u), or g(-u): whatever errors layers would amplify
+                value, slope = _settled(value), _settled(slope)
+            gap[j] = math.copysign(max(1 - abs(value), 0.0), value) if point[1] * points2[1, j] > 0 else 1.0
+            product[j] *= point[2] * points2[2, j] * slope
+
+
+@jit
+def _settled(value):
+    """1 or -1 where a correlation is one of them but for the error of its series."""
+    return math.copysign(1.0, value) if abs(abs(value) - 1) < TOLERANCE else value
+
+
+@jit
+def _half_angle(gap, z, twice):
+    """z = cos(t/2) - sin(t/2) of the angle t, and 2 (2 z^2 - 1)."""
+    wide_vectors()
+    for j in range(gap.size):
+        size = abs(gap[j])
+        z[j] = math.copysign(math.sqrt(0.5) * (math.sqrt(2 - size) - math.sqrt(size)), gap[j])
+        twice[j] = 4 * z[j] * z[j] - 2
+
+
+@jit
+def _sum(part, mixed, lengths, groups, right, offset, z, twice, total, work):
+    """Both parities' series at z, by Clenshaw's recurrence in 2 z^2 - 1; ``right`` from the column ``offset`` on."""
+    total[:] = 0
+    for odd in range(2):
+        last, before, now = work[4], work[5], work[6]
+        last[:] = 0
+        before[:] = 0
+        for m in range(lengths[part + odd] - 1, -1, -1):
+            terms = mixed[part + odd, m]
+            _recur(terms[0], twice, last, before, now)
+            for g in range(groups[part + odd, m]):
+                _add_four(terms[1 + 4 * g :], right[4 * g : 4 * g + 4], offset, now)
+            last, before, now = now, last, before
+        for j in range(total.size):
+            total[j] += z[j] * (last[j] - before[j]) if odd else last[j] - 0.5 * twice[j] * before[j]
+
+
+@jit
+def _recur(first, twice, last, before, now):
+    wide_vectors()
+    for j in range(now.size):
+        now[j] = fma(twice[j], last[j], first - before[j])
+
+
+@jit
+def _add_four(factors, rows, offset, total):
+    wide_vectors()
+    f0, f1, f2, f3 = factors[0], factors[1], factors[2], factors[3]
+    r0, r1, r2, r3 = rows[0][offset:], rows[1][offset:], rows[2][offset:], rows[3][offset:]
+    for j in range(total.size):
+        total[j] = fma(f3, r3[j], fma(f2, r2[j], fma(f1, r1[j], fma(f0, r0[j], total[j]))))
+
+
+@jit
+def _add(factor, values, total):
+    wide_vectors()
+    for i in range(total.size):
+        total[i] = fma(factor, values[i], total[i])

@@ -1,0 +1,1 @@
+"""Gradient flow and gradient descent, with the kernel along the way."""

@@ -1,0 +1,152 @@
+"""When to look at training, and how to train: checks and defaults of the arguments of `training.train`.
+
+Rates in the defaults are eigenvalues of n^(-c) K_infinity, in the units in which learning rates and times are asked for.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ntksim.engine.arguments import momentum_options, numeric, positive_number
+from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
+from ntksim.engine.infinite.predictions import stable_rate
+from ntksim.engine.network import Network
+from ntksim.engine.rounding import null_level
+from ntksim.engine.training.descent import Descent
+from ntksim.engine.training.flow import Flow
+
+_MOST_STEPS = 2**53  # beyond, floats are no step numbers
+SNAPSHOTS = 25  # of a run whose times are not given, beside t = 0
+
+
+@dataclass(frozen=True)
+class Options:
+    """The arguments of `train` that say when to look and how to train, as they were given."""
+
+    times: Sequence[float] | None
+    steps: int | None
+    learning_rate: float | None
+    momentum: float
+    nesterov: bool
+    batch_size: int | None
+    tolerance: float | None
+
+
+def flow_schedule(network: Network, x: np.ndarray, options: Options) -> tuple[Flow, np.ndarray, np.ndarray]:
+    """The flow, the times (T,) asked for, and where each stands among the flow's own, which are those of theta' = -grad L."""
+    for name in ("steps", "learning_rate", "momentum", "nesterov", "batch_size"):
+        if getattr(options, name) is not None and np.any(getattr(options, name) != 0):
+            raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times and tolerance")
+    asked = _flow_times(network, x, options.times)
+    shown, where = np.unique(network.learning_rate_scale * asked, return_inverse=True)
+    return Flow(shown, _tolerance(options.tolerance)), asked, where
+
+
+def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple[Descent, np.ndarray, np.ndarray, float]:
+    """The descent, the times (T,) asked for, where each stands among its steps, and the learning rate before n^(-c)."""
+    if options.tolerance is not None:
+        raise ValueError("tolerance belongs to gradient_flow; gradient_descent has learning_rate and steps")
+    momentum, nesterov = momentum_options(options.momentum, options.nesterov)
+    batch_size = _batch_size(options.batch_size, len(x))
+    kernel = _limit_kernel(network, x)
+    values = np.linalg.eigvalsh(kernel)
+    rate = _learning_rate(options.learning_rate, values[-1], stable_rate(momentum, nesterov))
+    if rate is None and not values[-1] > 0:
+        raise ValueError("the infinite-width kernel is zero (are all inputs zero?): nothing would train")
+    if rate is None:
+        rate = 1 / float(values[-1] if batch_size is None else _stiffest_batch(kernel, values[-1], batch_size))
+    steps = options.steps
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1):
+        raise ValueError(f"steps must be an integer of at least 1; got {steps!r}")
+    if options.times is not None:
+        asked = _steps_of(numeric("times", options.times), rate, steps)
+    else:
+        if steps is None:
+            _check_regular(network, values)
+            # Modes that momentum makes oscillate decay by sqrt(mu) a step, however large their eigenvalues are.
+            slowest = 40 / (1 - momentum) if momentum else 0
+            steps = int(np.ceil(max(20 / values[0] / rate, slowest)))
+        log_spaced = np.unique(np.round(np.geomspace(1, steps, min(SNAPSHOTS, steps))).astype(np.int64))
+        asked = np.concatenate([[0], log_spaced])
+    # Step 0 is the reference of every drift, asked for or not.
+    shown, where = np.unique(np.concatenate([[0], asked]), return_inverse=True)
+    descent = Descent(shown, network.learning_rate_scale * rate, momentum, nesterov, batch_size)
+    return descent, rate * asked, where[1:], rate
+
+
+def _tolerance(tolerance: float | None) -> float:
+    if tolerance is None:
+        return 1e-4
+    if not isinstance(tolerance, (int, float, np.floating)) or not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must be a number between 0 and 1; got {tolerance!r}")
+    return float(tolerance)
+
+
+def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) -> np.ndarray:
+    """When to look at a flow, ascending."""
+    if times is None:
+        eigenvalues = np.linalg.eigvalsh(_limit_kernel(network, x))
+        _check_regular(network, eigenvalues)
+        return np.concatenate([[0.0], np.geomspace(1 / eigenvalues[-1], 20 / eigenvalues[0], SNAPSHOTS)])
+    asked = numeric("times", times)
+    if asked.ndim != 1 or asked.size == 0 or np.isnan(asked).any() or (asked < 0).any():
+        raise ValueError("times must be a non-empty 1-D sequence of numbers of at least 0 (infinity is allowed)")
+    if not (asked[:-1] <= asked[1:]).all():
+        raise ValueError("times must ascend")
+    return asked
+
+
+def _limit_kernel(network: Network, x: np.ndarray) -> np.ndarray:
+    """n^(-c) K_infinity."""
+    return network.learning_rate_scale * infinite_kernel(network, x).ntk
+
+
+def _stiffest_batch(kernel: np.ndarray, largest: float, size: int) -> float:
+    """A bound on (n / size) lambda_max(K_BB) over batches B of ``size`` points: K_BB is part of K, and at most its trace."""
+    return min(len(kernel) / size * largest, len(kernel) * float(np.max(np.diagonal(kernel))))
+
+
+def _check_regular(network: Network, eigenvalues: np.ndarray) -> None:
+    if eigenvalues[0] <= max(1e-12 * eigenvalues[-1], null_level(eigenvalues, kernel_error(network))[0]):
+        raise ValueError("the infinite-width kernel is singular (are points repeated?): give times or steps")
+
+
+def _batch_size(batch_size: int | None, points: int) -> int | None:
+    if batch_size is None:
+        return None
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= points:
+        raise ValueError(
+            f"batch_size must be an integer from 1 to the number of points, {points}, or None for all at once; got {batch_size!r}"
+        )
+    return int(batch_size)
+
+
+def _learning_rate(learning_rate: float | None, largest: float, stable: float) -> float | None:
+    """The learning rate as given; a warning where even a constant kernel makes its mean over batches diverge."""
+    if learning_rate is None:
+        return None
+    learning_rate = positive_number("learning_rate", learning_rate)
+    if learning_rate >= stable / largest:
+        warnings.warn(
+            f"learning_rate {learning_rate:.4g} is at or above {stable:.4g} / lambda_max(K_infinity) = {stable / largest:.4g}: "
+            "gradient descent is expected to diverge; lower it",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return learning_rate
+
+
+def _steps_of(times: np.ndarray, learning_rate: float, steps: int | None) -> np.ndarray:
+    if times.ndim != 1 or times.size == 0 or not np.isfinite(times).all() or (times < 0).any():
+        raise ValueError("times must be a non-empty 1-D sequence of finite numbers of at least 0 for gradient descent")
+    if (np.diff(times) < 0).any():
+        raise ValueError("times must ascend")
+    exact = np.round(times / learning_rate)
+    if exact[-1] > _MOST_STEPS:
+        raise ValueError(f"times go up to step {exact[-1]:.3g} (time / learning_rate): raise learning_rate or end sooner")
+    shown = exact.astype(np.int64)
+    if steps is not None and shown[-1] > steps:
+        raise ValueError(f"times go up to step {shown[-1]} (time / learning_rate), beyond steps={steps}")
+    return shown

@@ -1,0 +1,71 @@
+"""What pydantic finds wrong with a configuration, in plain words: a line per problem, with the key, what was expected and got.
+
+What a key means is taken from its description in the models.
+"""
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ntksim.study.config.dataset import Dataset
+from ntksim.study.config.network import Exponents, NetworkOptions, family
+from ntksim.study.config.stages import Initial, Training
+from ntksim.study.errors import ConfigError, shown
+
+_SECTIONS = {"dataset": Dataset, "initial": Initial, "training": Training, "abc": Exponents}  # by key
+
+
+def config_error(source: str, error: ValidationError, study: type[BaseModel]) -> ConfigError:
+    """The error to raise; ``source`` starts each line, ``study`` is the model of a configuration, or of the section it is."""
+    lines = dict.fromkeys(_explain(problem, study) for problem in error.errors())
+    return ConfigError("\n".join(f"{source}: {line}" for line in lines))
+
+
+def _explain(problem: Any, study: type[BaseModel]) -> str:
+    if problem["loc"][:1] == ("networks",) and len(problem["loc"]) > 1:  # under the name that is written, not that of one scale
+        problem = {**problem, "loc": ("networks", family(str(problem["loc"][1])), *problem["loc"][2:])}
+    words = [part if isinstance(part, str) and part.isprintable() else shown(part) for part in problem["loc"]]
+    key = ".".join(word if len(word) <= 80 else f"{word[:77]}..." for word in words)
+    kind, given = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1], study)
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.7)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    if kind == "missing":
+        return f"{key}: this key is missing; add it ({_description(problem['loc'], study)})"
+    if kind == "too_short":
+        least = problem["ctx"]["min_length"]
+        return f"{key}: expected at least {least} entries, got {shown(given)}; {_description(problem['loc'], study)}"
+    if kind == "value_error" and isinstance(given, dict):  # of a section as a whole: the message names the keys
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = expected if expected.startswith(("expected", "the name")) else f"expected {expected}"
+    return f"{key}: {expected}, got {shown(given)}; {_description(problem['loc'], study)}"
+
+
+def _model_at(location: tuple[Any, ...], study: type[BaseModel]) -> type[BaseModel] | None:
+    model: Any = study
+    for part in location:
+        if model is dict:
+            model = NetworkOptions
+            continue
+        field = model.model_fields.get(part) if model else None
+        if field is None:
+            return None
+        model = dict if part == "networks" else _SECTIONS.get(part)
+    return None if model is dict else model
+
+
+def _known_keys(location: tuple[Any, ...], study: type[BaseModel]) -> list[str]:
+    model = _model_at(location, study)
+    return list(model.model_fields) if model else []
+
+
+def _description(location: tuple[Any, ...], study: type[BaseModel]) -> str:
+    for end in range(len(location), 0, -1):
+        model = _model_at(location[: end - 1], study)
+        if model and location[end - 1] in model.model_fields:
+            return f"it is: {model.model_fields[location[end - 1]].description}"
+    return "see config.yaml for an example"

@@ -1,0 +1,92 @@
+"""The section `networks` of a configuration: networks without their widths, and the names of those with several output scales.
+
+A list of output scales stands for a network of each, whose name (in tables, files and jobs) holds its scale.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from ntksim.engine.network import ABC, Network
+from ntksim.study.config.section import MOST_SHARDS, Section
+from ntksim.study.errors import shown
+
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_SCALED = "_scale_"
+
+
+class Exponents(Section):
+    """The powers of the width of parameterization abc (Yang & Hu 2021): multipliers n^-a, initial scales n^-b, rates n^-c."""
+
+    a_input: float = Field(description="exponent of the first layer's multiplier, and of the biases'")
+    a_hidden: float = Field(description="exponent of the multiplier of hidden layers 2 and up")
+    a_output: float = Field(description="exponent of the readout's multiplier")
+    b_input: float = Field(description="exponent of the initial scale of the first layer's weights, and of biases")
+    b_hidden: float = Field(description="exponent of the initial scale of the weights of hidden layers 2 and up")
+    b_output: float = Field(description="exponent of the readout's initial scale")
+    c: float = Field(description="exponent of the factor of learning rates and times")
+
+
+class NetworkOptions(Section):
+    """A network without its width."""
+
+    depth: int = Field(ge=1, le=1000, description="number of hidden layers")
+    activation: Literal["relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin"] = Field(
+        description="activation of the hidden layers (leaky_relu has slope 0.1)"
+    )
+    parameterization: Literal["ntk", "notes", "standard", "mup", "mean_field", "abc"] = Field(
+        default="ntk",
+        description="where the powers of the width stand: ntk (Jacot et al.), notes, standard, mup (maximal update), mean_field "
+        "(one hidden layer), or abc (any powers)",
+    )
+    sigma_w: float = Field(default=1.0, gt=0, description="scale of the hidden weights")
+    sigma_a: float = Field(default=1.0, gt=0, description="scale of the readout")
+    sigma_b: float | None = Field(default=None, ge=0, description="scale of the biases; leave out for no biases")
+    output_bias: bool = Field(default=False, description="whether the output has a bias (needs sigma_b)")
+    output_scale: Annotated[
+        float, WithJsonSchema({"anyOf": [_POSITIVE, {"type": "array", "items": _POSITIVE, "minItems": 1}]})
+    ] = Field(default=1.0, gt=0, description="factor alpha of the output; a list stands for a network of each, NAME_scale_ALPHA")
+    abc: Exponents | None = Field(default=None, description="the exponents of parameterization abc, and of it alone")
+
+    def network(self, width: int) -> Network:
+        """The network of one width."""
+        abc = ABC(**self.abc.model_dump()) if self.abc else None
+        return Network(width=width, abc=abc, **self.model_dump(exclude={"abc"}))
+
+
+def scaled_name(name: str, scale: object) -> str:
+    """The name of the network of one output scale among several, such as tanh_scale_0p5; its characters fit a file's name."""
+    number = f"{scale:g}" if isinstance(scale, float) and float(f"{scale:g}") == scale else str(scale)
+    return f"{name}{_SCALED}{number.replace('.', 'p').replace('e-', 'em').replace('+', '')}"
+
+
+def family(name: str) -> str:
+    """The name under which a network stands in the configuration: without its output scale, where that is one of several."""
+    return name.rpartition(_SCALED)[0] or name
+
+
+def one_each(networks: Any) -> Any:
+    """The networks as written, those with a list of output scales replaced by one for each, in place."""
+    if not isinstance(networks, dict):
+        return networks
+    expanded: dict[Any, Any] = {}
+    for name, options in networks.items():
+        scales = options.get("output_scale") if isinstance(options, dict) else None
+        # such a name with the output scale in it, as tables record networks, may stand
+        if isinstance(name, str) and _SCALED in name and name != scaled_name(family(name), scales):
+            raise ValueError(
+                f"the name {shown(name)} holds {_SCALED}, behind which stands the output scale of a network that has several; "
+                "rename it"
+            )
+        if not isinstance(scales, list):
+            scales = [None]
+        elif not scales:
+            raise ValueError(f"{shown(name)}: output_scale: expected at least one number, got []")
+        elif len(scales) > MOST_SHARDS or any(scales.count(scale) > 1 for scale in scales):
+            raise ValueError(f"{shown(name)}: output_scale: expected different numbers, got {shown(scales)}")
+        for scale in scales:
+            own, one = (name, options) if scale is None else (scaled_name(name, scale), options | {"output_scale": scale})
+            if own in expanded:
+                raise ValueError(f"the name {shown(own)} stands for two networks; rename one")
+            expanded[own] = one
+    return expanded

@@ -1,0 +1,1 @@
+"""Bytes on disk: atomic, sealed, with their provenance."""

@@ -1,0 +1,280 @@
+"""Figures: each one function of tables.
+
+What is measured is drawn with markers and bars, which the captions explain; a fit is a solid line, theory dashed or dotted. A
+line below says the data and the number of seeds.
+"""
+
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ntksim.study.config.stages import in_batches
+from ntksim.study.errors import StageError
+from ntksim.study.files.storage import read_frame
+from ntksim.study.plan import jobs
+from ntksim.study.report import description, panels
+from ntksim.study.statistics import laziness
+from ntksim.study.statistics.seeds import MOST_EXCLUDED
+
+_LETTERS = 20  # of the line below, in an inch
+_VERDICTS = dict(zip(laziness.VERDICTS, "^voDsX", strict=True))  # markers
+
+
+def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
+    """Error of the empirical kernel to its limit against width, a column per depth.
+
+    ``table`` is ``convergence``, ``laws`` is ``scaling_laws``. Fits carry their exponent and interval; the exact law of one
+    hidden layer is dashed, and the slope -1/2 of deeper ones is dotted.
+    """
+    labels = {"relative_frobenius_error": r"relative error $\|K_m - K_\infty\|_F\,/\,\|K_\infty\|_F$"}
+    figure = panels.against_width(table, laws, labels, {"slope −½": -0.5})
+    names = list(dict.fromkeys(table["network"]))
+    for axis, depth in zip(figure.axes, sorted(table["depth"].unique()), strict=True):
+        exact = table[(table["depth"] == depth) & table["exact_root_mean_square"].notna()]
+        for name, rows in exact.groupby("network", sort=False):
+            rows = rows.sort_values("width")
+            place = names.index(name)
+            axis.plot(rows["width"], rows["exact_root_mean_square"], "--", color=panels.colour(place), label=f"{name}: exact law")
+        panels.legend(axis, beside=True)
+    return figure
+
+
+def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
+    """Movement in training against width, a column per depth: the kernel's, the parameters', and f_t off its linearisation.
+
+    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. The guides are slopes of theory: see `scaling_laws.theory_exponent`.
+    In units of the targets the distance from the linearisation has the level below which it is lazy.
+    """
+    labels = {
+        "kernel_drift": r"kernel drift $\|K_t - K_0\|_F\,/\,\|K_0\|_F$",
+        "parameter_drift": r"parameter drift $\|\theta_t - \theta_0\|\,/\,\|\theta_0\|$",
+        "relative_linearized_deviation": r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})\,/\,\mathrm{rms}\,y$",
+    }
+    figure = panels.against_width(table, laws, labels, {"slope −½": -0.5, "slope −1": -1.0})
+    config = table.attrs["config"]
+    if in_batches(config["training"]["batch_size"], config["dataset"]["train"]):  # then no verdict rests on that distance
+        return figure
+    for axis in figure.axes[-table["depth"].nunique() :]:
+        axis.axhline(laziness.LAZY, color="0.4", linewidth=0.8, label=f"lazy below {laziness.LAZY:g}")
+        panels.legend(axis, beside=True)
+    return figure
+
+
+def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
+    """The kernel drift in its systematic and its random part against width, a column per depth.
+
+    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. Bars are 95% intervals, which reach to 0 where a part is lost. All
+    panels have one scale, on which the parts may be compared.
+    """
+    labels = {
+        "systematic_kernel_drift": r"systematic: $\|\mathrm{mean}_s\,(K_T - K_0)\,/\,\|K_0\|\,\|_F$",
+        "random_kernel_drift": r"random: rms deviation from that mean",
+    }
+    return panels.against_width(table, laws, labels, {"slope −½": -0.5, "slope −¾": -0.75, "slope −1": -1.0}, one_scale=True)
+
+
+def accuracy(table: pd.DataFrame) -> plt.Figure:
+    """Test accuracy at the end of training against width, a panel per network: the networks', and their linearisations'.
+
+    ``table`` is ``drift``. Points are means over seeds and bars their 95% intervals; the level is that of the same training
+    with the widest network's K_infinity.
+    """
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        for place, (quantity, label) in enumerate((("test_accuracy", "trained"), ("test_linearized_accuracy", "linearised"))):
+            own = rows[(rows["quantity"] == quantity) & rows["mean"].notna()].sort_values("width")
+            if len(own):
+                beside = own["width"] * 1.06**place
+                axis.errorbar(
+                    beside, own["mean"], panels.bars(own["mean"], own["interval_low"], own["interval_high"]), label=label,
+                    capsize=3, markersize=5, linewidth=0.8, **panels.style(place),
+                )  # fmt: skip
+                panels.mark(axis, beside, own["mean"], own["marked"])
+        limit = rows[rows["quantity"] == "test_limit_closed_form_accuracy"].sort_values("width")["mean"].iloc[-1]
+        if np.isfinite(limit):
+            axis.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$")
+        if axis.lines:
+            panels.width_axis(axis, rows)
+        else:
+            panels.note(axis)
+        axis.set_ylabel("share of test points told their class")
+        axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
+    return figure
+
+
+def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
+    """The phase diagram of width and output scale, and movement against sqrt(width) x output_scale.
+
+    ``table`` is ``lazy``, ``final`` the table of that name; two rows of panels per family of networks with several output
+    scales. Lines are medians over seeds and bars quartiles.
+    """
+    seeds = final[final["status"] == "finished"].merge(table[["network", "width", "family", "scaled_width", "marked"]])
+    seeds["relative_test_loss"] = seeds["test_loss"] / seeds["test_linearized_loss"]
+    scales = table.groupby("family")["output_scale"].transform("nunique")
+    families = table[(scales > 1) & table["scaled_width"].notna()].groupby("family", sort=False)
+    figure, axes = plt.subplots(
+        2 * max(1, len(families)), 2, figsize=(10, 7.6 * max(1, len(families))), squeeze=False, layout="constrained"
+    )
+    for place, (name, rows) in enumerate(families):
+        diagram, *others = axes[2 * place : 2 * place + 2].ravel()
+        _phase_diagram(figure, diagram, rows)
+        diagram.set_title(str(name), fontsize=10)
+        own_seeds = seeds[seeds["family"] == name].groupby("width")
+        labels = {
+            "kernel_drift": r"kernel drift $\|K_T - K_0\|_F\,/\,\|K_0\|_F$",
+            "feature_drift": r"feature drift $\|h_T - h_0\|_F\,/\,\|h_0\|_F$",
+            "relative_test_loss": "test loss over the linearised network's",
+        }
+        for axis, (column, label) in zip(others, labels.items(), strict=True):
+            for line, (width, own) in enumerate(own_seeds):
+                low, median, high = (
+                    own.groupby("scaled_width")[column].quantile(np.array([0.25, 0.5, 0.75])).unstack().to_numpy().T
+                )
+                axis.errorbar(
+                    np.unique(own["scaled_width"]), median, [median - low, high - median], markersize=4, linewidth=1.0,
+                    label=f"$m$ = {width}", **panels.style(line),
+                )  # fmt: skip
+                marked = own.groupby("scaled_width")["marked"].first()
+                panels.mark(axis, marked.index.to_series(), pd.Series(median), marked)
+            panels.logarithmic(axis, r"$\sqrt{m}\,\alpha$", label)
+            if column == "relative_test_loss":
+                axis.set_yscale("linear")
+            elif column == "kernel_drift":  # the verdict's levels
+                for level, style in ((laziness.LAZY, "--"), (laziness.RICH, ":")):
+                    axis.axhline(level, color="0.4", linestyle=style, linewidth=0.8)
+            panels.legend(axis)
+    return figure
+
+
+def _phase_diagram(figure: plt.Figure, axis: Axes, rows: pd.DataFrame) -> None:
+    """Kernel drift over width and output scale, a marker per verdict, and lines of equal sqrt(width) x output_scale."""
+    grid = rows.pivot(index="output_scale", columns="width", values="kernel_drift")
+    edges = [_edges(np.array(values, dtype=np.float64)) for values in (grid.columns, grid.index)]
+    drifts = np.ma.masked_less_equal(np.ma.masked_invalid(grid.to_numpy()), 0)
+    if drifts.count():
+        colours = axis.pcolormesh(*edges, drifts, norm=matplotlib.colors.LogNorm(), cmap="viridis")
+        figure.colorbar(colours, ax=axis, label="kernel drift")
+    for verdict, marker in _VERDICTS.items():
+        of = rows[rows["verdict"] == verdict]
+        if len(of):
+            axis.scatter(of["width"], of["output_scale"], s=22, c="white", edgecolors="black", linewidths=0.7, marker=marker,
+                         label=verdict)  # fmt: skip
+    widths = np.array([grid.columns.min(), grid.columns.max()], dtype=np.float64)
+    low, high = np.log10([rows["scaled_width"].min(), rows["scaled_width"].max()])
+    for power in range(int(np.ceil(low)), int(np.floor(high)) + 1):
+        axis.plot(widths, 10.0**power / np.sqrt(widths), color="white", linewidth=1.0, linestyle="--")
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xlim(edges[0][0], edges[0][-1])
+    axis.set_ylim(edges[1][0], edges[1][-1])
+    axis.set_xticks(grid.columns, [str(width) for width in grid.columns], minor=False)
+    axis.set_xlabel("width $m$ (neurons per hidden layer)")
+    axis.set_ylabel(r"output scale $\alpha$")
+    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False)
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Edges of cells around ascending values, half way between them in logarithms."""
+    between = np.sqrt(values[1:] * values[:-1])
+    first, last = (values[0] ** 2 / between[0], values[-1] ** 2 / between[-1]) if len(between) else (values[0] / 2, values[0] * 2)
+    return np.concatenate([[first], between, [last]])
+
+
+def spectrum(table: pd.DataFrame) -> plt.Figure:
+    """Eigenvalues of the empirical kernel at three widths beside the limit's, a panel per network.
+
+    ``table`` is ``spectrum``. Lines are means over seeds and bands one standard deviation.
+    """
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        widths = sorted(rows["width"].unique())
+        shown = dict.fromkeys([widths[0], widths[len(widths) // 2], widths[-1]])
+        for place, width in enumerate(shown):
+            at = rows[rows["width"] == width].sort_values("index")
+            mean, spread = at["mean"].to_numpy(), at["standard_deviation"].fillna(0.0).to_numpy()
+            order = at["index"] + 1
+            axis.plot(order, mean, markersize=2.5, linewidth=0.8, label=f"$m$ = {width}", **panels.style(place))
+            panels.mark(axis, order[:1], at["mean"][:1], at["marked"][:1])
+            axis.fill_between(
+                order, np.maximum(mean - spread, mean / 10), mean + spread, color=panels.colour(place), alpha=0.2, linewidth=0
+            )
+        limit = rows[rows["width"] == widths[-1]].sort_values("index")  # in the standard parameterization, that of the widest
+        axis.plot(
+            limit["index"] + 1, limit["limit_eigenvalue"], color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$"
+        )
+        panels.logarithmic(axis, "index $j$, largest first", r"eigenvalue $\lambda_j$, in units of the kernel")
+        panels.whole_numbers(axis, len(limit))
+    return figure
+
+
+def loss(table: pd.DataFrame) -> plt.Figure:
+    """Training loss against time at the narrowest and the widest network, beside constant-kernel theory; a panel per network.
+
+    ``table`` is ``training``. Solid lines are medians over seeds and bands span all seeds. Theory is that of the widest
+    network's seeds: gradient flow with each one's K_0 (dashed) and the same training with K_infinity (dotted), from its own f_0;
+    and the expected loss over infinitely wide networks (grey). The axis ends where losses are rounding (`_rounding`).
+    """
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        floor = _rounding(rows, table.attrs["config"]["precision"])
+        left = (rows["status"] != "finished").groupby(rows["width"]).mean()
+        rows = rows[(rows["status"] == "finished") & (rows["relative_time"] > 0)]
+        widths = sorted(rows["width"].unique())
+        for place, width in enumerate(dict.fromkeys(widths[:1] + widths[-1:])):
+            runs = rows[rows["width"] == width].groupby("relative_time")["loss"]
+            time = np.array(sorted(runs.groups))
+            axis.plot(time, runs.median(), markersize=3, linewidth=1.2, label=f"$m$ = {width}", **panels.style(place))
+            panels.mark(axis, pd.Series(time[:1]), runs.median()[:1], pd.Series([left[width] > MOST_EXCLUDED]))
+            axis.fill_between(time, runs.min(), runs.max(), color=panels.colour(place), alpha=0.2, linewidth=0)
+        widest = rows[rows["width"] == widths[-1]] if widths else rows
+        for column, style, label in (
+            ("closed_form_loss", "--", r"gradient flow with $K_0$"),
+            ("limit_closed_form_loss", ":", r"the same training with $K_\infty$"),
+            ("ensemble_loss", "-", "mean over infinitely wide networks"),
+        ):
+            predicted = widest.groupby("relative_time")[column].median()
+            wide: dict[str, Any] = {"color": "0.75", "linewidth": 5.0, "zorder": 0}
+            if style != "-":
+                wide = {"color": "black", "linewidth": 1.3}
+            axis.plot(predicted.index, predicted.where(predicted > 0), linestyle=style, label=label, **wide)
+        panels.logarithmic(axis, r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless", r"training loss $\frac{1}{2}\sum r^2$")
+        if axis.get_yscale() == "log":
+            axis.set_ylim(bottom=max(floor, axis.get_ylim()[0]))
+    return figure
+
+
+def _rounding(rows: pd.DataFrame, precision: str) -> float:
+    """The loss that is left of the initial one by rounding: outputs are sums over the width, off by sqrt(width) units of it."""
+    initial = rows.loc[rows["relative_time"] == 0, "loss"].median()
+    return float(np.nan_to_num(rows["width"].max() * np.finfo(precision).eps ** 2 * initial))
+
+
+FIGURES: dict[str, Callable[..., plt.Figure]] = {
+    "convergence": convergence,
+    "spectrum": spectrum,
+    "drift": drift,
+    "drift_parts": drift_parts,
+    "loss": loss,
+    "accuracy": accuracy,
+    "lazy_or_rich": lazy_or_rich,
+}
+
+
+def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) -> None:
+    """Draw the figure ``name`` from the files of its tables. Raises StageError for tables that are not the ones it needs."""
+    frames = [read_frame(path) for path in tables]
+    found = tuple(str(frame.attrs.get("table")) for frame in frames)
+    if found != jobs.FIGURES[name]:
+        raise StageError(f"the figure {name} needs the tables {', '.join(jobs.FIGURES[name])}; got {', '.join(found)}")
+    figure, metadata = FIGURES[name](*frames), frames[0].attrs
+    stage = "training" if set(found) & set(jobs.TRAINING_TABLES) else "initial"
+    words = f"{description.data(metadata)}; {description.seeds(metadata, stage)}"
+    figure.supxlabel(textwrap.fill(words, int(_LETTERS * figure.get_figwidth())), fontsize=7, color="0.3", parse_math=False)
+    panels.save(figure, output)

@@ -1,0 +1,133 @@
+"""What a study found, in sentences that are made from its tables: none of them stands where a table says otherwise."""
+
+import numpy as np
+import pandas as pd
+
+from ntksim.study.statistics import laziness
+from ntksim.study.statistics.columns import REMEDIES
+from ntksim.study.statistics.drift_parts import PARTS
+from ntksim.study.statistics.scaling_laws import is_asymptotic
+from ntksim.study.statistics.seeds import MOST_EXCLUDED
+
+# What theory says, and why no fit at finite widths need agree with it.
+FLIPS = (
+    "(asymptotic): where gates flip (relu, leaky_relu, abs) theory's exponents are those of very large widths. Flips move the "
+    "kernel by a random part, -3/4, and since gates do not shut as often as they open, by one that all seeds share, -1/2, which "
+    "wins in the end; the part of smooth networks, -1, is there besides. At which widths which of them wins depends on the data: "
+    "fits mix them, and a z-score says how far the study's widths are from the end, not that theory fails."
+)
+_MEANINGS = (
+    f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "
+    f"kernel drift and, but for batches, distance from the linearised network below {laziness.LAZY:g}"
+)
+
+
+def mark(row: pd.Series) -> str:
+    """What stands behind the number of a row of statistics: a star if it is marked."""
+    return "*" if row["marked"] else ""
+
+
+def stops(initial: pd.DataFrame, final: pd.DataFrame | None) -> list[str]:
+    """On the networks that no statistic holds, for each stage how many, why, when they stopped, and where; then what to change.
+
+    ``initial`` and ``final`` are the tables of these names. Empty if all finished.
+    """
+    lines, statuses = [], []
+    for table, stage in ((initial, "at initialisation"), (final, "in training")):
+        bad = None if table is None else table[table["status"] != "finished"]
+        if table is None or bad is None or bad.empty:
+            continue
+        statuses += list(bad["status"])
+        why = ", ".join(f"{count} {status}" for status, count in bad["status"].value_counts().items())
+        lines.append(
+            f"Left out of the statistics {stage}: {len(bad)} of {len(table)} networks ({why}){_when(bad)}: {_cells(bad)}"
+        )
+        shares = (table["status"] != "finished").groupby([table["network"], table["width"]]).transform("mean")
+        if (shares > MOST_EXCLUDED).any():
+            lines.append(
+                f"* more than {MOST_EXCLUDED:.0%} of the seeds are left out of {_cells(table[shares > MOST_EXCLUDED])}. Seeds "
+                "that stop early are often those that move most: without them numbers are biased, and intervals do not hold that."
+            )
+    remedies = {status: REMEDIES[status] for status in dict.fromkeys(statuses) if status in REMEDIES}
+    return lines + [f"For {status}: {remedy}." for status, remedy in remedies.items()]
+
+
+def _cells(rows: pd.DataFrame) -> str:
+    """The networks and widths in some rows, the first of them by name."""
+    cells = [f"{network} at width {width}" for network, width in dict.fromkeys(zip(rows["network"], rows["width"], strict=True))]
+    return ", ".join(cells[:5]) + (f" and {len(cells) - 5} more cells" if len(cells) > 5 else "")
+
+
+def _when(bad: pd.DataFrame) -> str:
+    """When seeds stopped, of those that were in training."""
+    if "relative_time_reached" not in bad:
+        return ""
+    first, last = (f"{end:.3g}" for end in (bad["relative_time_reached"].min(), bad["relative_time_reached"].max()))
+    return f", which stopped after t = {first if first == last else f'{first} to {last}'} / lambda_max(K_inf)"
+
+
+def has_asymptotic_laws(laws: pd.DataFrame) -> bool:
+    """Whether `FLIPS` has to be said."""
+    keys = laws[["quantity", "activation", "parameterization"]].itertuples(index=False)
+    return any(is_asymptotic(*key) for key in keys)
+
+
+def overtaking(drift: pd.DataFrame) -> str | None:
+    """Where the systematic part of one network's kernel drift is the larger one; None if it has no parts.
+
+    ``drift`` holds that network's rows of the table.
+    """
+    parts = [drift[drift["quantity"] == name].set_index("width").sort_index() for name in PARTS]
+    systematic, random = (part[part["root_mean_square"].notna()] for part in parts)
+    if systematic.empty:
+        return None
+    larger = systematic["root_mean_square"] > random["root_mean_square"]
+    apart = systematic["interval_low"] > random["interval_high"]
+    told = larger.any() and systematic["interval_low"].notna().any()  # of few seeds there are no intervals
+    beyond = f" (95% intervals apart {_where(apart)})" if told else ""
+    return f"its systematic part is larger than the random one {_where(larger)}{beyond}"
+
+
+def _where(holds: pd.Series) -> str:
+    """At which widths, the index, something holds."""
+    widths = [int(width) for width in holds.index[holds]]
+    if not widths:
+        return "at no width"
+    if len(widths) == 1:
+        return f"at width {widths[0]}"
+    if len(widths) == len(holds):
+        return "at every width"
+    if holds.to_numpy()[-len(widths) :].all():
+        return f"from width {widths[0]} on"
+    return f"at widths {', '.join(map(str, widths))}"
+
+
+def verdicts(lazy: pd.DataFrame) -> list[str]:
+    """The verdicts and their meaning, then a line per verdict: the networks and widths that have it."""
+    lines = [f"Verdicts ({_MEANINGS}):"]
+    for word in laziness.VERDICTS:
+        holds = {
+            name: own.set_index("width")["verdict"].sort_index() == word for name, own in lazy.groupby("network", sort=False)
+        }
+        cells = [f"{network!s} {_where(own)}" for network, own in holds.items() if own.any()]
+        lines += [f"{word}: {'; '.join(cells)}"] if cells else []
+    return lines
+
+
+def accuracies(drift: pd.DataFrame, test_points: int) -> str | None:
+    """The share of test points told their class at the largest width of one network; None where targets are no classes."""
+    widest = drift[drift["width"] == drift["width"].max()].set_index("quantity")
+    count = int(widest["count"].get("test_accuracy", 0))
+    if not count:
+        return None
+    names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
+    own, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
+    row = widest.loc["test_accuracy"]
+    spread = ""
+    if not np.isnan(row["interval_low"]):
+        interval = f"{row['interval_low']:.3f} to {row['interval_high']:.3f}"
+        spread = f" (standard error {row['standard_error']:.2g}, 95% interval {interval})"
+    return (
+        f"mean test accuracy {own}{mark(row)}{spread} over {count} seeds, on {test_points} test points; "
+        f"linearised {linearized}, with K_inf {limit}"
+    )

@@ -1,0 +1,1 @@
+"""Running a study: Snakemake, clusters, locks, faults of files, and recomputation."""

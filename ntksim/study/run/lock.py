@@ -1,0 +1,149 @@
+"""One writer per results folder: a lock that dies with the processes that hold it.
+
+It is flock's, on `.lock` in the results folder, so nothing stale is ever left. `ntksim study` holds it and hands it on to
+Snakemake: if the former alone is killed, the lock lives on with Snakemake, and the next run ends that orphan before it
+begins, so that no two runs write the same files.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from ntksim.study.errors import StageError
+from ntksim.study.files.storage import unwritable
+
+_PATIENCE = 60.0  # seconds for orphans to end; after a third of it they are killed
+
+
+@contextmanager
+def only_writer(results: Path) -> Iterator[IO[str]]:
+    """Hold the results folder; yields the lock's file, for children to inherit.
+
+    Raises StageError if another run holds it, with who that is, or if the folder cannot be written.
+    """
+    path = results / ".lock"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+")
+    except OSError as error:
+        raise unwritable(results, error) from None
+    with handle:
+        if not _acquired(handle, results):
+            holder = _holder(handle)
+            if not _is_gone(holder) or not _outlived(handle, path):
+                who = f"process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "an unknown process"
+                raise StageError(f"{results}: another run is writing this study ({who}); wait for it, or stop it first")
+        _sign(handle, results)
+        yield handle
+
+
+def _acquired(handle: IO[str], results: Path) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise StageError(
+            f"{results}: its file system has no locks ({error.strerror}); set the key results to a folder on another"
+        ) from None
+    return True
+
+
+def _sign(handle: IO[str], results: Path) -> None:
+    """Write down who holds the lock, for the message of whoever comes next."""
+    me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    try:
+        handle.truncate(0)
+        handle.write(json.dumps(me))
+        handle.flush()
+    except OSError as error:
+        raise unwritable(results, error) from None
+
+
+def _holder(handle: IO[str]) -> dict[str, Any]:
+    handle.seek(0)
+    try:
+        found = json.loads(handle.read())
+        return {"pid": int(found["pid"]), "host": str(found["host"]), "since": str(found["since"])}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    """Whether the holder ran on this machine and has ended: what still holds its lock are its orphans."""
+    if not holder or holder["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _parent(holder["pid"]) is None
+
+
+def _outlived(handle: IO[str], path: Path) -> bool:
+    """End the orphans that hold the lock, and take it. Snakemake cancels cluster jobs when interrupted."""
+    print(f"{path.parent}: ending what a killed run left running", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    _signal_orphans(path, signal.SIGINT)
+    while (waited := time.monotonic() - start) < _PATIENCE:
+        if _acquired(handle, path.parent):
+            return True
+        if waited > _PATIENCE / 3:
+            _signal_orphans(path, signal.SIGKILL)
+        time.sleep(0.1)
+    return False
+
+
+def _signal_orphans(path: Path, sent: signal.Signals) -> None:
+    """Signal the processes that hold the lock, and end the jobs that they started on this machine."""
+    holders = [pid for pid in _processes() if _has_open(pid, path) and pid != os.getpid()]
+    jobs = _descendants(holders)
+    for pid in holders:
+        with suppress(OSError):
+            os.kill(pid, sent)
+    for pid in jobs:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    wanted = path.stat()
+    for entry in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):
+            found = entry.stat()
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    return False
+
+
+def _descendants(roots: list[int]) -> set[int]:
+    parents = {pid: _parent(pid) for pid in _processes()}
+    found: set[int] = set()
+    fresh = set(roots)
+    while fresh:
+        fresh = {pid for pid, parent in parents.items() if parent in fresh} - found
+        found |= fresh
+    return found
+
+
+def _parent(pid: int) -> int | None:
+    """A process's parent, or None if it has ended (a zombie has, too)."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (OSError, ValueError):
+        return None
+    return None if state == "Z" else int(parent)

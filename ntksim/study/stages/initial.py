@@ -1,0 +1,118 @@
+"""What the rules of the workflow run, but for `stages.training`: functions of paths and values.
+
+A file carries what it was computed from (`identity`), and a stage reads no file that was computed from something else.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ntksim.engine import measures
+from ntksim.engine.devices import chosen_device
+from ntksim.engine.empirical import empirical_ntk
+from ntksim.engine.infinite.kernel import infinite_kernel
+from ntksim.engine.infinite.variance import one_hidden_layer_variance
+from ntksim.engine.network import Network
+from ntksim.engine.threads import one_blas_thread
+from ntksim.study.data import files
+from ntksim.study.errors import StageError
+from ntksim.study.files.provenance import provenance
+from ntksim.study.files.storage import read_arrays, read_metadata, write_arrays, write_table
+from ntksim.study.plan.identity import limit_identity, require, shard_identity
+
+
+@one_blas_thread()
+def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
+    """Write the infinite-width kernels: NNGP and NTK of the training points, and NTK of test with training points.
+
+    For one hidden layer also ``kernel_variance``, the exact variance of every entry of the empirical NTK times the width.
+    """
+    data = files.read(dataset)
+    try:
+        arrays = infinite_kernels(network, data)
+        if network.depth == 1:
+            arrays["kernel_variance"] = network.widths[0] * one_hidden_layer_variance(network, data.x_train)
+    except ValueError as error:
+        raise StageError(f"{output}: {error}") from error
+    metadata = {"identity": limit_identity(network, data.hash), "provenance": provenance()}
+    write_arrays(output, metadata, **arrays)
+
+
+@one_blas_thread()
+def initial_shard(
+    dataset: str | Path,
+    limit_path: str | Path,
+    network: Network,
+    seeds: range,
+    dtype: str,
+    output: str | Path,
+    device: str = "cpu",
+) -> None:
+    """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues and a status."""
+    data = files.read(dataset)
+    reference = read_limit(limit_path, network, data)["ntk"]
+    device = chosen_device(device)
+    with np.errstate(over="ignore"):  # the status says it
+        kernels = _kernels(network, data.x_train, seeds, dtype, device)
+    columns: dict[str, Any] = {"seed": np.asarray(seeds, dtype=np.int64)}
+    columns |= kernel_columns(kernels, reference, data.y_train)
+    identity = shard_identity("initial", network, seeds, data.hash, dtype=dtype)
+    write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance(device)})
+
+
+def kernel_columns(kernels: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """Statistics of kernels (S, n, n), eigenvalues and status: a value per seed, NaN where an eigen-solver failed.
+
+    The status is ``finished``; ``overflow`` or ``nan`` where the kernel or a statistic is infinite or NaN (but for the
+    condition number, which of a singular kernel is infinite); or ``eigensolver_failed``.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # the status says it
+        try:
+            columns = measures.kernel_statistics(kernels, reference, targets) | {"eigenvalues": measures.spectrum(kernels)}
+            failed = np.zeros(len(kernels), bool)
+        except np.linalg.LinAlgError:
+            if len(kernels) > 1:
+                parts = [kernel_columns(kernels[s : s + 1], reference, targets) for s in range(len(kernels))]
+                return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+            unknown = np.full_like(kernels, np.nan)
+            columns = measures.kernel_statistics(unknown, reference, targets) | {"eigenvalues": measures.spectrum(unknown)}
+            failed = np.ones(1, bool)
+    checked = [kernels, *(value for name, value in columns.items() if name != "condition_number")]
+    status = np.where(failed, "eigensolver_failed", finiteness(checked))
+    return columns | {"eigenvalues": list(columns["eigenvalues"]), "status": list(status)}
+
+
+def finiteness(columns: Iterable[np.ndarray]) -> np.ndarray:
+    """A word per row of arrays of as many rows: overflow if any value is infinite, else nan if any is NaN, else finished."""
+    flat = [np.reshape(column, (len(column), -1)) for column in columns]
+    infinite = np.any([np.isinf(column).any(axis=1) for column in flat], axis=0)
+    unknown = np.any([np.isnan(column).any(axis=1) for column in flat], axis=0)
+    return np.where(infinite, "overflow", np.where(unknown, "nan", "finished"))
+
+
+def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str, device: str) -> np.ndarray:
+    """Kernels (S, n, n), on the CPU a few seeds at a time so that long shards show progress."""
+    if device == "cuda":
+        return empirical_ntk(network, x, seeds=seeds, dtype=dtype, device=device)
+    every = []
+    for first in range(seeds.start, seeds.stop, 8):
+        block = range(first, min(first + 8, seeds.stop))
+        every.append(empirical_ntk(network, x, seeds=block, dtype=dtype))
+        print(f"width {network.width}: kernels of {block.stop - seeds.start} of {len(seeds)} seeds", flush=True)
+    return np.concatenate(every)
+
+
+def infinite_kernels(network: Network, data: files.Data) -> dict[str, np.ndarray]:
+    """NNGP and NTK of the training points, and NTK of test with training points."""
+    train_kernel = infinite_kernel(network, data.x_train)
+    test_kernel = infinite_kernel(network, data.x_test, data.x_train)
+    return {"nngp": train_kernel.nngp, "ntk": train_kernel.ntk, "ntk_test": test_kernel.ntk}
+
+
+def read_limit(path: str | Path, network: Network, data: files.Data) -> dict[str, np.ndarray]:
+    """What :func:`limit` wrote for a network. Raises StageError unless it is of this network and these data."""
+    require(path, read_metadata(path).get("identity"), limit_identity(network, data.hash))
+    return read_arrays(path)
