@@ -254,13 +254,18 @@ def sums(kept_sums, tmp_path):
     return lambda: run_sums(tmp_path), files
 
 
-def test_wrong_code_in_the_cache_is_found_by_its_answer(sums):
-    """Two files have each other's code, with checksums: a line says so, and this process and later ones go on with new code."""
+def test_wrong_code_in_the_cache_is_found_by_its_answer(sums, tmp_path):
+    """Files hold code of the right name and types with checksums, which triples one number too many."""
     run, files = sums
-    pairs = [(one, content_of(one)) for name in ("double", "triple") for one in files(name)]
-    for path, (identity, types, _) in pairs:
-        (other,) = (data for _, (name, kinds, data) in pairs if kinds == types and name != identity)
-        write(path, (identity, types, other))
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    (wrong / "sums.py").write_text(SUMS.replace("*= 2", "*= 3").replace("known_answers.check", "# "))
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(wrong)}
+    subprocess.run([sys.executable, wrong / "sums.py"], env=environment, check=True, capture_output=True)
+    kept = {content_of(path)[1]: content_of(path)[2] for path in wrong.glob("code-*/__main__.double-*.nbc")}
+    for path in files("double"):
+        identity, types, _ = content_of(path)
+        write(path, (identity, types, kept[types]))
     (warned,) = run()
     assert re.search(
         r"sums of one in float64 on cpu are wrong; it is now \S+/code-\w{12}-aside-\w+, and code is compiled anew", warned
@@ -268,6 +273,18 @@ def test_wrong_code_in_the_cache_is_found_by_its_answer(sums):
     assert "\n" not in warned
     assert run() == []
     assert all(files(name) for name in ("double", "triple"))
+
+
+def test_code_of_another_function_is_not_called(sums):
+    """Files have each other's code, with checksums: it is not even tried, for it might bring the process down."""
+    run, files = sums
+    contents = [(path, content_of(path)) for name in ("double", "triple") for path in files(name)]
+    for path, (identity, types, _) in contents:
+        (other,) = (data for _, (name, kinds, data) in contents if kinds == types and name != identity)
+        write(path, (identity, types, other))
+    (warned,) = run()
+    assert re.search(r"what was kept of double is the code of triple\(.*; it is now \S+-aside-\w+, and", warned)
+    assert run() == []
 
 
 def test_files_that_were_exchanged_are_not_loaded(sums):

@@ -196,6 +196,14 @@ class _Files:
             path.unlink(missing_ok=True)
 
 
+def _another(loaded: Any, function: Any, signature: Any) -> str | None:
+    """What the processor's code that was loaded says it is, if that is not the function for these types."""
+    if not hasattr(loaded, "fndesc"):  # nothing, or a kernel of CUDA's, which only says its name as a GPU knows it
+        return None
+    own = loaded.fndesc.modname, loaded.fndesc.qualname, loaded.signature.args
+    return None if own == (function.__module__, function.__qualname__, signature) else f"{own[1]}{own[2]}"
+
+
 def kept_cache(numbas: type) -> type:
     """Numba's class of caches, the CPU's ``FunctionCache`` or CUDA's ``CUDACache``, with files of our own."""
     base: Any = numbas
@@ -206,6 +214,13 @@ def kept_cache(numbas: type) -> type:
         def __init__(self, function: Any, options: dict[str, Any]) -> None:
             super().__init__(function)
             self._cache_file = _Files(function, options)
+
+        def load_overload(self, signature: Any, target_context: Any) -> Any:
+            loaded = super().load_overload(signature, target_context)
+            if found := _another(loaded, self._py_func, signature):
+                set_aside(f"what was kept of {self._py_func.__qualname__} is the code of {found}")
+                return None
+            return loaded
 
         def save_overload(self, signature: Any, data: Any) -> None:
             with contextlib.suppress(OSError):
