@@ -107,7 +107,7 @@ def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
 
 
 def others(study: Study, rates: Rates) -> dict[str, float]:
-    """Seconds of the jobs beside limits and shards, by kind: a process, rows of tables, and the bootstraps of `ensemble`."""
+    """Seconds of the jobs beside limits and shards, by kind: a process, rows of tables, and the statistics of `ensemble`."""
     seeds = study.initial.seeds * len(study.initial.widths) * len(study.networks)
     times = (_snapshots(study) + 1) * len(study.training.widths) * len(study.networks) if study.training else 0
     start = rates.startup_seconds

@@ -136,10 +136,10 @@ def bars(point: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
 
 
 def mark(axis: Axes, x: pd.Series, y: pd.Series, marked: pd.Series) -> None:
-    """A star above the points of marked statistics, explained in the legend."""
+    """A star to the left of the points of marked statistics, explained in the legend."""
     places = np.stack([x, y], axis=1)[marked.to_numpy(dtype=bool)]
     for place in places[np.isfinite(places).all(axis=1)]:
-        axis.annotate("*", place, xytext=(0, 4), textcoords="offset points", ha="center", fontsize=12, annotation_clip=False)
+        axis.annotate("*", place, xytext=(-8, -6), textcoords="offset points", ha="center", fontsize=12, annotation_clip=False)
     if len(places) and STARRED not in axis.get_legend_handles_labels()[1]:
         axis.plot([], [], linestyle="none", marker="$*$", color="black", label=STARRED)
 
