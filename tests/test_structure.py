@@ -1,0 +1,77 @@
+"""The picture of the code in CONTRIBUTING.md: every floor imports floors below it only."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ntksim"
+# Imports inside functions that point up: code of a device is loaded when it is asked for, and known answers ask everything.
+UPWARD = {
+    ("engine", "engine/cuda"),
+    ("engine/empirical", "engine/cuda"),
+    ("engine/training", "engine/cuda"),
+    ("engine/known_answers", "engine/empirical"),
+    ("engine/known_answers", "engine/infinite"),
+    ("engine/known_answers", "engine/training"),
+}
+
+
+def floors():
+    """The floor of every unit, counted from the top; "engine" stands for the files that no line names."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = re.search(r"^    cli.*?\n\n", text, re.MULTILINE | re.DOTALL)
+    lines = picture[0].rstrip().splitlines()
+    return {unit: floor for floor, line in enumerate(lines) for unit in re.findall(r"cli|(?:engine|study)/\w*", line)}
+
+
+def unit_of(module, known):
+    """The unit of ``ntksim.a.b.c``: a/b, or "engine/" for the engine's other files."""
+    name = "/".join(module.split(".")[1:3])
+    return name if name in known or not name.startswith("engine") else "engine/"
+
+
+def imports():
+    """(unit, imported unit, whether it is inside a function) of every import in the package."""
+    known = floors()
+    for path in PACKAGE.rglob("*.py"):
+        module = "ntksim." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        tree = ast.parse(path.read_bytes())
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("ntksim."):
+                continue
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                target = full if PACKAGE.joinpath(*full.split(".")[1:]).with_suffix(".py").is_file() else node.module
+                if PACKAGE.joinpath(*full.split(".")[1:]).is_dir():
+                    target = full
+                if target not in ("ntksim.engine", "ntksim.study"):
+                    yield unit_of(module, known), unit_of(target, known), node not in tree.body
+
+
+def test_every_unit_is_in_the_picture():
+    known = floors()
+    packages = {f"{path.parent.relative_to(PACKAGE)}" for path in PACKAGE.glob("*/*/__init__.py")}
+    assert {package for package in packages if "project" not in package} <= set(known)
+
+
+def test_arrows_point_down():
+    known, found = floors(), list(imports())
+    assert len(found) > 300
+    for own, other, lazy in found:
+        if own in ("__init__",) or own == other:  # the package's own file loads names when they are asked for
+            continue
+        assert known[own] < known[other] or (lazy and (own.rstrip("/"), other) in UPWARD), f"{own} imports {other}"
+
+
+def test_only_one_package_imports_numba_cuda():
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "cuda" and re.search(
+            r"^\s*(from numba import .*\bcuda\b|import numba\.cuda|from numba\.cuda)", path.read_text(), re.M
+        ):
+            assert path.name in ("devices.py", "known_answers.py"), path
+
+
+def test_folders_are_small():
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
+        assert len(list(folder.glob("*.py"))) <= 13, folder
