@@ -58,11 +58,12 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     training, n^(-c) times ``ntk``, does not depend on n; in ``abc`` they go as the exponents say, to zero or infinity
     too. In ``mup`` and ``mean_field`` this is the kernel at initialisation only: it moves in training however large n is.
     Outputs are independent, and every one has these kernels, however many there are.
-    In closed form, right to 1e-12 relative to the root of the product of both diagonal entries, but for tanh, whose series
-    control their errors: 1e-10 a layer. That holds for nearly equal and nearly opposite points too, and for any sizes of points:
-    layers carry root mean squares and 1 - |correlation|, which the differences of the points start. The points are taken as
-    the float64 numbers they are; equal rows, within x1 or one in each set, have exactly equal entries. Results have the same
-    bits for any number of threads.
+    Limits in closed form are right to 1e-12, relative to the root of the product of both diagonal entries; those of tanh come
+    from series that control their errors, to 1e-10 a layer. This holds for points of any size, and for nearly equal and nearly
+    opposite points: layers carry root mean squares and 1 - |correlation|, which starts from the difference of the two points
+    as the float64 numbers that they are. Where deep networks drive points apart they amplify rounding errors of a few eps too.
+    Equal rows, within x1 or one in each set, have exactly equal diagonal and mutual entries. BLAS is held at one thread where
+    it is used, so that results have the same bits for any number of threads.
 
     Raises
     ------
