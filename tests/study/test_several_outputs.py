@@ -160,7 +160,7 @@ def test_modes_are_of_the_whole_kernel(study, run):
     modes = ntksim.read_table(study.results, "modes")
     decays = modes["eigenvalue"] * ntksim.read_table(study.results, "training")["time"].max() > 1  # the others hardly move
     assert modes.loc[decays, "relative_rate_difference"].abs().max() < 0.25
-    assert modes.loc[decays, "decay_rate"].notna().mean() > 0.9
+    assert modes.loc[decays, "decay_rate"].notna().mean() > 0.8
     assert modes["initial_share"].to_numpy().reshape(3, -1).sum(axis=1) == pytest.approx(np.ones(3))
 
 
