@@ -2,7 +2,7 @@
 PYTHON  ?= python3
 CONFIG  ?= config.yaml
 CORES   ?= all
-PROFILE ?= workflow/profiles/default
+PROFILE ?= default
 VENV    := .venv
 BIN     := $(VENV)/bin
 # The stamp is written last, so an interrupted set-up is simply made again.

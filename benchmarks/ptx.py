@@ -47,7 +47,6 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
         kernels_cuda.pull_readout: (f, f, a, a, i, a, *[i] * 7),
         kernels_cuda.add_scaled: (a, f, a, f),
         kernels_cuda.fill: (a, i),
-        kernels_cuda.scale: (a, i, i, f),
         kernels_cuda.square_distance_parts: (a, a, i, i, _DOUBLES),
         kernels_cuda.count_sign_changes: (a, a, _DOUBLES),
         kernels_cuda.take_columns: (a, i, a, i, i),

@@ -287,7 +287,7 @@ def runge_kutta(network: ntksim.Network, x: np.ndarray, y: np.ndarray, end: floa
     exact = ntksim.train(network, x, y, seeds=[0], times=[0, few], tolerance=1e-8).outputs[0]
     size = np.sqrt(np.mean((exact[0] - y) ** 2))
     own = compiled_network(network, x.shape[1])
-    task = Task(own, own, np.ones(network.depth + 1), columns_of(x, None, np.dtype(float), "cpu"), y, None, None, False)
+    task = Task(own, columns_of(x, None, np.dtype(float), "cpu"), y, None, None, False)
     watch = Watch(1, np.uint64(0), task)
     room = for_descent(watch.make_room())
 

@@ -66,7 +66,12 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'ntksim' has no attribute {name!r}")
-    module = import_module(_HOME[name])
+    try:
+        module = import_module(_HOME[name])
+    except ModuleNotFoundError as error:
+        from ntksim.study.errors import lacking
+
+        raise ModuleNotFoundError(lacking(f"ntksim.{name}", error), name=error.name, path=error.path) from None
     value = module if _HOME[name].endswith(f".{name}") else getattr(module, name)
     globals()[name] = value
     return value

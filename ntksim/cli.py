@@ -1,35 +1,37 @@
 """The `ntksim` command: each subcommand binds arguments to one function of the study.
 
-Errors that a user can mend are one message and an exit status of 2 (configuration) or 1 (a stage), never a traceback.
+Errors that a user can mend are one message and an exit status of 2 (configuration, or something is not installed) or 1 (a
+stage), never a traceback. Nothing at the top of this file imports more than the engine needs: where it is installed alone, the
+commands of the study say what they lack.
 """
 
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ntksim
 from ntksim.engine.devices import DEVICES, DeviceError, GpuMemoryError
 from ntksim.engine.network import Network
-from ntksim.study.config import json_schema, load_study, parse_section
-from ntksim.study.dataset_options import Dataset
-from ntksim.study.errors import ConfigError, StageError
-from ntksim.study.memory import machine_megabytes
-from ntksim.study.network_options import NetworkOptions
-from ntksim.study.plan import FIGURES, describe, memory_remark, read_value
-from ntksim.study.stage_options import Training
+from ntksim.study import project
+from ntksim.study.errors import ConfigError, StageError, lacking
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    if getattr(options, "threads", None):
-        os.environ["NUMBA_NUM_THREADS"] = str(options.threads)  # read when Numba is first imported
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        options = _parser(arguments).parse_args(arguments)
+        if getattr(options, "threads", None):
+            os.environ["NUMBA_NUM_THREADS"] = str(options.threads)  # read when Numba is first imported
         return options.run(options) or 0
     except ConfigError as error:
         return _fail(error, 2)
+    except ModuleNotFoundError as error:
+        return _fail(lacking(f"`ntksim {arguments[0]}`", error), 2)
     except (StageError, DeviceError, GpuMemoryError, ValueError, TypeError, OSError) as error:
         return _fail(error, 1)
     except MemoryError as error:
@@ -47,7 +49,13 @@ def _fail(error: object, status: int) -> int:
     return status
 
 
+def _init(options: argparse.Namespace) -> None:
+    config = project.new_study(options.folder, options.profile)
+    print(f"Wrote {config}. Next: cd {shlex.quote(options.folder)} && ntksim study {config.name}")
+
+
 def _study(options: argparse.Namespace) -> int:
+    from ntksim.study.config import load_study
     from ntksim.study.runner import run_study
 
     status = run_study(options.config, options.cores, options.profile, recompute=options.recompute)
@@ -64,10 +72,18 @@ def _study(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> None:
     from ntksim.study.calibration import measured
+    from ntksim.study.config import load_study
+    from ntksim.study.memory import machine_megabytes
+    from ntksim.study.plan import describe, memory_remark
+    from ntksim.study.runner import load_data
+    from ntksim.study.treatment import remarks, treatment
 
     study = load_study(options.config)
+    data = load_data(study)
     print(describe(study, measured()))
-    if remark := memory_remark(study, machine_megabytes()):
+    print("\n".join(treatment(study.dataset, data)))
+    memory = memory_remark(study, machine_megabytes())
+    for remark in [*remarks(data), *([memory] if memory else [])]:
         print(f"ntksim: warning: {remark}", file=sys.stderr)
 
 
@@ -87,17 +103,24 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> None:
+    from ntksim.study.config import json_schema
+
     print(json.dumps(json_schema(), indent=2))
 
 
 def _dataset(options: argparse.Namespace) -> None:
     from ntksim.study import datasets
+    from ntksim.study.config import parse_section
+    from ntksim.study.dataset_options import Dataset
 
     fields = {name: getattr(options, name) for name in Dataset.model_fields}
     datasets.write(options.output, datasets.load(parse_section(Dataset, fields, "dataset")))
 
 
 def _network(options: argparse.Namespace) -> Network:
+    from ntksim.study.config import parse_section
+    from ntksim.study.network_options import NetworkOptions
+
     fields = {name: getattr(options, name) for name in NetworkOptions.model_fields}
     return parse_section(NetworkOptions, fields, "network").network(options.width)
 
@@ -117,6 +140,8 @@ def _initial(options: argparse.Namespace) -> None:
 
 
 def _training(options: argparse.Namespace) -> None:
+    from ntksim.study.config import parse_section
+    from ntksim.study.stage_options import Training
     from ntksim.study.training_shards import training_shard
 
     # widths and seeds are the job's own
@@ -130,10 +155,13 @@ def _training(options: argparse.Namespace) -> None:
 
 def _training_keys() -> list[str]:
     """The keys of training in the configuration that are options of a job."""
+    from ntksim.study.stage_options import Training
+
     return [name for name in Training.model_fields if name not in ("widths", "seeds", "keep_kernels")]
 
 
 def _tables(options: argparse.Namespace) -> None:
+    from ntksim.study.config import load_study
     from ntksim.study.tables import make_tables
 
     make_tables(load_study(options.config), options.output)
@@ -157,79 +185,75 @@ def seed_range(text: str) -> range:
     return seeds
 
 
-def _help(kind: object, description: str | None) -> str:
-    """What an option is; of one that takes several values also how they are written."""
-    return f"{description}; several in one word of JSON, such as '[4,9]'" if kind is read_value else str(description)
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of these arguments: of all commands it knows the names, of the one that is called the options too.
 
-
-def _parser() -> argparse.ArgumentParser:
+    The options of stages are those of the configuration's models, which cannot be imported where the engine is installed alone.
+    """
     parser = argparse.ArgumentParser(prog="ntksim", description="Width-scaling studies of neural tangent kernels.")
+    parser.add_argument("--version", action="version", version=f"ntksim {ntksim.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        return sub
-
-    study = command("study", _study, "run the study of a configuration file and print what it found")
-    study.add_argument("config")
-    study.add_argument("--cores", default="all", help="cores to use (default: all)")
-    study.add_argument("--profile", default="workflow/profiles/default", help="Snakemake profile")
-    study.add_argument("--recompute", action="store_true", help="compute again what another version of ntksim computed")
-    command("plan", _plan, "show a study's jobs and their cost; compute nothing").add_argument("config")
-    show = command("show", _show, "print the summary of a results folder")
-    show.add_argument("results")
-    show.add_argument("--html", metavar="FILE", help="write the scaling laws and their provenance as a page instead")
-    verify = command("verify", _verify, "compute a sample of a results folder's shards again and compare")
-    verify.add_argument("results")
-    verify.add_argument("--fraction", type=float, default=0.05, help="share of the shards (default: 0.05), at least one")
-    verify.add_argument("--shards", type=int, help="number of shards instead")
-    verify.add_argument("--seed", type=int, default=0, help="seed of their choice")
-    verify.add_argument("--threads", type=int, help="threads to use (default: all)")
-    command("schema", _schema, "print the JSON schema of the configuration")
-
-    dataset = command("dataset", _dataset, "stage: write the data set")
-    kinds: dict[str, Any] = {"target_scale": float} | dict.fromkeys(("features", "train", "test", "seed"), int)
-    kinds |= dict.fromkeys(("file", "target", "classes"), read_value)
-    for name, field in Dataset.model_fields.items():
-        dataset.add_argument(
-            "--" + name.replace("_", "-"), type=kinds.get(name, str), required=field.is_required(),
-            help=_help(kinds.get(name), field.description), default=None if field.is_required() else field.default,
-        )  # fmt: skip
-    dataset.add_argument("--output", required=True)
-
-    limit = command("limit", _limit, "stage: write the infinite-width kernels of a network")
-    initial = command("initial", _initial, "stage: kernels at initialisation of a block of seeds")
-    training = command("training", _training, "stage: training of a block of seeds")
-    for stage in (limit, initial, training):
-        _network_options(stage)
-    for stage in (initial, training):
-        stage.add_argument("--limit", required=True, help="the network's limit")
-        stage.add_argument("--seeds", type=seed_range, required=True, metavar="FIRST:STOP")
-        stage.add_argument("--precision", choices=["float64", "float32"], default="float64")
-        stage.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute (default: cpu)")
-    for name in _training_keys():
-        field, option = Training.model_fields[name], "--" + name.replace("_", "-")
-        if field.annotation is bool:
-            training.add_argument(option, action="store_true", help=field.description)
-        else:
-            of_training: dict[str, Any] = {"method": str, "layer_rates": read_value, "snapshots": int, "batch_size": int}
-            training.add_argument(option, type=of_training.get(name, float), help=_help(of_training.get(name), field.description))
-    training.add_argument("--kernels", metavar="FILE", help="keep K_t of every seed and time in this file")
-
-    tables = command("tables", _tables, "stage: collect a study's shards into tables")
-    tables.add_argument("config")
-    tables.add_argument("--output", required=True, help="folder of the tables")
-    figure = command("figure", _figure, "stage: draw a figure from tables")
-    figure.add_argument("name", choices=list(FIGURES))
-    sources = "; ".join(f"{name}: {', '.join(tables)}" for name, tables in FIGURES.items())
-    figure.add_argument("tables", nargs="+", help=f"the files of its tables, in this order: {sources}")
-    figure.add_argument("--output", nargs="+", required=True, help="files to write, .svg or .png")
+    for name, (run, add_options, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if name in arguments[:1]:
+            add_options(command)
     return parser
 
 
-def _network_options(parser: argparse.ArgumentParser) -> None:
-    """The keys of a network in the configuration, as options."""
+def _init_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="the study's folder, which is made if there is none")
+    parser.add_argument("--profile", choices=project.profiles(), help="copy this profile into the folder too, to be changed")
+
+
+def _study_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config")
+    parser.add_argument("--cores", default="all", help="cores to use (default: all)")
+    profiles = ", ".join(project.profiles())
+    parser.add_argument("--profile", default="default", help=f"Snakemake profile: a folder, or one of {profiles}")
+    parser.add_argument("--recompute", action="store_true", help="compute again what another version of ntksim computed")
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config")
+
+
+def _show_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results")
+    parser.add_argument("--html", metavar="FILE", help="write the scaling laws and their provenance as a page instead")
+
+
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results")
+    parser.add_argument("--fraction", type=float, default=0.05, help="share of the shards (default: 0.05), at least one")
+    parser.add_argument("--shards", type=int, help="number of shards instead")
+    parser.add_argument("--seed", type=int, default=0, help="seed of their choice")
+    parser.add_argument("--threads", type=int, help="threads to use (default: all)")
+
+
+def _schema_options(parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def _dataset_options(parser: argparse.ArgumentParser) -> None:
+    from ntksim.study.dataset_options import Dataset
+    from ntksim.study.plan import read_value
+
+    kinds: dict[str, Any] = {"target_scale": float} | dict.fromkeys(("features", "train", "test", "seed"), int)
+    kinds |= dict.fromkeys(("file", "target", "classes"), read_value)
+    for name, field in Dataset.model_fields.items():
+        parser.add_argument(
+            "--" + name.replace("_", "-"), type=kinds.get(name, str), required=field.is_required(),
+            help=_help(kinds.get(name), field.description), default=None if field.is_required() else field.default,
+        )  # fmt: skip
+    parser.add_argument("--output", required=True)
+
+
+def _limit_options(parser: argparse.ArgumentParser) -> None:
+    """The keys of a network in the configuration, and what every stage of one has."""
+    from ntksim.study.network_options import NetworkOptions
+    from ntksim.study.plan import read_value
+
     for name, field in NetworkOptions.model_fields.items():
         option = "--" + name.replace("_", "-")
         if field.annotation is bool:
@@ -245,6 +269,67 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, help="the data set")
     parser.add_argument("--output", required=True, help="the file to write")
     parser.add_argument("--threads", type=int, help="threads to use (default: all)")
+
+
+def _initial_options(parser: argparse.ArgumentParser) -> None:
+    _limit_options(parser)
+    parser.add_argument("--limit", required=True, help="the network's limit")
+    parser.add_argument("--seeds", type=seed_range, required=True, metavar="FIRST:STOP")
+    parser.add_argument("--precision", choices=["float64", "float32"], default="float64")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute (default: cpu)")
+
+
+def _training_options(parser: argparse.ArgumentParser) -> None:
+    from ntksim.study.plan import read_value
+    from ntksim.study.stage_options import Training
+
+    _initial_options(parser)
+    for name in _training_keys():
+        field, option = Training.model_fields[name], "--" + name.replace("_", "-")
+        if field.annotation is bool:
+            parser.add_argument(option, action="store_true", help=field.description)
+        else:
+            kinds: dict[str, Any] = {"method": str, "layer_rates": read_value, "snapshots": int, "batch_size": int}
+            parser.add_argument(option, type=kinds.get(name, float), help=_help(kinds.get(name), field.description))
+    parser.add_argument("--kernels", metavar="FILE", help="keep K_t of every seed and time in this file")
+
+
+def _tables_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config")
+    parser.add_argument("--output", required=True, help="folder of the tables")
+
+
+def _figure_options(parser: argparse.ArgumentParser) -> None:
+    from ntksim.study.plan import FIGURES
+
+    parser.add_argument("name", choices=list(FIGURES))
+    sources = "; ".join(f"{name}: {', '.join(tables)}" for name, tables in FIGURES.items())
+    parser.add_argument("tables", nargs="+", help=f"the files of its tables, in this order: {sources}")
+    parser.add_argument("--output", nargs="+", required=True, help="files to write, .svg or .png")
+
+
+def _help(kind: object, description: str | None) -> str:
+    """What an option is; of one that takes several values also how they are written."""
+    from ntksim.study.plan import read_value
+
+    return f"{description}; several in one word of JSON, such as '[4,9]'" if kind is read_value else str(description)
+
+
+# Of each command the function that runs it, the one that adds its options to a parser, and what it does.
+_COMMANDS: dict[str, tuple[Callable[..., object], Callable[[argparse.ArgumentParser], None], str]] = {
+    "init": (_init, _init_options, "make a folder for a study of your own, with the default configuration to be changed"),
+    "study": (_study, _study_options, "run the study of a configuration file and print what it found"),
+    "plan": (_plan, _plan_options, "show a study's jobs and their cost, and what is done to its data; compute nothing"),
+    "show": (_show, _show_options, "print the summary of a results folder"),
+    "verify": (_verify, _verify_options, "compute a sample of a results folder's shards again and compare"),
+    "schema": (_schema, _schema_options, "print the JSON schema of the configuration"),
+    "dataset": (_dataset, _dataset_options, "stage: write the data set"),
+    "limit": (_limit, _limit_options, "stage: write the infinite-width kernels of a network"),
+    "initial": (_initial, _initial_options, "stage: kernels at initialisation of a block of seeds"),
+    "training": (_training, _training_options, "stage: training of a block of seeds"),
+    "tables": (_tables, _tables_options, "stage: collect a study's shards into tables"),
+    "figure": (_figure, _figure_options, "stage: draw a figure from tables"),
+}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import yaml
 
 from ntksim.study import datasets, plan, stages, tables
 from ntksim.study.config import parse_study
+from ntksim.study.identity import limit_width
 from ntksim.study.training_shards import training_shard
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,8 @@ def compute(study):
         network = study.networks[shard.network].network(shard.width)
         limit = results / plan.limit_file(study, shard.network, shard.width)
         if not limit.exists():
-            stages.limit(data, network, limit)
+            options = study.networks[shard.network]
+            stages.limit(data, options.network(limit_width(options.parameterization, shard.width) or 1), limit)
         common = (data, limit, network, shard.seeds, study.precision, results / shard.file)
         if shard.stage == "initial":
             stages.initial_shard(*common)

@@ -1,10 +1,4 @@
-"""Activations: each one's value, derivative and Gaussian expectations in one place.
-
-A dual gives E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for centred Gaussian (u, v) with variances k11, k22 and covariance
-k12. ReLU: Cho & Saul (2009), and from it leaky ReLU and the absolute value; erf: Williams (1997). The closed forms are
-written with atan2 of a determinant: an arccos or arcsin of the correlation would lose half of the digits on the diagonal.
-tanh has no closed form: see `quadrature`.
-"""
+"""Activations: each one's value and derivative, and what of them Gaussian expectations take; for those see `duals`."""
 
 import math
 from typing import Any
@@ -103,7 +97,6 @@ def _each(function):
         for j in range(z.size):
             z[j], derivative[j] = function(z[j])
 
-    loop.__qualname__ = f"_each.{function.__name__}"  # the name of its files in the cache
     return jit(loop)
 
 
@@ -139,84 +132,6 @@ def gated(code: int, values: Any, slopes: Any) -> Any:
     return slopes if code == ABS else values
 
 
-@jit
-def _root_determinant(k11, k12, k22):
-    """sqrt(k11 k22 - k12^2), and 0 within rounding of parallel: there the root would turn an error of 1e-16 into 1e-8."""
-    determinant = k11 * k22 - k12 * k12
-    return math.sqrt(determinant) if determinant > 4e-15 * k11 * k22 else 0.0
-
-
-@jit
-def relu_dual(k11, k12, k22):
-    """Arc-cosine kernels of order 1 and 0. A variance of zero means u = 0, where the derivative is 0."""
-    if k11 == 0 or k22 == 0:
-        return 0.0, 0.0
-    root = _root_determinant(k11, k12, k22)
-    angle = math.pi - math.atan2(root, k12)
-    return (root + k12 * angle) / (2 * math.pi), angle / (2 * math.pi)
-
-
-@jit
-def piecewise_dual(below, at_zero, k11, k12, k22):
-    """Of u -> u above 0 and ``below`` u below, whose derivative at 0 is ``at_zero``: p u + q |u|, from ReLU's dual."""
-    p, q = 0.5 * (1 + below), 0.5 * (1 - below)
-    if k11 == 0 or k22 == 0:
-        return 0.0, (at_zero if k11 == 0 else p) * (at_zero if k22 == 0 else p)
-    value, slope = relu_dual(k11, k12, k22)
-    return p * p * k12 + q * q * (4 * value - k12), p * p + q * q * (4 * slope - 1)
-
-
-@jit
-def erf_dual(k11, k12, k22):
-    """Arc-sine kernel and that of the derivative."""
-    # (1 + 2 k11)(1 + 2 k22) - 4 k12^2, without cancelling the large products
-    root = math.sqrt(1 + 2 * (k11 + k22) + 4 * max(k11 * k22 - k12 * k12, 0.0))
-    return 2 / math.pi * math.atan2(2 * k12, root), 4 / math.pi / root
-
-
-@jit
-def gelu_dual(k11, k12, k22):
-    """By Gaussian integration by parts, with Delta = (1 + k11)(1 + k22) - k12^2 (Tsuchida et al. 2020)."""
-    product, both = k11 * k22, (1 + k11) * (1 + k22)
-    delta = 1 + k11 + k22 + max(product - k12 * k12, 0.0)
-    root = math.sqrt(delta)
-    angle = 0.25 + math.atan2(k12, root) / (2 * math.pi)
-    value = k12 * angle + (k12 * k12 + product * delta) / (both * root) / (2 * math.pi)
-    return value, angle + k12 / root * (1 / delta + (1 - product) / both + 1) / (2 * math.pi)
-
-
-@jit
-def sin_dual(k11, k12, k22):
-    """e^(-(k11 + k22)/2) sinh k12 and cosh k12: the smaller exponential is at most the larger, which is at most 1."""
-    size = abs(k12)
-    larger = 0.5 * math.exp(size - 0.5 * (k11 + k22))
-    ratio = math.expm1(-2 * size)
-    return math.copysign(-larger * ratio, k12), larger * (2 + ratio)
-
-
-@jit
-def closed_dual(code, k11, k12, k22):
-    """The two Gaussian expectations of an activation that has a closed form (all but tanh)."""
-    if code == RELU:
-        return relu_dual(k11, k12, k22)
-    if code == ERF:
-        return erf_dual(k11, k12, k22)
-    if code == LEAKY_RELU:
-        return piecewise_dual(LEAK, LEAK, k11, k12, k22)
-    if code == ABS:
-        return piecewise_dual(-1.0, 0.0, k11, k12, k22)
-    if code == GELU:
-        return gelu_dual(k11, k12, k22)
-    if code == SIN:
-        return sin_dual(k11, k12, k22)
-    return k12, 1.0
-
-
-def has_closed_dual(code: int) -> bool:
-    """Whether :func:`closed_dual` knows the activation."""
-    return code != TANH
-
-
 # What a pair expectation E[g(u) g(v)] integrates: the activation and its slope, or the factors of a kernel's variance.
 MEANS, SQUARES, CROSS = 0, 1, 2
 
@@ -230,20 +145,3 @@ def pair_factors(factors, code, z):
     if factors == CROSS:
         return value * slope, value * slope
     return value, slope
-
-
-@jit
-def piecewise_fourth_moments(below, at_zero, k11, k12, k22):
-    """E[phi^2 phi^2], E[phi phi' phi phi'] and E[phi'^2 phi'^2] of u above 0 and ``below`` u below."""
-    square = below * below
-    cross, slopes = piecewise_dual(square, at_zero * at_zero, k11, k12, k22)
-    same, opposite = _positive_squares(k11, k12, k22), _positive_squares(k11, -k12, k22)
-    return (1 + square * square) * same + 2 * square * opposite, cross, slopes
-
-
-@jit
-def _positive_squares(k11, k12, k22):
-    """E[u^2 v^2] over u, v > 0: half the arc-cosine kernel of order 2 (Cho & Saul 2009)."""
-    root = _root_determinant(k11, k12, k22)
-    angle = math.pi - math.atan2(root, k12) if k11 * k22 > 0 else 0.0
-    return (3 * root * k12 + angle * (k11 * k22 + 2 * k12 * k12)) / (2 * math.pi)

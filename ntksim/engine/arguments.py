@@ -1,5 +1,6 @@
 """Checks of the arguments that public functions share: what was expected, what was given, what to do."""
 
+import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 
@@ -11,11 +12,18 @@ PRECISIONS = ("float64", "float32")
 def points(name: str, x: object, features: int | None = None) -> np.ndarray:
     """``x`` as a C-contiguous float64 array (n, d) of finite numbers, n and d at least 1."""
     array = numeric(name, x)
+    if array.ndim > 2 and array.size:
+        raise ValueError(f"{name} must have shape (points, features); got shape {array.shape}: {flattening(array.shape)}")
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must have shape (points, features), neither of them 0; got shape {array.shape}")
     if features is not None and array.shape[1] != features:
         raise ValueError(f"{name} must have {features} features like the first set of points; got {array.shape[1]}")
     return _finite(name, array)
+
+
+def flattening(shape: tuple[int, ...]) -> str:
+    """What to do about points that are images or the like, (n, ...), in words."""
+    return f"reshape it to ({shape[0]}, {math.prod(shape[1:])})"
 
 
 def targets(name: str, y: object, size: int, outputs: int) -> np.ndarray:
@@ -72,6 +80,13 @@ def positive_number(name: str, value: object) -> float:
     return float(value)
 
 
+def ridge_number(value: object) -> float:
+    """A ridge, what is added to a kernel's diagonal: finite and at least 0."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not 0 <= float(value) < np.inf:
+        raise ValueError(f"ridge must be finite and at least 0, in units of the kernel; got {value!r}")
+    return float(value)
+
+
 def flag(name: str, value: object) -> bool:
     """True or False."""
     if not isinstance(value, (bool, np.bool_)):
@@ -81,6 +96,12 @@ def flag(name: str, value: object) -> bool:
 
 def numeric(name: str, value: object) -> np.ndarray:
     """``value`` as a C-contiguous float64 array."""
+    rows = value if isinstance(value, (list, tuple)) else ()
+    if isinstance(value, np.ma.MaskedArray) or any(isinstance(row, np.ma.MaskedArray) for row in rows):
+        raise TypeError(
+            f"{name} must be an array without a mask, whose entries all count; got a masked array: leave masked points out, or "
+            "fill them in with .filled(...)"
+        )
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numba
 import numpy as np
 
-from ntksim.engine.jit import SOURCE_DIGEST
+from ntksim.engine.code_cache import SOURCE_DIGEST
 from ntksim.engine.snapshots import Snapshots
 
 INTERVAL = 60.0  # seconds

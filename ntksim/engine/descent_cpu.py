@@ -1,8 +1,9 @@
 """Training on the CPU: the pull-back of a vector of outputs to the parameters, and steps of gradient descent.
 
-Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r. Of one output, row i of J in layer l is the
-sensitivity delta^l_i times the activations below: with both at hand, J' v is one product a layer, and a snapshot of the
-kernel costs its Gram matrices and no further pass. For several outputs a step goes back once, with r.f in place of f.
+Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r, each layer's part of it times the layer's rate (`layer_rates`).
+Of one output, row i of J in layer l is the sensitivity delta^l_i times the activations below: with both at hand, J' v is one
+product a layer, and a snapshot of the kernel costs its Gram matrices and no further pass. For several outputs a step goes back
+once, with r.f in place of f.
 """
 
 import numpy as np
@@ -19,7 +20,9 @@ _ROWS = 96  # rows of a weight matrix that a thread updates at a time
 
 @jit_allocating
 def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
-    """W <- W - g (v o delta)' h^(l-1) and b <- b - beta v.delta of neurons r0..r1; ``below`` (n, length) is h^(l-1)'."""
+    """W <- W - rate g (v o delta)' h^(l-1), b <- b - rate beta v.delta of neurons r0..r1; ``below`` (n, length) is h^(l-1)'."""
+    rate = net.scales[4, layer - 1]
+    weight, bias = rate * net.scales[0, layer - 1], rate * net.scales[2, layer - 1]
     columns, n, length = sensitivity_columns(room, pairs), vector.shape[1], net.lengths[layer - 1]
     theta, offsets = weights.flat, weights.offsets
     weighted = np.empty((min(_ROWS, r1 - r0), n), theta.dtype)
@@ -30,8 +33,8 @@ def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
             for a in range(vector.shape[0]):
                 at = room.delta_at[layer] + r * columns + a * pairs.points
                 delta = room.delta[at : at + n]
-                weigh_sensitivity(net.scales[0, layer - 1], vector[a], delta, weighted[r - begin])
-                theta[offsets[2 * layer - 1] + r] -= bias_pull(net.scales[2, layer - 1], vector[a], delta)
+                weigh_sensitivity(weight, vector[a], delta, weighted[r - begin])
+                theta[offsets[2 * layer - 1] + r] -= bias_pull(bias, vector[a], delta)
         at = offsets[2 * layer - 2] + begin * length
         multiply(weighted.reshape(weighted.size), 0, 1, n, below, 0, length, length, theta, at, length, end - begin, n, False)
 
@@ -58,21 +61,25 @@ def _transpose(h, length, out):
 
 @compiled_once(lambda real: (_INDEX, *argument_types(real)[1:], real[:, ::1]), jit_allocating)
 def pull_back(threads, net, weights, room, pairs, vector):
-    """theta <- theta - J' vector, for the theta in ``weights`` and J where ``room`` has been evaluated, perhaps elsewhere.
+    """theta <- theta - rate J' vector, for the theta in ``weights`` and J where ``room`` has been evaluated, perhaps elsewhere.
 
-    ``vector`` is (k, n); where sensitivities are those of a vector's product, it must be that one.
+    ``vector`` is (k, n); where sensitivities are those of a vector's product, it must be that one. Frozen layers, of rate 0, are
+    left as they are.
     """
     last, n, points = net.widths.size - 2, vector.shape[1], pairs.points
     theta, offsets, kind = weights.flat, weights.offsets, vector.dtype.type
     h = room.h[room.at[last] : room.at[last] + net.widths[last] * points].reshape(net.widths[last], points)
-    for a in range(vector.shape[0]):
+    rates = net.scales[4]
+    for a in range(vector.shape[0] if rates[last] > 0 else 0):
         at = offsets[2 * last] + a * net.lengths[last]
-        add_readout_pull(net.scales[0, last], vector[a], h, theta[at : at + net.widths[last]])
+        add_readout_pull(rates[last] * net.scales[0, last], vector[a], h, theta[at : at + net.widths[last]])
         for i in range(n):
-            theta[offsets[2 * last + 1] + a] -= kind(net.scales[2, last]) * vector[a, i]
+            theta[offsets[2 * last + 1] + a] -= kind(rates[last] * net.scales[2, last]) * vector[a, i]
     factors = np.ones((1, n), vector.dtype) if room.vector.size > 0 else vector
     below = np.zeros(n * np.max(net.lengths[: last + 1]), theta.dtype)
     for layer in range(1, last + 1):
+        if rates[layer - 1] == 0:
+            continue
         length, at = net.lengths[layer - 1], room.at[layer - 1]
         _transpose(room.h[at : at + net.widths[layer - 1] * points].reshape(net.widths[layer - 1], points), length, below)
         if threads > 1:

@@ -4,13 +4,15 @@ Every number is a function of (seed, widths, layer, row, column): the same for a
 of the seeds, and both precisions (weights are float32 numbers; ``dtype`` is the precision of the arithmetic).
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 
-from ntksim.engine import kernels_cpu
+from ntksim.engine import kernels_cpu, known_answers
 from ntksim.engine.activations import activation_code
 from ntksim.engine.arguments import points, precision, seed_array
 from ntksim.engine.devices import chosen_device
@@ -36,6 +38,9 @@ class Parameters:
 
 FORMS = ("full", "diagonal", "trace")
 SAMPLINGS = ("weights", "conditional")
+# Outputs whose kernels a trace is added up from at a time: so many at least, lest passes forward, one for each such group, take
+# as long as those back, and more of few points, up to so many numbers.
+_FEW, _TRACED = 8, 1 << 18
 # Threads share one network, rather than having one each, from this width on: below, they would wait more than work.
 _WIDE = 512
 
@@ -43,10 +48,10 @@ _WIDE = 512
 def compiled_network(network: Network, input_dim: int) -> Net:
     """What compiled code knows of a network with ``input_dim`` inputs."""
     scales = network.scales(input_dim)
-    rows = np.stack([scales.weight, scales.weight_init, scales.bias, scales.bias_init])
+    rows = np.stack([scales.weight, scales.weight_init, scales.bias, scales.bias_init, scales.rate])
     widths = np.array([input_dim, *network.widths, network.outputs], dtype=np.int64)
     lengths = np.array([padded(int(width)) for width in widths])
-    return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows)
+    return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows, 0)
 
 
 def check_size(blocks: list[np.ndarray], kind: np.dtype) -> None:
@@ -70,9 +75,9 @@ def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype, device: st
     return columns, Pairs(sizes[0], len(x1), len(x2), sizes[0], sum(sizes), False)
 
 
-def is_wide(network: Network) -> bool:
-    """Whether threads can share one network."""
-    return max(network.widths) >= _WIDE
+def is_wide(widths: Sequence[int]) -> bool:
+    """Whether threads can share one network of hidden layers of these widths."""
+    return max(widths) >= _WIDE
 
 
 def _chosen_place(device: object, sampling: object) -> str:
@@ -84,24 +89,36 @@ def _chosen_place(device: object, sampling: object) -> str:
     return chosen_device("cpu" if sampling == "conditional" and device == "auto" else device)
 
 
-def _at_initialisation(
+def _conditionally(
     network: Network,
     x1: np.ndarray,
     x2: np.ndarray | None,
     seeds: np.ndarray,
     outputs: np.ndarray,
     kernels: np.ndarray,
-    device: str,
     sampling: str,
-) -> None:
-    """Fill ``outputs`` (S, n1, k) and ``kernels`` (S, blocks, n1, n2), unless their second axis is empty."""
-    if sampling == "conditional":
-        from ntksim.engine import conditional  # compiled code that nothing else needs
+) -> bool:
+    """Fill ``outputs`` and ``kernels`` by conditional sampling, if that is asked for and cheaper; whether that was done."""
+    if sampling != "conditional":
+        return False
+    from ntksim.engine import conditional  # compiled code that nothing else needs
 
-        if conditional.evaluate(network, x1, x2, seeds, outputs, kernels):
-            return
-    columns, pairs = columns_of(x1, x2, outputs.dtype, device)
-    net, wanted, joint = compiled_network(network, len(columns)), kernels.shape[1] > 0, kernels.shape[1] < network.outputs
+    known_answers.check("networks in law", outputs.dtype.name)
+    return bool(conditional.evaluate(network, x1, x2, seeds, outputs, kernels))
+
+
+def _at_initialisation(
+    net: Net,
+    columns: np.ndarray,
+    pairs: Pairs,
+    seeds: np.ndarray,
+    outputs: np.ndarray,
+    kernels: np.ndarray,
+    device: str,
+) -> None:
+    """Fill ``outputs`` (S, n, k) and ``kernels`` (S, blocks, rows, columns), unless their second axis is empty."""
+    known_answers.check("outputs and kernels", columns.dtype.name, device)
+    wanted, joint = kernels.shape[1] > 0, kernels.shape[1] < net.widths[-1]
     if device == "cuda":
         from ntksim.engine import batches_cuda
 
@@ -114,7 +131,27 @@ def _at_initialisation(
         room = make_room(net, columns, pairs, rows, streamed=True, backward=wanted, kernel=wanted, joint=joint)
         kernels_cpu.evaluate_seeds(threads, first, step, seeds[:end], net, weights, room, pairs, outputs, kernels)
 
-    spread(seeds.size, is_wide(network), work)
+    spread(seeds.size, is_wide(net.widths[1:-1].tolist()), work)
+
+
+def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray) -> None:
+    """One line where results (S, ...) are infinite or NaN, which comes of overflow alone: inputs and parameters are finite.
+
+    Like NumPy's own warnings of overflow it is silent under ``np.errstate(over="ignore")``.
+    """
+    if np.geterr()["over"] == "ignore":
+        return
+    bad = [str(seed) for seed, value in zip(seeds, values, strict=True) if not np.isfinite(value).all()]
+    if bad:
+        names = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
+        of = f"seed {names}" if len(bad) == 1 else f"{len(bad)} of {seeds.size} seeds ({names})"
+        wider = "use float64, " if values.dtype == np.float32 else ""
+        warnings.warn(
+            f"{what} of {of} overflow {values.dtype.name}, and are infinite or NaN: {wider}scale the points down, or lower "
+            "sigma_w, sigma_a, sigma_b or output_scale",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = "float64") -> Parameters:
@@ -130,6 +167,7 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
     if isinstance(input_dim, bool) or not isinstance(input_dim, (int, np.integer)) or input_dim < 1:
         raise ValueError(f"input_dim must be an integer of at least 1; got {input_dim!r}")
     seeds, kind = seed_array([seed]), precision(dtype)
+    known_answers.check("parameters", kind.name)
     net = compiled_network(network, int(input_dim))
     offsets = parameter_offsets(net)
     theta = np.empty(offsets[-1], kind)
@@ -178,7 +216,11 @@ def network_outputs(
     seed_list, kind = seed_array(seeds), precision(dtype)
     x = points("x", x)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
-    _at_initialisation(network, x, None, seed_list, out, np.empty((seed_list.size, 0, 0, 0), kind), place, sampling)
+    no_kernels = np.empty((seed_list.size, 0, 0, 0), kind)
+    if not _conditionally(network, x, None, seed_list, out, no_kernels, sampling):
+        columns, pairs = columns_of(x, None, kind, place)
+        _at_initialisation(compiled_network(network, x.shape[1]), columns, pairs, seed_list, out, no_kernels, place)
+    _warn_of_overflow("outputs", seed_list, out)
     return out if network.outputs > 1 else out[..., 0]
 
 
@@ -206,7 +248,8 @@ def empirical_ntk(
         results; or ``"auto"``, GPUs where there are any.
     form : of a network of k > 1 outputs (one output has one kernel): ``"full"``, (S, n1, k, n2, k), entry [s, i, a, j, b] of
         outputs a and b; ``"diagonal"``, (S, n1, n2, k), of each output with itself; or ``"trace"``, (S, n1, n2), their sum.
-        At infinite width these are the limit times the identity, the limit, and k times the limit.
+        At infinite width these are the limit times the identity, the limit, and k times the limit. The trace takes memory for
+        a few outputs' kernels beside the result, however many outputs there are.
     sampling : ``"weights"`` (default): the network of :func:`sample_parameters`, the same for all points. ``"conditional"``: the
         same law at every width, in time O(m n^2) and memory O(n^2) for m neurons a layer and n points times outputs, on the CPU.
         It is another network than that of :func:`sample_parameters`: a function of the seed, the network and the whole ordered
@@ -230,11 +273,38 @@ def empirical_ntk(
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
     k, rows, cols = network.outputs, len(x1), len(x1 if x2 is None else x2)
-    shape = (1, rows * k, cols * k) if form == "full" else (k, rows, cols)
-    out = np.empty((seed_list.size, *shape), kind)
-    _at_initialisation(network, x1, x2, seed_list, np.empty((seed_list.size, 0, k), kind), out, place, sampling)
-    if k == 1:
+    blocks = {"full": (1, rows * k, cols * k), "diagonal": (k, rows, cols), "trace": (1, rows, cols)}
+    out, no_outputs = np.empty((seed_list.size, *blocks[form]), kind), np.empty((seed_list.size, 0, k), kind)
+    if not _conditionally(network, x1, x2, seed_list, no_outputs, out, sampling):
+        columns, pairs = columns_of(x1, x2, kind, place)
+        net = compiled_network(network, x1.shape[1])
+        if form == "trace" and k > 1:
+            _add_traces(net, columns, pairs, seed_list, out[:, 0], place)
+        else:
+            _at_initialisation(net, columns, pairs, seed_list, no_outputs, out, place)
+    _warn_of_overflow("kernels", seed_list, out)
+    if k == 1 or form == "trace":
         return out[:, 0]
-    if form == "full":
-        return out.reshape(-1, rows, k, cols, k)
-    return np.ascontiguousarray(np.moveaxis(out, 1, -1)) if form == "diagonal" else out.sum(axis=1)
+    return out.reshape(-1, rows, k, cols, k) if form == "full" else np.ascontiguousarray(np.moveaxis(out, 1, -1))
+
+
+def _add_traces(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, total: np.ndarray, device: str) -> None:
+    """Kernels (S, n1, n2) summed over outputs, in their order, a few outputs and seeds at a time: they take room for these."""
+    outputs, size = int(net.widths[-1]), pairs.rows * pairs.cols
+    few = max(_FEW, _TRACED // size)
+    some = max(numba.get_num_threads(), _TRACED // (min(few, outputs) * size))
+    total[:] = 0
+    for first in range(0, outputs, few):
+        part = outputs_of(net, first, min(few, outputs - first))
+        for begin in range(0, seeds.size, some):
+            group = seeds[begin : begin + some]
+            own = np.empty((group.size, int(part.widths[-1]), *total.shape[1:]), total.dtype)
+            _at_initialisation(part, columns, pairs, group, np.empty((group.size, 0, own.shape[1]), own.dtype), own, device)
+            for a in range(own.shape[1]):
+                total[begin : begin + some] += own[:, a]
+
+
+def outputs_of(net: Net, first: int, count: int) -> Net:
+    """The network of ``count`` outputs from ``first`` on: it draws their rows of the readout, and biases that are not theirs."""
+    widths = np.append(net.widths[:-1], count)
+    return net._replace(widths=widths, lengths=np.append(net.lengths[:-1], padded(count)), first=net.first + first)

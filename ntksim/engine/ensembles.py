@@ -10,14 +10,18 @@ equations 14 to 16 of Lee et al. (2019), "Wide neural networks of any depth evol
 whose time is ours: for the loss 1/2 sum r^2.
 """
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ntksim.engine.arguments import points, targets
-from ntksim.engine.infinite import infinite_kernel
+from ntksim.engine.infinite import infinite_kernel, kernel_error
 from ntksim.engine.network import Network
 from ntksim.engine.predictions import closed_form
+from ntksim.engine.rounding import null_level
+from ntksim.engine.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Ensemble:
     test_covariance: np.ndarray | None
 
 
+@one_blas_thread()
 def infinite_ensemble(
     network: Network,
     x: np.ndarray,
@@ -46,11 +51,13 @@ def infinite_ensemble(
     learning_rate: float | None = None,
     momentum: float = 0.0,
     nesterov: bool = False,
+    ridge: float = 0.0,
 ) -> Ensemble:
     """Mean and covariance over initialisations of f_t under training at infinite width.
 
     At t = infinity the mean is the ridgeless kernel regression with the NTK, Theta_TX Theta^-1 y, and on training points y
-    with covariance 0, where the NTK is not singular to working precision; along its null space nothing moves.
+    with covariance 0, where the NTK is not singular to working precision; along its null space nothing moves. BLAS is held at
+    one thread, so that the bits do not depend on how many there are.
 
     Parameters
     ----------
@@ -59,10 +66,12 @@ def infinite_ensemble(
     x, y : training points (n, d) and targets (n,), or (n, k) for k > 1 outputs; ``x_test`` (n*, d).
     times : (T,), at least 0, in the units of `train`; infinity is allowed.
     learning_rate, momentum, nesterov : for gradient descent instead of the flow, as in `closed_form`.
+    ridge : added to the NTK's diagonal, as in `closed_form`; in units of the effective kernel, n^(-c) times the NTK.
 
     Raises
     ------
-    TypeError or ValueError naming any argument that does not fit.
+    TypeError or ValueError naming any argument that does not fit, and what `infinite_kernel` raises. Warns (RuntimeWarning) if
+    modes of the NTK that are hidden by its own errors (those of tanh: 1e-10 a layer) have had time to move.
 
     Lee et al. (2019), equations 14 to 16; the covariance is taken as the image of a root of the NNGP under the affine map,
     by functions of the NTK's eigenvalues, never its inverse.
@@ -78,9 +87,10 @@ def infinite_ensemble(
     # up to is the covariance: no difference of large terms, no negative variance.
     root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
     own, across = ntk[:n, :n], ntk[n:, :n]
-    descent = (learning_rate, momentum, nesterov)
-    spread, test_spread = closed_form(own, root[:, :n], np.zeros(n), times, across, root[:, n:], *descent)
-    mean, test_mean = closed_form(own, np.zeros_like(y), y, times, across, None, *descent)
+    options: dict[str, Any] = {"learning_rate": learning_rate, "momentum": momentum, "nesterov": nesterov, "ridge": ridge}
+    spread, test_spread = closed_form(own, root[:, :n], np.zeros(n), times, across, root[:, n:], **options)
+    mean, test_mean = closed_form(own, np.zeros_like(y), y, times, across, None, **options)
+    _warn_of_hidden_modes(own, kernel_error(network), float(np.max(times)), ridge)
     return Ensemble(
         times=np.atleast_1d(np.asarray(times, np.float64)),
         mean=mean,
@@ -88,6 +98,22 @@ def infinite_ensemble(
         test_mean=None if x_test is None else test_mean,
         test_covariance=None if x_test is None else _sum_of_squares(test_spread),
     )
+
+
+def _warn_of_hidden_modes(ntk: np.ndarray, error: float, last: float, ridge: float) -> None:
+    """Warn where eigenvalues that count are within the kernel's own errors, and move outputs by 1e-3 up to time ``last``."""
+    if error <= np.finfo(np.float64).eps:
+        return
+    values = np.linalg.eigvalsh(ntk) + ridge
+    level = null_level(values, error)[0]
+    hidden = int(np.count_nonzero((values > null_level(values, 0.0)) & (values <= level)))
+    if hidden and level * last > 1e-3:
+        warnings.warn(
+            f"{hidden} of {len(ntk)} eigenvalues of the infinite-width kernel are below its own errors ({error:.0e} of its "
+            f"entries) and decide about outputs from t = {1e-3 / level:.2g} on: give a ridge above {level:.2g}, or end sooner",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _sum_of_squares(rows: np.ndarray) -> np.ndarray:

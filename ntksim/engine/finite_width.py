@@ -9,14 +9,21 @@ with (u, v) Gaussian, so that at every width E[K] is the limit and m Var[K] = Va
     Var[T] = G^2 (E[phi^2 phi^2] + 2 s_2^2 c E[phi phi phi' phi'] + 3 s_2^4 c^2 E[phi'^2 phi'^2]) - E[T]^2.
 """
 
+import math
+import warnings
+
 import numpy as np
 
-from ntksim.engine import quadrature
-from ntksim.engine.activations import ABS, CROSS, LEAK, LEAKY_RELU, RELU, SQUARES, activation_code, piecewise_fourth_moments
+from ntksim.engine import known_answers, quadrature
+from ntksim.engine.activations import ABS, CROSS, LEAKY_RELU, RELU, SQUARES, activation_code
 from ntksim.engine.arguments import points
+from ntksim.engine.correlations import roots_and_gaps, shared_gap
+from ntksim.engine.duals import kinks, piecewise_fourth_moments
 from ntksim.engine.infinite import infinite_kernel, mirror
 from ntksim.engine.jit import jit
 from ntksim.engine.network import Network
+
+_SMALLEST = 1e-150  # kernels whose squares may have lost digits
 
 
 def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
@@ -32,45 +39,76 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    ValueError for a deeper network; TypeError or ValueError for points of the wrong kind or shape.
+    ValueError for a deeper network, or a variance that overflows; TypeError or ValueError for points of the wrong kind or shape.
+    RuntimeError in a process that was forked after threads had been used. Warns (RuntimeWarning) of squares that underflow.
 
     The notes' sections 1.4 and 1.5 give the mean; the variance is that of a mean of independent terms.
     """
     if network.depth != 1:
         raise ValueError(f"the exact variance is known for one hidden layer; got a network of depth {network.depth}")
     x = points("x", x)
+    known_answers.check("variances")
     width, scales = network.widths[0], network.scales(x.shape[1])
-    moments = x @ x.T
-    moments = (moments + moments.T) / 2
-    k12 = (scales.weight[0] * scales.weight_init[0]) ** 2 * moments + (scales.bias[0] * scales.bias_init[0]) ** 2
-    squares, cross, slopes = _fourth_moments(activation_code(network.activation), k12)
+    mean = infinite_kernel(network, x).ntk - scales.bias[1] ** 2
+    roots, _, gaps = roots_and_gaps(x, x, True)
+    np.fill_diagonal(gaps, 0.0)
+    mirror(gaps)
+    moments = np.outer(roots, roots) * np.copysign(1 - np.abs(gaps), gaps) * x.shape[1]
+    weight = scales.weight[0] * scales.weight_init[0] * math.sqrt(x.shape[1])
+    s = np.empty_like(roots)
+    _through_bias(weight, scales.bias[0] * scales.bias_init[0], roots, s, gaps)
+    squares, cross, slopes = _fourth_moments(activation_code(network.activation), s, gaps)
     gain, readout = width * scales.weight[1] ** 2, scales.weight_init[1] ** 2
     tangent = readout * (scales.weight[0] ** 2 * moments + scales.bias[0] ** 2)
-    mean = infinite_kernel(network, x).ntk - scales.bias[1] ** 2
-    return (gain**2 * (squares + 2 * tangent * cross + 3 * tangent**2 * slopes) - mean**2) / width
-
-
-def _fourth_moments(code: int, k12: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """E[phi^2 phi^2], E[phi phi' phi phi'] and E[phi'^2 phi'^2] of Gaussian pairs with covariances ``k12``, (n, n)."""
-    own = k12.diagonal().copy()
-    if code in _KINKED:
-        k11, k22 = np.broadcast_arrays(own[:, None], own[None, :])
-        moments = np.empty((3, k12.size))
-        _piecewise_moments(*_KINKED[code], k11.ravel(), k12.ravel(), k22.ravel(), *moments)
-        return moments[0].reshape(k12.shape), moments[1].reshape(k12.shape), moments[2].reshape(k12.shape)
-    squares, slopes, cross, unused = k12.copy(), np.ones_like(k12), k12.copy(), np.ones_like(k12)
-    quadrature.expectations(code, own, squares, own, slopes, True, SQUARES)
-    quadrature.expectations(code, own, cross, own, unused, True, CROSS)
-    for half in (squares, slopes, cross):
-        mirror(half)
-    return squares, cross, slopes
-
-
-# slope below zero, and at zero
-_KINKED = {RELU: (0.0, 0.0), LEAKY_RELU: (LEAK, LEAK), ABS: (-1.0, 0.0)}
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = (gain**2 * (squares + 2 * tangent * cross + 3 * tangent**2 * slopes) - mean**2) / width
+    if not np.isfinite(variance).all():
+        raise ValueError(
+            "the variance of this kernel overflows: scale the points down, or lower sigma_w, sigma_a or output_scale"
+        )
+    smallest = np.min(mean.diagonal(), initial=np.inf, where=mean.diagonal() != 0)
+    if smallest < _SMALLEST:
+        warnings.warn(
+            f"the variance of this kernel has lost digits: squares of entries of {smallest:.3g} are at the end of float64's "
+            "range; scale the points up, or raise sigma_w, sigma_a or output_scale",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return variance
 
 
 @jit
-def _piecewise_moments(below, at_zero, k11, k12, k22, squares, cross, slopes):
-    for i in range(k12.size):
-        squares[i], cross[i], slopes[i] = piecewise_fourth_moments(below, at_zero, k11[i], k12[i], k22[i])
+def _through_bias(weight, bias, roots, s, gaps):
+    """Standard deviations of pre-activations, and, in place, the gaps of pairs of them."""
+    for i in range(s.size):
+        s[i] = math.hypot(weight * roots[i], bias)
+    if bias > 0:
+        for i in range(s.size):
+            for j in range(s.size):
+                gaps[i, j] = shared_gap(gaps[i, j], weight * roots[i] / s[i], bias / s[i], weight * roots[j] / s[j], bias / s[j])
+
+
+def _fourth_moments(code: int, s: np.ndarray, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """E[phi^2 phi^2], E[phi phi' phi phi'] and E[phi'^2 phi'^2] of Gaussian pairs with standard deviations ``s`` (n,)."""
+    if code in (RELU, LEAKY_RELU, ABS):
+        moments = np.empty((3, *gaps.shape))
+        _piecewise_moments(code, s, gaps, *moments)
+        return moments[0], moments[1], moments[2]
+    squares, slopes, cross, unused = gaps.copy(), np.ones_like(gaps), gaps.copy(), np.ones_like(gaps)
+    square_roots, _ = quadrature.correlations(code, s, squares, s, slopes, True, SQUARES)
+    cross_roots, _ = quadrature.correlations(code, s, cross, s, unused, True, CROSS)
+    for half in (squares, slopes, cross):
+        mirror(half)
+    for half, roots in ((squares, square_roots[0]), (cross, cross_roots[0])):
+        half[:] = np.copysign(1 - np.abs(half), half) * np.outer(roots, roots)
+    return squares, cross, slopes
+
+
+@jit
+def _piecewise_moments(code, s, gaps, squares, cross, slopes):
+    below, at_zero = kinks(code)
+    for i in range(s.size):
+        for j in range(s.size):
+            size = s[i] * s[j]
+            square, mixed, slopes[i, j] = piecewise_fourth_moments(below, at_zero, s[i], s[j], gaps[i, j])
+            squares[i, j], cross[i, j] = square * size * size, mixed * size

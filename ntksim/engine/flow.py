@@ -11,6 +11,9 @@ the larger of two estimates, both of outputs: ||f(theta(h)) - y - e^(-K h) r_0||
 blind where there are none, the distance of corrector and predictor in parameters times sqrt(tr K / n) times the relative
 change of the kernel.
 
+Directions in which a kernel is singular to the precision of its arithmetic do not move: along an eigenvector v of eigenvalue 0
+J'v = 0, and what rounding leaves of it would grow without bound as time goes on.
+
 Exponential integrators: Hochbruck & Ostermann 2010. The loop over steps is Python around compiled passes: a step costs a
 handful of passes and two eigendecompositions.
 """
@@ -23,12 +26,12 @@ import numpy as np
 
 from ntksim.engine.checkpoints import SeedCheckpoint
 from ntksim.engine.descent_cpu import relative_distance
+from ntksim.engine.rounding import null_level
 from ntksim.engine.snapshots import State, Watch
 
 MAX_STEPS = 2000
+Modes = tuple[np.ndarray, np.ndarray]  # eigenvalues and eigenvectors
 _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
-# Directions whose eigenvalue is below this share of the largest count as singular when waiting for t = infinity.
-_SINGULAR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -43,45 +46,49 @@ class _Flow:
     """The flow of one seed."""
 
     def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+        self.watch, self.precision = watch, float(np.finfo(watch.start.dtype).eps)
 
     def look(self, theta: np.ndarray) -> State:
         """Outputs and kernel at ``theta``, in room of their own."""
         return self.watch.look(theta, self.watch.make_room())
 
-    def step(self, state: State, size: float) -> tuple[Callable[[float], State], State, float]:
+    def step(self, state: State, modes: Modes, size: float) -> tuple[Callable[[float], State], State, float]:
         """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""
         residual = self.watch.residual(state)
-        values, vectors = _eigen(state.kernel)
+        values, vectors = modes
         predicted = self.watch.copy(state.theta)
         self.watch.pull_back(state, vectors @ (_integral(values, size) * (residual @ vectors)), predicted)
         ahead = self.look(predicted)
         if not np.isfinite(ahead.kernel).all():
             return lambda s: ahead, ahead, np.inf
-        values, vectors = _eigen(0.5 * (state.kernel + ahead.kernel))
-        modes = residual @ vectors
+        values, vectors = self.modes(0.5 * (state.kernel + ahead.kernel))
+        components = residual @ vectors
 
         def dense(s: float) -> State:
             late = _weighted_integral(values, s) / size
             theta = self.watch.copy(state.theta)
-            self.watch.pull_back(state, vectors @ ((_integral(values, s) - late) * modes), theta)
-            self.watch.pull_back(ahead, vectors @ (late * modes), theta)
+            self.watch.pull_back(state, vectors @ ((_integral(values, s) - late) * components), theta)
+            self.watch.pull_back(ahead, vectors @ (late * components), theta)
             return self.look(theta)
 
         end = dense(size)
         if not np.isfinite(end.kernel).all():
             return dense, end, np.inf
-        off = self.watch.residual(end) - vectors @ (np.exp(-values * size) * modes)
+        off = self.watch.residual(end) - vectors @ (np.exp(-values * size) * components)
         moved = self.watch.distance(end.theta, predicted)
         change = relative_distance(ahead.kernel.ravel(), state.kernel.ravel())
         reach = np.sqrt(np.trace(state.kernel) / len(residual))
         return dense, end, float(max(np.sqrt(np.mean(off**2)), moved * change * reach))
 
-    def settled(self, state: State, size: float) -> bool:
+    def modes(self, kernel: np.ndarray) -> Modes:
+        """Eigenvalues, 0 where they are not told from that, and eigenvectors."""
+        values, vectors = np.linalg.eigh(kernel)
+        return np.where(values > null_level(values, self.precision), values, 0.0), vectors
+
+    def settled(self, state: State, modes: Modes, size: float) -> bool:
         """Whether the residual along every direction that the kernel can move is below ``size`` (root mean square)."""
-        values, vectors = _eigen(state.kernel)
-        moving = values > _SINGULAR * values[-1]
-        return bool(np.sqrt(np.mean(np.where(moving, self.watch.residual(state) @ vectors, 0.0) ** 2)) < size)
+        values, vectors = modes
+        return bool(np.sqrt(np.mean(np.where(values > 0, self.watch.residual(state) @ vectors, 0.0) ** 2)) < size)
 
     def run(self, times: np.ndarray, tolerance: float, checkpoint: SeedCheckpoint) -> str:
         """Fill the checkpoint's rows at the ascending ``times``; returns the status."""
@@ -94,9 +101,9 @@ class _Flow:
             at += 1
         # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
         largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(state.theta.dtype).tiny)
-        rounding = 100 * float(np.finfo(state.theta.dtype).eps) * float(largest)
+        rounding = 100 * self.precision * float(largest)
         bound = max(tolerance * float(np.sqrt(np.mean(self.watch.residual(state) ** 2))), rounding)
-        fastest = float(_eigen(state.kernel)[0][-1])
+        fastest = float(self.modes(state.kernel)[0][-1])
         if fastest == 0:  # nothing moves: all inputs are zero, or every gate is shut
             for row in range(at, len(times)):
                 self.watch.record(row, state, rows)
@@ -106,15 +113,19 @@ class _Flow:
             state = self.look(self.watch.copy(kept["theta"]))
             time, size, at, first = float(kept["time"]), float(kept["size"]), int(kept["at"]), int(kept["count"])
             self.watch.passes = int(kept["passes"])
+        modes: Modes | None = None
         for count in range(first, MAX_STEPS):
             if at == len(times):
                 return "finished"
-            if np.isinf(times[at]) and self.settled(state, 1e-3 * bound):
+            modes = self.modes(state.kernel) if modes is None else modes
+            # What has come to rest is there at all later times; where all modes decay they are followed to finite ones.
+            resting = np.isinf(times[at]) or not modes[0].all()
+            if resting and self.settled(state, modes, max(1e-3 * bound, 0.1 * rounding)):
                 for row in range(at, len(times)):
                     self.watch.record(row, state, rows)
                 return "finished"
             size = min(size, times[-1] - time)
-            dense, end, error = self.step(state, size)
+            dense, end, error = self.step(state, modes, size)
             if error > bound:
                 if size < 1e-14 * max(time, 1 / fastest):
                     return "diverged"
@@ -124,7 +135,7 @@ class _Flow:
                 last = times[at] == time + size
                 self.watch.record(at, end if last else dense(times[at] - time), rows)
                 at += 1
-            state, time = end, time + size
+            state, modes, time = end, None, time + size
             size *= min(_GROWTH, _SAFETY * (bound / max(error, np.finfo(np.float64).tiny)) ** (1 / 3))
             checkpoint.keep(theta=state.theta, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
         return "finished" if at == len(times) else "step_limit"
@@ -135,20 +146,18 @@ def flow_seed(watch: Watch, flow: Flow, checkpoint: SeedCheckpoint) -> str:
     return _Flow(watch).run(flow.times, flow.tolerance, checkpoint)
 
 
-def _eigen(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, vectors = np.linalg.eigh(kernel)
-    return np.maximum(values, 0.0), vectors
-
-
 def _integral(values: np.ndarray, s: float) -> np.ndarray:
-    """int_0^s e^(-lambda u) du = s phi_1(-lambda s)."""
+    """int_0^s e^(-lambda u) du = s phi_1(-lambda s); 0 where lambda = 0, which moves nothing."""
     z = values * s
-    return s * np.where(z > 0, -np.expm1(-z) / np.where(z > 0, z, 1.0), 1.0)
+    return s * np.where(z > 0, -np.expm1(-z) / np.where(z > 0, z, 1.0), np.where(values > 0, 1.0, 0.0))
 
 
 def _weighted_integral(values: np.ndarray, s: float) -> np.ndarray:
-    """int_0^s u e^(-lambda u) du = s^2 sum_k (-z)^k / (k! (k + 2)), z = lambda s; in closed form where it does not cancel."""
+    """int_0^s u e^(-lambda u) du = s^2 sum_k (-z)^k / (k! (k + 2)), z = lambda s; in closed form where it does not cancel.
+
+    0 where lambda = 0, like :func:`_integral`.
+    """
     z = values * s
     series = sum((-np.minimum(z, 0.5)) ** k / (factorial(k) * (k + 2)) for k in range(14))
     large = np.where(z > 0.5, z, 1.0)
-    return s * s * np.where(z > 0.5, (1 - np.exp(-large) * (1 + large)) / large**2, series)
+    return s * s * np.where(z > 0.5, (1 - np.exp(-large) * (1 + large)) / large**2, np.where(values > 0, series, 0.0))

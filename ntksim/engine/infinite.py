@@ -5,20 +5,31 @@ derivative expectations from layer l up,
 
     NTK = g_(L+1)^2 n_L S^L + beta_(L+1)^2 + sum_l D^l (g_l^2 n_(l-1) S^(l-1) + beta_l^2),
 
+each layer's term with its learning rate where a network has rates (`layer_rates`),
+
 which is section 1.6 of the notes, started at Theta^(0) = Sigma^(0) so that the first layer's weights are in it, and
 with the factors sigma_w^2 that depend on the parameterization.
 """
 
+import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numba import prange
 
-from ntksim.engine import quadrature
-from ntksim.engine.activations import activation_code, closed_dual, has_closed_dual
+from ntksim.engine import known_answers, quadrature
+from ntksim.engine.activations import TANH, activation_code
 from ntksim.engine.arguments import points
-from ntksim.engine.jit import jit, jit_parallel
-from ntksim.engine.network import Network
+from ntksim.engine.correlations import correlation, roots_and_gaps, shared_gap
+from ntksim.engine.duals import closed_duals, has_closed_dual, point_of
+from ntksim.engine.jit import jit, jit_parallel, wide_vectors
+from ntksim.engine.network import Network, Scales
+from ntksim.engine.threads import refuse_forked
+
+_SMALLEST = 1e-150  # root mean squares below this have products with correlations that may have lost digits
+_APART = 0.1  # gaps from which on errors are not amplified by the nets that drive points apart
+_DOUBTFUL = 1e-8  # errors of correlations that a warning is given from
 
 
 @dataclass(frozen=True)
@@ -46,83 +57,215 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     training, n^(-c) times ``ntk``, does not depend on n; in ``abc`` they go as the exponents say, to zero or infinity
     too. In ``mup`` and ``mean_field`` this is the kernel at initialisation only: it moves in training however large n is.
     Outputs are independent, and every one has these kernels, however many there are.
-    In closed form but for tanh, whose series control their errors: 1e-10 relative to the diagonal, a layer.
+    In closed form, right to 1e-12 relative to the root of the product of both diagonal entries, but for tanh, whose series
+    control their errors: 1e-10 a layer. That holds for nearly equal and nearly opposite points too, and for any sizes of points:
+    layers carry root mean squares and 1 - |correlation|, which the differences of the points start. The points are taken as
+    the float64 numbers they are; equal rows, within x1 or one in each set, have exactly equal entries. Results have the same
+    bits for any number of threads.
 
     Raises
     ------
-    TypeError or ValueError for points of the wrong kind or shape, or too large for the series of tanh.
+    TypeError or ValueError for points of the wrong kind or shape, or too large for the series of tanh, or a kernel that
+    overflows. RuntimeError in a process that was forked after threads had been used. Warns (RuntimeWarning) of variances that
+    underflow, and where a deep tanh network drives nearly equal points apart and with them the errors of the series.
 
     Jacot et al. (2018), proposition 1 and theorem 1; the notes' section 1.6.
     """
+    refuse_forked()
     x1 = points("x1", x1)
     symmetric = x2 is None
     x2 = x1 if x2 is None else points("x2", x2, features=x1.shape[1])
     code = activation_code(network.activation)
+    known_answers.check("limits" if has_closed_dual(code) else "limits by series")
     fan_in = (x1.shape[1], *network.widths)
     scales = network.scales(x1.shape[1])
 
-    # Second moments of each pair, and of each point with itself: a matrix product is not equal to the row sums to the last
-    # bit. The two n1 x n2 buffers are updated in place.
-    pair = x1 @ x2.T
-    pair /= x1.shape[1]
-    own1 = np.einsum("ij,ij->i", x1, x1) / x1.shape[1]
-    own2 = np.einsum("ij,ij->i", x2, x2) / x2.shape[1]
-    ntk = np.zeros_like(pair)
-    if symmetric:
-        np.fill_diagonal(pair, own1)
-        mirror(pair)
+    # The two n1 x n2 buffers, gaps of correlations and the NTK, are updated in place.
+    roots1, roots2, gaps = roots_and_gaps(x1, x2, symmetric)
+    ntk = np.zeros_like(gaps)
+    watch = _Watch()
     for layer in range(network.depth):
         weight = (scales.weight[layer] * scales.weight_init[layer]) ** 2 * fan_in[layer]
         bias = (scales.bias[layer] * scales.bias_init[layer]) ** 2
-        k11, k22 = weight * own1 + bias, weight * own2 + bias
         # the kernel of the layer's own parameters
-        local_weight, local_bias = scales.weight[layer] ** 2 * fan_in[layer], scales.bias[layer] ** 2
+        local_weight, local_bias = _local(scales, layer, fan_in[layer])
+        points1 = _points(code, weight, bias, roots1)
+        points2 = points1 if symmetric else _points(code, weight, bias, roots2)
+        watch.range(roots1, roots2)
+        _layer(code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
         if has_closed_dual(code):
-            _closed_layer(code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk)
-            own1, own2 = _own(code, k11), _own(code, k22)
+            roots1, roots2 = points1[_S] * points1[_GAIN], points2[_S] * points2[_GAIN]
         else:
-            _linear(weight, bias, local_weight, local_bias, pair, ntk)
-            own1, own2 = quadrature.expectations(code, k11, pair, k22, ntk, symmetric)
-    if symmetric:
-        mirror(pair)
-        mirror(ntk)
+            watch.close_pairs(symmetric, points1, points2, gaps)
+            own1, own2 = quadrature.correlations(code, points1[_S], gaps, points2[_S], ntk, symmetric)
+            watch.amplification(points1, own1)
+            roots1, roots2 = own1[0], own2[0]
+    watch.range(roots1, roots2)
     weight = (scales.weight[-1] * scales.weight_init[-1]) ** 2 * fan_in[-1]
     bias = (scales.bias[-1] * scales.bias_init[-1]) ** 2
-    _linear(weight, bias, scales.weight[-1] ** 2 * fan_in[-1], scales.bias[-1] ** 2, pair, ntk)
-    return Kernel(pair, ntk)
+    _readout(symmetric, roots1, roots2, weight, bias, *_local(scales, -1, fan_in[-1]), gaps, ntk)
+    if symmetric:
+        mirror(gaps)
+        mirror(ntk)
+    watch.result(gaps, ntk)
+    return Kernel(gaps, ntk)
 
 
-def _own(code: int, k: np.ndarray) -> np.ndarray:
-    """Second moments of activations whose pre-activations have the variances ``k``."""
-    return np.array([closed_dual(code, v, v, v)[0] for v in k])
+def kernel_error(network: Network) -> float:
+    """Relative error of the entries of infinite kernels, as :func:`closed_form` takes it for ``precision``."""
+    exact = has_closed_dual(activation_code(network.activation))
+    return float(np.finfo(np.float64).eps) if exact else network.depth * quadrature.TOLERANCE
 
 
-@jit_parallel
-def _closed_layer(code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk):
-    """One layer in place: pair <- E[phi phi], ntk <- E[phi' phi'] (local kernel + weight ntk); the upper half if symmetric."""
-    rows = pair.shape[0]
-    # Row r with row n - 1 - r: equal work for every thread on a triangle.
-    for r in prange((rows + 1) // 2):
-        _closed_row(r, code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk)
-        if rows - 1 - r != r:
-            _closed_row(rows - 1 - r, code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk)
+def _local(scales: Scales, layer: int, fan_in: int) -> tuple[float, float]:
+    """Factors of the kernel of a layer's own weights and biases."""
+    return scales.rate[layer] * scales.weight[layer] ** 2 * fan_in, scales.rate[layer] * scales.bias[layer] ** 2
+
+
+class _Watch:
+    """What may go wrong on the way through the layers, and what is said of it."""
+
+    def __init__(self) -> None:
+        self.smallest = np.inf  # root mean square of a point
+        self.error, self.near = 0.0, np.inf  # of a correlation; of the closest pair
+
+    def range(self, *roots: np.ndarray) -> None:
+        """Root mean squares of points before a layer."""
+        for root in roots:
+            self.smallest = min(self.smallest, np.min(root, initial=np.inf, where=root > 0))
+
+    def close_pairs(self, symmetric: bool, points1: np.ndarray, points2: np.ndarray, gaps: np.ndarray) -> None:
+        """Gaps before a layer whose correlations come from a series."""
+        if self.error > 0:
+            nearest = np.empty(len(gaps))
+            _fill_nearest(symmetric, points1[_S], points2[_S], gaps, nearest)
+            self.near = nearest.min()
+
+    def amplification(self, points: np.ndarray, own: np.ndarray) -> None:
+        """What errors of correlations have become after such a layer: close pairs move apart by s^2 E[phi'^2] / E[phi^2]."""
+        if self.near < _APART:
+            ratio = np.divide(points[_S] * own[1], own[0], out=np.zeros_like(own[0]), where=own[0] > 0)
+            self.error *= np.max((points[_SHARE] * ratio) ** 2)
+        self.error += quadrature.TOLERANCE
+
+    def result(self, nngp: np.ndarray, ntk: np.ndarray) -> None:
+        """Refuse what is not finite, and warn of what has lost its digits."""
+        if not all(math.isfinite(extreme) for kernel in (nngp, ntk) for extreme in (kernel.min(), kernel.max())):
+            raise ValueError(
+                "the infinite-width kernel of this network overflows; lower sigma_w, sigma_a, sigma_b or output_scale, or scale "
+                "the points down"
+            )
+        if self.smallest < _SMALLEST:
+            warnings.warn(
+                f"the infinite-width kernel has lost digits: variances fall to {self.smallest**2:.3g}, to the end of float64's "
+                "range; scale the points up, or raise sigma_w (sqrt(2) keeps ReLU's variance in any depth)",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        if self.error > _DOUBTFUL:
+            warnings.warn(
+                f"the infinite-width kernel may be off by {self.error:.1g} of its diagonal between points that are nearly the "
+                "same: this network drives them apart, and with them the errors of the series; lower sigma_w or the depth",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+# Rows of what layers know of points: root mean squares before the layer; the shares of weights and bias in the standard
+# deviations of pre-activations; and from there on what `point_of` gives.
+_ROOT, _SHARE, _BIAS_SHARE, _S, _GAIN = range(5)
+_ROWS = 8
+
+
+def _points(code: int, weight: float, bias: float, roots: np.ndarray) -> np.ndarray:
+    points = np.zeros((_ROWS, roots.size))
+    points[_ROOT] = roots
+    _fill_points(code, math.sqrt(weight), math.sqrt(bias), points)
+    return points
 
 
 @jit
-def _closed_row(i, code, symmetric, k11, k22, weight, bias, local_weight, local_bias, pair, ntk):
-    for j in range(i if symmetric else 0, pair.shape[1]):
-        tangent = local_weight * pair[i, j] + local_bias + weight * ntk[i, j]
-        pair[i, j], slope = closed_dual(code, k11[i], weight * pair[i, j] + bias, k22[j])
-        ntk[i, j] = slope * tangent
+def _fill_points(code, weight, bias, points):
+    for i in range(points.shape[1]):
+        s = math.hypot(weight * points[_ROOT, i], bias)
+        if s > 0:
+            points[_SHARE, i], points[_BIAS_SHARE, i] = weight * points[_ROOT, i] / s, bias / s
+        points[3, i], points[4, i], points[5, i], points[6, i], points[7, i] = point_of(code, s)
 
 
 @jit_parallel
-def _linear(weight, bias, local_weight, local_bias, pair, ntk):
-    """Weights and biases of a layer in place: pair <- weight pair + bias, ntk <- their own kernel + weight ntk."""
-    for i in prange(pair.shape[0]):
-        for j in range(pair.shape[1]):
-            ntk[i, j] = local_weight * pair[i, j] + local_bias + weight * ntk[i, j]
-            pair[i, j] = weight * pair[i, j] + bias
+def _fill_nearest(symmetric, s1, s2, gaps, nearest):
+    """Each row's smallest |gap| plus squared relative difference of sizes, of pairs that are not the same or opposite."""
+    for i in prange(nearest.size):
+        nearest[i] = _nearest(i + 1 if symmetric else 0, s1[i], s2, gaps[i])
+
+
+@jit
+def _nearest(first, s, others, gaps):
+    nearest = np.inf
+    for j in range(first, gaps.size):
+        size = abs(gaps[j])
+        if size < nearest and (size > 0 or s != others[j]):
+            uneven = (s - others[j]) / (s + others[j]) if s + others[j] > 0 else 0.0
+            nearest = min(nearest, size + uneven * uneven)
+    return nearest
+
+
+@jit_parallel
+def _layer(code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
+    """One layer in place: gaps of u and v <- of phi(u) and phi(v), ntk <- E[phi' phi'] (local kernel + weight ntk).
+
+    The upper half if symmetric. Without a closed form, only gaps of the pre-activations and ntk <- local kernel + weight ntk.
+    """
+    rows = gaps.shape[0]
+    # Row r with row n - 1 - r: equal work for every thread on a triangle.
+    for r in prange((rows + 1) // 2):
+        _layer_row(r, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
+        if rows - 1 - r != r:
+            _layer_row(rows - 1 - r, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
+
+
+@jit
+def _layer_row(i, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
+    first = i if symmetric else 0
+    gap, kernel = gaps[i][first:], ntk[i][first:]
+    _tangents(points1[_ROOT, i], points2[_ROOT][first:], weight, local_weight, local_bias, gap, kernel)
+    if bias > 0:
+        _share_bias(points1[_SHARE, i], points1[_BIAS_SHARE, i], points2[_SHARE][first:], points2[_BIAS_SHARE][first:], gap)
+    if code != TANH:
+        slope = np.empty_like(gap)
+        one = points1[3, i], points1[4, i], points1[5, i], points1[6, i], points1[7, i]
+        closed_duals(code, one, points2[_S:], first, gap, slope)
+        for j in range(gap.size):
+            kernel[j] *= slope[j]
+    if symmetric:
+        gap[0] = 0.0
+
+
+@jit
+def _tangents(root, roots, weight, local_weight, local_bias, gap, kernel):
+    wide_vectors()
+    for j in range(gap.size):
+        kernel[j] = local_weight * (root * (roots[j] * correlation(gap[j]))) + local_bias + weight * kernel[j]
+
+
+@jit
+def _share_bias(share, bias_share, shares, bias_shares, gap):
+    wide_vectors()
+    for j in range(gap.size):
+        gap[j] = shared_gap(gap[j], share, bias_share, shares[j], bias_shares[j])
+
+
+@jit_parallel
+def _readout(symmetric, roots1, roots2, weight, bias, local_weight, local_bias, gaps, ntk):
+    """Weights and bias of the readout in place: gaps <- the NNGP, ntk <- their own kernel + weight ntk."""
+    rows = gaps.shape[0]
+    for r in prange(rows):
+        i = r // 2 if r % 2 == 0 else rows - 1 - r // 2
+        for j in range(i if symmetric else 0, gaps.shape[1]):
+            covariance = roots1[i] * (roots2[j] * correlation(gaps[i, j]))
+            ntk[i, j] = local_weight * covariance + local_bias + weight * ntk[i, j]
+            gaps[i, j] = weight * covariance + bias
 
 
 @jit_parallel

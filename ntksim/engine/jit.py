@@ -4,101 +4,66 @@ Fast-math is off everywhere: contraction and reassociation would make the draws,
 the processor. Where a fused multiply-add is wanted it is written out as :func:`fma`.
 """
 
-import fcntl
-import hashlib
 import inspect
-import os
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 from numba import config, njit, types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
+from ntksim.engine.code_cache import KEPT, kept_cache
+from ntksim.engine.devices import DeviceError
+from ntksim.engine.function_names import digest_of, told_apart
 
-def _source_digest() -> str:
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:12]
+if config.DISABLE_JIT:
+    raise DeviceError("ntksim cannot run without compiled code: unset NUMBA_DISABLE_JIT")
+
+_decorated: dict[str, Callable[..., Any]] = {}  # by module and qualified name
+_compiled: list[Any] = []  # what became of them
+_at_once: list[Callable[[], None]] = []  # compile what `compiled_once` has
 
 
-SOURCE_DIGEST = _source_digest()  # of all files of the engine
+def compiling(compiler: Callable[..., Any], cache: type | None, **options: Any) -> Callable[..., Any]:
+    """A decorator: a compiler of Numba's with ``options``, whose code is kept in a ``cache`` of the class that goes with it.
 
+    Functions that a factory makes, closures and lambdas are named by what they are made of.
 
-def _cache_folder() -> str:
-    """Where compiled code is kept: below NUMBA_CACHE_DIR, or the user's cache folder, one folder per state of the engine.
-
-    Numba looks at a function's own file alone and would go on using code with the old text of a callee inlined.
+    Raises
+    ------
+    TypeError for a function whose qualified name another one has, which Numba could take for it.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return str(Path(config.CACHE_DIR or Path(home) / "ntksim") / f"engine-{SOURCE_DIGEST}")
-
-
-_CACHE_FOLDER = _cache_folder()
-
-
-def _is_writable() -> bool:
-    try:
-        Path(_CACHE_FOLDER).mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(_CACHE_FOLDER, os.W_OK)
-
-
-# Without a folder to write to Numba would look beside the sources, where code of an older engine may lie, or refuse.
-_KEPT = _is_writable()
-if not _KEPT:
-    warnings.warn(
-        f"{_CACHE_FOLDER} cannot be written: compiling anew in every process, about a minute; set NUMBA_CACHE_DIR to a folder "
-        "that can",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-
-
-def _one_at_a_time(save: Callable[..., Any]) -> Callable[..., Any]:
-    """Let one process at a time add to the cache.
-
-    Numba reads an index, picks a free file name and writes the index back: two jobs that start on an empty cache could pick
-    the same name for different code, and a third would then run the wrong one.
-    """
-
-    def locked(*arguments: Any) -> Any:
-        try:
-            Path(_CACHE_FOLDER).mkdir(parents=True, exist_ok=True)
-            with open(Path(_CACHE_FOLDER) / ".lock", "w") as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                return save(*arguments)
-        except OSError:
-            return None  # a folder that cannot be written or locked: go on without keeping the code
-
-    return locked
-
-
-def cached(compiler: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """A decorator: Numba's ``compiler`` with ``options``, and a cache in the engine's own folder."""
+    kept = kept_cache(cache) if cache is not None and KEPT else None
 
     def decorate(function: Callable[..., Any]) -> Any:
-        before, config.CACHE_DIR = config.CACHE_DIR, _CACHE_FOLDER  # read when a function is decorated
-        try:
-            compiled = compiler(cache=_KEPT, **options)(function)
-            if _KEPT:
-                compiled._cache.save_overload = _one_at_a_time(compiled._cache.save_overload)
-            return compiled
-        finally:
-            config.CACHE_DIR = before
+        function = told_apart(function)
+        name = f"{function.__module__}.{function.__qualname__}"
+        other = _decorated.setdefault(name, function)
+        if other is not function and digest_of(other) != digest_of(function):
+            raise TypeError(f"two functions to be compiled have the name {name}: rename one of them")
+        compiled = compiler(**options)(function)
+        if kept is not None:
+            compiled._cache = kept(function, options)
+        _compiled.append(compiled)
+        return compiled
 
     return decorate
+
+
+def compile_anew() -> None:
+    """Forget all compiled code in this process; what is called by its address is compiled here and now."""
+    for compiled in _compiled:
+        compiled._reset_overloads()
+    for compile_variants in _at_once:
+        compile_variants()
 
 
 def _compiler(**options: Any) -> Callable[..., Any]:
     # error_model="numpy" drops the test for a zero divisor, which would keep LLVM from vectorising a loop;
     # nogil lets other Python threads run.
-    return cached(njit, nogil=True, error_model="numpy", **options)
+    return compiling(njit, FunctionCache, nogil=True, error_model="numpy", **options)
 
 
 # Scalar formulas and serial loops.
@@ -135,12 +100,19 @@ def compiled_once(
     def decorate(function: Callable[..., None]) -> Any:
         compiled = compiler(function)
         variants = {real: signature(real) for real in REALS}
-        names = {real: f"ntksim_{function.__module__}_{function.__name__}_{real}".replace(".", "_") for real in REALS}
-        for real, argument_types in variants.items():
-            compiled.compile(argument_types)
-            result = compiled.overloads[argument_types]
-            llvm.add_symbol(names[real], result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+        # The same in every process: kept code of callers asks for it. Of the name of the function as it was decorated, which
+        # no other one has.
+        own = f"{function.__module__}.{compiled.py_func.__qualname__}"
+        names = {real: f"ntksim:{own}:{real}" for real in REALS}
 
+        def compile_variants() -> None:
+            for real, argument_types in variants.items():
+                compiled.compile(argument_types)
+                result = compiled.overloads[argument_types]
+                llvm.add_symbol(names[real], result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+        compile_variants()
+        _at_once.append(compile_variants)
         single, double = (variants[real] for real in REALS)
         where = next(i for i in range(len(single)) if _contents(single[i]) != _contents(double[i]))
 

@@ -45,7 +45,7 @@ _f32 = np.float32
 def argument_types(real):
     """Types of (seed, net, weights, room, pairs), which compiled functions hand on, for a type of reals."""
     flat, integers = np.empty(0, real.name), np.empty(0, np.int64)
-    net = Net(np.uint32(0), 0, integers, integers, np.empty((4, 1)))
+    net = Net(np.uint32(0), 0, integers, integers, np.empty((4, 1)), 0)
     weights = Weights(flat, integers, np.empty(0, np.bool_), integers, True)
     matrix, stack = np.empty((0, 0)), np.empty((0, 0, 0))
     own = matrix.astype(real.name)
@@ -114,7 +114,7 @@ def _get_readout(seed, net, weights, begin, size, out, at):
         if weights.stored:
             _copy_entries(weights.flat, weights.offsets[2 * last - 2] + a * net.lengths[last - 1] + begin, row)
         else:
-            draw_vector(seed, net.stream, weight_code(last), net.scales[1, last - 1], a, begin, row)
+            draw_vector(seed, net.stream, weight_code(last), net.scales[1, last - 1], net.first + a, begin, row)
 
 
 # --- a panel ----------------------------------------------------------------------------------------------------------

@@ -403,13 +403,6 @@ def fill(a, value):
         a[cuda.blockIdx.y, e] = value
 
 
-@launched
-def scale(a, begin, end, factor):
-    """a <- a / factor, from entry ``begin`` to ``end``."""
-    for e in range(begin + cuda.blockIdx.x * THREADS + cuda.threadIdx.x, end, cuda.gridDim.x * THREADS):
-        a[0, e] = np.float64(a[0, e]) / np.float64(factor)  # rounded once, as on the CPU
-
-
 # --- how far training has moved ---------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numba import config, cuda
 
-from ntksim.engine.jit import cached
+from ntksim.engine.code_cache import number_at_random
+from ntksim.engine.jit import compiling
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 THREADS = 4 if SIMULATED else 128  # of a block
@@ -18,8 +19,14 @@ GRID_LIMIT = 65535  # blocks in the second and third dimension
 _ROW = 64  # numbers: every network's row of an array starts at a multiple of 256 bytes
 
 # Kernels are kept on disk as the processor's code is: to compile those of one precision takes some ten seconds.
-launched = cuda.jit if SIMULATED else cached(cuda.jit)
-device_function = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
+if SIMULATED:
+    launched, device_function = cuda.jit, cuda.jit(device=True)
+else:
+    from numba.cuda.core.bytecode import FunctionIdentity  # type: ignore[import-not-found]
+    from numba.cuda.dispatcher import CUDACache
+
+    number_at_random(FunctionIdentity)
+    launched, device_function = compiling(cuda.jit, CUDACache), compiling(cuda.jit, None, device=True, forceinline=True)
 # An index of this type is not looked at for being negative, which would mean counting from the end.
 unsigned = np.uint64
 

@@ -17,7 +17,9 @@ class Net(NamedTuple):
     """A network as compiled code knows it.
 
     ``stream`` is the generator's key, ``code`` the activation's, ``widths`` (n_0, ..., n_L, k) with k outputs, ``lengths`` the
-    same padded: the length of a row of the next layer's weights; ``scales`` (4, L+1) holds g, s, beta and t.
+    same padded: the length of a row of the next layer's weights; ``scales`` (5, L+1) holds g, s, beta, t and the
+    layer's rate. ``first`` is the
+    row of the whole readout that is this network's first: above 0 where k of more outputs are looked at, for their kernels alone.
     """
 
     stream: np.uint32
@@ -25,6 +27,7 @@ class Net(NamedTuple):
     widths: np.ndarray
     lengths: np.ndarray
     scales: np.ndarray
+    first: int
 
 
 class Pairs(NamedTuple):

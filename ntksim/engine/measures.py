@@ -1,17 +1,42 @@
 """Statistics of kernels: distances, alignments, spectra, and the modes of training.
 
 Stacks of kernels have shape (..., n, n). Those of k outputs, (..., n, k, n, k), are to be reshaped to (..., n k, n k).
+``precision`` is that in which kernels were computed, as in `closed_form`: by default their arrays' own.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import entr
 
+from ntksim.engine.rounding import null_level, relative_error
+
+# Of the change of a mode: what other modes may add to it while a rate is fitted. The rate is then within that of v'K_t v.
+MIXING = 0.1
+# Of the residual's squared norm: modes that hold less at t = 0 have no rate where nothing tells how much others add to them.
+SMALLEST_SHARE = 1e-3
+
 
 def frobenius_norm(kernels: np.ndarray) -> np.ndarray:
     """Frobenius norms (...), in the kernels' units."""
-    return np.sqrt(np.sum(np.square(kernels, dtype=np.float64), axis=(-2, -1)))
+    scaled, unit = _scaled(kernels)
+    return unit * _norm(scaled)
+
+
+def _norm(kernels: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.sum(np.square(kernels), axis=(-2, -1)))
+
+
+def _scaled(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Kernels of ordinary size, in float64, and the powers of two (...) that they are in units of: no square overflows."""
+    kernels = np.asarray(kernels, np.float64)
+    largest = np.maximum(kernels.max(axis=(-2, -1)), -kernels.min(axis=(-2, -1)))
+    usual = (largest == 0) | (largest > 1e-100) & (largest < 1e100) | ~np.isfinite(largest)
+    if usual.all():
+        return kernels, np.ones(largest.shape)
+    unit = np.where(usual, 1.0, np.ldexp(1.0, np.frexp(np.where(usual, 1.0, largest))[1] - 1))
+    return kernels / unit[..., None, None], unit
 
 
 def relative_frobenius_error(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -27,8 +52,9 @@ def relative_operator_error(kernels: np.ndarray, reference: np.ndarray) -> np.nd
 
 def alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Cosine <K, K_ref>_F / (||K||_F ||K_ref||_F), (...), between -1 and 1."""
-    inner = np.sum(np.asarray(kernels, np.float64) * reference, axis=(-2, -1))
-    return inner / (frobenius_norm(kernels) * frobenius_norm(reference))
+    (kernels, _), (reference, _) = _scaled(kernels), _scaled(reference)
+    inner = np.sum(kernels * reference, axis=(-2, -1))
+    return inner / (_norm(kernels) * _norm(reference))
 
 
 def kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -68,17 +94,21 @@ def centred(kernels: np.ndarray) -> np.ndarray:
     return rows - rows.mean(axis=-2, keepdims=True)
 
 
-def centred_alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Alignment of the centred kernels (CKA), (...), between -1 and 1; NaN where one is constant to working precision.
+def centred_alignment(kernels: np.ndarray, reference: np.ndarray, precision: Any = None) -> np.ndarray:
+    """Alignment of the centred kernels (CKA), (...), between -1 and 1; NaN where one is constant to the ``precision``.
 
     Cortes et al. (2012), definition 2.
     """
-    return alignment(_centred_or_nan(kernels), _centred_or_nan(reference))
+    error = relative_error(precision, np.asarray(kernels), np.asarray(reference))
+    return alignment(_centred_or_nan(kernels, error), _centred_or_nan(reference, error))
 
 
-def centred_kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def centred_kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray, precision: Any = None) -> np.ndarray:
     """Centred alignment of kernels with yy', (...), for targets (n,) or (n, k) (Cortes et al. 2012); NaN for constant targets."""
-    return centred_alignment(kernels, _target_kernel(targets))
+    return alignment(
+        _centred_or_nan(kernels, relative_error(precision, np.asarray(kernels))),
+        _centred_or_nan(_target_kernel(targets), relative_error(None)),
+    )
 
 
 def _target_kernel(targets: np.ndarray) -> np.ndarray:
@@ -105,23 +135,40 @@ def participation_ratio(kernels: np.ndarray) -> np.ndarray:
 class ResidualModes:
     """The residual f_t - y along the eigenvectors of a kernel, the largest eigenvalue first; float64.
 
-    ``eigenvalues`` (..., n), ``components`` (..., T, n) in the units of the outputs, signed so that each starts at 0 or above,
-    and ``decay_rates`` (..., n) in the units of eigenvalues, NaN where no rate can be fitted. Under a constant kernel
-    the rates are the eigenvalues.
+    ``eigenvalues`` (..., n), NaN where the kernel's precision does not tell them from 0; ``components`` (..., T, n) in the units
+    of the outputs, signed so that each starts at 0 or above, of these in a basis of the null space that rounding has chosen;
+    ``decay_rates`` (..., n) in the units of eigenvalues, NaN where no rate can be fitted, or there is no eigenvalue; and
+    ``initial_shares`` (..., n) of the residual's squared norm at the first snapshot. Under a constant kernel the rates are the
+    eigenvalues.
     """
 
     eigenvalues: np.ndarray
     components: np.ndarray
     decay_rates: np.ndarray
+    initial_shares: np.ndarray
 
 
 def residual_modes(
-    kernel: np.ndarray, outputs: np.ndarray, targets: np.ndarray, times: np.ndarray, floor: float | None = None
+    kernel: np.ndarray,
+    outputs: np.ndarray,
+    targets: np.ndarray,
+    times: np.ndarray,
+    floor: float | None = None,
+    kernels: np.ndarray | None = None,
+    precision: Any = None,
 ) -> ResidualModes:
     """Decompose the residuals of a training run along the eigenvectors of a kernel, and fit how fast each component decays.
 
     A rate is minus the slope of the least-squares line through the logarithm of a component against time, from the first
-    snapshot up to where the component first falls to ``floor``, changes sign, or is not finite: it takes two finite times.
+    snapshot up to where the component first falls to ``floor``, changes sign, is not finite, or is moved by other modes: it
+    takes two finite times, and a component that falls by more than the floor.
+
+    The component c_j along v_j changes by -v_j'K_t v_j c_j, at a rate of its own, and by -sum_k v_j'K_t v_k c_k over the
+    other modes. A kernel that moves a little in training lets a large mode drive a small one, which then decays, or grows, at a
+    rate that has nothing to do with its eigenvalue. Given the ``kernels`` along the way the fit ends where others add
+    more than `MIXING` of the component's own change, so that the rate is within about that of v_j'K_t v_j. Without them nothing
+    tells, and only modes have a rate that hold `SMALLEST_SHARE` of the residual's squared norm or more: on networks
+    whose kernel moves by 10 to 20% they may still be off by a factor of 2 above, and more below, v_j'K_t v_j.
 
     Parameters
     ----------
@@ -131,27 +178,47 @@ def residual_modes(
     targets : (n,). times : (T,), ascending; infinity is allowed.
     floor : below it components are noise; by default the square root of the precision of ``outputs`` times their or the
         targets' largest size, which leaves half the digits. For a flow of tolerance epsilon, take that times the residual.
+    kernels : (..., T, n, n), K_t in any units, such as `Trajectory.kernels`.
+    precision : in which the kernel was computed.
 
     Arora et al. (2019), theorem 4.1; the notes' section 1.7.
     """
+    error = relative_error(precision, np.asarray(kernel))
     kernel, outputs = np.asarray(kernel, np.float64), np.asarray(outputs)
     finite = np.isfinite(kernel).all(axis=(-2, -1))[..., None]
     values, vectors = np.linalg.eigh(np.where(finite[..., None], kernel, 0.0))
-    values, vectors = np.where(finite, values, np.nan)[..., ::-1], vectors[..., ::-1]
-    components = np.where(finite[..., None], (outputs - np.asarray(targets, np.float64)) @ vectors, np.nan)
-    components = components * np.where(components[..., :1, :] < 0, -1.0, 1.0)
+    values, vectors = np.where(finite & (values > null_level(values, error)), values, np.nan)[..., ::-1], vectors[..., ::-1]
+    residual = outputs - np.asarray(targets, np.float64)
+    signed = np.where(finite[..., None], residual @ vectors, np.nan)
+    components = signed * np.where(signed[..., :1, :] < 0, -1.0, 1.0)
+    start = np.square(components[..., 0, :])
+    shares = start / np.where((total := start.sum(axis=-1, keepdims=True)) > 0, total, np.nan)
     if floor is None:
-        precision = np.finfo(outputs.dtype if outputs.dtype.kind == "f" else np.float64).eps
         largest = np.nanmax(np.abs(outputs), axis=(-2, -1), initial=np.abs(targets).max())[..., None]
-        levels = np.sqrt(precision) * largest
+        levels = np.sqrt(relative_error(None, outputs)) * largest
     else:
         levels = np.array([floor])
-    return ResidualModes(values, components, _decay_rates(components, np.asarray(times, np.float64), levels))
+    own = (shares >= SMALLEST_SHARE)[..., None, :] if kernels is None else _own(kernels, vectors, residual, signed)
+    used = own & (components > levels[..., None, :]) & np.isfinite(np.asarray(times, np.float64))[:, None]
+    used = np.logical_and.accumulate(used, axis=-2)
+    fallen = components[..., 0, :] - np.min(np.where(used, components, np.inf), axis=-2)
+    rates = _decay_rates(components, np.asarray(times, np.float64), used)
+    return ResidualModes(values, components, np.where((fallen > levels) & ~np.isnan(values), rates, np.nan), shares)
 
 
-def _decay_rates(components: np.ndarray, times: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Minus the slopes (..., n) of log components (..., T, n) against time while they are above the levels (..., n or 1)."""
-    used = np.logical_and.accumulate(components > levels[..., None, :], axis=-2) & np.isfinite(times)[:, None]
+def _own(kernels: np.ndarray, vectors: np.ndarray, residual: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """Where (..., T, n) all other modes together change a component by less than `MIXING` of what it changes by itself."""
+    kernels, vectors = np.asarray(kernels, np.float64), vectors[..., None, :, :]
+    finite = np.isfinite(kernels).all(axis=(-2, -1), keepdims=True)
+    kernels = np.where(finite, kernels, 0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        change = ((kernels @ residual[..., None])[..., None, :, 0] @ vectors)[..., 0, :]
+        own = np.sum(vectors * (kernels @ vectors), axis=-2) * components
+        return finite[..., 0] & (np.abs(change - own) <= MIXING * np.abs(own))
+
+
+def _decay_rates(components: np.ndarray, times: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Minus the slopes (..., n) of log components (..., T, n) against time over the snapshots that are used (..., T, n)."""
     count = used.sum(axis=-2, keepdims=True)
     time = np.where(used, np.where(np.isfinite(times), times, 0.0)[:, None], 0.0)
     time = np.where(used, time - time.sum(axis=-2, keepdims=True) / np.maximum(count, 1), 0.0)
@@ -165,17 +232,25 @@ def spectrum(kernels: np.ndarray) -> np.ndarray:
     return _eigenvalues(kernels)[..., ::-1]
 
 
+def resolved_spectrum(kernels: np.ndarray, precision: Any = None) -> np.ndarray:
+    """:func:`spectrum`, with NaN where the kernels' precision does not tell an eigenvalue from 0."""
+    values = spectrum(kernels)
+    return np.where(values > null_level(values, relative_error(precision, np.asarray(kernels))), values, np.nan)
+
+
 def kernel_statistics(kernels: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
     """Every statistic of kernels (S, n, n) at initialisation, by column name, float64 (S,) each.
 
     ``reference`` (n, n) is the limit K_infinity and ``targets`` (n,) the training targets. Eigenvalues and traces are in
-    the kernel's units, the others are ratios. The condition number is infinite where the smallest eigenvalue is not positive.
+    the kernel's units, the others are ratios. The condition number is infinite where the smallest eigenvalue is not told from 0
+    in the kernels' type.
     """
+    error = relative_error(None, np.asarray(kernels))
     kernels = np.asarray(kernels, np.float64)
     values = spectrum(kernels)
     largest, smallest = values[:, 0], values[:, -1]
     condition = np.full(len(kernels), np.inf)
-    np.divide(largest, smallest, out=condition, where=smallest > 0)
+    np.divide(largest, smallest, out=condition, where=smallest > null_level(values, error)[:, 0])
     condition[~np.isfinite(smallest)] = np.nan
     return {
         "relative_frobenius_error": relative_frobenius_error(kernels, reference),
@@ -197,8 +272,7 @@ def _eigenvalues(kernels: np.ndarray) -> np.ndarray:
     return np.where(finite[..., None], values, np.nan)
 
 
-def _centred_or_nan(kernels: np.ndarray) -> np.ndarray:
-    """The centred kernels; NaN where nothing but rounding is left of them."""
+def _centred_or_nan(kernels: np.ndarray, error: float) -> np.ndarray:
+    """The centred kernels; NaN where nothing but errors of their entries is left of them."""
     result = centred(kernels)
-    rounding = 100 * np.finfo(np.float64).eps * frobenius_norm(kernels)
-    return np.where((frobenius_norm(result) > rounding)[..., None, None], result, np.nan)
+    return np.where((frobenius_norm(result) > 100 * error * frobenius_norm(kernels))[..., None, None], result, np.nan)

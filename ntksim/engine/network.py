@@ -31,13 +31,15 @@ class Scales:
     """Multipliers and initial scales of layers 1..L+1, the readout last; each field is a float64 array (L+1,).
 
     ``weight`` (g) multiplies W in the forward pass, ``weight_init`` (s) is the standard deviation of its stored
-    entries; ``bias`` (beta) and ``bias_init`` (t) are the same for biases, and zero where a layer has none.
+    entries; ``bias`` (beta) and ``bias_init`` (t) are the same for biases, and zero where a layer has none. ``rate`` is the
+    factor on the layer's learning rate (`layer_rates`), 1 but where it is asked for: training's kernel is sum_l rate_l K_l.
     """
 
     weight: np.ndarray
     weight_init: np.ndarray
     bias: np.ndarray
     bias_init: np.ndarray
+    rate: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class Network:
             bias[:last], bias_init[:last] = forward, initial
         weight[-1] *= self.output_scale
         bias[-1] *= self.output_scale
-        return Scales(weight, weight_init, bias, bias_init)
+        return Scales(weight, weight_init, bias, bias_init, np.ones(self.depth + 1))
 
     def _abc_scales(self, abc: ABC, input_dim: int) -> Scales:
         n, inner = self.widths[0], self.depth - 1
@@ -214,7 +216,8 @@ class Network:
         bias, bias_init = np.zeros(self.depth + 1), np.zeros(self.depth + 1)
         if self.sigma_b is not None:
             bias[:-1], bias_init[:-1] = _shrunk(self.sigma_b, n, abc.a_input), _shrunk(1.0, n, abc.b_input)
-        return Scales(weight, np.array([_shrunk(1.0, n, b) for b in initial]), bias, bias_init)
+        weight_init = np.array([_shrunk(1.0, n, b) for b in initial])
+        return Scales(weight, weight_init, bias, bias_init, np.ones(self.depth + 1))
 
 
 def _shrunk(value: float, width: int, exponent: float) -> float:

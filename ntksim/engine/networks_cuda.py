@@ -323,7 +323,7 @@ def draw_vectors(net: Net, seeds: Any, out: Any, places: Any, count: int) -> Non
         draw(bias_code(layer), net.scales[3, layer - 1], 0, int(net.widths[layer]), int(places[2 * layer - 1]))
     for a in range(int(net.widths[last])):
         at = int(places[2 * last - 2]) + a * int(net.lengths[last - 1])
-        draw(weight_code(last), net.scales[1, last - 1], a, int(net.widths[last - 1]), at)
+        draw(weight_code(last), net.scales[1, last - 1], net.first + a, int(net.widths[last - 1]), at)
 
 
 def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:

@@ -5,12 +5,16 @@ Loss 1/2 sum r^2 (no 1/n) and r = f - y, so that eigenmode j of the kernel decay
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ntksim.engine.arguments import finite_array, momentum_options, numeric, positive_number
+from ntksim.engine.arguments import finite_array, momentum_options, numeric, positive_number, ridge_number
+from ntksim.engine.rounding import null_level, relative_error
+from ntksim.engine.threads import one_blas_thread
 
 
+@one_blas_thread()
 def closed_form(
     kernel: np.ndarray,
     f0: np.ndarray,
@@ -21,11 +25,16 @@ def closed_form(
     learning_rate: float | None = None,
     momentum: float = 0.0,
     nesterov: bool = False,
+    precision: Any = None,
+    ridge: float = 0.0,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Outputs under training with a constant kernel.
 
     f_t = y + e^(-Kt) (f_0 - y) on training points and f_t(x*) = f_0(x*) - K* t phi_1(-Kt) (f_0 - y) on test points,
     with t phi_1(-lambda t) = (1 - e^(-lambda t)) / lambda: functions of the eigenvalues, never an inverse of K.
+
+    With a ``ridge`` rho both are f_0(x) - K(x, X) t phi_1(-(K + rho)t) (f_0 - y): training on 1/2 sum r^2 plus
+    rho/2 ||theta - theta_0||^2, and at t = infinity kernel ridge regression (Hu, Li & Yu 2020).
 
     Parameters
     ----------
@@ -38,17 +47,23 @@ def closed_form(
     f0_test : initial outputs on test points, (n*,) or (S, n*), or with a last axis of k outputs; zero if left out.
     learning_rate : eta, for gradient descent: (I - eta K)^k at the k = t / eta-th step instead of e^(-Kt).
     momentum, nesterov : mu of gradient descent and its form, as in `train`: the recursions of `descent`.
+    precision : that in which the kernels were computed: ``"float64"``, ``"float32"``, or the relative error of their entries; by
+        default the coarser of the two arrays' own types. Say so where a float32 kernel has been cast to float64 since.
+    ridge : rho, added to the kernel's diagonal, in its units; at least 0.
 
     Returns
     -------
     (..., T, n) float64, or (training, test) with test (..., T, n*); for k outputs with a last axis of them. Directions in
-    which the kernel is singular to working precision do not move at t = infinity; under a learning rate that is too large the
-    result diverges.
+    which K + rho is singular to that precision move no output at any time: eigenvalues up to e min(n lambda_max, 2 tr K) for a
+    relative error e of the entries, n eps lambda_max at least. Under a learning rate that is too large the result diverges.
+    BLAS is held at one thread, so that the bits do not depend on how many there are.
 
     Raises
     ------
     TypeError or ValueError for shapes that do not fit, negative times, or times that are no whole number of steps.
     """
+    error = relative_error(precision, *(np.asarray(given) for given in (kernel, kernel_test) if given is not None))
+    ridge = ridge_number(ridge)
     y, kernel = finite_array("y", y, None), finite_array("kernel", kernel, None)
     if y.ndim not in (1, 2) or y.size == 0:
         raise ValueError(f"y must have shape (n,), or (n, k) for k outputs, neither of them 0; got {y.shape}")
@@ -72,12 +87,14 @@ def closed_form(
     elif f0_test is not None:
         raise ValueError("f0_test belongs to test points: give kernel_test too, or leave it out")
     values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
-    largest = np.abs(values).max()
-    if values[0] < -1e-3 * largest:
+    if values[0] < -1e-3 * np.abs(values).max():
         raise ValueError(f"kernel must be positive semidefinite; its eigenvalues go from {values[0]:.3g} to {values[-1]:.3g}")
-    # Rounding leaves eigenvalues of a singular kernel at +- n eps lambda_max: they are zeros.
-    values = np.where(values > len(values) * np.finfo(np.float64).eps * largest, values, 0.0)
-    decay, gain = _flow(values, times) if rate is None else _descent(values, times, rate, mu, nesterov)
+    rates = np.maximum(values, 0.0) + ridge
+    # J v = 0 where v'Kv = 0, so that these directions move nothing, test points neither: what K* v is there is rounding.
+    rates = np.where(rates > null_level(values, error), rates, 0.0)
+    decay, gain = _flow(rates, times) if rate is None else _descent(rates, times, rate, mu, nesterov)
+    if ridge:
+        decay = decay + ridge * gain  # 1 - lambda gain, since 1 - decay = (lambda + rho) gain
 
     residual = (start - target) @ vectors
     with np.errstate(over="ignore", invalid="ignore"):  # a learning rate that diverges: infinite or NaN, as it is
@@ -131,19 +148,18 @@ def stable_rate(momentum: float, nesterov: bool) -> float:
 
 
 def _flow(values: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """e^(-lambda t) and (1 - e^(-lambda t)) / lambda, (T, n)."""
+    """e^(-lambda t) and (1 - e^(-lambda t)) / lambda, (T, n); 1 and 0 where lambda = 0: nothing moves."""
     still = values == 0
     with np.errstate(invalid="ignore"):  # 0 x infinity, replaced below
         exponent = np.where(still, 0.0, -values * times[:, None])
-    limit = np.where(np.isinf(times), 0.0, times)[:, None]
-    gain = np.where(still, limit, -np.expm1(exponent) / np.where(still, 1.0, values))
+    gain = np.where(still, 0.0, -np.expm1(exponent) / np.where(still, 1.0, values))
     return np.exp(exponent), gain
 
 
 def _descent(
     values: np.ndarray, times: np.ndarray, learning_rate: float, momentum: float, nesterov: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """p_k and (1 - p_k) / lambda, (T, n), where p_k = (1 - eta lambda)^k or what momentum makes of it."""
+    """p_k and (1 - p_k) / lambda, (T, n), p_k = (1 - eta lambda)^k or what momentum makes of it; 1 and 0 where lambda = 0."""
     with np.errstate(over="ignore", invalid="ignore"):
         exact = times / learning_rate
         steps = np.round(exact)
@@ -162,9 +178,7 @@ def _descent(
         decay = np.where(small, np.exp(exponent), factor ** steps[:, None])
         decay[np.isinf(steps)[:, None] & (factor <= -1)] = np.nan  # neither here nor there
         lost = np.where(small, -np.expm1(exponent), 1 - decay)
-    decay, lost = np.where(still, 1.0, decay), np.where(still, 0.0, lost)
-    limit = np.where(np.isinf(times), 0.0, times)[:, None]
-    return decay, np.where(still, limit, lost / np.where(still, 1.0, values))
+    return np.where(still, 1.0, decay), np.where(still, 0.0, lost / np.where(still, 1.0, values))
 
 
 def _with_momentum(a: np.ndarray, steps: np.ndarray, mu: float, nesterov: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -191,13 +205,8 @@ def _with_momentum(a: np.ndarray, steps: np.ndarray, mu: float, nesterov: bool) 
                 far, p, lost = _apart(a, k, half, product, square, ahead, first)
                 near = _together(k, half, product, square, ahead)
                 decay[at] = np.where(still, 1.0, np.where(far, p, near))
-                gain[at] = np.where(still, _unmoved(k, mu, first), np.where(far, lost, 1 - near) / a)
+                gain[at] = np.where(still, 0.0, np.where(far, lost, 1 - near) / a)
     return decay, gain
-
-
-def _unmoved(k: float, mu: float, first: float) -> float:
-    """s_k where a = 0, under a gradient that does not change: k steps' worth, less what momentum has yet to do."""
-    return (k - (1 - first * (1 - mu)) * (1 - mu**k) / (1 - mu)) / (1 - mu)
 
 
 def _apart(

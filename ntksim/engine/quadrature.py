@@ -32,81 +32,83 @@ _CHANGE = 1e-5
 _MAX_POINTS = 1 << 12  # on either side of 0: tanh of standard deviations up to 100
 _MAX_TERMS = 1 << 22  # of a Hermite series
 _MAX_SIZES = 128, 2048  # of a Chebyshev series in a standard deviation and in the angle
+_SMALL = 1e-3  # standard deviations below which functions are squared in units of their values there: squares underflow
+_FLAT = 1e-6  # standard deviations of which the smaller change correlations by 1e-12 at most
 _SAME = 1e-13  # standard deviations that differ by less count as one
 _CHUNK = 128  # Hermite polynomials at a time
 _COLUMNS = 256  # pairs side by side: what a row works on stays in the first-level cache
 
 
-def expectations(
-    code: int, k11: np.ndarray, k12: np.ndarray, k22: np.ndarray, product: np.ndarray, symmetric: bool, factors: int = MEANS
+def correlations(
+    code: int, s1: np.ndarray, gap: np.ndarray, s2: np.ndarray, product: np.ndarray, symmetric: bool, factors: int = MEANS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """In place: k12 <- E[phi(u) phi(v)], product <- product E[phi'(u) phi'(v)], for all pairs of two sets of points.
+    """In place: gap <- that of phi(u) and phi(v), product <- product E[phi'(u) phi'(v)], for all pairs of two sets of points.
 
     Parameters
     ----------
-    k11, k22 : variances (n1,) and (n2,).
-    k12, product : covariances, and what to multiply, (n1, n2) float64.
+    s1, s2 : standard deviations (n1,) and (n2,).
+    gap, product : gaps of (u, v), as `correlations` has them, and what to multiply, (n1, n2) float64.
     symmetric : the sets are one; only the upper half is read and written.
     factors : other functions of ``activations.pair_factors`` in the place of phi and phi'.
 
-    Returns E[phi(u)^2] and E[phi(v)^2] of the points. The errors are ``TOLERANCE`` relative to the root of their product.
+    Returns the root mean squares of both functions, (2, n1) and (2, n2). The errors of correlations are ``TOLERANCE``;
+    points of one size at a gap of 0 keep it.
 
     Raises ValueError where the error could not be brought below the tolerance (inputs of enormous norm).
     """
-    own1 = _moments(factors, code, k11)
-    own2 = own1 if symmetric else _moments(factors, code, k22)
-    diagonal = product.diagonal() * own1[1] if symmetric else None
-    s1, s2 = np.sqrt(k11), np.sqrt(k22)
+    own1 = _roots(factors, code, s1)
+    own2 = own1 if symmetric else _roots(factors, code, s2)
+    diagonal = product.diagonal() * (own1[1] * own1[1]) if symmetric else None
+    points1, points2 = np.stack([s1, *own1]), np.stack([s2, *own2])
+    # Below, correlations are what they are in the limit s = 0, to rounding.
+    s1, s2 = np.maximum(s1, _FLAT), np.maximum(s2, _FLAT)
     span = np.arcsinh([min(s1.min(), s2.min()), max(s1.max(), s2.max())])
     series = _series(factors, code, span)
     parts, lengths, groups = _by_parity(series)
     left, right = _basis(s1, span, series.shape[1]), _basis(s2, span, series.shape[1])
-    points1, points2 = np.stack([_inverse(s1), *np.sqrt(own1)]), np.stack([_inverse(s2), *np.sqrt(own2)])
-    _all_rows(symmetric, parts, lengths, groups, left, _columns(right, parts.shape[3]), points1, points2, k12, product)
+    _all_rows(symmetric, parts, lengths, groups, left, _columns(right, parts.shape[3]), points1, points2, gap, product)
     if symmetric:
-        np.fill_diagonal(k12, own1[0])
+        np.fill_diagonal(gap, 0.0)
         np.fill_diagonal(product, diagonal)
-    return own1[0], own2[0]
+    return own1, own2
 
 
-def _inverse(s: np.ndarray) -> np.ndarray:
-    """1/s, and 0 for a point without variance, which is uncorrelated to all."""
-    return np.divide(1.0, s, out=np.zeros_like(s), where=s > 0)
-
-
-def _moments(factors: int, code: int, k: np.ndarray) -> np.ndarray:
-    """E[g(u)^2] of both functions g of ``pair_factors`` for variances ``k`` (n,); (2, n)."""
-    own = np.empty((2, k.size))
-    failed = _fill_moments(factors, code, np.sqrt(k), own)
+def _roots(factors: int, code: int, s: np.ndarray) -> np.ndarray:
+    """Root mean squares of both functions g of ``pair_factors`` for standard deviations ``s`` (n,); (2, n)."""
+    own = np.empty((2, s.size))
+    failed = _fill_roots(factors, code, s, own)
     if failed:
-        raise ValueError(_refusal(k.max(), f"{failed} of {k.size} points"))
+        raise ValueError(_refusal(s.max(), f"{failed} of {s.size} points"))
     return own
 
 
 def _refusal(largest: float, what: str) -> str:
     return (
         f"the infinite-width limit did not reach a relative error of {TOLERANCE:g} for {what}: pre-activations have "
-        f"variances up to {largest:.3g}; scale the inputs or sigma_w down"
+        f"standard deviations up to {largest:.3g}; scale the inputs or sigma_w down"
     )
 
 
 @jit
-def _fill_moments(factors, code, s, own):
+def _fill_roots(factors, code, s, own):
     failed = 0
     for i in range(s.size):
-        own[0, i], own[1, i], settled = _moment(factors, code, s[i])
+        own[0, i], own[1, i], settled = _root(factors, code, s[i])
         failed += not settled
     return failed
 
 
 @jit
-def _moment(factors, code, s):
-    """Both moments of one point by a trapezoidal rule, and whether they settled.
+def _root(factors, code, s):
+    """Both root mean squares of one point by a trapezoidal rule, and whether they settled.
 
     On an analytic function that decays like a Gaussian it converges like exp(-2 pi a / h), a the distance of the nearest
     pole, pi / (2 s) for tanh (Trefethen & Weideman 2014). The first step suits tanh, and is halved until the sums settle.
     """
-    count = int(_REACH / 0.22 * max(1.0, s))
+    value_unit, slope_unit = pair_factors(factors, code, s)
+    value_unit = abs(value_unit) if s < _SMALL and value_unit != 0 else 1.0
+    slope_unit = abs(slope_unit) if s < _SMALL and slope_unit != 0 else 1.0
+    count = int(_REACH / 0.22 * max(1.0, s)) if s < _MAX_POINTS else _MAX_POINTS + 1
     while count <= _MAX_POINTS:
         step = _REACH / count
         value, slope, coarse_value, coarse_slope = 0.0, 0.0, 0.0, 0.0
@@ -114,13 +116,14 @@ def _moment(factors, code, s):
             x = step * i
             weight = math.exp(-0.5 * x * x) * (step / math.sqrt(2 * math.pi))
             a, b = pair_factors(factors, code, s * x)
+            a, b = a / value_unit, b / slope_unit
             value += weight * a * a
             slope += weight * b * b
             if i % 2 == 0:
                 coarse_value += 2 * weight * a * a
                 coarse_slope += 2 * weight * b * b
         if abs(value - coarse_value) <= _CHANGE * value and abs(slope - coarse_slope) <= _CHANGE * slope:
-            return value, slope, True
+            return value_unit * math.sqrt(value), slope_unit * math.sqrt(slope), True
         count *= 2
     return np.nan, np.nan, False
 
@@ -157,7 +160,7 @@ def _series(factors: int, code: int, span: np.ndarray) -> np.ndarray:
         if wide and long:
             return series
         p, q = p if wide else p + p // 2, q if long else 2 * (3 * q // 4)
-    raise ValueError(_refusal(math.sinh(span[1]) ** 2, "all pairs of points"))
+    raise ValueError(_refusal(math.sinh(span[1]), "all pairs of points"))
 
 
 def _correlations(factors: int, code: int, s: np.ndarray, rho: np.ndarray) -> np.ndarray | None:
@@ -259,41 +262,50 @@ def _columns(right: np.ndarray, count: int) -> np.ndarray:
 
 
 @jit_parallel
-def _all_rows(symmetric, parts, lengths, groups, left, right, points1, points2, k12, product):
-    """``expectations`` from the series; ``points`` hold 1/s and the root mean squares of both functions."""
-    rows = k12.shape[0]
+def _all_rows(symmetric, parts, lengths, groups, left, right, points1, points2, gap, product):
+    """``correlations`` from the series; ``points`` hold s and the root mean squares of both functions."""
+    rows = gap.shape[0]
     for r in prange(rows):
         i = r // 2 if r % 2 == 0 else rows - 1 - r // 2  # long and short rows in turn, for the balance of the threads
-        _row(i, i if symmetric else 0, parts, lengths, groups, left, right, points1, points2, k12, product)
+        _row(i, i if symmetric else 0, parts, lengths, groups, left, right, points1, points2, gap, product)
 
 
 @jit
-def _row(i, first, parts, lengths, groups, left, right, points1, points2, k12, product):
-    left, point, k12, product = left[i], points1[:, i], k12[i], product[i]
+def _row(i, first, parts, lengths, groups, left, right, points1, points2, gap, product):
+    left, point, gap, product = left[i], points1[:, i], gap[i], product[i]
     mixed = np.zeros(parts.shape[1:])
     for part in range(4):
         for a in range(left.size if lengths[part] > 0 else 0):
             _add(left[a], parts[a, part].ravel(), mixed[part].ravel())
     for block in range(first // _COLUMNS, right.shape[0]):
         start = block * _COLUMNS
-        begin, stop = max(first, start), min(start + _COLUMNS, k12.size)
+        begin, stop = max(first, start), min(start + _COLUMNS, gap.size)
         work = np.empty((7, stop - begin))
         z, twice = work[0], work[1]
-        _half_angle(point[0], points2[0, begin:stop], k12[begin:stop], z, twice)
+        _half_angle(gap[begin:stop], z, twice)
         for f in range(2):
             _sum(2 * f, mixed, lengths, groups, right[block], begin - start, z, twice, work[2 + f], work)
         for j in range(begin, stop):
-            k12[j] = point[1] * points2[1, j] * work[2, j - begin]
-            product[j] *= point[2] * points2[2, j] * work[3, j - begin]
+            value, slope = work[2, j - begin], work[3, j - begin]
+            if gap[j] == 0 and point[0] == points2[0, j]:  # g(u) and g(u), or g(-u): whatever errors layers would amplify
+                value, slope = _settled(value), _settled(slope)
+            gap[j] = math.copysign(max(1 - abs(value), 0.0), value) if point[1] * points2[1, j] > 0 else 1.0
+            product[j] *= point[2] * points2[2, j] * slope
 
 
 @jit
-def _half_angle(inverse, inverses, k12, z, twice):
+def _settled(value):
+    """1 or -1 where a correlation is one of them but for the error of its series."""
+    return math.copysign(1.0, value) if abs(abs(value) - 1) < TOLERANCE else value
+
+
+@jit
+def _half_angle(gap, z, twice):
     """z = cos(t/2) - sin(t/2) of the angle t, and 2 (2 z^2 - 1)."""
     wide_vectors()
-    for j in range(k12.size):
-        rho = min(max(k12[j] * inverse * inverses[j], -1.0), 1.0)
-        z[j] = math.sqrt(0.5) * (math.sqrt(1 + rho) - math.sqrt(1 - rho))
+    for j in range(gap.size):
+        size = abs(gap[j])
+        z[j] = math.copysign(math.sqrt(0.5) * (math.sqrt(2 - size) - math.sqrt(size)), gap[j])
         twice[j] = 4 * z[j] * z[j] - 2
 
 

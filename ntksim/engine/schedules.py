@@ -12,9 +12,10 @@ import numpy as np
 from ntksim.engine.arguments import momentum_options, numeric, positive_number
 from ntksim.engine.descent import Descent
 from ntksim.engine.flow import Flow
-from ntksim.engine.infinite import infinite_kernel
+from ntksim.engine.infinite import infinite_kernel, kernel_error
 from ntksim.engine.network import Network
 from ntksim.engine.predictions import stable_rate
+from ntksim.engine.rounding import null_level
 
 _MOST_STEPS = 2**53  # beyond, floats are no step numbers
 SNAPSHOTS = 25  # of a run whose times are not given, beside t = 0
@@ -63,7 +64,7 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple
         asked = _steps_of(numeric("times", options.times), rate, steps)
     else:
         if steps is None:
-            _check_regular(values)
+            _check_regular(network, values)
             # Modes that momentum makes oscillate decay by sqrt(mu) a step, however large their eigenvalues are.
             slowest = 40 / (1 - momentum) if momentum else 0
             steps = int(np.ceil(max(20 / values[0] / rate, slowest)))
@@ -87,7 +88,7 @@ def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) 
     """When to look at a flow, ascending."""
     if times is None:
         eigenvalues = np.linalg.eigvalsh(_limit_kernel(network, x))
-        _check_regular(eigenvalues)
+        _check_regular(network, eigenvalues)
         return np.concatenate([[0.0], np.geomspace(1 / eigenvalues[-1], 20 / eigenvalues[0], SNAPSHOTS)])
     asked = numeric("times", times)
     if asked.ndim != 1 or asked.size == 0 or np.isnan(asked).any() or (asked < 0).any():
@@ -107,8 +108,8 @@ def _stiffest_batch(kernel: np.ndarray, largest: float, size: int) -> float:
     return min(len(kernel) / size * largest, len(kernel) * float(np.max(np.diagonal(kernel))))
 
 
-def _check_regular(eigenvalues: np.ndarray) -> None:
-    if eigenvalues[0] <= 1e-12 * eigenvalues[-1]:
+def _check_regular(network: Network, eigenvalues: np.ndarray) -> None:
+    if eigenvalues[0] <= max(1e-12 * eigenvalues[-1], null_level(eigenvalues, kernel_error(network))[0]):
         raise ValueError("the infinite-width kernel is singular (are points repeated?): give times or steps")
 
 

@@ -21,7 +21,7 @@ from ntksim.engine.layout import (
 from ntksim.engine.measures import kernel_distance
 from ntksim.engine.product import padded_points
 
-_AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernel": 2}
+_AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernels": 2}
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
 
 
@@ -29,8 +29,9 @@ Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of th
 class Snapshots:
     """What is seen of S seeds at T times, or of one of them; NaN until it is filled. `training.Trajectory` says what each is.
 
-    Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel`` and ``test_kernel``, which have no times. What is of
-    test points, and ``kernels``, is empty where it is not wanted.
+    Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel``, which has no times, and ``test_kernels``, which has
+    two: t = 0, whether it is among the times or not, and the last. What is of test points, and ``kernels``, is empty where it is
+    not wanted.
     """
 
     outputs: np.ndarray
@@ -45,7 +46,7 @@ class Snapshots:
     gates_flipped: np.ndarray
     kernels: np.ndarray
     kernel: np.ndarray
-    test_kernel: np.ndarray
+    test_kernels: np.ndarray
 
     @classmethod
     def empty(
@@ -64,7 +65,7 @@ class Snapshots:
             layer_kernel_drift=missing(times, layers),
             kernels=missing(times if keep_kernels else 0, points, points, kind=kind),
             kernel=missing(points, points, kind=kind),
-            test_kernel=missing(tests, points, kind=kind),
+            test_kernels=missing(2, tests, points, kind=kind),
             **{name: missing(times) for name in numbers},
         )
 
@@ -82,7 +83,7 @@ class Snapshots:
             array = getattr(self, field.name)
             if 0 in array.shape[1:]:
                 array = None
-            elif field.name not in ("kernel", "test_kernel"):
+            elif field.name not in ("kernel", "test_kernels"):
                 array = array[:, where]
             if array is not None and outputs > 1 and (axes := _AXES_OF_POINTS.get(field.name, 0)):
                 lead, last = array.shape[:-axes], array.shape[-axes:]
@@ -95,8 +96,8 @@ class Snapshots:
 class State:
     """A network at some theta: what a pass leaves behind.
 
-    ``outputs`` (n k,) for k outputs; ``layers`` (L+1, n k, n k), the kernels of every layer's parameters, and their sum
-    ``kernel``.
+    ``outputs`` (n k,) for k outputs; ``layers`` (L+1, n k, n k), the kernels of every layer's parameters, and ``kernel``, their
+    sum with the layers' rates.
     """
 
     theta: np.ndarray
@@ -106,11 +107,12 @@ class State:
     kernel: np.ndarray
 
 
-def _total(layers: np.ndarray) -> np.ndarray:
-    """The sum of all layers' kernels, the readout's first."""
-    kernel = layers[-1].copy()
-    for own in layers[-2::-1]:
-        kernel += own
+def _total(layers: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """The sum of all layers' kernels times their rates, the readout's first; frozen ones do not enter, as 0 x infinity either."""
+    kernel = np.zeros_like(layers[0])
+    for own, rate in zip(layers[::-1], rates[::-1], strict=True):
+        if rate > 0:
+            kernel += rate * own
     return kernel
 
 
@@ -126,13 +128,10 @@ class _First:
 class Task:
     """What all seeds share: the network, training points and targets (n k,) for k outputs, test points, test with training ones.
 
-    ``net`` has its parameters in units in which all layers learn at one rate: theirs over ``units`` (L+1,). ``plain`` is the
-    network in its own, in which parameters are drawn. With ``remove_initial_output`` f - f_0 stands for f everywhere.
+    With ``remove_initial_output`` f - f_0 stands for f everywhere.
     """
 
     net: Net
-    plain: Net
-    units: np.ndarray
     x: Points
     y: np.ndarray
     x_test: Points | None
@@ -144,7 +143,7 @@ class Watch:
     """One seed's network, whose parameters at initialisation are ``start``: looks at it cost passes, and are counted."""
 
     def __init__(self, threads: int, seed: np.uint64, task: Task) -> None:
-        self.threads, self.seed, self.net, self.y, self.units = threads, seed, task.net, task.y, task.units
+        self.threads, self.seed, self.net, self.y, self.rates = threads, seed, task.net, task.y, task.net.scales[4]
         self.columns, self.pairs = task.x
         self.tests = None
         if task.x_test is not None:
@@ -154,7 +153,7 @@ class Watch:
         self.centred, self.removed, self.test_removed = task.remove_initial_output, np.zeros(1), np.zeros(1)
         self.passes = 0
         self.offsets = parameter_offsets(self.net)
-        self.start = self.draw(task.plain)
+        self.start = self.draw()
         self.first: _First | None = None
 
     @property
@@ -164,13 +163,10 @@ class Watch:
 
     # From here to `look`: work on parameters and activations, here the CPU's. `training_cuda.CudaWatch` has a GPU do it.
 
-    def draw(self, plain: Net) -> np.ndarray:
-        """The parameters at initialisation, drawn for ``plain``."""
+    def draw(self) -> np.ndarray:
+        """The parameters at initialisation."""
         theta = aligned(self.offsets[-1], self.columns.dtype)
-        draw_into(self.seed, plain, stored_weights(plain, theta))
-        for layer, unit in enumerate(self.units):
-            if unit != 1:
-                self._layer(theta, layer)[:] /= unit
+        draw_into(self.seed, self.net, self._weights(theta))
         return theta
 
     def _layer(self, theta: np.ndarray, layer: int) -> np.ndarray:
@@ -191,14 +187,10 @@ class Watch:
         """Room for -eta v: zeros in the layout of the parameters, and nothing without momentum."""
         return aligned(self.start.size if momentum else 0, self.start.dtype)
 
-    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
-        """||a - b|| of two parameter vectors."""
-        return float(np.linalg.norm(a.astype(np.float64) - b))
-
-    def layer_squares(self, theta: np.ndarray) -> np.ndarray:
-        """||theta_l - theta_l(0)||^2 and ||theta_l(0)||^2 of each layer, (L+1, 2)."""
-        layers = [(self._layer(theta, i), self._layer(self.start, i)) for i in range(len(self.units))]
-        return np.array([square_distance_and_norm(now, before) for now, before in layers])
+    def layer_squares(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """||a_l - b_l||^2 and ||b_l||^2 of each layer of two parameter vectors, (L+1, 2)."""
+        layers = [(self._layer(a, i), self._layer(b, i)) for i in range(len(self.rates))]
+        return np.array([square_distance_and_norm(one, other) for one, other in layers])
 
     def make_test_room(self, columns: np.ndarray, pairs: Pairs) -> Room:
         """Room for the test points' outputs."""
@@ -235,7 +227,7 @@ class Watch:
 
     def remember(self, room: Room) -> tuple[np.ndarray, np.ndarray | None]:
         """Of an evaluated room the last layer's activations on the points, and where hidden neurons are open; own arrays."""
-        last, points, cols = len(self.units) - 1, self.pairs.points, self.pairs.cols
+        last, points, cols = len(self.rates) - 1, self.pairs.points, self.pairs.cols
         values = gated(self.net.code, room.h, room.slope)
         features = room.h[room.at[last] : room.at[last + 1]].reshape(-1, points)[:, :cols].copy()
         return features, None if values is None else values[room.at[1] :].reshape(-1, points)[:, :cols] > 0
@@ -249,7 +241,7 @@ class Watch:
         return float(np.linalg.norm(now[0] - first)), float(np.linalg.norm(first)), flipped
 
     def pull_back(self, state: State, vector: np.ndarray, theta: np.ndarray) -> None:
-        """theta <- theta - J' vector, J at ``state``, in place."""
+        """theta <- theta - rate J' vector, J at ``state``, in place."""
         rows = np.ascontiguousarray(vector.reshape(self.pairs.cols, -1).T, theta.dtype)
         pull_back_at(self.threads, self.net, self._weights(theta), state.room, self.pairs, rows)
 
@@ -263,12 +255,22 @@ class Watch:
             self.targets, order, rate, momentum, before, after, count, ready,
         )  # fmt: skip
 
+    def begin(self, rows: Snapshots) -> None:
+        """Fill in what is seen of the network at initialisation beside the first look."""
+        if self.across is not None:
+            rows.test_kernels[0] = self.test_kernel(self.start)
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
+        """||a - b|| of two parameter vectors in units in which all layers learn at one rate: theirs over its root."""
+        moving = self.rates > 0
+        return float(np.sqrt(np.sum(self.layer_squares(a, b)[moving, 0] / self.rates[moving])))
+
     def look(self, theta: np.ndarray, room: Room) -> State:
         """Outputs and kernel at ``theta``; the first look is the one that drifts refer to."""
         outputs = self.evaluate(theta, room, self.pairs)
         self.passes += 1
         layers = self.kernels(room, self.pairs)
-        state = State(theta, room, outputs, layers, _total(layers))
+        state = State(theta, room, outputs, layers, _total(layers, self.rates))
         if self.first is None:
             self.first = _First(layers, self.remember(room))
             if self.centred:
@@ -292,7 +294,7 @@ class Watch:
         assert self.across is not None
         room, pairs = self.make_room(*self.across), self.across[1]
         self.evaluate(theta, room, pairs)
-        return _total(self.kernels(room, pairs))
+        return _total(self.kernels(room, pairs), self.rates)
 
     def residual(self, state: State) -> np.ndarray:
         """f - y, float64."""
@@ -315,21 +317,21 @@ class Watch:
             if at + 1 == len(rows.loss):
                 rows.kernel[:] = state.kernel
                 if self.across is not None:
-                    rows.test_kernel[:] = self.test_kernel(state.theta)
+                    rows.test_kernels[1] = self.test_kernel(state.theta)
             if self.tests is not None:
                 rows.test_outputs[at] = self.test_outputs(state) - self.test_removed
 
     def _measure(self, at: int, state: State, rows: Snapshots) -> None:
         """How far kernel, parameters and features are from where they began."""
         assert self.first is not None
-        before = _total(self.first.layers)
+        before = _total(self.first.layers, self.rates)
         rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), before.ravel())
         rows.kernel_distance[at] = kernel_distance(state.kernel, before)
         pairs = zip(state.layers, self.first.layers, strict=True)
         rows.layer_kernel_drift[at] = [relative_distance(now.ravel(), then.ravel()) for now, then in pairs]
-        squares = self.layer_squares(state.theta)
+        squares = self.layer_squares(state.theta, self.start)
         rows.layer_drift[at] = np.sqrt(squares[:, 0]) / np.sqrt(squares[:, 1])
-        moved, norm = self.units**2 @ squares  # in the parameters' own units
+        moved, norm = squares.sum(axis=0)
         rows.parameter_drift[at] = np.sqrt(moved) / np.sqrt(norm)
         change, norm, rows.gates_flipped[at] = self.movement(self.remember(state.room), self.first.activations)
         rows.feature_drift[at] = change / norm if change != 0 else 0.0

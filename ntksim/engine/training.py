@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ntksim.engine import checkpoints
+from ntksim.engine import checkpoints, known_answers
 from ntksim.engine.arguments import flag, points, precision, seed_array, targets
 from ntksim.engine.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.descent import Descent, descend_seed
@@ -44,13 +44,15 @@ class Trajectory:
     did not reach is NaN.
 
     Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
-    (S, T, n, n), None unless kept; at the last time ``kernel`` (S, n, n) and, of test with training points, ``test_kernel``
-    (S, n*, n), None without test points. Movement since t = 0, whether that is among the times or not:
+    (S, T, n, n), None unless kept; ``kernel`` (S, n, n) at the last time; and of test with training points ``test_kernels``
+    (S, 2, n*, n), first at t = 0, whether that is among the times or not, then at the last time; None without test points.
+    Movement since t = 0, whether that is among the times or not:
 
     ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
     ``parameter_drift`` (S, T) = ||theta_t - theta_0|| / ||theta_0|| over all stored parameters, and ``layer_drift``
     (S, T, L+1) over each layer's weights and biases, the readout's last; ``layer_kernel_drift`` (S, T, L+1) =
-    ||K^l_t - K^l_0||_F / ||K^l_0||_F of each layer's part of the kernel, the sum over its weights and biases;
+    ||K^l_t - K^l_0||_F / ||K^l_0||_F of each layer's part of the plain kernel, the sum over its weights and biases, whatever
+    its rate;
     ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
     ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
     NaN for the activation sin, whose values do not tell it.
@@ -67,12 +69,17 @@ class Trajectory:
     status: tuple[str, ...]
     learning_rate: float | None
     kernel: np.ndarray
-    test_kernel: np.ndarray | None
+    test_kernels: np.ndarray | None
     kernel_distance: np.ndarray
     layer_drift: np.ndarray
     layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
+
+    @property
+    def test_kernel(self) -> np.ndarray | None:
+        """The kernel of test with training points at the last time, (S, n*, n); None without test points."""
+        return None if self.test_kernels is None else self.test_kernels[:, 1]
 
 
 def train(
@@ -105,8 +112,9 @@ def train(
     x, y : points (n, d) and targets (n,), or (n, k) for a network of k > 1 outputs; ``x_test`` (n*, d), observed only.
     method : ``"gradient_flow"``, theta' = -grad L to an error of ``tolerance``, or ``"gradient_descent"``; both with the
         parameterization's factor n^(-c) on the gradient. K_infinity below is the effective kernel, with that factor.
-    times : when to look, ascending; infinity is allowed for the flow. For gradient descent each is moved to the nearest
-        step. By default 0 and 25 log-spaced times up to the last of ``steps``, or to t = 20 / lambda_min(K_infinity).
+    times : when to look, ascending; infinity is allowed for the flow. Along directions in which the kernel is singular to the
+        precision of ``dtype`` the flow does not move, at any time. For gradient descent each is moved to the nearest step. By
+        default 0 and 25 log-spaced times up to the last of ``steps``, or to t = 20 / lambda_min(K_infinity).
     steps : number of steps of gradient descent; by default up to the last of ``times``, or to t = 20 / lambda_min(K_infinity)
         and, with momentum, at least 40 / (1 - mu).
     learning_rate : eta of gradient descent; by default 1 / lambda_max(K_infinity). A warning is given from
@@ -119,9 +127,9 @@ def train(
         shuffles the points anew and takes them b at a time without replacement, those left over sitting out, as a function
         of (seed, step) alone. A step's gradient is that of the batch's part of the loss times n / b, whose mean is the full
         gradient. The default learning rate is then the inverse of a bound on (n / b) lambda_max over all batches.
-    layer_rates : L + 1 positive factors on the learning rate of each layer's weights and biases, the readout's last; 1 by
-        default, and next to nothing, such as 1e-12, to hold a layer fixed. The flow is theta_l' = -rate_l dL/dtheta_l.
-        Kernels, here and in the result, are then sum_l rate_l K_l, whose eigenvalues are the rates of training.
+    layer_rates : L + 1 factors on the learning rate of each layer's weights and biases, the readout's last; 1 by default, and
+        0 for a frozen layer, whose parameters do not move. The flow is theta_l' = -rate_l dL/dtheta_l. Kernels, here and in
+        the result, are then sum_l rate_l K_l, whose eigenvalues are the rates of training.
     tolerance : error of the outputs that a step of the flow may add, root mean square over training points, in units of
         the initial residual's; 1e-4 by default.
     remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
@@ -145,6 +153,7 @@ def train(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     kind, seed_list = precision(dtype), seed_array(seeds)
+    known_answers.check(method, kind.name, place)
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs).ravel()
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
@@ -170,8 +179,6 @@ def train(
     )
     task = Task(
         net=compiled_network(network, x.shape[1]),
-        plain=compiled_network(network.plain, x.shape[1]),
-        units=np.sqrt(network.layer_rates),
         x=columns_of(x, None, kind, place),
         y=y,
         x_test=None if tests is None else columns_of(tests, None, kind, place),
@@ -184,7 +191,7 @@ def train(
         raise TypeError(f"checkpoint must be the path of a folder, or None; got {checkpoint!r}")
     run = checkpoints.digest(network, x, y, tests, plan, seed_list, kind.name, remove, keep, repr(device_identity(place)))
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, float(checkpoint_interval))
-    status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network), place)
+    status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network.widths), place)
     return Trajectory(
         times=asked,
         evaluations=evaluations,
@@ -209,6 +216,7 @@ def _train_seeds(
         for s in range(first, end, step):
             if (done := kept.done(s)) is None:
                 watch, own = look_at(threads, seeds[s], task), kept.of(s)
+                watch.begin(own.rows)
                 word = flow_seed(watch, plan, own) if isinstance(plan, Flow) else descend_seed(watch, plan, own)
                 done = word, watch.passes
                 kept.finish(s, *done)

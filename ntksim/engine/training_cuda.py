@@ -14,7 +14,7 @@ from ntksim.engine import kernels_cuda as kernels
 from ntksim.engine.activations import gated
 from ntksim.engine.gemm_cuda import multiply
 from ntksim.engine.launch_cuda import SIMULATED, THREADS, allocate, over
-from ntksim.engine.layout import Net, Pairs
+from ntksim.engine.layout import Pairs
 from ntksim.engine.networks_cuda import Batch, Wanted, draw_parameters, zeros
 from ntksim.engine.snapshots import State, Watch
 
@@ -24,13 +24,9 @@ _BLOCKS = 2 if SIMULATED else 256  # that a sum over parameters is shared out to
 class CudaWatch(Watch):
     """A `Watch` whose parameter vectors are arrays (1, numbers) on the device, and whose rooms are batches of one network."""
 
-    def draw(self, plain: Net) -> Any:
+    def draw(self) -> Any:
         theta = zeros((1, int(self.offsets[-1])), self.columns.dtype)
-        draw_parameters(plain, cuda.to_device(np.array([self.seed], np.uint64)), theta, 1)
-        for layer, unit in enumerate(self.units):
-            if unit != 1:
-                begin, end = self._span(layer)
-                kernels.scale[over(end - begin)](theta, begin, end, unit)
+        draw_parameters(self.net, cuda.to_device(np.array([self.seed], np.uint64)), theta, 1)
         return theta
 
     def _span(self, layer: int) -> tuple[int, int]:
@@ -45,11 +41,8 @@ class CudaWatch(Watch):
     def velocity(self, momentum: float) -> Any:
         return zeros((1, self.start.shape[1] if momentum else 0), self.start.dtype)
 
-    def distance(self, a: Any, b: Any) -> float:
-        return float(np.sqrt(_squares(a, b, 0, a.shape[1])[0]))
-
-    def layer_squares(self, theta: Any) -> np.ndarray:
-        return np.array([_squares(theta, self.start, *self._span(i)) for i in range(len(self.units))])
+    def layer_squares(self, a: Any, b: Any) -> np.ndarray:
+        return np.array([_squares(a, b, *self._span(i)) for i in range(len(self.rates))])
 
     def make_test_room(self, columns: np.ndarray, pairs: Pairs) -> Any:
         return Batch(self.net, columns, pairs, 1, Wanted(backward=False, kernel=False))
@@ -77,14 +70,14 @@ class CudaWatch(Watch):
         return room.outputs.copy_to_host().reshape(-1, pairs.points)[:, : pairs.cols].T.flatten()
 
     def kernels(self, room: Any, pairs: Pairs) -> np.ndarray:
-        rows, cols, layers = pairs.rows * room.outputs_count, pairs.cols * room.outputs_count, len(self.units)
+        rows, cols, layers = pairs.rows * room.outputs_count, pairs.cols * room.outputs_count, len(self.rates)
         out = allocate((layers, rows * cols), np.float64)
         for layer in range(layers):
             room.copy_results(out, layer, 1, layer)
         return out.copy_to_host().reshape(layers, rows, cols)
 
     def remember(self, room: Any) -> tuple[Any, Any]:
-        net, last = self.net, len(self.units) - 1
+        net, last = self.net, len(self.rates) - 1
         values = gated(net.code, room.h, room.slope)
         features = self._taken(room.h, room.at[last], int(net.widths[last]))
         return features, None if values is None else self._taken(values, room.at[1], int(net.widths[1 : last + 1].sum()))
@@ -104,7 +97,6 @@ class CudaWatch(Watch):
         return change, norm, float(_total(parts, 1)[0]) / now[1].shape[1]
 
     def pull_back(self, state: State, vector: np.ndarray, theta: Any) -> None:
-        """theta <- theta - J' vector, J at ``state``, in place."""
         values = np.zeros((self.targets.shape[1], self.pairs.points), theta.dtype)
         values[:, : self.pairs.cols] = vector.reshape(self.pairs.cols, -1).T
         _pull_back(state.room, cuda.to_device(values.reshape(1, -1)), None, self.pairs.cols, theta)
@@ -142,24 +134,27 @@ class CudaWatch(Watch):
 
 
 def _pull_back(room: Any, vector: Any, ones: Any, size: int, theta: Any) -> None:
-    """theta <- theta - J' vector, J where ``room`` has been evaluated; vector (1, k points) on the device.
+    """theta <- theta - rate J' vector, J where ``room`` has been evaluated; vector (1, k points) on the device.
 
     Of several outputs ``ones`` (1, points) says that sensitivities are those of the vector's product.
     """
     net, points, last, outputs = room.net, room.pairs.points, room.last, room.outputs_count
-    scales, offsets = net.scales, room.offsets
+    weights, biases, offsets = net.scales[4] * net.scales[0], net.scales[4] * net.scales[2], room.offsets
     factors, count = (vector, outputs) if ones is None else (ones, 1)
     if not hasattr(room, "weighted"):
         room.weighted = allocate((1, int(net.widths[1:-1].max()) * size), theta.dtype)
     rows = int(net.widths[last])
-    kernels.pull_readout[over(rows)](
-        scales[0, last], scales[2, last], vector, room.h, room.at[last], theta, offsets[2 * last], int(net.lengths[last]),
-        rows, points, outputs, size, offsets[2 * last + 1],
-    )  # fmt: skip
+    if net.scales[4, last] > 0:
+        kernels.pull_readout[over(rows)](
+            weights[last], biases[last], vector, room.h, room.at[last], theta, offsets[2 * last], int(net.lengths[last]),
+            rows, points, outputs, size, offsets[2 * last + 1],
+        )  # fmt: skip
     for layer in range(1, last + 1):
+        if net.scales[4, layer - 1] == 0:
+            continue
         rows, cols, length = int(net.widths[layer]), int(net.widths[layer - 1]), int(net.lengths[layer - 1])
         kernels.weigh_sensitivity[over(rows)](
-            scales[0, layer - 1], scales[2, layer - 1], factors, room.delta, room.sensitivities_at(layer, count * points),
+            weights[layer - 1], biases[layer - 1], factors, room.delta, room.sensitivities_at(layer, count * points),
             room.weighted, rows, points, count, size, theta, offsets[2 * layer - 1],
         )  # fmt: skip
         multiply(

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ntksim.study.cost import NOMINAL, Rates, parameters
-from ntksim.study.provenance import code_identity, processor
+from ntksim.study.provenance import processor
 
 _ROUNDS = 3  # the best of so many counts
 
@@ -55,7 +55,9 @@ def measured() -> Rates:
 
 def _file() -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    identity = json.dumps([processor(), os.cpu_count(), code_identity()])
+    engine = Path(__file__).parents[1] / "engine"
+    text = b"".join(path.read_bytes() for path in sorted(engine.rglob("*.py")))  # quick: every job of a study asks
+    identity = json.dumps([processor(), os.cpu_count(), hashlib.sha256(text).hexdigest()])
     return home / "ntksim" / f"rates-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 
 

@@ -26,8 +26,8 @@ class Quantity(NamedTuple):
 
     ``where``: the tables with statistics over seeds of it, ``convergence``, ``drift``, ``lazy``; ``modes``, where shards hold
     a list of it per run; ``run``, where they hold one value per run; ``parts``, where it takes all seeds (`drift_parts`). With a
-    ``law`` it is in `scaling_laws`; ``statistic`` is that of `lazy`, ``words`` its name in the summary, if it is there. One that
-    is called largest_x is the largest x along the run.
+    ``law`` it is in `scaling_laws`; ``statistic`` is that of `lazy`, ``words`` its name in the summary, if it is there. A
+    ``share`` lies in [0, 1]. One that is called largest_x is the largest x along the run.
     """
 
     meaning: str
@@ -35,6 +35,7 @@ class Quantity(NamedTuple):
     law: Law | None = None
     statistic: Literal["mean", "median"] = "median"
     words: str | None = None
+    share: bool = False
 
 
 _LIMIT = Law(-0.5, -0.5, rich=-0.5, scaled=-0.5)  # the central limit theorem
@@ -50,7 +51,9 @@ QUANTITIES = {
     "relative_operator_error": Quantity("||K_m - K_inf||_2 / ||K_inf||_2", ("convergence",), _LIMIT),
     "smallest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
     "largest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
-    "condition_number": Quantity("largest over smallest eigenvalue of K_m", ("convergence",)),
+    "condition_number": Quantity(
+        "largest over smallest eigenvalue of K_m; infinite where the precision does not tell that from 0", ("convergence",)
+    ),
     "trace": Quantity("of K_m, units of the kernel", ("convergence",)),
     "kernel_drift": Quantity(
         "||K_t - K_0||_F / ||K_0||_F, of k outputs that of the whole kernels (n k, n k), and so the distance; with layer_rates "
@@ -78,7 +81,7 @@ QUANTITIES = {
     ),
     "gates_flipped": Quantity(
         "share of pairs of a hidden neuron and a training point whose pre-activation changed sign since t = 0; NaN for the "
-        "activation sin", ("drift", "lazy"), _HALF,
+        "activation sin", ("drift", "lazy"), _HALF, share=True,
     ),
     "kernel_target_alignment": Quantity(
         "<K, YY'>_F / (||K||_F ||YY'||_F), y'Ky / (||K||_F ||y||^2) for one target; kernels of several outputs are summed, here "
@@ -99,15 +102,18 @@ QUANTITIES = {
     "test_accuracy": Quantity(
         "share of test points whose class is told: by the sign of the output, or the largest of more than two; NaN where targets "
         "are no classes, and where outputs tell none, as at t = 0 with f - f_0 trained", ("drift", "lazy"), statistic="mean",
+        share=True,
     ),
     "test_linearized_accuracy": Quantity(
-        "test_accuracy of the network linearised at theta_0 under the same training", ("drift", "lazy"), statistic="mean"
+        "test_accuracy of the network linearised at theta_0 under the same training", ("drift", "lazy"), statistic="mean",
+        share=True,
     ),
     "test_limit_closed_form_accuracy": Quantity(
-        "test_accuracy of the same training with the constant kernel K_inf", ("drift", "lazy"), statistic="mean"
+        "test_accuracy of the same training with the constant kernel K_inf", ("drift", "lazy"), statistic="mean", share=True
     ),
     "initial_kernel_regression_test_loss": Quantity(
-        "test loss of ridgeless kernel regression, K(x*, X) K^-1 y, with K_0", ("run", "drift", "lazy"), statistic="mean"
+        "test loss of kernel regression, K(x*, X) (K + ridge)^-1 y, with K_0; ridgeless unless training.ridge is set, on the "
+        "eigenvectors that the precision tells from the null space", ("run", "drift", "lazy"), statistic="mean"
     ),
     "after_kernel_regression_test_loss": Quantity(
         "initial_kernel_regression_test_loss with the kernel after training in place of K_0", ("run", "drift", "lazy"),
@@ -126,12 +132,17 @@ QUANTITIES = {
         "the largest limit_closed_form_deviation of the run", ("drift",), Law(-0.5, -0.5, rich=math.nan)
     ),
     "eigenvalue": Quantity(
-        "of K_0, as a rate of training (times n^(-c) in abc parameterizations, layer rates included)", ("modes",)
+        "of K_0, as a rate of training (times n^(-c) in abc parameterizations, layer rates included); null where the precision "
+        "does not tell it from 0: no larger than e min(n lambda_max, 2 tr K), e the precision's relative error", ("modes",),
     ),
-    "after_eigenvalue": Quantity("the eigenvalue of the same index of the kernel after training, as a rate", ("modes",)),
+    "after_eigenvalue": Quantity(
+        "the eigenvalue of the same index of the kernel after training, as a rate; null where it is not told from 0", ("modes",)
+    ),
+    "initial_share": Quantity("of the squared norm of the residual at t = 0 that lies along the eigenvector of K_0", ("modes",)),
     "decay_rate": Quantity(
-        "fitted to the residual along the eigenvector of K_0 while it is above the noise; NaN where it decays too little or too "
-        "fast for the snapshots, or oscillates under momentum", ("modes",),
+        "fitted to the residual along the eigenvector of K_0 while it is above the noise and other modes add less than a tenth "
+        "to its change (measures.MIXING); NaN where that leaves fewer than two snapshots or less change than noise, and where "
+        "the mode oscillates under momentum", ("modes",),
     ),
 }  # fmt: skip
 
@@ -144,6 +155,15 @@ def quantities(where: Where) -> tuple[str, ...]:
 # What a shard holds a list of in every row, a number a layer, and its name in `layers`.
 LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"}
 
+# What lets more seeds finish, by the status of those that did not.
+REMEDIES = {
+    "diverged": "in gradient descent lower relative_learning_rate; in gradient flow raise tolerance, or set precision to float64",
+    "step_limit": "lower relative_time, or raise tolerance",
+    "overflow": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
+    "nan": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
+    "eigensolver_failed": "set precision to float64",
+}
+
 # Units and meaning of every column, kept in the Parquet schema.
 COLUMNS = {
     "network": "name of the network in the configuration",
@@ -155,13 +175,23 @@ COLUMNS = {
     "quantity": "the column of the per-seed table that is summarised",
     "count": "seeds in the statistics",
     "excluded": "seeds left out (of all widths in scaling_laws): they did not finish (see status), or the value is not finite",
+    "excluded_share": "excluded over all seeds; in scaling_laws at the width with the largest share",
+    "marked": "true where excluded_share is above 0.1: seeds that stop early are often those that move most, and without them "
+    "the statistic is biased",
+    "earliest_stop": "relative_time up to which there are numbers of the first of the seeds that did not finish; NaN if all did",
+    "latest_stop": "relative_time up to which there are numbers of the last of the seeds that did not finish; NaN if all did",
+    "time_reached": "the last snapshot's time up to which a seed has numbers: the end of training, if it finished",
+    "relative_time_reached": "time_reached times lambda_max(K_inf)",
     "mean": "over seeds; NaN for the parts of the kernel drift, which no single seed has",
     "root_mean_square": "; ".join(["over seeds", *(f"of {name} {QUANTITIES[name].meaning}" for name in quantities("parts"))]),
     "exact_root_mean_square": "what the exact law of one hidden layer gives for the root mean square; NaN where none is known",
     "standard_deviation": "over seeds, n - 1 in the denominator",
-    "standard_error": "of the mean, or by bootstrap over seeds, of 5 at least, of the exponent, or of a part of the kernel drift",
-    "interval_low": "95% interval: t of the mean, or bootstrap like the standard error",
-    "interval_high": "95% interval: t of the mean, or bootstrap like the standard error",
+    "standard_error": "of the mean; by the jackknife over 5 seeds at least of the exponent and of the random part of the kernel "
+    "drift; of its systematic part the interval's length over twice Student's quantile",
+    "interval_low": "95% interval of the mean, the exponent, or a part of the kernel drift (docs/statistics.md)",
+    "interval_high": "95% interval of the mean, the exponent, or a part of the kernel drift (docs/statistics.md)",
+    "root_mean_square_low": "95% interval of the root mean square, of 5 seeds at least (docs/statistics.md)",
+    "root_mean_square_high": "95% interval of the root mean square, of 5 seeds at least (docs/statistics.md)",
     "time": "t of the flow, or learning rate x steps; units of 1 / eigenvalue of the kernel",
     "relative_time": "t times lambda_max(K_inf)",
     "kernel_velocity": "kernel distance from the snapshot before, per unit of time; NaN at t = 0",
@@ -189,16 +219,22 @@ COLUMNS = {
     "2019; for batches, that of all points at once): what mean_difference is to be measured by",
     "mean_difference": "root mean square of the mean of f_t over seeds less mu, without the bias of finitely many seeds; 0 where "
     "it is lost in their scatter",
-    "mean_difference_error": "standard error of mean_difference, by bootstrap over seeds, of 5 at least",
+    "mean_difference_error": "standard error of mean_difference, of 5 seeds at least: its interval's length over twice Student's "
+    "quantile",
+    "mean_difference_low": "95% interval of mean_difference, of 5 seeds at least (docs/statistics.md)",
+    "mean_difference_high": "95% interval of mean_difference, of 5 seeds at least (docs/statistics.md)",
     "limit_variance": "mean variance of f_t over infinitely wide networks; 0 where f_0 is removed",
     "variance": "mean variance of f_t over seeds, n - 1 in the denominator",
-    "variance_error": "standard error of variance, by bootstrap over seeds, of 5 at least",
+    "variance_error": "standard error of variance, by the jackknife over 5 seeds at least",
+    "variance_low": "95% interval of variance, of 5 seeds at least (docs/statistics.md)",
+    "variance_high": "95% interval of variance, of 5 seeds at least (docs/statistics.md)",
     "status": "of the whole run: finished; overflow or nan: a value is infinite or NaN; eigensolver_failed; in training also "
-    "diverged, or step_limit (see Trajectory)",
+    "diverged, or step_limit (see Trajectory). What to change: "
+    + "; ".join(f"{status}: {remedy}" for status, remedy in REMEDIES.items()),
     "widths_fitted": "widths in the fit",
     "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
-    "prefactor_low": "95% interval of the prefactor, bootstrap over 5 seeds at least",
-    "prefactor_high": "95% interval of the prefactor, bootstrap over 5 seeds at least",
+    "prefactor_low": "95% interval of the prefactor, of 5 seeds at least (docs/statistics.md)",
+    "prefactor_high": "95% interval of the prefactor, of 5 seeds at least (docs/statistics.md)",
     "exponent": "of the width, least squares in logarithms",
     "theory_exponent": "of the width as it grows, for this activation, depth and parameterization; NaN where theory gives none. "
     "Where gates flip (relu, leaky_relu, abs) movement at finite widths has steeper parts beside it (-3/4, -1)",

@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -20,6 +19,7 @@ from ntksim.study.explanations import config_error
 from ntksim.study.network_options import NetworkOptions, family, one_each
 from ntksim.study.section import MOST, MOST_SHARDS, Section, check_path
 from ntksim.study.stage_options import Initial, Training, in_batches
+from ntksim.study.yaml_text import read_yaml
 
 _NAME = r"[A-Za-z][A-Za-z0-9_]{0,63}"  # a network's name is part of file names
 
@@ -125,7 +125,9 @@ def load_study(path: str | Path) -> Study:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give the path of a configuration, such as config.yaml") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -35,8 +35,7 @@ class Rates:
     startup_seconds: float
 
 
-# Blocks of seeds, and so the names of shards, follow from these and from `_flow_passes`: a change has finished studies
-# computed anew where it cuts them otherwise (a test holds some blocks fixed).
+# Blocks of seeds, and so the names of shards to come, follow from these and from `_flow_passes` (a test holds some fixed).
 NOMINAL = Rates(
     flops={"float64": 4e10, "float32": 8e10},
     training_flops={"float64": 3e10, "float32": 6e10},

@@ -42,11 +42,12 @@ class Dataset(Section):
     train: int = Field(ge=2, lt=MOST, description="training points")
     test: int = Field(ge=2, lt=MOST, description="test points")
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the choice of points, or of synthetic ones")
-    scaling: Literal["sphere", "none"] | None = Field(
+    scaling: Literal["sphere", "standardize", "none"] | None = Field(
         default=None,
         description="sphere (default, but for synthetic sets): centre the points with the training mean, scale each to norm "
-        "sqrt(features), and standardize targets unless they tell classes (-1 and 1, or one-hot); none: take the numbers as "
-        "they are",
+        "sqrt(features), and standardize targets unless they tell classes (-1 and 1, or one-hot); standardize: the same, with "
+        "each feature divided by its standard deviation over the training points before points are scaled, so that none "
+        "outweighs the others (a feature that is constant there becomes 0); none: take the numbers as they are",
     )
     # left out of every record where it does nothing, so that those of earlier studies stay what they were
     target_scale: float = Field(
@@ -85,7 +86,7 @@ class Dataset(Section):
 
     @property
     def scaling_or_default(self) -> str:
-        """sphere or none."""
+        """sphere, standardize or none."""
         return self.scaling or ("none" if self.is_synthetic else "sphere")
 
     @field_validator("file", mode="before")

@@ -1,8 +1,10 @@
 """Data sets: points with one target or several, from scikit-learn, from files of one's own, or synthetic."""
 
-import math
+import re
+import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +12,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from ntksim.engine.arguments import flattening
 from ntksim.study import targets
+from ntksim.study.dataset_files import Data, read, write
 from ntksim.study.dataset_options import Dataset
-from ntksim.study.errors import DamagedFile, StageError, shown
-from ntksim.study.provenance import provenance
-from ntksim.study.storage import content_hash, read_arrays, write_arrays
+from ntksim.study.errors import StageError, shown
 
+__all__ = ["Data", "columns_in_file", "load", "on_sphere", "read", "write"]
 
-@dataclass(frozen=True)
-class Data:
-    """Training and test points, (n, d) and (n*, d), with targets (n,) and (n*,), or (n, k) and (n*, k), all float64.
-
-    ``are_classes`` says whether targets tell classes (:func:`targets.tell_classes`). It is known of all that there are to
-    choose from, before any scaling: a few chosen ones may look like classes by chance.
-    """
-
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-    are_classes: bool
-
-    @property
-    def hash(self) -> str:
-        """Hash of every number, and of what targets are."""
-        return content_hash(self.x_train, self.y_train, self.x_test, self.y_test, np.array(self.are_classes))
-
-    @property
-    def outputs(self) -> int:
-        """Targets of a point: the outputs of its networks."""
-        return math.prod(self.y_train.shape[1:])
+_CONSTANT = 1e-12  # relative range of a feature below which it is rounding
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+(?:[eE][-+]?\d+)?\s*")
+_COUNTER = re.compile(r"unnamed: ?\d+|(row[ _]?)?(index|id)|level_\d+|__index_level_\d+__", re.IGNORECASE)
 
 
 def load(options: Dataset) -> Data:
@@ -48,16 +31,17 @@ def load(options: Dataset) -> Data:
     Two classes become the targets -1 and +1; k > 2 become k targets, one-hot vectors less 1 / k, which for ten are the -0.1
     and 0.9 of Lee et al. (2019). Both parts have the classes in their own proportions. Other targets are real numbers.
     ``scaling: sphere`` centres the points with the training mean, brings each to the norm sqrt(features), and brings each
-    target that tells no class to mean 0 and variance 1 over the training points. ``target_scale`` multiplies targets at the
-    end.
+    target that tells no class to mean 0 and variance 1 over the training points. ``standardize`` does the same, but brings each
+    feature to variance 1 over the training points in between. ``target_scale`` multiplies targets at the end.
 
     Raises StageError for data that cannot be used; the message names the key of the configuration and the remedy.
     """
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked for by the checks
             data = _chosen(options)
-            if options.scaling_or_default == "sphere":
-                data = on_sphere(data, standardize_targets=not data.are_classes)
+            if options.scaling_or_default != "none":
+                equal = options.scaling_or_default == "standardize"
+                data = on_sphere(data, standardize_targets=not data.are_classes, equal_features=equal)
             _check_finite(data, "dataset: points or targets overflow when centred and scaled; bring them to ordinary sizes")
             if options.target_scale != 1:
                 data = replace(data, **{name: options.target_scale * getattr(data, name) for name in ("y_train", "y_test")})
@@ -114,6 +98,10 @@ def _own(options: Dataset) -> tuple[np.ndarray, pd.DataFrame]:
         raise
     except Exception as error:  # whatever the readers of four formats make of bytes that are none of them
         raise StageError(f"{_place(options)}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+    if x.ndim > 2 and x.size:
+        raise StageError(
+            f"{_place(options)}: expected x of shape (points, features), got {x.shape}; {flattening(x.shape)}, and save it again"
+        )
     if x.ndim != 2 or y.ndim not in (1, 2) or len(y) != len(x) or 0 in (*x.shape, *y.shape):
         raise StageError(
             f"{_place(options)}: expected x of shape (points, features) and y of shape (points,) or (points, targets); "
@@ -137,7 +125,9 @@ def _table(options: Dataset, path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         _check_names(options, pq.read_schema(path).names)
         return pd.read_parquet(path)
-    _check_names(options, pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist())
+    names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+    _check_separator(options, path, names)
+    _check_names(options, names)
     frame = pd.read_csv(path, low_memory=False)
     if not isinstance(frame.index, pd.RangeIndex):
         raise StageError(f"{_place(options)}: rows have more values than the header has names; give each column a name")
@@ -147,6 +137,20 @@ def _table(options: Dataset, path: Path) -> pd.DataFrame:
         labels = pd.read_csv(path, usecols=[target], keep_default_na=False, na_values=[""], low_memory=False)
         frame[target] = labels[target]
     return frame
+
+
+def _check_separator(options: Dataset, path: Path, names: list[str]) -> None:
+    """Refuse a file whose columns commas do not separate."""
+    other = next((mark for mark in ";\t|" if mark in names[0]), None) if len(names) == 1 else None
+    if other:
+        with path.open(encoding="utf-8") as lines:
+            commas = any(_DECIMAL_COMMA.fullmatch(word) for line in islice(lines, 1, 10) for word in line.strip().split(other))
+        decimals = ", and its numbers have decimal commas" if commas else ""
+        how = f"sep={other!r}" + (", decimal=','" if commas else "")
+        raise StageError(
+            f"{_place(options)}: its columns are separated by {shown(other)}{decimals}; write it with commas between columns and "
+            f"points in numbers, as pandas.read_csv(file, {how}).to_csv(file, index=False) does"
+        )
 
 
 def _check_names(options: Dataset, names: list[str]) -> None:
@@ -169,11 +173,31 @@ def _columns(options: Dataset, frame: pd.DataFrame) -> tuple[np.ndarray, pd.Data
         raise StageError(f"{_place(options)}: expected rows with feature columns beside {', '.join(map(repr, options.targets))}")
     words = [str(c) for c in features.columns if not pd.api.types.is_numeric_dtype(features[c])]
     if words:
+        first = features[words[0]].astype(str)
+        if (with_comma := first.str.fullmatch(_DECIMAL_COMMA)).any():
+            raise StageError(
+                f"{_place(options)}: the column {shown(words[0])} has decimal commas, as in {shown(first[with_comma].iloc[0])}; "
+                "write numbers with points, as pandas.read_csv(file, decimal=',').to_csv(file, index=False) does"
+            )
         raise StageError(
             f"{_place(options)}: columns that are not numbers: {', '.join(map(shown, words[:8]))}; drop or encode them"
         )
+    for name in features:
+        _look_for_counter(options, str(name), features[name].to_numpy(np.float64, na_value=np.nan))
     points, y = (part.rename(columns=lambda name: f"the column {shown(name)}") for part in (features, frame[options.targets]))
     return targets.finite(_place(options), "values", points), y
+
+
+def _look_for_counter(options: Dataset, name: str, values: np.ndarray) -> None:
+    """Refuse a column that numbers the rows, by its name and numbers; one that does by its numbers alone is said."""
+    steps = np.diff(values)
+    if len(steps) == 0 or not (values == np.round(values)).all() or not (steps > 0).all():
+        return
+    counts = f"{_place(options)}: the column {shown(name)} counts up with the rows, {values[0]:g} to {values[-1]:g}, "
+    if _COUNTER.fullmatch(name):
+        raise StageError(f"{counts}as an index does, and would be a feature; drop it, or rename it if it is one")
+    if (steps == 1).all():
+        print(f"{counts}and is taken for a feature; if it numbers the rows, drop it", file=sys.stderr)
 
 
 def _place(options: Dataset) -> str:
@@ -190,7 +214,7 @@ def _split(options: Dataset, x: np.ndarray, y: pd.DataFrame) -> Data:
     else:
         numbers = targets.real(_place(options), y)
         are_classes = targets.tell_classes(numbers)
-        if options.scaling_or_default == "sphere" and numbers.ndim == 1 and not are_classes:
+        if options.scaling_or_default != "none" and numbers.ndim == 1 and not are_classes:
             targets.look_for_labels(_place(options), numbers)
     if options.train + options.test > len(x):
         what = f"the classes {shown(classes)}" if classes else "the data"
@@ -222,13 +246,26 @@ def _check_classes(classes: list[Any], place: np.ndarray, place_train: np.ndarra
         )
 
 
-def on_sphere(data: Data, *, standardize_targets: bool = False) -> Data:
+def on_sphere(data: Data, *, standardize_targets: bool = False, equal_features: bool = False) -> Data:
     """Centre all points with the training mean and scale each to norm sqrt(d).
 
-    Raises StageError for a point at the mean, and for constant targets that are to be standardised.
+    With ``equal_features`` each feature is first brought to variance 1 over the training points. One that is constant there, to
+    rounding, becomes 0 everywhere: nothing tells how much its values on other points mean.
+
+    Raises StageError for a single feature, for a point at the mean, and for constant targets that are to be standardised.
     """
+    if data.x_train.shape[1] == 1:
+        raise StageError(
+            "dataset.scaling: with one feature every point would become -1 or 1 on the sphere; set scaling: none, which takes "
+            "numbers as they are"
+        )
     mean = data.x_train.mean(axis=0)
-    x_train, x_test = (_scaled(points - mean) for points in (data.x_train, data.x_test))
+    x_train, x_test = data.x_train - mean, data.x_test - mean
+    if equal_features:
+        varies = np.ptp(data.x_train, axis=0) > _CONSTANT * np.abs(data.x_train).max(axis=0)
+        factors = np.divide(1.0, x_train.std(axis=0), out=np.zeros(len(mean)), where=varies)
+        x_train, x_test = x_train * factors, x_test * factors
+    x_train, x_test = _scaled(x_train), _scaled(x_test)
     y_train, y_test = data.y_train, data.y_test
     if standardize_targets:
         _check_training(data)
@@ -255,8 +292,8 @@ def _check_finite(data: Data, message: str) -> None:
 
 def _check_training(data: Data) -> None:
     """Refuse what would make every kernel singular or every fit trivial."""
-    _, place, count = np.unique(np.round(data.x_train, 10), axis=0, return_index=True, return_counts=True)
-    if len(place) < len(data.x_train):
+    _, count = np.unique(_rounded(data.x_train), axis=0, return_counts=True)
+    if len(count) < len(data.x_train):
         repeated = int(np.sum(count[count > 1]))
         raise StageError(
             f"dataset: {repeated} of {len(data.x_train)} training points repeat others (after scaling), so every kernel "
@@ -268,6 +305,17 @@ def _check_training(data: Data) -> None:
         raise StageError(
             f"dataset: every training target{which} is {columns[0, still[0]]:g}; give data whose targets vary, or more points"
         )
+
+
+def _rounded(points: np.ndarray) -> np.ndarray:
+    """A row for every point, its direction and the logarithm of its norm: equal for points that agree to ten digits."""
+    largest = np.abs(points).max(axis=1, keepdims=True)
+    scaled = np.divide(points, largest, out=np.zeros_like(points), where=largest > 0)  # squares of it do not underflow
+    norm = np.linalg.norm(scaled, axis=1, keepdims=True)
+    direction = np.divide(scaled, norm, out=scaled, where=norm > 0)
+    with np.errstate(divide="ignore"):
+        size = np.log(norm) + np.log(largest)
+    return np.round(np.hstack([direction, size]), 10) + 0.0  # no -0
 
 
 def columns_in_file(path: str, array: str = "x") -> int:
@@ -290,19 +338,3 @@ def columns_in_file(path: str, array: str = "x") -> int:
 
 def _second(array: np.ndarray) -> int:
     return array.shape[1] if array.ndim > 1 else 1
-
-
-def write(path: str | Path, data: Data) -> None:
-    """Write a data set as .npz, atomically."""
-    identity = {"stage": "dataset", "dataset": data.hash}
-    metadata = {"identity": identity, "provenance": provenance()}
-    write_arrays(path, metadata, **{name: np.asarray(value) for name, value in vars(data).items()})
-
-
-def read(path: str | Path) -> Data:
-    """Read a data set. Raises StageError for a file that is missing or damaged."""
-    arrays = read_arrays(path)
-    try:
-        return Data(are_classes=bool(arrays.pop("are_classes")), **arrays)
-    except (TypeError, KeyError):
-        raise DamagedFile(f"{path}: not a data set of ntksim; delete it and run the study again") from None

@@ -1,6 +1,7 @@
 """A study in words, from the metadata that its tables carry: its data, and of how many networks its statistics are."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ntksim.study.dataset_options import Dataset
@@ -19,7 +20,7 @@ def data(metadata: Mapping[Any, Any]) -> str:
         raise ForeignFile("tables of an earlier version of ntksim; run the study again, with --recompute")
     options, sizes = Dataset.model_validate(metadata["config"]["dataset"]), metadata["data"]
     labels = options.classes_or_default
-    source = ", ".join(options.files) or str(options.name)
+    source = ", ".join(Path(file).name for file in options.files) or str(options.name)
     kind = "real targets" if labels is None else _listed(labels) if len(labels) <= _MOST_CLASSES else f"{len(labels)} classes"
     outputs = "1 output" if sizes["outputs"] == 1 else f"{sizes['outputs']} outputs"
     return f"{source}, {kind}: {sizes['train']} training and {sizes['test']} test points, {outputs}"
@@ -32,9 +33,11 @@ def seeds(metadata: Mapping[Any, Any], stage: str) -> str:
 
 
 def study(metadata: Mapping[Any, Any]) -> list[str]:
-    """A line on the data, and one on each stage."""
+    """A line on the data, what was done to points and to targets and what is unwise about them, and a line on each stage."""
     training = metadata["config"]["training"]
-    lines = [f"Data: {data(metadata)}", f"At initialisation: {_networks(metadata, 'initial')}"]
+    lines = [f"Data: {data(metadata)}", *metadata["data"]["treatment"]]
+    lines += [f"Warning: {remark}" for remark in metadata["data"]["remarks"]]
+    lines += [f"At initialisation: {_networks(metadata, 'initial')}"]
     return lines + ([f"In training: {_networks(metadata, 'training')}; {_schedule(training)}"] if training else [])
 
 
@@ -49,8 +52,9 @@ def _schedule(training: Mapping[str, Any]) -> str:
     trained = "f - f_0" if schedule["remove_initial_output"] else "f"
     words = [f"{schedule['method'].replace('_', ' ')} of {trained} to t = {schedule['relative_time']:g} / lambda_max(K_inf)"]
     nesterov = "Nesterov " if schedule.get("nesterov") else ""
-    names = {"tolerance": "", "relative_learning_rate": "", "momentum": nesterov, "batch_size": "", "layer_rates": ""}
-    words += [f"{kind}{name.replace('_', ' ')} {schedule[name]}" for name, kind in names.items() if schedule.get(name)]
+    names = ("tolerance", "relative_learning_rate", "momentum", "batch_size", "layer_rates", "ridge")
+    kinds = {"momentum": nesterov}
+    words += [f"{kinds.get(name, '')}{name.replace('_', ' ')} {schedule[name]}" for name in names if schedule.get(name)]
     return ", ".join(words)
 
 

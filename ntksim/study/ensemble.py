@@ -7,13 +7,11 @@ With D_s = (f_t - mu) / sqrt(n) of seed s on n points, where mu is the mean at i
 neither of them with a bias of finitely many seeds.
 """
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from ntksim.study import drift_parts
-from ntksim.study.seed_statistics import cells
+from ntksim.study.seed_statistics import cells, counts
 
 _POINTS = {"train": "", "test": "test_"}  # and how a shard's columns of them begin
 _THEORY = ("limit_mean", "limit_variance")
@@ -27,28 +25,22 @@ def ensemble_rows(shards: pd.DataFrame) -> pd.DataFrame:
         finished = seeds[seeds["status"] == "finished"]
         for points, start in _POINTS.items():
             found = [values for values in finished[f"{start}limit_difference"] if np.isfinite(values).all()]
-            counts = {"points": points, "count": len(found), "excluded": len(seeds) - len(found)}
             theory = {name: seeds[start + name].iloc[0] for name in _THEORY}
-            rows.append(cell | counts | theory | _statistics(found))
+            rows.append(cell | {"points": points} | counts(len(found), len(seeds)) | theory | _statistics(found))
     return pd.DataFrame(rows)
 
 
 def _statistics(differences: list[np.ndarray]) -> dict[str, float]:
-    """Distance of the seeds' mean from theory's, and their variance, with standard errors; NaN where there are too few."""
+    """Distance of the seeds' mean from theory's, and their variance, with errors and intervals; NaN where there are too few."""
     gram = drift_parts.gram_matrix(differences) / (differences[0].size if differences else 1)
-    (shared, resampled_shared), (variance, resampled_variance) = drift_parts.estimates(gram).values()
+    shared, scatter = drift_parts.estimates(gram).values()
     return {
-        "mean_difference": _root(shared),
-        "mean_difference_error": _deviation(_root(resampled_shared)),
-        "variance": max(variance, 0.0),  # of equal outputs rounding is left
-        "variance_error": _deviation(resampled_variance),
+        "mean_difference": shared.root,
+        "mean_difference_error": shared.of_root.error,
+        "mean_difference_low": shared.of_root.low,
+        "mean_difference_high": shared.of_root.high,
+        "variance": max(scatter.square, 0.0),  # of equal outputs rounding is left
+        "variance_error": scatter.interval.error,
+        "variance_low": scatter.interval.low,
+        "variance_high": scatter.interval.high,
     }
-
-
-def _root(squares: Any) -> Any:
-    """Roots of estimates of squares, which come out below zero where they are lost in the scatter."""
-    return np.sqrt(np.maximum(squares, 0.0))
-
-
-def _deviation(resampled: np.ndarray) -> float:
-    return float(resampled.std(ddof=1)) if len(resampled) else np.nan

@@ -29,3 +29,14 @@ def shown(value: object) -> str:
         return text if len(text) <= 200 else f"{text[:197]}..."
     except ValueError:  # integers of thousands of digits
         return f"a value of type {type(value).__name__}"
+
+
+# What the extra `study` installs (pyproject.toml), by the names of its modules.
+EXTRA = ("matplotlib", "pandas", "pyarrow", "pydantic", "pygments", "sklearn", "snakemake", "yaml")
+
+
+def lacking(what: str, error: ModuleNotFoundError) -> str:
+    """The message for something that needs a module which is not installed."""
+    module = str(error.name).partition(".")[0]
+    remedy = 'pip install "ntksim[study]"' if module in EXTRA else "install it beside ntksim"
+    return f"{what} needs the module {module}, which is not installed: {remedy}"

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 
 from ntksim.study import description, laziness, panels, plan
 from ntksim.study.errors import StageError
+from ntksim.study.seed_statistics import MOST_EXCLUDED
 from ntksim.study.stage_options import in_batches
 from ntksim.study.storage import read_frame
 
@@ -67,7 +68,7 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
 def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     """The kernel drift in its systematic and its random part against width, a column per depth.
 
-    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. Bars are bootstrap intervals, which reach to 0 where a part is lost. All
+    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. Bars are 95% intervals, which reach to 0 where a part is lost. All
     panels have one scale, on which the parts may be compared.
     """
     labels = {
@@ -80,18 +81,20 @@ def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
 def accuracy(table: pd.DataFrame) -> plt.Figure:
     """Test accuracy at the end of training against width, a panel per network: the networks', and their linearisations'.
 
-    ``table`` is ``drift``. Points are means over seeds and bars one standard deviation; the level is that of the same training
+    ``table`` is ``drift``. Points are means over seeds and bars their 95% intervals; the level is that of the same training
     with the widest network's K_infinity.
     """
     figure, filled = panels.per_network(table)
     for axis, rows in filled:
         for place, (quantity, label) in enumerate((("test_accuracy", "trained"), ("test_linearized_accuracy", "linearised"))):
             own = rows[(rows["quantity"] == quantity) & rows["mean"].notna()].sort_values("width")
-            if len(own):  # side by side
+            if len(own):
+                beside = own["width"] * 1.06**place
                 axis.errorbar(
-                    own["width"] * 1.06**place, own["mean"], own["standard_deviation"].fillna(0.0), label=label, capsize=3,
-                    markersize=5, linewidth=0.8, **panels.style(place),
+                    beside, own["mean"], panels.bars(own["mean"], own["interval_low"], own["interval_high"]), label=label,
+                    capsize=3, markersize=5, linewidth=0.8, **panels.style(place),
                 )  # fmt: skip
+                panels.mark(axis, beside, own["mean"], own["marked"])
         limit = rows[rows["quantity"] == "test_limit_closed_form_accuracy"].sort_values("width")["mean"].iloc[-1]
         if np.isfinite(limit):
             axis.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$")
@@ -110,7 +113,7 @@ def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
     ``table`` is ``lazy``, ``final`` the table of that name; two rows of panels per family of networks with several output
     scales. Lines are medians over seeds and bars quartiles.
     """
-    seeds = final[final["status"] == "finished"].merge(table[["network", "width", "family", "scaled_width"]])
+    seeds = final[final["status"] == "finished"].merge(table[["network", "width", "family", "scaled_width", "marked"]])
     seeds["relative_test_loss"] = seeds["test_loss"] / seeds["test_linearized_loss"]
     scales = table.groupby("family")["output_scale"].transform("nunique")
     families = table[(scales > 1) & table["scaled_width"].notna()].groupby("family", sort=False)
@@ -136,6 +139,8 @@ def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
                     np.unique(own["scaled_width"]), median, [median - low, high - median], markersize=4, linewidth=1.0,
                     label=f"$m$ = {width}", **panels.style(line),
                 )  # fmt: skip
+                marked = own.groupby("scaled_width")["marked"].first()
+                panels.mark(axis, marked.index.to_series(), pd.Series(median), marked)
             panels.logarithmic(axis, r"$\sqrt{m}\,\alpha$", label)
             if column == "relative_test_loss":
                 axis.set_yscale("linear")
@@ -194,6 +199,7 @@ def spectrum(table: pd.DataFrame) -> plt.Figure:
             mean, spread = at["mean"].to_numpy(), at["standard_deviation"].fillna(0.0).to_numpy()
             order = at["index"] + 1
             axis.plot(order, mean, markersize=2.5, linewidth=0.8, label=f"$m$ = {width}", **panels.style(place))
+            panels.mark(axis, order[:1], at["mean"][:1], at["marked"][:1])
             axis.fill_between(
                 order, np.maximum(mean - spread, mean / 10), mean + spread, color=panels.colour(place), alpha=0.2, linewidth=0
             )
@@ -216,12 +222,14 @@ def loss(table: pd.DataFrame) -> plt.Figure:
     figure, filled = panels.per_network(table)
     for axis, rows in filled:
         floor = _rounding(rows, table.attrs["config"]["precision"])
+        left = (rows["status"] != "finished").groupby(rows["width"]).mean()
         rows = rows[(rows["status"] == "finished") & (rows["relative_time"] > 0)]
         widths = sorted(rows["width"].unique())
         for place, width in enumerate(dict.fromkeys(widths[:1] + widths[-1:])):
             runs = rows[rows["width"] == width].groupby("relative_time")["loss"]
             time = np.array(sorted(runs.groups))
             axis.plot(time, runs.median(), markersize=3, linewidth=1.2, label=f"$m$ = {width}", **panels.style(place))
+            panels.mark(axis, pd.Series(time[:1]), runs.median()[:1], pd.Series([left[width] > MOST_EXCLUDED]))
             axis.fill_between(time, runs.min(), runs.max(), color=panels.colour(place), alpha=0.2, linewidth=0)
         widest = rows[rows["width"] == widths[-1]] if widths else rows
         for column, style, label in (

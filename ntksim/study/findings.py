@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study import laziness
+from ntksim.study.columns import REMEDIES
 from ntksim.study.drift_parts import PARTS
 from ntksim.study.scaling_laws import is_asymptotic
+from ntksim.study.seed_statistics import MOST_EXCLUDED
 
 # What theory says, and why no fit at finite widths need agree with it.
 FLIPS = (
@@ -18,6 +20,50 @@ _MEANINGS = (
     f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "
     f"kernel drift and, but for batches, distance from the linearised network below {laziness.LAZY:g}"
 )
+
+
+def mark(row: pd.Series) -> str:
+    """What stands behind the number of a row of statistics: a star if it is marked."""
+    return "*" if row["marked"] else ""
+
+
+def stops(initial: pd.DataFrame, final: pd.DataFrame | None) -> list[str]:
+    """On the networks that no statistic holds, for each stage how many, why, when they stopped, and where; then what to change.
+
+    ``initial`` and ``final`` are the tables of these names. Empty if all finished.
+    """
+    lines, statuses = [], []
+    for table, stage in ((initial, "at initialisation"), (final, "in training")):
+        bad = None if table is None else table[table["status"] != "finished"]
+        if table is None or bad is None or bad.empty:
+            continue
+        statuses += list(bad["status"])
+        why = ", ".join(f"{count} {status}" for status, count in bad["status"].value_counts().items())
+        lines.append(
+            f"Left out of the statistics {stage}: {len(bad)} of {len(table)} networks ({why}){_when(bad)}: {_cells(bad)}"
+        )
+        shares = (table["status"] != "finished").groupby([table["network"], table["width"]]).transform("mean")
+        if (shares > MOST_EXCLUDED).any():
+            lines.append(
+                f"* more than {MOST_EXCLUDED:.0%} of the seeds are left out of {_cells(table[shares > MOST_EXCLUDED])}. Seeds "
+                "that stop early are often those that move most: without them numbers are biased, and intervals do not hold that."
+            )
+    remedies = {status: REMEDIES[status] for status in dict.fromkeys(statuses) if status in REMEDIES}
+    return lines + [f"For {status}: {remedy}." for status, remedy in remedies.items()]
+
+
+def _cells(rows: pd.DataFrame) -> str:
+    """The networks and widths in some rows, the first of them by name."""
+    cells = [f"{network} at width {width}" for network, width in dict.fromkeys(zip(rows["network"], rows["width"], strict=True))]
+    return ", ".join(cells[:5]) + (f" and {len(cells) - 5} more cells" if len(cells) > 5 else "")
+
+
+def _when(bad: pd.DataFrame) -> str:
+    """When seeds stopped, of those that were in training."""
+    if "relative_time_reached" not in bad:
+        return ""
+    first, last = (f"{end:.3g}" for end in (bad["relative_time_reached"].min(), bad["relative_time_reached"].max()))
+    return f", which stopped after t = {first if first == last else f'{first} to {last}'} / lambda_max(K_inf)"
 
 
 def has_asymptotic_laws(laws: pd.DataFrame) -> bool:
@@ -76,9 +122,12 @@ def accuracies(drift: pd.DataFrame, test_points: int) -> str | None:
         return None
     names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
     own, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
-    error = widest.loc["test_accuracy", "standard_error"]
-    spread = "" if np.isnan(error) else f" (standard error {error:.2g})"
+    row = widest.loc["test_accuracy"]
+    spread = ""
+    if not np.isnan(row["interval_low"]):
+        interval = f"{row['interval_low']:.3f} to {row['interval_high']:.3f}"
+        spread = f" (standard error {row['standard_error']:.2g}, 95% interval {interval})"
     return (
-        f"mean test accuracy {own}{spread} over {count} seeds, on {test_points} test points; linearised {linearized}, "
-        f"with K_inf {limit}"
+        f"mean test accuracy {own}{mark(row)}{spread} over {count} seeds, on {test_points} test points; "
+        f"linearised {linearized}, with K_inf {limit}"
     )

@@ -1,32 +1,42 @@
 """What the numbers of a file depend on: said once, for the stage that writes, the one that collects, and the check before.
 
 An identity holds the relevant part of the configuration, the data's hash, and the code (`provenance.code_identity`), as JSON
-values. Files are taken for what their identity says, never for their names alone.
+values. Files are taken for what their identity says, never for their names alone. Stages import this module, whose code therefore
+ages their results: what only the plan needs is not imported.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ntksim.engine.network import Network
-from ntksim.study import plan
-from ntksim.study.config import Study
 from ntksim.study.errors import ForeignFile
-from ntksim.study.network_options import NetworkOptions
 from ntksim.study.provenance import code_identity
+
+if TYPE_CHECKING:
+    from ntksim.study.config import Study
+    from ntksim.study.plan import Shard
 
 
 def _network(network: Network) -> dict[str, Any]:
-    fields = {name: getattr(network, name) for name in NetworkOptions.model_fields}
-    fields["abc"] = asdict(network.abc) if network.abc else None
-    return fields
+    """What a configuration says of a network; widths are the job's, and outputs the data's."""
+    own = {field.name: getattr(network, field.name) for field in fields(Network) if field.name not in ("width", "outputs")}
+    return own | {"abc": asdict(network.abc) if network.abc else None}
+
+
+def limit_width(parameterization: str, width: int) -> int | None:
+    """The width that infinite-width kernels still depend on, through powers of it outside the sums; None where on none.
+
+    Those are computed at width 1, so that rounding does not tell which cell asked for them.
+    """
+    return None if parameterization in ("ntk", "notes") else width
 
 
 def limit_identity(network: Network, dataset_hash: str) -> dict[str, Any]:
     """Of the infinite-width kernels of a network."""
-    width = plan.limit_width(network.parameterization, min(network.widths))
-    return {"stage": "limit", "network": _network(network), "width": width, "dataset": dataset_hash, **code_identity()}
+    width = limit_width(network.parameterization, min(network.widths))
+    return {"stage": "limit", "network": _network(network), "width": width, "dataset": dataset_hash, **code_identity("limit")}
 
 
 def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_hash: str, **options: Any) -> dict[str, Any]:
@@ -38,11 +48,11 @@ def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_h
         "seeds": [min(seeds), max(seeds)],
         "dataset": dataset_hash,
         **options,
-        **code_identity(),
+        **code_identity(stage),
     }
 
 
-def of_shard(study: Study, shard: plan.Shard, dataset_hash: str) -> dict[str, Any]:
+def of_shard(study: "Study", shard: "Shard", dataset_hash: str) -> dict[str, Any]:
     """What a study asks of a shard."""
     options: dict[str, Any] = {"dtype": study.precision}
     if shard.stage == "training" and study.training is not None:
@@ -67,7 +77,7 @@ def differences(found: object, wanted: dict[str, Any]) -> list[str]:
 
 def is_of_another_version(differing: list[str]) -> bool:
     """Whether all that differs is the code."""
-    return set(differing) <= set(code_identity())
+    return set(differing) <= {"version", "source"}
 
 
 def require(path: str | Path, found: object, wanted: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ def _wanted(study: Study, dataset_hash: str) -> Iterator[tuple[Path, dict[str, A
     for shard in every:
         for file in plan.shard_files(study, shard):
             yield results / file, identity.of_shard(study, shard, dataset_hash)
-    table = {"config_hash": study.science_hash(), "dataset_hash": dataset_hash, **code_identity()}
+    table = {"config_hash": study.science_hash(), "dataset_hash": dataset_hash, **code_identity("tables")}
     for name in plan.tables(study):
         yield results / "tables" / f"{name}.parquet", {"table": name, **table}
 
@@ -116,11 +116,25 @@ def refuse_other_versions(results: Path, faults: list[Fault]) -> None:
         )
 
 
-def clear(study: Study, faults: list[Fault]) -> list[str]:
-    """Remove what cannot be used, each kind announced, and return the inputs (data set, limits) to be made again first.
+def mend(study: Study, dataset_hash: str, *, recompute: bool) -> list[Fault]:
+    """Remove every file that cannot be used, those of another version only to ``recompute`` them; returns all faults.
 
-    Those are the ones that shards hang on which are whole: they are made again alone, so that the shards may stay.
+    Where a shard is removed others may take its seeds, which are then looked into as well.
     """
+    found: dict[Path, Fault] = {}
+    while True:
+        before = plan.shards(study)
+        faults = [fault for fault in inspect(study, dataset_hash) if fault.path not in found]
+        if not recompute:
+            refuse_other_versions(Path(study.results), faults)
+        clear(study, faults)
+        found |= {fault.path: fault for fault in faults}
+        if plan.shards(study) == before:
+            return list(found.values())
+
+
+def clear(study: Study, faults: list[Fault]) -> None:
+    """Remove what cannot be used, each kind announced."""
     results = Path(study.results)
     announced = {
         "damaged": "damaged, computed again",
@@ -136,11 +150,11 @@ def clear(study: Study, faults: list[Fault]) -> list[str]:
         for fault in mine:
             if fault.path.parent != results / "tables" or kind == "damaged":
                 fault.path.unlink(missing_ok=True)
-    return _inputs_to_restore(study, {fault.path for fault in faults})
 
 
-def _inputs_to_restore(study: Study, unusable: set[Path]) -> list[str]:
-    results = Path(study.results)
+def inputs_to_restore(study: Study, faults: list[Fault]) -> list[str]:
+    """The inputs (data set, limits) that are to be made again first, and alone: shards hang on them which are whole and stay."""
+    results, unusable = Path(study.results), {fault.path for fault in faults}
     needed: dict[str, None] = {}
     for shard in plan.shards(study):
         if unusable.isdisjoint(results / file for file in plan.shard_files(study, shard)):

@@ -15,14 +15,14 @@ import pandas as pd
 from ntksim.study.columns import QUANTITIES, quantities
 from ntksim.study.config import Study
 from ntksim.study.network_options import family
-from ntksim.study.seed_statistics import cells, usable
+from ntksim.study.seed_statistics import cells, counts, usable
 
 # Of the kernel drift, and of the distance from the linearised network in units of the targets: below the first is lazy.
 LAZY = 0.1
 # Kernel drift from which on a network is rich: its kernel has changed by as much as its own norm.
 RICH = 1.0
 UNTRAINED = 0.5  # more of the loss than this share is left
-MOST_EXCLUDED = 0.25  # of the seeds of a network and width that has a verdict
+UNDECIDED = 0.25  # no verdict on a network and width of which a larger share of seeds did not finish
 _OF_SEEDS = ("rich", "untrained", "lazy")  # what more than half of the seeds have to be
 VERDICTS = (*_OF_SEEDS, "between", "undecided", "none")
 
@@ -47,7 +47,7 @@ def lazy_table(study: Study, final: pd.DataFrame) -> pd.DataFrame:
     """A row per network and width: the coordinates of the phase diagram, what moved, test losses, and the verdict.
 
     The verdict is rich, untrained or lazy where more than half of the seeds that finished are, and else between: a single seed
-    decides nothing. It is undecided where more than `MOST_EXCLUDED` of the seeds did not finish: those are the rich ones. Under
+    decides nothing. It is undecided where more than `UNDECIDED` of the seeds did not finish: those are the rich ones. Under
     batches, whose noise no linearised network shares, lazy rests on the kernel drift alone.
 
     ``final`` is the table of that name.
@@ -64,15 +64,14 @@ def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame) -> dict[str
     known = [word for word in of_seeds if word != "none"]
     shares = {word: known.count(word) / len(known) if known else np.nan for word in _OF_SEEDS}
     found = next((word for word, share in shares.items() if share > 0.5), "between" if known else "none")
-    undecided = 0 < len(seeds) < (1 - MOST_EXCLUDED) * len(group)
+    undecided = 0 < len(seeds) < (1 - UNDECIDED) * len(group)
     return {
         "family": family(cell["network"]),
         "output_scale": scale,
         "scaled_width": scaled,
         "verdict": "undecided" if undecided else found,
         **{f"{word}_share": share for word, share in shares.items()},
-        "count": len(seeds),
-        "excluded": len(group) - len(seeds),
+        **counts(len(seeds), len(group)),
         **{name: _STATISTICS[QUANTITIES[name].statistic](usable(group, name)) for name in quantities("lazy")},
     }
 

@@ -16,10 +16,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
+from ntksim.study.seed_statistics import MOST_EXCLUDED
 from ntksim.study.storage import atomic
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*X"  # one more than colours, so that both together tell 56 lines apart
+STARRED = f"more than {MOST_EXCLUDED:.0%} of the seeds left out"
 
 
 def colour(place: int) -> str:
@@ -90,7 +92,7 @@ def against_width(
 ) -> plt.Figure:
     """Root mean squares over seeds against width with their fits, log-log; a row per quantity and a column per depth.
 
-    Bars span the 95% interval of the mean, moved to the point. Rows have a scale each, or all one.
+    Bars are their 95% intervals; there are none of few seeds. Rows have a scale each, or all one.
     """
     depths, names = sorted(table["depth"].unique()), list(dict.fromkeys(table["network"]))
     size = (6.2 * len(depths), 3.6 * len(labels))
@@ -120,12 +122,26 @@ def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, name: str, place: i
         label = f"{name}: $m^{{{fit['exponent']:.2f}}}${interval}".replace("-", "−")
         axis.plot(rows["width"], fit["prefactor"] * rows["width"] ** fit["exponent"], color=colour(place), linewidth=1.0)
     point = rows["root_mean_square"]
-    centre = rows["mean"].fillna(point)  # a part of the kernel drift has no mean, and an interval of its own
-    reach = np.maximum([centre - rows["interval_low"], rows["interval_high"] - centre], 0.0)
+    reach = bars(point, rows["root_mean_square_low"], rows["root_mean_square_high"])
     axis.errorbar(rows["width"], point, yerr=reach, label=label, capsize=3, linestyle="none", markersize=5, **style(place))
+    mark(axis, rows["width"], point, rows["marked"])
     for width in rows.loc[point == 0, "width"]:  # which no logarithmic axis holds: hollow, at its foot
         foot = axis.get_xaxis_transform()
         axis.plot(width, 0.0, transform=foot, clip_on=False, zorder=3, markersize=5, markerfacecolor="white", **style(place))
+
+
+def bars(point: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
+    """Lengths of the bars below and above points (2, points)."""
+    return np.maximum([point - low, high - point], 0.0)
+
+
+def mark(axis: Axes, x: pd.Series, y: pd.Series, marked: pd.Series) -> None:
+    """A star above the points of marked statistics, explained in the legend."""
+    places = np.stack([x, y], axis=1)[marked.to_numpy(dtype=bool)]
+    for place in places[np.isfinite(places).all(axis=1)]:
+        axis.annotate("*", place, xytext=(0, 4), textcoords="offset points", ha="center", fontsize=12, annotation_clip=False)
+    if len(places) and STARRED not in axis.get_legend_handles_labels()[1]:
+        axis.plot([], [], linestyle="none", marker="$*$", color="black", label=STARRED)
 
 
 def _guides(axis: Axes, panel: pd.DataFrame, guides: dict[str, float]) -> None:

@@ -1,17 +1,21 @@
 """From a study to its jobs: cells (network, width), shards (a cell and a block of seeds), their files and their cost.
 
-Shards are fixed blocks of seeds: block k holds seeds k B to (k+1) B - 1, cut at the last one asked for. So a file's
-name says what is in it, and asking for more seeds, widths or networks leaves every full block as it is. B is
-`seeds_per_shard`, halved until a shard takes at most `shard_minutes` on a nominal machine, the same whatever the real one.
+Shards that the results folder holds stay, whatever blocks of seeds they were cut into: their names say what is in them, and
+`integrity` removes those that hold something else. Only seeds that none of them has are planned anew, in blocks: block k holds
+seeds k B to (k+1) B - 1, cut where a shard is there and at the last seed asked for. B is `seeds_per_shard`, halved until a shard
+takes at most `shard_minutes` on a nominal machine, the same whatever the real one. As planned shards appear, the plan stays.
 
 Like `config`, this module loads neither Numba nor pandas.
 """
 
-import hashlib
 import json
 import math
+import os
+import re
 import shlex
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from pydantic import BaseModel
 from ntksim.study.config import Study
 from ntksim.study.cost import NOMINAL, Cost, Rates, cost_of, limit_cost, nominal_seconds, others
 from ntksim.study.errors import ConfigError
+from ntksim.study.identity import limit_width
 from ntksim.study.network_options import family
 from ntksim.study.section import MOST_SHARDS
 
@@ -67,11 +72,12 @@ class Shard:
 
 
 def shards(study: Study) -> list[Shard]:
-    """Every shard of the study, the largest cells first so that the last jobs to run are short."""
+    """Every shard of the study, there or yet to make, the largest cells first so that the last jobs to run are short."""
     found: list[Shard] = []
     for stage, section in (("initial", study.initial), ("training", study.training)):
         if section is None:
             continue
+        there = _there(Path(study.results) / stage)
         for width in sorted(section.widths, reverse=True):
             for network in study.networks:
                 block = seeds_in_block(study, stage, network, width)
@@ -79,10 +85,57 @@ def shards(study: Study) -> list[Shard]:
                     raise ConfigError(
                         f"shard_minutes: the study would have more than {MOST_SHARDS} jobs; raise it, or ask for fewer seeds"
                     )
-                for first in range(0, section.seeds, block):
-                    last = min(first + block, section.seeds) - 1
-                    found.append(Shard(stage, network, width, first, last))
+                kept = _most_seeds([own for own in there.get((network, width), []) if own.stop <= section.seeds])
+                found += [Shard(stage, network, width, own[0], own[-1]) for own in _filled(kept, section.seeds, block)]
     return found
+
+
+_NAME = re.compile(r"(\w+)\.width-(\d+)\.seeds-(\d+)-(\d+)\.parquet")
+
+
+def _there(folder: Path) -> dict[tuple[str, int], list[range]]:
+    """Seeds of every shard in a folder, by network and width, as files are called."""
+    found: dict[tuple[str, int], list[range]] = {}
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if name := _NAME.fullmatch(entry.name):
+                network, (width, first, last) = name[1], map(int, name.groups()[1:])
+                if entry.name == Path(Shard("", network, width, first, last).file).name and first <= last:
+                    found.setdefault((network, width), []).append(range(first, last + 1))
+    return found
+
+
+def _most_seeds(there: list[range]) -> list[range]:
+    """Of ranges of seeds those that hold the most seeds without meeting, ascending.
+
+    Of choices that hold as many the one with the range that begins first, then the longest: so a choice does not change when
+    ranges are added that meet none of it.
+    """
+    there = sorted(there, key=lambda own: (own.start, -own.stop))
+    starts = [own.start for own in there]
+    behind = [bisect_left(starts, own.stop) for own in there]
+    most = [0] * (len(there) + 1)  # seeds among the ranges from here on
+    for i in reversed(range(len(there))):
+        most[i] = max(most[i + 1], len(there[i]) + most[behind[i]])
+    kept, i = [], 0
+    while i < len(there):
+        takes = len(there[i]) + most[behind[i]] == most[i]
+        kept += [there[i]] if takes else []
+        i = behind[i] if takes else i + 1
+    return kept
+
+
+def _filled(kept: list[range], seeds: int, block: int) -> Iterator[range]:
+    """Ranges of all seeds below ``seeds``: the ``kept`` ones, which ascend, and blocks, or parts of them, between."""
+    at = 0
+    for own in [*kept, range(seeds, seeds)]:
+        while at < own.start:
+            end = min((at // block + 1) * block, own.start)
+            yield range(at, end)
+            at = end
+        if own:
+            yield own
+            at = own.stop
 
 
 def seeds_in_block(study: Study, stage: str, network: str, width: int) -> int:
@@ -123,24 +176,10 @@ def figures(study: Study) -> list[str]:
     return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study)) and wanted.get(name, True)]
 
 
-def looks(*modules: str) -> str:
-    """Hash of the modules that draw or tell: what they make is made again when its look has changed, and nothing else is."""
-    source = b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in modules)
-    return hashlib.sha256(source).hexdigest()[:16]
-
-
 def limit_file(study: Study, network: str, width: int) -> str:
     """Path of a cell's limit below the results folder: one for all widths, where the limit does not depend on the width."""
     own = limit_width(study.networks[network].parameterization, width)
     return f"limit/{network}.npz" if own is None else f"limit/{network}.width-{own}.npz"
-
-
-def limit_width(parameterization: str, width: int) -> int | None:
-    """The width that infinite-width kernels still depend on, through powers of it outside the sums; None where on none.
-
-    Those are computed at width 1, so that rounding does not tell which cell asked for them.
-    """
-    return None if parameterization in ("ntk", "notes") else width
 
 
 def arguments(options: BaseModel | Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What a study reads in a Snakemake profile: where its jobs run, and what the machine has for them."""
 
 import importlib.util
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from typing import Any
 import yaml
 
 from ntksim.study.errors import ConfigError, shown
+from ntksim.study.project import CONSTRAINTS, profile_folder
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The executor, local if none is named, and the limits of ``resources`` as Snakemake's option takes them, such as gpu=1."""
+    """A profile's folder, its executor (local if it names none), and its limits of ``resources``, such as gpu=1."""
 
+    folder: Path
     executor: str
     resources: tuple[str, ...]
 
@@ -29,16 +32,15 @@ class Profile:
         return [*options, "--resources", *limits]  # an option replaces what a profile says
 
 
-def read_profile(folder: str | Path) -> Profile:
-    """Read a profile.
+def read_profile(profile: str | Path) -> Profile:
+    """Read a profile: a folder, or the name of one that ships with ntksim.
 
-    Raises ConfigError for one that cannot be read, and for an executor that is not installed.
+    Raises ConfigError for one that is not there or cannot be read, and for an executor that is not installed.
     """
-    path = Path(folder) / "profile.yaml"
+    folder = profile_folder(profile)
+    path = folder / "profile.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"--profile: {folder} holds no profile.yaml; give a folder such as workflow/profiles/default") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--profile: {path} cannot be read as YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(content, dict | None):
@@ -49,12 +51,13 @@ def read_profile(folder: str | Path) -> Profile:
         raise ConfigError(f"--profile: {path}: executor: expected a name such as local or slurm, got {shown(executor)}")
     if not _is_installed(executor):
         raise ConfigError(
-            f"--profile: the executor {executor} of {path} is not installed; `make` installs slurm's, and "
-            f"`pip install -c constraints.txt snakemake-executor-plugin-{executor}` this one"
-        )
+            f"--profile: the executor {executor} of {path} is not installed; "
+            + ('`make` installs it, and so does pip install "ntksim[slurm]"' if executor == "slurm" else
+               f"pip install -c {os.path.relpath(CONSTRAINTS)} snakemake-executor-plugin-{executor}")
+        )  # fmt: skip
     if executor == "slurm" and not shutil.which("sbatch"):
         raise ConfigError(f"--profile: {folder} submits to Slurm, but there is no sbatch here; run it on a login node")
-    return Profile(executor, tuple(_resources(path, content.get("resources") or [])))
+    return Profile(folder, executor, tuple(_resources(path, content.get("resources") or [])))
 
 
 def _resources(path: Path, limits: Any) -> list[str]:

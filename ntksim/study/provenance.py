@@ -1,14 +1,15 @@
 """Where numbers come from: versions, machine, commit, and a digest of the code they depend on."""
 
-import hashlib
+import json
 import platform
 import subprocess
-from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import ntksim
 from ntksim.engine.devices import device_identity, installed_version
+from ntksim.study.source import digest_of
 
 _PACKAGES = ("ntksim", "numba", "llvmlite", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "snakemake")
 _PACKAGE = Path(ntksim.__file__).parent
@@ -25,23 +26,16 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
         "versions": {package: installed_version(package) for package in _PACKAGES} | own,
         "python": platform.python_version(),
         "device": f"{device} ({processor() if device == 'cpu' else name})",
-        "git_commit": git("rev-parse", "HEAD"),
+        "git_commit": git("rev-parse", "HEAD") if (_PACKAGE.parent / ".git").exists() else _installed_commit(),
     }
 
 
-@cache
-def code_identity() -> dict[str, str]:
-    """The version of ntksim, and a digest of the source that numbers depend on: the engine and the stages.
+def code_identity(kind: str = "package") -> dict[str, str]:
+    """The version of ntksim, and a digest of the code behind a kind of result (`source.MODULES`), or of all of it.
 
-    It is the text that counts, comments and all: a new digest may well give the same numbers, an equal one surely does.
+    A new digest may well give the same numbers, an equal one surely does.
     """
-    digest = hashlib.sha256()
-    for path in [
-        *sorted((_PACKAGE / "engine").glob("*.py")),
-        *(_PACKAGE / "study" / name for name in ("stages.py", "training_shards.py")),
-    ]:
-        digest.update(f"{path.name}\n{path.read_text(encoding='utf-8')}".encode())
-    return {"version": ntksim.__version__, "source": digest.hexdigest()[:16]}
+    return {"version": ntksim.__version__, "source": digest_of(kind)}
 
 
 def processor() -> str:
@@ -53,6 +47,17 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _installed_commit() -> str | None:
+    """The commit that the package was installed from, where pip took it from a repository (PEP 610); else None."""
+    try:
+        found = distribution("ntksim")
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, OSError, ValueError):
+        return None
+    is_ours = Path(str(found.locate_file("ntksim"))).resolve() == _PACKAGE.resolve()
+    return origin.get("vcs_info", {}).get("commit_id") if is_ours else None
 
 
 def git(*arguments: str) -> str | None:

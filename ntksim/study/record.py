@@ -15,6 +15,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from ntksim.study import project
 from ntksim.study.config import Study, load_study, parse_study
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.memory import physical_megabytes
@@ -25,11 +26,10 @@ from ntksim.study.storage import atomic, read_metadata
 def write_record(study: Study, config: str | Path) -> None:
     """Write what the run that begins now depends on."""
     folder = Path(study.results) / "record"
-    constraints = Path("constraints.txt")
     changes = git("diff", "HEAD", "--", "ntksim", "workflow", "Snakefile")
     files = {
         "config.yaml": Path(config).read_text(encoding="utf-8"),
-        "constraints.txt": constraints.read_text(encoding="utf-8") if constraints.is_file() else "",
+        "constraints.txt": project.CONSTRAINTS.read_text(encoding="utf-8"),
         "requirements.txt": _installed(),
         "changes.patch": f"{changes}\n" if changes else "",
         "runs.jsonl": _earlier(folder) + json.dumps(_run(study), sort_keys=True) + "\n",
@@ -52,7 +52,7 @@ def _installed() -> str:
 def _run(study: Study) -> dict[str, Any]:
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(["ntksim", *sys.argv[1:]]),
         "config_hash": study.science_hash(),
         "machine": {
             "host": platform.node(),

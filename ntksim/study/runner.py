@@ -1,22 +1,29 @@
 """Run a whole study through Snakemake: one writer per results folder, faults of files mended, a report at the end."""
 
+import importlib.util
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from ntksim.study import cluster, integrity, plan
+from ntksim.study import cluster, integrity, plan, project
 from ntksim.study.config import Study, load_study
-from ntksim.study.errors import ConfigError, StageError
+from ntksim.study.errors import EXTRA, ConfigError, StageError
 from ntksim.study.lock import only_writer
 from ntksim.study.memory import machine_megabytes
 from ntksim.study.profiles import read_profile
 from ntksim.study.record import write_record
 
-SNAKEFILE = Path("Snakefile")
+if TYPE_CHECKING:
+    from ntksim.study.dataset_files import Data
+
+_REPORT_DATA = re.compile('<script id="(results|categories|rules)">.*?</script>', re.DOTALL)  # in Snakemake's report
 _LITTLE_SPACE = 20e6  # bytes; with less left, a failed study is put down to the full disk
 
 
@@ -25,12 +32,14 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
 
     ``recompute`` allows files of another version of ntksim to be replaced.
 
-    Raises ConfigError for a bad configuration or a missing Snakefile; StageError if another run writes the same folder, if
-    it cannot be written, if it holds files of another version, or if jobs of a killed run do not end.
+    Raises ConfigError for a bad configuration or profile; ModuleNotFoundError if the extra `study` is not installed; StageError
+    if another run writes the same folder, if it cannot be written, if it holds files of another version, or if jobs of a killed
+    run do not end.
     """
+    for module in EXTRA:  # figures come last, and would be missed after everything has been computed
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(name=module)
     study = load_study(config)
-    if not SNAKEFILE.is_file():
-        raise ConfigError("there is no Snakefile in this folder; run from the root of the project")
     results = Path(study.results)
     settings = read_profile(profile)
     local = settings.executor == "local"
@@ -44,8 +53,8 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
         jobs.end_orphans()
         jobs.begin()
         # The executor is said here, lest a profile of the user's own choose another, whose jobs would not be known.
-        options = [*settings.options(machine_megabytes()), *jobs.options()]
-        snakemake = _Snakemake(config, cores, profile, options, lock.fileno(), uses_gpu)
+        options = ["--workflow-profile", str(settings.folder), *settings.options(machine_megabytes()), *jobs.options()]
+        snakemake = _Snakemake(config, cores, options, lock.fileno(), uses_gpu)
         status = _run(study, dataset_hash, snakemake, recompute)
         if status >= 0:  # Snakemake was not killed, and has seen the end of all its jobs
             integrity.remove_partial(results)
@@ -70,11 +79,8 @@ def _finds_gpu(study: Study) -> bool:
 def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bool) -> int:
     results = Path(study.results)
     integrity.remove_partial(results)
-    faults = integrity.inspect(study, dataset_hash)
-    if not recompute:
-        integrity.refuse_other_versions(results, faults)
-    restore = integrity.clear(study, faults)
-    if restore:
+    faults = integrity.mend(study, dataset_hash, recompute=recompute)
+    if restore := integrity.inputs_to_restore(study, faults):
         if status := snakemake.run(*restore, first=True).returncode:
             return status
         integrity.make_older(study)
@@ -88,7 +94,7 @@ def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bo
         # Snakemake would not miss a shard whose tables are there.
         if status := snakemake.run(*(["--forcerun", "tables"] if faults else [])).returncode:
             return status
-    return _write_report(results, snakemake)
+    return _write_report(study, snakemake)
 
 
 def _report_is_current(results: Path) -> bool:
@@ -96,27 +102,53 @@ def _report_is_current(results: Path) -> bool:
     return report.is_file() and all(report.stat().st_mtime >= file.stat().st_mtime for file in shown)
 
 
-def _write_report(results: Path, snakemake: "_Snakemake") -> int:
+def _write_report(study: Study, snakemake: "_Snakemake") -> int:
     """Make report.html, whole or not at all; what Snakemake says is shown if it fails. Returns its exit status."""
+    results = Path(study.results)
     unfinished = results / ".report.html"  # Snakemake tells the format by the suffix
     made = snakemake.run("--report", str(unfinished), quiet=True)
     if made.returncode:
         print(made.stdout + made.stderr, file=sys.stderr)
     else:
+        page = unfinished.read_text(encoding="utf-8")
+        unfinished.write_text(without_places(page, [str(results), *study.dataset.files]), encoding="utf-8")
         os.replace(unfinished, results / "report.html")
         integrity.seal_drawn(results)
     return made.returncode
 
 
+def without_places(page: str, paths: Iterable[str]) -> str:
+    """A report of Snakemake's that names none of the absolute ``paths``: each becomes its last part.
+
+    Only Snakemake's data is touched: the scripts beside it are libraries, which may hold a text such as "/data" too.
+    """
+    names = {json.dumps(path)[1:-1]: json.dumps(Path(path).name)[1:-1] for path in paths if os.path.isabs(path)}
+    if not names:
+        return page
+    # neither a part of a longer path, nor by chance in a figure's base64
+    place = re.compile(rf"(?<![\w/+.-])({'|'.join(map(re.escape, sorted(names, reverse=True)))})(?![\w.-])")
+    return _REPORT_DATA.sub(lambda data: place.sub(lambda path: names[path[0]], data[0]), page)
+
+
 def _check_data(study: Study) -> str:
-    """Make the data set once in memory: what is wrong with it is said now, in one line, not by a failed job.
+    """Make the data set once in memory: what is wrong or unwise about it is said now, a line each, not by a failed job.
 
     Returns its hash.
     """
+    from ntksim.study.treatment import remarks
+
+    data = load_data(study)
+    for remark in remarks(data):
+        print(f"ntksim: warning: {remark}", file=sys.stderr)
+    return data.hash
+
+
+def load_data(study: Study) -> "Data":
+    """The data set of a study. Raises ConfigError for one that cannot be used."""
     from ntksim.study.datasets import load
 
     try:
-        return load(study.dataset).hash
+        return load(study.dataset)
     except StageError as error:
         raise ConfigError(str(error)) from None
 
@@ -132,13 +164,13 @@ def _terminate(*_: object) -> NoReturn:
 class _Snakemake:
     """Snakemake on one study. It inherits the lock, and holds it should this process be killed."""
 
-    def __init__(self, config: str, cores: str, profile: str, options: list[str], lock: int, uses_gpu: bool) -> None:
+    def __init__(self, config: str, cores: str, options: list[str], lock: int, uses_gpu: bool) -> None:
         self.config, self._lock = config, lock
         # The jobs' commands begin with `ntksim`: the one of this environment. On a GPU shards take turns, with device auto too.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._environment = os.environ | {"PATH": path, "NTKSIM_GPU": str(int(uses_gpu))}
         # The results folder has a lock of our own, so Snakemake's, which a killed run would leave behind, is not needed.
-        self._options = ["--nolock", "--cores", cores, "--workflow-profile", profile, "--configfile", config, *options]
+        self._options = ["--snakefile", str(project.SNAKEFILE), "--nolock", "--cores", cores, "--configfile", config, *options]
 
     def run(self, *options: str, first: bool = False, quiet: bool = False) -> subprocess.CompletedProcess[str]:
         """Run it with more options; with ``first`` they stand before all others, as targets must."""

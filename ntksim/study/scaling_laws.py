@@ -1,18 +1,30 @@
 """Power laws in the width: exponent and prefactor per network and quantity, beside the exponent that theory gives.
 
-The fit is least squares of the logarithm of the root mean square over seeds against the logarithm of the width. Its
-uncertainty is a bootstrap over seeds, within each width. The exponent is reported as it comes out, never forced.
+The fit is least squares of the logarithm of the root mean square over seeds against the logarithm of the width. Each of these
+logarithms has an error by the jackknife over its width's seeds; exponent and prefactor are combinations of them over widths
+(`seed_statistics.combined`). The exponent is reported as it comes out, never forced.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ntksim.study.columns import QUANTITIES, quantities
-from ntksim.study.drift_parts import PARTS, mean_squares
-from ntksim.study.seed_statistics import FEWEST, TAIL, cells, resamples, usable
+from ntksim.study.drift_parts import PARTS, estimates
+from ntksim.study.seed_statistics import (
+    FEWEST,
+    UNKNOWN,
+    Interval,
+    cells,
+    combined,
+    counts,
+    has_logarithm,
+    jackknife,
+    mean_interval,
+    usable,
+)
 
 SMOOTH = ("tanh", "erf", "linear", "gelu", "sin")
 
@@ -50,78 +62,104 @@ def scaling_laws(
     the Gram matrix of the kernel's changes (`drift_parts`), where it has parts. ``in_batches``: distances from full-batch
     theory hold the noise of batches, for which there is no exponent.
 
-    Networks with fewer than two widths have no law and no row, nor have quantities whose bootstrap interval holds 0 at some
-    width: widths at which a quantity is lost in the scatter cannot be left out without a bias. With fewer than `FEWEST`
-    seeds at some width errors and intervals are NaN, and a part of the kernel drift has no law. Seeds that
-    :func:`seed_statistics.usable` leaves out are counted.
+    Networks with fewer than two widths have no law and no row. Nor have quantities that one seed alone tells from 0 at some
+    width, nor parts of the kernel drift whose interval there holds 0: widths at which a quantity is lost in the scatter cannot be
+    left out without a bias. With fewer than `FEWEST` seeds at some width errors and intervals are NaN, and a part of the kernel
+    drift has no law. Seeds that :func:`seed_statistics.usable` leaves out are counted; a law is marked if any of its widths is.
     """
     rows: list[dict] = []
     for frame, names in ((initial, quantities("convergence")), (final, quantities("drift"))):
         if frame is None:
             continue
         for cell, group in cells(frame):
+            seeds = {int(str(width)): len(own) for width, own in group.groupby("width")}
             for quantity in (name for name in names if QUANTITIES[name].law):
-                samples = {int(str(width)): _sample(usable(own, quantity)) for width, own in group.groupby("width")}
+                samples = {int(str(width)): sample(usable(own, quantity)) for width, own in group.groupby("width")}
                 known = not (in_batches and quantity.endswith("_deviation"))
-                rows += _law(cell, quantity, samples, len(group), known)
+                rows += _law(cell, quantity, samples, seeds, known)
             own_grams = {width: gram for (name, width), gram in (grams or {}).items() if name == cell["network"]}
             for part in PARTS if frame is final and own_grams else ():
-                samples = {width: _part_sample(gram, part) for width, gram in own_grams.items()}
-                rows += _law(cell, part, samples, len(group))
+                samples = {width: part_sample(gram, part) for width, gram in own_grams.items()}
+                rows += _law(cell, part, samples, seeds)
     columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted", "excluded"]
+    columns += ["excluded_share", "marked"]
     columns += ["prefactor", "prefactor_low", "prefactor_high", "exponent", "standard_error"]
     columns += ["interval_low", "interval_high", "theory_exponent", "z_score"]
     return pd.DataFrame(rows, columns=columns)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """One width's seeds: their number, and the mean square of a quantity over the seeds with some indices (..., size)."""
+class Sample(NamedTuple):
+    """One width's seeds: their number, the logarithm of a root mean square over them, and its standard error.
+
+    The logarithm is NaN where the quantity is not told from 0.
+    """
 
     size: int
-    mean_square: Callable[[np.ndarray], np.ndarray]
+    logarithm: float
+    error: float
 
 
-def _sample(values: np.ndarray) -> _Sample:
-    return _Sample(len(values), lambda picks: np.mean(values[picks] ** 2, axis=-1))
+def sample(values: np.ndarray) -> Sample:
+    """Of a quantity's values (seeds,) at one width."""
+    squares = values**2
+    without = (squares.sum() - squares) / max(len(values) - 1, 1)
+    return _logarithm(float(np.mean(squares)) if len(values) else np.nan, without)
 
 
-def _part_sample(gram: np.ndarray, part: str) -> _Sample:
-    return _Sample(len(gram), lambda picks: mean_squares(gram, picks)[part])
+def part_sample(gram: np.ndarray, part: str) -> Sample:
+    """Of a part of the kernel drift at one width, from the Gram matrix of the changes; lost if its interval holds 0."""
+    found = estimates(gram)[part]
+    told = found.interval.low > 0
+    return _logarithm(found.square if told else np.nan, found.without)
 
 
-def _law(cell: dict, quantity: str, every: Mapping[int, _Sample], seeds: int, known: bool = True) -> Iterable[dict]:
+def _logarithm(square: float, without: np.ndarray) -> Sample:
+    """Of a mean square, and those without each seed."""
+    if len(without) < 2 or not has_logarithm(square, without):
+        return Sample(len(without), np.nan, np.nan)
+    estimate, others = 0.5 * np.log(square), 0.5 * np.log(without)
+    return Sample(len(without), float(estimate), mean_interval(jackknife(estimate, others)).error)
+
+
+def _law(cell: dict, quantity: str, every: Mapping[int, Sample], seeds: Mapping[int, int], known: bool = True) -> Iterable[dict]:
+    """The row of a law, if there is one, from each width's sample and number of seeds."""
     samples = {width: sample for width, sample in sorted(every.items()) if sample.size > 1}
     few = any(sample.size < FEWEST for sample in samples.values())
-    if len(samples) < 2 or (few and quantity in PARTS):
+    lost = any(np.isnan(sample.logarithm) for sample in samples.values())
+    if len(samples) < 2 or lost or (few and quantity in PARTS):
         return []
-    rng = np.random.default_rng(0)  # fixed: equal shards, equal tables
-    squares = np.array([sample.mean_square(resamples(rng, sample.size)) for sample in samples.values()])
-    point = np.array([sample.mean_square(np.arange(sample.size)) for sample in samples.values()])
-    if not (((point > 0) & np.isfinite(point)).all() and (np.nanpercentile(squares, TAIL, axis=1) > 0).all()):
-        return []
-    log_width = np.log(np.array(list(samples), dtype=np.float64))
-    exponent, intercept = np.polyfit(log_width, 0.5 * np.log(point), 1)
-    squares = squares[:, (squares > 0).all(axis=0)]  # a part may vanish in the tails, or have one seed alone
-    exponents, intercepts = np.polyfit(log_width, 0.5 * np.log(squares), 1)
-    error, low, high, prefactor_low, prefactor_high = np.full(5, np.nan)
-    if not few:
-        error = exponents.std(ddof=1)
-        low, high = np.percentile(exponents, [TAIL, 100 - TAIL])
-        prefactor_low, prefactor_high = np.exp(np.percentile(intercepts, [TAIL, 100 - TAIL]))
+    exponent, intercept, spread, of_intercept = fit(samples)
     theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"]) if known else np.nan
-    fit = {
+    law = {
         "quantity": quantity,
         "widths_fitted": len(samples),
-        "excluded": seeds - sum(sample.size for sample in every.values()),
+        **_excluded(every, seeds),
         "prefactor": np.exp(intercept),
-        "prefactor_low": prefactor_low,
-        "prefactor_high": prefactor_high,
+        "prefactor_low": np.exp(of_intercept.low),
+        "prefactor_high": np.exp(of_intercept.high),
         "exponent": exponent,
-        "standard_error": error,
-        "interval_low": low,
-        "interval_high": high,
+        "standard_error": spread.error,
+        "interval_low": spread.low,
+        "interval_high": spread.high,
         "theory_exponent": theory,
-        "z_score": (exponent - theory) / error if error > 0 else np.nan,
+        "z_score": (exponent - theory) / spread.error if spread.error > 0 else np.nan,
     }
-    return [cell | fit]
+    return [cell | law]
+
+
+def fit(samples: Mapping[int, Sample]) -> tuple[float, float, Interval, Interval]:
+    """Exponent of the width and logarithm of the prefactor, and their intervals, NaN of few seeds, from each width's sample."""
+    log_width = np.log(np.array(list(samples), dtype=np.float64))
+    # what least squares multiply the logarithms by
+    weights = np.linalg.pinv(np.stack([log_width, np.ones_like(log_width)], axis=1))
+    sizes, logarithms, errors = np.array(list(samples.values())).T
+    slope, intercept = weights @ logarithms
+    of_slope, of_intercept = (combined(own, logarithms, errors, sizes) if sizes.min() >= FEWEST else UNKNOWN for own in weights)
+    return float(slope), float(intercept), of_slope, of_intercept
+
+
+def _excluded(every: Mapping[int, Sample], seeds: Mapping[int, int]) -> dict:
+    """Seeds left out at all widths together, and what is said of the width with the largest share of them."""
+    of_widths = [counts(sample.size, seeds[width]) for width, sample in every.items()]
+    most = max(of_widths, key=lambda own: own["excluded_share"])
+    return {"excluded": sum(own["excluded"] for own in of_widths)} | {name: most[name] for name in ("excluded_share", "marked")}

@@ -66,7 +66,11 @@ class Training(Section):
     )
     layer_rates: list[float] | None = Field(
         default=None, min_length=2, description="factors on the learning rate of each hidden layer and the readout, depth + 1 "
-        "positive numbers (default: 1 each)"
+        "numbers; 0 freezes a layer (default: 1 each)"
+    )  # fmt: skip
+    ridge: float = Field(
+        default=0.0, ge=0, description="added to the diagonal of the kernels in the columns of kernel regression "
+        "(initial_kernel_regression_test_loss and its like), in units of the kernels that training sees"
     )  # fmt: skip
     remove_initial_output: bool = Field(
         default=False,
@@ -101,8 +105,12 @@ class Training(Section):
                 "relative_learning_rate: batch_size needs it: batches are stiffer than all points together, and surely stable "
                 "only below 2 batch_size / train"
             )
-        if any(rate <= 0 for rate in self.layer_rates or []):
-            raise ValueError(f"layer_rates: expected positive numbers, got {shown(self.layer_rates)}; 1e-12 holds a layer fixed")
+        if any(rate != 0 and not 1e-30 <= rate <= 1e30 for rate in self.layer_rates or []):
+            raise ValueError(
+                f"layer_rates: expected numbers from 1e-30 to 1e30, or 0 for a frozen layer, got {shown(self.layer_rates)}"
+            )
+        if self.layer_rates and not any(self.layer_rates):
+            raise ValueError("layer_rates: expected a number above 0 among them: where all are 0 nothing trains")
         if self.method == "gradient_descent" and self.tolerance is not None:
             raise ValueError("tolerance: belongs to method gradient_flow; gradient_descent has relative_learning_rate")
         if self.method == "gradient_descent" and self.relative_time / self.schedule["relative_learning_rate"] > _MOST_STEPS:
@@ -121,4 +129,5 @@ class Training(Section):
                 "batch_size": self.batch_size,
             }
         common = ("method", "relative_time", "snapshots", "layer_rates", "remove_initial_output")
-        return {name: getattr(self, name) for name in common} | own
+        # A ridge of 0 is left out: shards without one are the same shards.
+        return {name: getattr(self, name) for name in common} | own | ({"ridge": self.ridge} if self.ridge else {})

@@ -17,28 +17,26 @@ from ntksim.engine.finite_width import one_hidden_layer_variance
 from ntksim.engine.infinite import infinite_kernel
 from ntksim.engine.network import Network
 from ntksim.engine.threads import one_blas_thread
-from ntksim.study import datasets
+from ntksim.study import dataset_files
 from ntksim.study.errors import StageError
 from ntksim.study.identity import limit_identity, require, shard_identity
 from ntksim.study.provenance import provenance
 from ntksim.study.storage import read_arrays, read_metadata, write_arrays, write_table
 
 
-# LAPACK's bits may depend on its threads; Numba's loops of the engine do not.
 @one_blas_thread()
 def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
     """Write the infinite-width kernels: NNGP and NTK of the training points, and NTK of test with training points.
 
     For one hidden layer also ``kernel_variance``, the exact variance of every entry of the empirical NTK times the width.
     """
-    data = datasets.read(dataset)
-    arrays = infinite_kernels(network, data)
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise StageError(
-            f"{output}: the infinite-width kernel of this network overflows; lower sigma_w, sigma_a, sigma_b or output_scale"
-        )
-    if network.depth == 1:
-        arrays["kernel_variance"] = network.widths[0] * one_hidden_layer_variance(network, data.x_train)
+    data = dataset_files.read(dataset)
+    try:
+        arrays = infinite_kernels(network, data)
+        if network.depth == 1:
+            arrays["kernel_variance"] = network.widths[0] * one_hidden_layer_variance(network, data.x_train)
+    except ValueError as error:
+        raise StageError(f"{output}: {error}") from error
     metadata = {"identity": limit_identity(network, data.hash), "provenance": provenance()}
     write_arrays(output, metadata, **arrays)
 
@@ -54,10 +52,11 @@ def initial_shard(
     device: str = "cpu",
 ) -> None:
     """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues and a status."""
-    data = datasets.read(dataset)
+    data = dataset_files.read(dataset)
     reference = read_limit(limit_path, network, data)["ntk"]
     device = chosen_device(device)
-    kernels = _kernels(network, data.x_train, seeds, dtype, device)
+    with np.errstate(over="ignore"):  # the status says it
+        kernels = _kernels(network, data.x_train, seeds, dtype, device)
     columns: dict[str, Any] = {"seed": np.asarray(seeds, dtype=np.int64)}
     columns |= kernel_columns(kernels, reference, data.y_train)
     identity = shard_identity("initial", network, seeds, data.hash, dtype=dtype)
@@ -106,14 +105,14 @@ def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str, device: 
     return np.concatenate(every)
 
 
-def infinite_kernels(network: Network, data: datasets.Data) -> dict[str, np.ndarray]:
+def infinite_kernels(network: Network, data: dataset_files.Data) -> dict[str, np.ndarray]:
     """NNGP and NTK of the training points, and NTK of test with training points."""
     train_kernel = infinite_kernel(network, data.x_train)
     test_kernel = infinite_kernel(network, data.x_test, data.x_train)
     return {"nngp": train_kernel.nngp, "ntk": train_kernel.ntk, "ntk_test": test_kernel.ntk}
 
 
-def read_limit(path: str | Path, network: Network, data: datasets.Data) -> dict[str, np.ndarray]:
+def read_limit(path: str | Path, network: Network, data: dataset_files.Data) -> dict[str, np.ndarray]:
     """What :func:`limit` wrote for a network. Raises StageError unless it is of this network and these data."""
     require(path, read_metadata(path).get("identity"), limit_identity(network, data.hash))
     return read_arrays(path)

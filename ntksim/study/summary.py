@@ -37,7 +37,7 @@ def summary(results: str | Path) -> str:
     for network in dict.fromkeys(errors["network"]):
         rows = errors[(errors["network"] == network) & (errors["quantity"] == "relative_frobenius_error")].sort_values("width")
         ends = [rows.iloc[place] for place in dict.fromkeys([0, len(rows) - 1])]
-        values = ", ".join(f"{row['root_mean_square']:.3g} at width {row['width']}" for row in ends)
+        values = ", ".join(f"{row['root_mean_square']:.3g}{findings.mark(row)} at width {row['width']}" for row in ends)
         lines.append(f"  {network:<14} {values}; {_law(laws, network, 'relative_frobenius_error')}")
     if _has(results, "drift"):
         lines += _movement(read_table(results, "drift"), laws)
@@ -71,7 +71,9 @@ def _movement(drift: pd.DataFrame, laws: pd.DataFrame) -> list[str]:
         for name, quantity in QUANTITIES.items():
             rows = own[own["quantity"] == name].sort_values("width")
             if len(rows) and quantity.words is not None:
-                found.append(f"{quantity.words} {rows['root_mean_square'].iloc[-1]:.3g}; {_law(laws, network, name)}")
+                widest = rows.iloc[-1]
+                value = f"{widest['root_mean_square']:.3g}{findings.mark(widest)}"
+                found.append(f"{quantity.words} {value}; {_law(laws, network, name)}")
         found += [findings.overtaking(own), findings.accuracies(own, drift.attrs["data"]["test"])]
         lines += [f"  {network:<14} {sentence}" for sentence in found if sentence]
     return lines
@@ -86,7 +88,7 @@ def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
     interval = "no interval (few seeds)"
     if not np.isnan(law["interval_low"]):
         interval = f"[{law['interval_low']:+.2f}, {law['interval_high']:+.2f}]"
-    return f"exponent {law['exponent']:+.2f} {interval}, theory {_theory(law)}"
+    return f"exponent {law['exponent']:+.2f}{findings.mark(law)} {interval}, theory {_theory(law)}"
 
 
 def _theory(law: pd.Series) -> str:
@@ -97,22 +99,8 @@ def _theory(law: pd.Series) -> str:
 
 
 def left_out(results: str | Path) -> list[str]:
-    """A line per stage with networks that no statistic holds: how many, why, and where. Empty if all finished."""
-    lines = []
-    for table, stage in (("initial", "at initialisation"), ("training", "in training")):
-        if not _has(results, table):
-            continue
-        rows = read_table(results, table).drop_duplicates(["network", "width", "seed", "status"])
-        runs = len(rows.drop_duplicates(["network", "width", "seed"]))
-        bad = rows[rows["status"] != "finished"].drop_duplicates(["network", "width", "seed"])
-        if len(bad):
-            why = ", ".join(f"{count} {status}" for status, count in bad["status"].value_counts().items())
-            cells = [
-                f"{network} at width {width}" for network, width in dict.fromkeys(zip(bad["network"], bad["width"], strict=True))
-            ]
-            where = ", ".join(list(cells)[:5]) + (f" and {len(cells) - 5} more cells" if len(cells) > 5 else "")
-            lines.append(f"Left out of the statistics {stage}: {len(bad)} of {runs} networks ({why}): {where}")
-    return lines
+    """Lines on the networks that no statistic holds (`findings.stops`). Empty if all finished."""
+    return findings.stops(read_table(results, "initial"), read_table(results, "final") if _has(results, "final") else None)
 
 
 def write_html(results: str | Path, output: str | Path) -> None:
@@ -136,10 +124,14 @@ def write_html(results: str | Path, output: str | Path) -> None:
             _verdicts(lazy),
         ]
     source = laws.attrs["provenance"]
-    words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}", f"commit {source['git_commit']}"]
-    words += [str(source["device"]), f"Python {source['python']}"]
+    words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}"]
+    words += [
+        f"commit {source['git_commit'] or 'unknown (not run from a git checkout)'}",
+        str(source["device"]),
+        f"Python {source['python']}",
+    ]
     words += [f"{package} {version}" for package, version in source["versions"].items()]
-    parts.append(_lines([" ".join(left_out(results)) or "Every network finished.", "; ".join(words)]))
+    parts.append(_lines([*(left_out(results) or ["Every network finished."]), "; ".join(words)]))
     with atomic(output) as temporary:
         temporary.write_text(_PAGE.format(parts="\n".join(parts)), encoding="utf-8")
 
@@ -165,9 +157,13 @@ def _laws(laws: pd.DataFrame) -> str:
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
         "its 95% interval": _intervals(laws, "prefactor", "{:.4g}"),
         "widths": laws["widths_fitted"],
-        "seeds left out": laws["excluded"],
+        "seeds left out": _left_out(laws),
     })  # fmt: skip
     return shown.to_html(index=False, border=0)
+
+
+def _left_out(table: pd.DataFrame) -> list[str]:
+    return [f"{row['excluded']}{findings.mark(row)}" for _, row in table.iterrows()]
 
 
 def _intervals(laws: pd.DataFrame, name: str, form: str) -> list[str]:
@@ -183,5 +179,6 @@ _SHOWN = (
 
 def _verdicts(lazy: pd.DataFrame) -> str:
     numbers = lazy[list(_SHOWN)].dropna(axis="columns", how="all")  # targets that are no classes have no accuracies
-    shown = pd.concat([lazy[["network", "width", "verdict", "count", "excluded"]], numbers.map("{:.3g}".format)], axis="columns")
+    cells = lazy[["network", "width", "verdict", "count"]].assign(excluded=_left_out(lazy))
+    shown = pd.concat([cells, numbers.map("{:.3g}".format)], axis="columns")
     return shown.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0)

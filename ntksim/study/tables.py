@@ -11,16 +11,17 @@ import pandas as pd
 import pyarrow as pa
 
 from ntksim.engine.threads import one_blas_thread
-from ntksim.study import datasets, drift_parts, identity, plan
-from ntksim.study.columns import COLUMNS, LAYERS, quantities
+from ntksim.study import dataset_files, drift_parts, identity, plan
+from ntksim.study.columns import COLUMNS, LAYERS, QUANTITIES, quantities
 from ntksim.study.config import Study
 from ntksim.study.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.errors import StageError
 from ntksim.study.laziness import lazy_table
 from ntksim.study.provenance import code_identity, provenance
 from ntksim.study.scaling_laws import scaling_laws
-from ntksim.study.seed_statistics import cells, moments, usable
+from ntksim.study.seed_statistics import cells, counts, moments, usable
 from ntksim.study.storage import read_arrays, read_arrow, read_frame, read_metadata, write_table
+from ntksim.study.treatment import remarks, treatment
 
 
 def read_table(results: str | Path, name: str) -> pd.DataFrame:
@@ -56,7 +57,7 @@ def make_tables(study: Study, output: str | Path) -> None:
     Raises StageError for a shard that is missing, damaged, or computed from something else than the study asks for.
     """
     results = Path(study.results)
-    data = datasets.read(results / "dataset.npz")
+    data = dataset_files.read(results / "dataset.npz")
     devices: set[str] = set()
     initial = pd.concat(
         [_read_shard(study, shard, data.hash, devices) for shard in _ordered(study, "initial")], ignore_index=True
@@ -68,34 +69,46 @@ def make_tables(study: Study, output: str | Path) -> None:
     if study.training is not None:
         training, ensemble, grams = _read_training(study, data.hash, devices)
         final, lists = at_the_end(training, data.y_train), [*LAYERS, *quantities("modes")]
-        drift = summarise(final, quantities("drift"))
+        drift = summarise(final, quantities("drift"), len(data.x_test))
         made |= {
             "ensemble": ensemble,
             "layers": _layers(training),
             "modes": _modes(final),
-            "lazy": lazy_table(study, final),
-            "drift": pd.concat([drift, _parts(final, grams)], ignore_index=True),
+            "lazy": _with_stops(lazy_table(study, final), final),
+            "drift": _with_stops(pd.concat([drift, _parts(final, grams)], ignore_index=True), final),
             "final": final.drop(columns=lists),
             "training": training.drop(columns=[*lists, *quantities("run")]),
         }
     made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches)
     metadata = {
         "config_hash": study.science_hash(),
-        "config": study.model_dump(exclude={"results"}),  # equal studies, equal files, wherever they are
+        "config": _config(study),
         "dataset_hash": data.hash,
-        "data": {"train": len(data.x_train), "test": len(data.x_test), "outputs": data.outputs},
+        "data": {"train": len(data.x_train), "test": len(data.x_test), "outputs": data.outputs}
+        | {"treatment": treatment(study.dataset, data), "remarks": remarks(data)},
         "provenance": provenance() | {"device": "; ".join(sorted(devices))},
-        **code_identity(),
+        **code_identity("tables"),
     }
     for name, frame in made.items():
         _write(Path(output) / f"{name}.parquet", frame, {"table": name, **metadata})
 
 
+def _config(study: Study) -> dict[str, Any]:
+    """The configuration without the folders of this machine: equal studies have equal tables, wherever they are."""
+    config, file = study.model_dump(exclude={"results"}), study.dataset.file
+    if file is not None:
+        names = [Path(path).name for path in study.dataset.files]
+        config["dataset"]["file"] = names if isinstance(file, list) else names[0]
+    return config
+
+
 def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     """The rows of ``training`` at the last time, with what the whole run tells beside them: the largest deviations from theory,
-    that from the linearised network also in units of the training ``targets``, and the share of the loss that is left.
+    that from the linearised network also in units of the training ``targets``, the share of the loss that is left, and the time
+    up to which there are numbers.
     """
-    runs = training.groupby(["network", "width", "seed"], sort=False)
+    run = ["network", "width", "seed"]
+    runs = training.groupby(run, sort=False)
     final = training[runs["time"].transform("max") == training["time"]].copy()
     for name in quantities("drift"):
         if name.startswith("largest_"):
@@ -104,7 +117,18 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     apart = final[["largest_linearized_deviation", "largest_test_linearized_deviation"]].max(axis=1, skipna=False)
     final["relative_linearized_deviation"] = apart / (float(np.sqrt(np.mean(np.square(targets)))) or 1.0)
     final["loss_left"] = final["loss"] / runs["loss"].transform("first")
+    finite = np.isfinite(training[["loss", "test_loss", "kernel_drift", "parameter_drift"]].to_numpy()).all(axis=1)
+    up_to = training[run].assign(whole=finite).groupby(run, sort=False)["whole"].cummin()
+    for name in ("time", "relative_time"):
+        reached = training[run].assign(reached=training[name].where(up_to)).groupby(run, sort=False)["reached"]
+        final[f"{name}_reached"] = reached.transform("max").fillna(0.0)
     return final
+
+
+def _with_stops(table: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with the times at which seeds that did not finish stopped, the first and the last of a network and width."""
+    stopped = final[final["status"] != "finished"].groupby(["network", "width"])["relative_time_reached"]
+    return table.merge(stopped.agg(earliest_stop="min", latest_stop="max").reset_index(), on=["network", "width"], how="left")
 
 
 def _with_exact_law(study: Study, convergence: pd.DataFrame, dataset_hash: str) -> pd.DataFrame:
@@ -119,19 +143,19 @@ def _with_exact_law(study: Study, convergence: pd.DataFrame, dataset_hash: str) 
     return convergence
 
 
-def summarise(frame: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
-    """Statistics over seeds of each quantity per network and width, a row each.
+def summarise(frame: pd.DataFrame, quantities: Iterable[str], test_points: int = 0) -> pd.DataFrame:
+    """Statistics over seeds of each quantity per network and width, a row each; accuracies are multiples of 1 / ``test_points``.
 
     Seeds that did not finish, and values that are not finite, are counted in ``excluded`` and enter no statistic. A row
     without any value holds NaN.
     """
     rows = []
     for cell, group in cells(frame, "width"):
-        for quantity in quantities:
-            finite = usable(group, quantity)
-            excluded = len(group) - len(finite)
-            counts = {"quantity": quantity, "count": len(finite), "excluded": excluded}
-            rows.append(cell | counts | moments(finite))
+        for name in quantities:
+            finite, share = usable(group, name), QUANTITIES[name].share
+            step = 1 / test_points if test_points and name.endswith("accuracy") else 0.0
+            numbers = moments(finite, share=share, step=step)
+            rows.append(cell | {"quantity": name} | counts(len(finite), len(group)) | numbers)
     return pd.DataFrame(rows)
 
 
@@ -186,14 +210,13 @@ def _modes(final: pd.DataFrame) -> pd.DataFrame:
 
 
 def _parts(final: pd.DataFrame, grams: Mapping[tuple[str, int], np.ndarray]) -> pd.DataFrame:
-    """Rows of `drift` for the systematic and the random part of the kernel drift, with bootstrap intervals."""
+    """Rows of `drift` for the systematic and the random part of the kernel drift."""
     rows = []
     for cell, group in cells(final, "width"):
         gram = grams.get((cell["network"], cell["width"]))
         if gram is not None:
             for quantity, numbers in drift_parts.parts(gram).items():
-                counts = {"quantity": quantity, "count": len(gram), "excluded": len(group) - len(gram)}
-                rows.append(cell | counts | numbers)
+                rows.append(cell | {"quantity": quantity} | counts(len(gram), len(group)) | numbers)
     return pd.DataFrame(rows)
 
 
@@ -240,17 +263,19 @@ def _spectrum(study: Study, initial: pd.DataFrame, dataset_hash: str) -> pd.Data
             "limit_eigenvalue": np.linalg.eigvalsh(reference)[::-1],
             "mean": finite.mean(axis=0) if len(finite) else np.full(n, np.nan),
             "standard_deviation": finite.std(axis=0, ddof=1) if enough else np.full(n, np.nan),
-            "count": len(finite),
-            "excluded": len(values) - len(finite),
+            **counts(len(finite), len(values)),
         })  # fmt: skip
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
+_KINDS = {"f": pa.float64(), "i": pa.int64(), "b": pa.bool_()}  # of columns; of all others strings
+
+
 def _write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
     fields = []
     for name, dtype in frame.dtypes.items():
-        kind = pa.float64() if dtype.kind == "f" else pa.int64() if dtype.kind == "i" else pa.string()
+        kind = _KINDS.get(dtype.kind, pa.string())
         fields.append(pa.field(str(name), kind, metadata={"description": COLUMNS[str(name)]}))
     write_table(path, pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False), json_ready(metadata))
 

@@ -3,6 +3,7 @@
 They come as a data frame whose columns are called what messages call them, such as "the column 'price'".
 """
 
+import re
 import sys
 from contextlib import suppress
 from numbers import Number
@@ -62,9 +63,10 @@ def real(where: str, y: pd.DataFrame) -> np.ndarray:
         if not pd.api.types.is_numeric_dtype(column):
             row, value = next((at for at in enumerate(column) if not _reads_as_number(at[1])), (0, column.iloc[0]))
             are_labels = isinstance(value, str) and y.shape[1] == 1
+            comma = ", with points in place of decimal commas" if re.fullmatch(r"[-+]?\d+,\d+", str(value)) else ""
             raise StageError(
                 f"{where}: {name} does not hold numbers: row {row} (counted from 0) is {shown(value)}; "
-                + ("name its labels in dataset.classes, or give numbers" if are_labels else "give real numbers")
+                + ("name its labels in dataset.classes, or give numbers" + comma if are_labels else "give real numbers" + comma)
             )
     numbers = finite(where, "targets", y)
     return numbers[:, 0] if y.shape[1] == 1 else numbers

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +17,14 @@ import pyarrow as pa
 
 from ntksim.engine import measures
 from ntksim.engine.devices import chosen_device
-from ntksim.engine.empirical import empirical_ntk
 from ntksim.engine.ensembles import infinite_ensemble
+from ntksim.engine.infinite import kernel_error
 from ntksim.engine.layer_rates import rated
 from ntksim.engine.network import Network
 from ntksim.engine.predictions import closed_form
 from ntksim.engine.threads import one_blas_thread
 from ntksim.engine.training import Trajectory, train
-from ntksim.study import datasets
-from ntksim.study.columns import LAYERS
+from ntksim.study import dataset_files as datasets
 from ntksim.study.identity import shard_identity
 from ntksim.study.provenance import provenance
 from ntksim.study.stages import finiteness, infinite_kernels, read_limit
@@ -32,6 +32,8 @@ from ntksim.study.storage import CHECKPOINT, tensors, write_table
 
 _KEPT_BYTES = 2**28  # of kernels along the way that are held at a time
 _MOST_SEEDS = 8  # trained at a time, so that long shards show progress
+# Columns that are taken from trajectories as they are, beside those that a network which diverged cannot have.
+_OF_RUNS = ("kernel_distance", "feature_drift", "gates_flipped", "layer_drift", "layer_kernel_drift")
 
 
 class _Moments(NamedTuple):
@@ -39,6 +41,14 @@ class _Moments(NamedTuple):
 
     mean: np.ndarray
     variance: np.ndarray
+
+
+class _Kernels(NamedTuple):
+    """A kernel of training points, that of test with training points, and their ``precision``, as `closed_form` takes it."""
+
+    own: np.ndarray
+    across: np.ndarray
+    precision: str | float
 
 
 @dataclass(frozen=True)
@@ -185,7 +195,8 @@ def _ensemble(
     """Of the outputs of infinitely wide networks under the same training, on training and on test points."""
     if schedule["remove_initial_output"]:
         targets = data.y_train.ravel(), data.y_test.ravel()
-        means = _prediction(network, (limits["ntk"], limits["ntk_test"]), _zeros(targets), targets[0], times, **descent)
+        kernels = _Kernels(limits["ntk"], limits["ntk_test"], "float64")
+        means = _prediction(network, kernels, _zeros(targets), targets[0], times, **descent)
         return _Moments(means[0], np.zeros_like(means[0])), _Moments(means[1], np.zeros_like(means[1]))
     own = rated(network, schedule["layer_rates"])
     every = infinite_ensemble(own, data.x_train, data.y_train, times, data.x_test, **descent)
@@ -208,9 +219,6 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
     """Every column of some seeds, (S, T, ...) or of whole runs (S, 1, ...), and their kernels, as `train` has them."""
     trained = job.train(seeds, times=job.times, keep_kernels=True)
     run = _flat(trained)
-    own = rated(job.network, job.schedule["layer_rates"])
-    across = empirical_ntk(own, job.data.x_test, job.data.x_train, seeds=seeds, dtype=job.dtype, device=job.device)
-    across = across.reshape(len(seeds), len(job.targets[1]), -1)
     assert trained.kernels is not None
     assert run.kernels is not None
     assert run.test_outputs is not None
@@ -226,15 +234,15 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
     }
     status = np.array(run.status, dtype=object)
     status = np.where(status == "finished", finiteness(columns.values()), status)
-    columns |= {name: getattr(run, name) for name in ("kernel_distance", "feature_drift", "gates_flipped", *LAYERS)}
+    columns |= {name: getattr(run, name) for name in _OF_RUNS}
     kernels = run.kernels.astype(np.float64)
     with np.errstate(all="ignore"):  # kernels of networks that are dead or diverge: NaN
-        columns |= _kernel_columns(kernels, run.times, job.data.y_train)
+        columns |= _kernel_columns(kernels, run.times, job.data.y_train, job.dtype)
         columns["test_accuracy"] = _accuracy(run.test_outputs, job.data)
         if job.schedule["remove_initial_output"]:  # only then has it a part that all seeds share
             change = (kernels[:, -1] - kernels[:, 0]) / measures.frobenius_norm(kernels[:, 0])[:, None, None]
             columns["relative_kernel_change"] = change.reshape(len(seeds), 1, -1)
-    columns |= _beside_theory(job, run, across)
+    columns |= _beside_theory(job, run)
     columns |= _beside_ensemble("", job.ensemble[0], run.outputs, job.targets[0])
     columns |= _beside_ensemble("test_", job.ensemble[1], run.test_outputs, job.targets[1])
     columns["status"] = np.repeat(status[:, None], shape[1], axis=1)
@@ -246,14 +254,14 @@ def _flat(run: Trajectory) -> Trajectory:
     if run.outputs.ndim == 3:
         return run
     outputs = {name: getattr(run, name) for name in ("outputs", "test_outputs")}
-    kernels = {name: getattr(run, name) for name in ("kernels", "kernel", "test_kernel")}
+    kernels = {name: getattr(run, name) for name in ("kernels", "kernel", "test_kernels")}
     flat = {name: array.reshape(*array.shape[:2], -1) for name, array in outputs.items()}
     columns = flat["outputs"].shape[-1]
     return replace(run, **flat, **{name: array.reshape(*array.shape[:-4], -1, columns) for name, array in kernels.items()})
 
 
-def _kernel_columns(kernels: np.ndarray, times: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
-    """Measures of kernels (S, T, n k, n k) along the way, (S, T) each; NaN where an eigen-solver fails.
+def _kernel_columns(kernels: np.ndarray, times: np.ndarray, targets: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
+    """Measures of kernels (S, T, n k, n k) along the way, computed in ``dtype``, (S, T) each; NaN where an eigen-solver fails.
 
     Alignments are of kernels over points, to be compared with YY': those of several outputs are summed.
     """
@@ -263,8 +271,8 @@ def _kernel_columns(kernels: np.ndarray, times: np.ndarray, targets: np.ndarray)
     return {
         "kernel_velocity": np.concatenate([np.full((len(kernels), 1), np.nan), velocity], axis=1),
         "kernel_target_alignment": measures.kernel_target_alignment(points, targets),
-        "centred_kernel_target_alignment": measures.centred_kernel_target_alignment(points, targets),
-        "centred_alignment": measures.centred_alignment(points, points[:, :1]),
+        "centred_kernel_target_alignment": measures.centred_kernel_target_alignment(points, targets, dtype),
+        "centred_alignment": measures.centred_alignment(points, points[:, :1], dtype),
         "effective_rank": np.stack([_solved(measures.effective_rank, own, np.full(len(own), np.nan)) for own in kernels]),
     }
 
@@ -276,10 +284,8 @@ def _solved(function: Any, argument: Any, otherwise: np.ndarray) -> np.ndarray:
     return otherwise
 
 
-def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, np.ndarray]:
+def _beside_theory(job: _Job, run: Trajectory) -> dict[str, np.ndarray]:
     """What constant-kernel theory predicts of every network from its own f_0, and how far the network is from it.
-
-    ``across`` (S, n* k, n k) is K_0 of test with training points.
 
     Per prediction losses on training and test points, the root mean square of f_t - prediction over either, and the accuracy on
     test points, (S, T) each.
@@ -290,17 +296,20 @@ def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, 
     (y, y_test), limits = job.targets, job.limits
     assert run.kernels is not None
     assert run.test_outputs is not None
-    assert run.test_kernel is not None
+    assert run.test_kernels is not None
     descent: dict[str, Any] = {}
     if run.learning_rate is not None:
         descent = {"learning_rate": run.learning_rate} | {name: job.schedule[name] for name in ("momentum", "nesterov")}
     own_times = run.times if descent else job.flow_times
+    ridge = job.schedule.get("ridge", 0.0)
     columns: dict[str, list[np.ndarray]] = {}
     for s in range(len(run.outputs)):
         outputs, tests = run.outputs[s].astype(np.float64), run.test_outputs[s].astype(np.float64)
-        initial = run.kernels[s, 0].astype(np.float64), across[s].astype(np.float64)
-        after = run.kernel[s].astype(np.float64), run.test_kernel[s].astype(np.float64)
-        limit = limits["ntk"], limits["ntk_test"]
+        across = run.test_kernels[s].astype(np.float64)
+        initial = _Kernels(run.kernels[s, 0].astype(np.float64), across[0], job.dtype)
+        after = _Kernels(run.kernel[s].astype(np.float64), across[1], job.dtype)
+        limit = _Kernels(limits["ntk"], limits["ntk_test"], "float64")
+        limit_for_ever = limit._replace(precision=kernel_error(job.network))
         found: dict[str, np.ndarray] = {}
         for name, kernels, times, options in (
             ("linearized", initial, own_times, descent),
@@ -311,10 +320,10 @@ def _beside_theory(job: _Job, run: Trajectory, across: np.ndarray) -> dict[str, 
             found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, y), _losses(f_test, y_test)
             found[f"{name}_deviation"], found[f"test_{name}_deviation"] = _rms(outputs - f), _rms(tests - f_test)
             found[f"test_{name}_accuracy"] = _accuracy(f_test, job.data)
-        for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit)):
-            _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]))
+        for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit_for_ever)):
+            _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]), ridge=ridge)
             found[f"{name}_regression_test_loss"] = _losses(f_test, y_test)
-        for name, values in (found | _modes(job, initial[0], after[0], outputs)).items():
+        for name, values in (found | _modes(job, run.kernels[s], after.own, outputs)).items():
             columns.setdefault(name, []).append(values)
     return {name: np.stack(values) for name, values in columns.items()}
 
@@ -334,12 +343,15 @@ def _beside_ensemble(start: str, theory: _Moments, outputs: np.ndarray, targets:
     return {start + name: values for name, values in columns.items()}
 
 
-def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Eigenvalues of K_0 and of K at the end, as rates, and the fitted decay rates of the residual along those of K_0.
+def _modes(job: _Job, kernels: np.ndarray, after: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Eigenvalues of K_0 and of K at the end, as rates, and the residual's shares and fitted decay rates along those of K_0.
 
-    Under momentum modes above critical damping oscillate, and have none.
+    ``kernels`` (T, n k, n k) are those along the way, the first K_0.
+
+    NaN where an eigenvalue is not told from 0 in the job's precision. Under momentum modes above critical damping oscillate, and
+    have no rate.
     """
-    scale, unknown = job.network.learning_rate_scale, np.full((1, len(initial)), np.nan)
+    scale, unknown = job.network.learning_rate_scale, np.full((1, kernels.shape[-1]), np.nan)
     floor = None
     if "tolerance" in job.schedule:  # what the integrator may have added
         floor = job.schedule["tolerance"] * float(np.linalg.norm(outputs[0] - job.targets[0]))
@@ -351,37 +363,40 @@ def _modes(job: _Job, initial: np.ndarray, after: np.ndarray, outputs: np.ndarra
         critical = ((1 - mu) / root) ** 2 / job.options["learning_rate"]
 
     def fitted(kernel: np.ndarray) -> np.ndarray:
-        modes = measures.residual_modes(kernel, outputs, job.targets[0], job.flow_times, floor)
+        modes = measures.residual_modes(
+            kernel, outputs, job.targets[0], job.flow_times, floor, kernels=kernels, precision=job.dtype
+        )
         damped = modes.eigenvalues <= critical
-        return np.stack([modes.eigenvalues, np.where(damped, modes.decay_rates, np.nan)])
+        return np.stack([modes.eigenvalues, modes.initial_shares, np.where(damped, modes.decay_rates, np.nan)])
 
-    eigenvalues, rates = _solved(fitted, scale * initial, np.concatenate([unknown, unknown]))
+    eigenvalues, shares, rates = _solved(fitted, scale * kernels[0].astype(np.float64), np.concatenate([unknown] * 3))
     return {
         "eigenvalue": eigenvalues[None],
-        "after_eigenvalue": _solved(measures.spectrum, scale * after[None], unknown),
+        "after_eigenvalue": _solved(partial(measures.resolved_spectrum, precision=job.dtype), scale * after[None], unknown),
+        "initial_share": shares[None],
         "decay_rate": rates[None],
     }
 
 
 def _prediction(
     network: Network,
-    kernels: tuple[np.ndarray, np.ndarray],
+    kernels: _Kernels,
     start: tuple[np.ndarray, np.ndarray],
     targets: np.ndarray,
     times: np.ndarray,
-    **descent: Any,
+    **options: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outputs (T, n k) and (T, n* k) that kernels predict from ``start``: those of all outputs, (n k, n k) and (n* k, n k), or
-    those of one, (n, n) and (n*, n), which act on each.
+    those of one, (n, n) and (n*, n), which act on each; ``options`` of `closed_form`.
 
     NaN if one of these is not finite, or the eigen-solver fails.
     """
-    scale, (own, across) = network.learning_rate_scale, kernels
-    if all(np.isfinite(values).all() for values in (*kernels, *start)):
+    scale, (own, across, precision) = network.learning_rate_scale, kernels
+    if all(np.isfinite(values).all() for values in (own, across, *start)):
         k = len(targets) // len(own)
         f0, f0_test, y = (flat if k == 1 else flat.reshape(-1, k) for flat in (*start, targets))
         with suppress(np.linalg.LinAlgError):
-            f, f_test = closed_form(scale * own, f0, y, times, scale * across, f0_test, **descent)
+            f, f_test = closed_form(scale * own, f0, y, times, scale * across, f0_test, precision=precision, **options)
             return f.reshape(len(f), -1), f_test.reshape(len(f_test), -1)
     return np.full((len(times), len(start[0])), np.nan), np.full((len(times), len(start[1])), np.nan)
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ntksim.study import datasets, identity, plan, stages
+from ntksim.study import dataset_files, identity, plan, stages
 from ntksim.study.config import Study
 from ntksim.study.errors import StageError
-from ntksim.study.provenance import code_identity
+from ntksim.study.identity import limit_width
 from ntksim.study.record import recorded_study
 from ntksim.study.storage import read_arrays, read_arrow, read_metadata
 from ntksim.study.training_shards import training_shard
@@ -91,9 +91,9 @@ def _checked(file: str, study: Study, shard: plan.Shard, scratch: Path, again: _
 
 def _limit_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
     results, options = Path(study.results), study.networks[shard.network]
-    network = options.network(plan.limit_width(options.parameterization, shard.width) or 1)
+    network = options.network(limit_width(options.parameterization, shard.width) or 1)
     stages.limit(results / "dataset.npz", network, scratch / file)
-    wanted = identity.limit_identity(network, datasets.read(results / "dataset.npz").hash)
+    wanted = identity.limit_identity(network, dataset_files.read(results / "dataset.npz").hash)
     why = _why_not_bits(results / file, scratch / file, wanted)
     there, here = read_arrays(results / file), read_arrays(scratch / file)
     before, now = (pd.DataFrame({name: [values.ravel()] for name, values in arrays.items()}) for arrays in (there, here))
@@ -119,7 +119,7 @@ def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
 def _compared(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
     """A file of a shard with the one in ``scratch``."""
     results = Path(study.results)
-    wanted = identity.of_shard(study, shard, datasets.read(results / "dataset.npz").hash)
+    wanted = identity.of_shard(study, shard, dataset_files.read(results / "dataset.npz").hash)
     stored, _ = read_arrow(results / file)
     why = _why_not_bits(results / file, scratch / file, wanted)
     again, _ = read_arrow(scratch / file)
@@ -135,7 +135,7 @@ def _why_not_bits(stored: Path, again: Path, wanted: dict[str, Any]) -> str:
     reasons = []
     if differing:
         old = there["identity"]
-        reasons.append(f"version {old.get('version')}, source {old.get('source')} there, {code_identity()['source']} here")
+        reasons.append(f"version {old.get('version')}, source {old.get('source')} there, {wanted['source']} here")
     before, now = there["provenance"], here["provenance"]
     if before["device"] != now["device"]:
         reasons.append(f"{before['device']} there, {now['device']} here")

@@ -2,11 +2,15 @@
 
 import dataclasses
 import itertools
+import math
 
 import naive
 import numpy as np
 
 import ntksim
+from ntksim.engine import quadrature
+from ntksim.engine.activations import MEANS
+from ntksim.engine.duals import closed_duals, point_of
 from ntksim.engine.network import ACTIVATIONS
 
 POINTS = np.random.default_rng(1).normal(size=(5, 3))
@@ -47,3 +51,31 @@ def oracle_arguments(network, d, seed, dtype="float64"):
     weights = [w.astype(float) for w in p.weights]
     biases = [np.zeros(n) for n in network.widths] if p.biases is None else [b.astype(float) for b in p.biases]
     return g, beta, weights, biases, p.readout.astype(float), 0.0 if p.output_bias is None else p.output_bias
+
+
+def dual(code, k11, k12, k22):
+    """Both Gaussian expectations of a closed form, from two variances and a covariance."""
+    one, two = (point_of(code, math.sqrt(k)) for k in (k11, k22))
+    gap, slope = gaps(k11, np.array([k12]), k22), np.ones(1)
+    closed_duals(code, one, np.array(two)[:, None], 0, gap, slope)
+    return one[0] * one[1] * two[0] * two[1] * float(correlations(gap)[0]), float(slope[0])
+
+
+def gaps(k11, k12, k22):
+    """1 - |rho| with the sign of rho."""
+    size = np.sqrt(k11 * k22)
+    rho = np.divide(k12, size, out=np.zeros_like(k12), where=size > 0)
+    return np.copysign(np.maximum(1 - np.abs(rho), 0), rho)
+
+
+def correlations(gap):
+    """Correlations of gaps."""
+    return np.copysign(1 - np.abs(gap), gap)
+
+
+def expectations(code, k11, k12, k22, product, symmetric, factors=MEANS):
+    """By the series, in place: covariances k12 <- E[phi phi], product <- product E[phi' phi']; returns E[phi^2] of the points."""
+    gap = gaps(k11[:, None], k12, k22[None])
+    own1, own2 = quadrature.correlations(code, np.sqrt(k11), gap, np.sqrt(k22), product, symmetric, factors)
+    k12[:] = np.outer(own1[0], own2[0]) * correlations(gap)
+    return own1[0] ** 2, own2[0] ** 2

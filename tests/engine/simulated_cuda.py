@@ -164,6 +164,21 @@ def test_several_outputs(dtype):
     assert_close(found, expected, TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_trace_of_a_few_outputs_at_a_time(kept, monkeypatch):
+    """Parameters kept or drawn: each group draws its own rows of the readout. 5 outputs leave one alone, a small network's."""
+    monkeypatch.setattr("ntksim.engine.empirical._FEW", 2)
+    monkeypatch.setattr("ntksim.engine.empirical._TRACED", 1)
+    fitting = batches_cuda._fitting
+    monkeypatch.setattr(batches_cuda, "_fitting", lambda *arguments: (fitting(*arguments)[0], kept))
+    network = dataclasses.replace(NETWORK, outputs=5)
+    for points in ((POINTS[:3],), (POINTS[:1], POINTS[1:3])):
+        found, expected = (
+            ntksim.empirical_ntk(network, *points, seeds=[3, 4], form="trace", device=device) for device in ("cuda", "cpu")
+        )
+        assert_close(found, expected, TOLERANCE["float64"])
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations(activation):
     network = dataclasses.replace(NETWORK, activation=activation)
@@ -363,11 +378,12 @@ class Counted:
     ("dtype", "options"),
     [
         ("float64", {"method": "gradient_descent", "times": [0, 0.03, 0.06], "learning_rate": 0.03, "layer_rates": [1, 2, 0.5]}),
-        ("float64", {"method": "gradient_descent", "steps": 2, "momentum": 0.5, "nesterov": True}),
+        ("float64", {"method": "gradient_descent", "steps": 2, "momentum": 0.5, "nesterov": True, "layer_rates": [0, 1, 2]}),
         ("float32", {"method": "gradient_descent", "steps": 2, "momentum": 0.5, "batch_size": 2, "learning_rate": 0.02}),
         ("float64", {"method": "gradient_flow", "times": [0, 0.05], "tolerance": 0.05, "remove_initial_output": True}),
+        ("float64", {"method": "gradient_flow", "times": [0, 0.05], "tolerance": 0.05, "layer_rates": [2, 0.5, 0]}),
     ],
-    ids=["descent", "nesterov", "batches", "flow"],
+    ids=["descent", "nesterov", "batches", "flow", "rated flow"],
 )
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_training(dtype, options, outputs):
@@ -381,7 +397,7 @@ def test_training(dtype, options, outputs):
     assert found.status == expected.status == ("finished",)
     assert found.evaluations == expected.evaluations
     # Movements are differences of numbers that were rounded apart: relative to what they are taken of.
-    kernels, drifts = ("kernel", "test_kernel"), ("kernel_drift", "parameter_drift", "layer_drift", "feature_drift")
+    kernels, drifts = ("kernel", "test_kernels"), ("kernel_drift", "parameter_drift", "layer_drift", "feature_drift")
     drifts += ("layer_kernel_drift",)
     for name in ("outputs", "test_outputs", "loss", *kernels, *drifts):
         assert_close(getattr(found, name), getattr(expected, name), 20 * TOLERANCE[dtype])

@@ -23,7 +23,7 @@ RUNS = [
     FLOW | {"remove_initial_output": True, "x_test": POINTS[:2], "keep_kernels": True},
     DESCENT | {"keep_kernels": True},
     DESCENT | {"momentum": 0.9, "batch_size": 2, "x_test": POINTS[:2]},
-    DESCENT | {"momentum": 0.5, "nesterov": True, "layer_rates": [1, 2, 0.5]},
+    DESCENT | {"momentum": 0.5, "nesterov": True, "layer_rates": [1, 0, 0.5]},
 ]
 
 

@@ -128,3 +128,19 @@ def test_float32_is_the_rounded_float64(loop, value, derivative):
             unit = np.maximum(np.spacing(np.abs(expected).astype(np.float32)), np.float32(1e-45))
             tail = 3e-16 * np.abs(wide) if loop is _each_gelu else 1e-15 * (slope is got)  # absolute, where a sum cancels
             assert (np.abs(got - expected) <= 0.5001 * unit + tail).all()
+
+
+def test_angle_of_a_unit_vector():
+    """4.5 ulp; of sines down to the smallest normal numbers, and of cosines as well."""
+
+    @jit
+    def loop(sine, cosine, out):
+        for i in range(out.size):
+            out[i] = elementary.angle(sine[i], cosine[i])
+
+    angles = np.concatenate([sizes(1e-300, 1.5), math.pi / 2 - sizes(1e-15, 1.0)[:COUNT], [0.0, math.pi / 2]]).astype(extended)
+    sine, cosine = (f(angles).astype(np.float64) for f in (np.sin, np.cos))
+    cosine, found = np.abs(cosine), np.empty(angles.size)
+    loop(sine, cosine, found)
+    expected = np.arctan2(sine.astype(extended), cosine.astype(extended))
+    assert (np.abs(found - expected) <= 4.5 * np.spacing(np.abs(expected).astype(np.float64))).all()

@@ -5,11 +5,11 @@ import math
 import naive
 import numpy as np
 import pytest
+from cases import dual, expectations
 from tolerances import QUADRATURE, assert_close
 
 import ntksim
-from ntksim.engine import quadrature
-from ntksim.engine.activations import CROSS, MEANS, SQUARES, activation_code, closed_dual
+from ntksim.engine.activations import CROSS, MEANS, SQUARES, activation_code
 from ntksim.engine.network import ACTIVATIONS
 from ntksim.engine.quadrature import TOLERANCE
 
@@ -39,7 +39,7 @@ def test_golden_values(activation, kind, nngp, ntk):
 def pair_expectations(code, k11, k12, k22, factors=MEANS):
     """Both expectations of one pair, from variances and their covariance."""
     value, slope = np.array([[k12]]), np.ones((1, 1))
-    quadrature.expectations(code, np.array([k11]), value, np.array([k22]), slope, False, factors)
+    expectations(code, np.array([k11]), value, np.array([k22]), slope, False, factors)
     return value[0, 0], slope[0, 0]
 
 
@@ -47,7 +47,7 @@ def pair_expectations(code, k11, k12, k22, factors=MEANS):
 @pytest.mark.parametrize("moments", [(1.0, 0.3, 2.0), (0.2, -0.19, 0.2), (9.0, 8.0, 7.5), (1e-4, 0.0, 3.0)])
 def test_duals_against_nested_quadrature(activation, moments):
     code = activation_code(activation)
-    found = pair_expectations(code, *moments) if activation == "tanh" else closed_dual(code, *moments)
+    found = pair_expectations(code, *moments) if activation == "tanh" else dual(code, *moments)
     for value, function in zip(found, naive.PHI[activation], strict=True):
         expected = naive.gaussian_pair(lambda u, v, f=function: float(f(u)) * float(f(v)), *moments)
         own = [naive.gaussian_pair(lambda u, v, f=function: float(f(u)) ** 2, k, k, k) for k in moments[::2]]
@@ -109,7 +109,7 @@ def test_interpolation_in_the_angle(activation, factors, scale):
     }[factors]
     rho = np.concatenate([[1.0, -1.0, 1 - 1e-12, 1e-9 - 1], np.random.default_rng(3).uniform(-1, 1, 596)])
     many = k * rho[None], np.ones((1, 600))
-    quadrature.expectations(code, np.array([k]), many[0], np.full(600, k), many[1], False, factors)
+    expectations(code, np.array([k]), many[0], np.full(600, k), many[1], False, factors)
     for i in (0, 1, 2, 3, *range(29, 600, 29)):
         for found, function in zip(many, functions, strict=True):
             expected = naive.gaussian_trapezoid(function, scale, scale, math.acos(rho[i]))
@@ -152,7 +152,7 @@ def test_notes_one_hidden_layer_formula():
         expected = np.empty((2, 2))
         for i in range(2):
             for j in range(2):
-                value, slope = closed_dual(activation_code("erf"), q[i, i], q[i, j], q[j, j])
+                value, slope = dual(activation_code("erf"), q[i, i], q[i, j], q[j, j])
                 expected[i, j] = value + 0.49 * (x[i] @ x[j] + one) * slope
         assert_close(ntksim.infinite_kernel(network, x).ntk, expected, 1e-13)
 

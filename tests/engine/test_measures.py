@@ -167,3 +167,64 @@ def test_a_wide_network_decays_at_the_rates_of_its_own_kernel():
     assert (distance[:, 0] == 0).all()
     assert 0 < distance[:, -1].min() < distance[:, -1].max() < 1e-4
     assert measures.kernel_velocity(run.kernels, times).shape == (2, 30)
+
+
+def moving():
+    """Runs of narrow networks whose kernels move: outputs, kernels, targets, times."""
+    rng = np.random.default_rng(11)
+    x, y = rng.normal(size=(8, 4)), rng.normal(size=8)
+    network = ntksim.Network(1, 48, "tanh", sigma_w=1.5)
+    largest = np.linalg.eigvalsh(ntksim.infinite_kernel(network, x).ntk)[-1]
+    times = np.concatenate([[0], np.geomspace(0.1, 300, 24)]) / largest
+    run = ntksim.train(network, x, y, seeds=range(12), times=times, keep_kernels=True, remove_initial_output=True)
+    return run.outputs, run.kernels, y, times
+
+
+def test_rates_are_given_where_modes_do_not_mix():
+    """Each within 15% of v'K_t v along the way, which is the rate of a mode that others leave alone.
+
+    A tenth is what others may add, the rest are snapshots far apart. If nothing is said of mixing some are off by more than 10x.
+    """
+    outputs, kernels, y, times = moving()
+    floor = 1e-4 * np.linalg.norm(y)
+    modes = measures.residual_modes(kernels[:, 0], outputs, y, times, floor, kernels)
+    vectors = np.linalg.eigh(kernels[:, 0])[1][..., ::-1]
+    own = np.einsum("sij,stik,skj->stj", vectors, kernels, vectors)
+    given = np.isfinite(modes.decay_rates)
+    assert given[modes.initial_shares > 0.01].mean() > 0.8
+    assert 0.3 < given.mean() < 0.95
+    low, high = own.min(axis=1)[given], own.max(axis=1)[given]
+    assert (modes.decay_rates[given] > 0.85 * low).all()
+    assert (modes.decay_rates[given] < 1.15 * high).all()
+    assert_close(modes.initial_shares, modes.components[:, 0] ** 2 / np.sum(y**2), 1e-12)
+    assert modes.initial_shares.sum(axis=-1) == pytest.approx(np.ones(12))
+    blind = measures.residual_modes(kernels[:, 0], outputs, y, times, floor)
+    assert np.isnan(blind.decay_rates[blind.initial_shares < measures.SMALLEST_SHARE]).all()
+    # as if kernels were constant: lines through all of a component that is above the noise
+    still = np.repeat(kernels[:, :1], len(times), axis=1)
+    every = measures.residual_modes(kernels[:, 0], outputs, y, times, floor, still)
+    off = np.abs(np.log(np.abs(every.decay_rates) / modes.eigenvalues))
+    assert np.nanmax(off) > np.log(10)
+    assert np.nanmax(np.abs(np.log(modes.decay_rates / modes.eigenvalues))) < np.log(1.5)
+    units = measures.residual_modes(kernels[:, 0], outputs, y, times, floor, 7.0 * kernels)
+    assert_close(units.decay_rates[given], modes.decay_rates[given], 1e-12)
+
+
+def test_rates_where_only_the_readout_learns():
+    """The kernel of random features is constant: rates are its eigenvalues, however small the share; none below the noise."""
+    rng = np.random.default_rng(12)
+    x, y = rng.normal(size=(6, 4)), rng.normal(size=6)
+    network = ntksim.Network(1, 32, "tanh", sigma_w=1.5)
+    options = {"seeds": range(4), "layer_rates": [1e-12, 1.0], "keep_kernels": True, "remove_initial_output": True}
+    largest = ntksim.train(network, x, y, times=[0.0], **options).kernels[:, 0]
+    times = np.concatenate([[0], np.geomspace(0.1, 1e4, 40)]) / np.linalg.eigvalsh(largest).max()
+    run = ntksim.train(network, x, y, times=times, tolerance=1e-6, **options)
+    floor = 1e-4 * np.linalg.norm(y)
+    modes = measures.residual_modes(run.kernels[:, 0], run.outputs, y, times, floor, run.kernels)
+    given = np.isfinite(modes.decay_rates)
+    assert given.mean() > 0.8
+    assert modes.initial_shares[given].min() < 0.01
+    assert modes.decay_rates[given] == pytest.approx(modes.eigenvalues[given], rel=1e-3)
+    assert (modes.components[:, 0][~given] < 2 * floor).sum() + (modes.eigenvalues[~given] * times[-1] < 1).sum() >= (
+        ~given
+    ).sum()

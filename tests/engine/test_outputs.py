@@ -1,5 +1,8 @@
 """Several outputs: kernels, training and theory against the oracle, one output after another."""
 
+import subprocess
+import sys
+
 import naive
 import numpy as np
 import pytest
@@ -95,6 +98,38 @@ def test_forms_of_the_kernel(network, dtype):
     assert_close(diagonal, np.einsum("siaja->sija", kernels), ROUND_OFF[dtype])
     trace = ntksim.empirical_ntk(network, POINTS, seeds=seeds, dtype=dtype, form="trace")
     assert_close(trace, np.einsum("siaja->sij", kernels), ROUND_OFF[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_trace_has_the_bits_of_its_outputs_kernels(dtype, monkeypatch):
+    """Added up one output after another, however many of them are computed at a time, and for how many seeds."""
+    network = ntksim.Network(2, (40, 23), "tanh", sigma_b=0.1, output_bias=True, outputs=19)
+    for points in ((POINTS,), (POINTS, TEST_POINTS)):
+        own = ntksim.empirical_ntk(network, *points, seeds=range(5), dtype=dtype, form="diagonal")
+        expected = np.zeros_like(own[..., 0])
+        for a in range(19):
+            expected += own[..., a]
+        for few, numbers in ((8, 1 << 18), (1, 1), (3, 200), (19, 1)):
+            monkeypatch.setattr("ntksim.engine.empirical._FEW", few)
+            monkeypatch.setattr("ntksim.engine.empirical._TRACED", numbers)
+            trace = ntksim.empirical_ntk(network, *points, seeds=range(5), dtype=dtype, form="trace")
+            assert trace.dtype == dtype
+            assert (trace == expected).all()
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_trace_takes_no_more_memory_for_more_outputs(depth):
+    """Of 1,000 outputs and 200 points: all of their kernels would be 320 MB, their sensitivities 100 MB."""
+    code = f"""
+import resource, sys, ntksim, numpy as np
+x = np.random.default_rng(0).normal(size=(200, 3))
+def peak(outputs):
+    ntksim.empirical_ntk(ntksim.Network({depth}, 64, outputs=outputs), x, seeds=[0], form="trace")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak(20)
+sys.exit(peak(1000) - before > 20)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize("form", ["full", "diagonal", "trace"])

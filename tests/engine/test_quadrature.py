@@ -7,10 +7,11 @@ import naive
 import numba
 import numpy as np
 import pytest
+from cases import dual, expectations
 
 import ntksim
-from ntksim.engine.activations import activation_code, closed_dual
-from ntksim.engine.quadrature import TOLERANCE, expectations
+from ntksim.engine.activations import activation_code
+from ntksim.engine.quadrature import TOLERANCE
 
 
 def network(depth=3, sigma_w=1.5, sigma_b=None):
@@ -63,9 +64,9 @@ def test_series_against_closed_forms(activation, scales):
     covariance = np.outer(s1, s2) * np.cos(rng.uniform(0, np.pi, size=(30, 30)))
     value, slope = covariance.copy(), np.full((30, 30), 3.0)
     own1, own2 = expectations(code, s1**2, value, s2**2, slope, False)
-    slopes1, slopes2 = (np.array([closed_dual(code, k, k, k)[1] for k in s**2]) for s in (s1, s2))
+    slopes1, slopes2 = (np.array([dual(code, k, k, k)[1] for k in s**2]) for s in (s1, s2))
     for i, j in np.ndindex(30, 30):
-        expected = closed_dual(code, s1[i] ** 2, covariance[i, j], s2[j] ** 2)
+        expected = dual(code, s1[i] ** 2, covariance[i, j], s2[j] ** 2)
         assert abs(value[i, j] - expected[0]) <= TOLERANCE * np.sqrt(own1[i] * own2[j])
         assert abs(slope[i, j] - 3 * expected[1]) <= TOLERANCE * 3 * np.sqrt(slopes1[i] * slopes2[j])
 

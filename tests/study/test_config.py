@@ -90,7 +90,14 @@ BAD = [
         DESCENT | {"batch_size": 17, "relative_learning_rate": 0.1},
         "training.batch_size: expected at most dataset.train = 16, got 17",
     ),
-    ("training.layer_rates", [1.0, 0.0], "training: layer_rates: expected positive numbers, got [1.0, 0.0]"),
+    (
+        "training.layer_rates",
+        [1.0, -1.0],
+        "training: layer_rates: expected numbers from 1e-30 to 1e30, or 0 for a frozen layer, got [1.0, -1.0]",
+    ),
+    ("training.layer_rates", [0.0, 0.0], "training: layer_rates: expected a number above 0 among them"),
+    ("training.ridge", -0.1, "training.ridge: expected greater than or equal to 0, got -0.1"),
+    ("training.ridge", float("inf"), "training.ridge: expected a finite number, got inf"),
     ("training.layer_rates", [1.0], "training.layer_rates: expected at least 2 entries, got [1.0]"),
     (
         "training.layer_rates",

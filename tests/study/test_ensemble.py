@@ -104,7 +104,9 @@ def test_seeds_that_did_not_finish_are_counted_and_left_out():
     differences[6] = np.inf
     row = ensemble_rows(made_up(differences, ["finished"] * 5 + ["diverged", "finished"])).iloc[0]
     assert (row["count"], row["excluded"]) == (5, 2)
-    assert row.drop(["count", "excluded"]).equals(whole.drop(["count", "excluded"]))
+    assert (row["excluded_share"], row["marked"]) == (2 / 7, True)
+    counted = ["count", "excluded", "excluded_share", "marked"]
+    assert row.drop(counted).equals(whole.drop(counted))
     few = ensemble_rows(made_up(differences[:4])).iloc[0]
     assert np.isfinite(few["variance"])
     assert few[["mean_difference_error", "variance_error"]].isna().all()

@@ -169,4 +169,4 @@ def test_files_of_another_version_are_refused_until_allowed(undisturbed, folder)
     status, text = studies.run(folder, studies.TINY, "--recompute")
     assert status == 0, text
     assert f"{path}: computed by another version of ntksim, computed again" in text
-    assert storage.read_metadata(path)["identity"]["source"] == code_identity()["source"]
+    assert storage.read_metadata(path)["identity"]["source"] == code_identity("initial")["source"]

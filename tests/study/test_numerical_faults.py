@@ -83,6 +83,51 @@ def test_the_summary_and_the_report_say_so(results, tmp_path):
     assert diverged in (tmp_path / "summary.html").read_text()
 
 
+def test_what_stopped_early_is_told_with_its_time_and_a_remedy(results, tmp_path):
+    """Networks of width 2 that diverge: at which time, what to change, and a mark on statistics that lack them."""
+    training, final = tables.read_table(results, "training"), tables.read_table(results, "final")
+    runs = training[(training["network"] == "relu") & (training["width"] == 2)]
+    finite = runs[np.isfinite(runs[["loss", "test_loss", "kernel_drift", "parameter_drift"]]).all(axis=1)]
+    lost = runs.loc[runs["status"] == "diverged", "seed"].unique()
+    assert len(lost) > 0
+    reached = final[(final["network"] == "relu") & (final["width"] == 2)].set_index("seed")["relative_time_reached"]
+    last = finite.groupby("seed")["relative_time"].max()
+    assert reached.equals(last.reindex(reached.index))
+    assert (reached[lost] < 1000).all()
+    assert reached.drop(lost).eq(runs["relative_time"].max()).all()
+    for name in ("drift", "lazy"):
+        rows = tables.read_table(results, name).query("network == 'relu' and width == 2")
+        assert rows["earliest_stop"].eq(reached[lost].min()).all()
+        assert rows["latest_stop"].eq(reached[lost].max()).all()
+        assert rows["marked"].eq(rows["excluded"] > 0.8).all()
+        assert tables.read_table(results, name).query("marked == False")["excluded"].eq(0).all()
+    laws = tables.read_table(results, "scaling_laws").query("network == 'relu' and quantity == 'kernel_drift'")
+    assert laws["marked"].all()
+    text = summary.summary(results)
+    ends = " to ".join(f"{end:.3g}" for end in sorted({reached[lost].min(), reached[lost].max()}))
+    assert "diverged), which stopped after t = " in text or "diverged, " in text
+    assert ends.split(" to ")[-1] in text
+    assert "For diverged: in gradient descent lower relative_learning_rate" in text
+    assert "* more than 10% of the seeds are left out of relu at width 2" in text.replace(
+        "large at width 2, large at width 64, ", ""
+    )
+    assert any("* [" in line or "* no interval" in line for line in text.splitlines() if line.startswith("  relu"))
+    summary.write_html(results, tmp_path / "summary.html")
+    assert "<td>" + f"{laws['excluded'].item()}*</td>" in (tmp_path / "summary.html").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_figures_star_what_is_marked(results):
+    frames = [tables.read_table(results, name) for name in plan.FIGURES["drift"]]
+    axis = figures.drift(*frames).axes[0]
+    starred = [text.xy[0] for text in axis.texts if text.get_text() == "*"]
+    rows = frames[0].query("quantity == 'kernel_drift' and marked and root_mean_square > 0")
+    assert starred == rows["width"].to_list()
+    assert "more than 10% of the seeds left out" in axis.get_legend_handles_labels()[1]
+    unmarked = [frame.assign(marked=False) for frame in frames]
+    assert not [text for text in figures.drift(*unmarked).axes[0].texts if text.get_text() == "*"]
+
+
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # matplotlib on panels without data
 @pytest.mark.parametrize("figure", plan.FIGURES)
 def test_figures_are_drawn_all_the_same(results, tmp_path, figure):

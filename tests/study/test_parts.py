@@ -235,7 +235,7 @@ def test_network_arguments_round_trip(network):
         """)
     ).networks["n"]
     words = ["limit", *shlex.split(plan.arguments(options)), "--width", "4", "--dataset", "d", "--output", "o"]
-    assert cli._network(cli._parser().parse_args(words)) == options.network(4)
+    assert cli._network(cli._parser(words).parse_args(words)) == options.network(4)
     identity = shard_identity("initial", options.network(4), range(2), "hash")
     assert tables.json_ready(identity) == identity
     assert identity["network"] == options.model_dump()

@@ -122,10 +122,16 @@ def test_modes_hold_eigenvalues_and_the_rates_at_which_the_residual_decays(study
     # 16 times the output is as lazy as a network 256 times as wide
     lazy = rows_of(study, "modes", "tanh_scale_16", 128)["relative_rate_difference"]
     rich = rows_of(study, "modes", "tanh_scale_0p03125", 128)["relative_rate_difference"]
-    assert lazy.notna().all()
+    assert lazy.notna().mean() > 0.9  # but for components that begin near the tolerance
     assert lazy.abs().median() < 0.02
-    assert lazy.abs().max() < 0.2  # components that begin near the tolerance
+    assert lazy.abs().max() < 0.1
     assert rich.abs().median() > 0.1
+    assert rich.notna().mean() < 0.5  # the kernel turns, and mixes them
+    shares = modes["initial_share"].to_numpy().reshape(shape)
+    _, vectors = np.linalg.eigh(trajectory.kernels[:, 0])
+    data = datasets.read(f"{study.results}/dataset.npz")
+    along = np.einsum("i,sij->sj", data.y_train, vectors)[:, ::-1] ** 2  # r_0 = -y
+    assert shares == pytest.approx(along / np.sum(data.y_train**2))
 
 
 def test_parts_of_the_drift_add_up_and_no_sharding_matters(study, tmp_path):
@@ -139,7 +145,9 @@ def test_parts_of_the_drift_add_up_and_no_sharding_matters(study, tmp_path):
     assert (parts["root_mean_square"] <= parts["interval_high"]).all()
     assert parts["count"].eq(7).all()
     laws = ntksim.read_table(study.results, "scaling_laws").set_index(["network", "quantity"])
-    assert ("relu", "systematic_kernel_drift") not in laws.index  # lost in the scatter at width 128
+    assert ("tanh_scale_16", "systematic_kernel_drift") not in laws.index  # lost in the scatter
+    lost = drift[(drift["network"] == "tanh_scale_16") & (drift["quantity"] == "systematic_kernel_drift")]
+    assert lost["interval_low"].eq(0).any()
     theory = {("relu", "random"): -0.75, ("tanh_scale_16", "random"): -1.0}
     for (network, part), exponent in theory.items():
         assert laws.loc[(network, f"{part}_kernel_drift"), "theory_exponent"] == exponent
@@ -152,7 +160,7 @@ def test_parts_of_the_drift_add_up_and_no_sharding_matters(study, tmp_path):
 def test_parts_are_unbiased_and_their_intervals_hold():
     """Gaussian changes of known mean and scatter: means over 400 draws of 6 seeds within 4 standard errors (6e-5 each).
 
-    The 95% intervals of a bootstrap of 12 seeds hold the truth in at least 80% of 60 draws (90% expected; chance of less: 2%).
+    The 95% intervals of 12 seeds hold the truth in at least 80% of 60 draws (chance of less: 1e-5); test_intervals asks for more.
     """
     rng, shape = np.random.default_rng(3), (4, 4)
     mean = rng.normal(size=shape)
@@ -162,7 +170,7 @@ def test_parts_are_unbiased_and_their_intervals_hold():
     def draw(seeds):
         return drift_parts.gram_matrix(mean + spread * rng.normal(size=(seeds, *shape)))
 
-    draws = [drift_parts.mean_squares(draw(6), np.arange(6)) for _ in range(400)]
+    draws = [drift_parts.mean_squares(draw(6), np.ones(6)) for _ in range(400)]
     for name, truth in zip(drift_parts.PARTS, (0.25, 1.44), strict=True):
         values = np.array([found[name] for found in draws])
         assert abs(values.mean() - truth) < 4 * values.std() / 20
@@ -175,10 +183,10 @@ def test_parts_are_unbiased_and_their_intervals_hold():
 
 def test_a_part_that_no_seed_shares_is_zero():
     gram = np.diag([1.0, 2.0, 3.0])  # changes at right angles
-    found = drift_parts.mean_squares(gram, np.array([[0, 1, 2], [0, 0, 1]]))
+    found = drift_parts.mean_squares(gram, np.array([[1.0, 1.0, 1.0], [2.0, 1.0, 0.0]]))
     assert found["systematic_kernel_drift"].tolist() == [0, 0]
     assert found["random_kernel_drift"] == pytest.approx([2, 4 / 3])
-    assert np.isnan(drift_parts.mean_squares(gram, np.array([1, 1, 1]))["systematic_kernel_drift"])
+    assert np.isnan(drift_parts.mean_squares(gram, np.array([0.0, 3.0, 0.0]))["systematic_kernel_drift"])
     assert np.isnan(drift_parts.parts(gram[:1, :1])["random_kernel_drift"]["root_mean_square"])
 
 
@@ -374,6 +382,59 @@ def test_theory_of_descent_takes_its_steps(tmp_path):
     assert laws["kernel_drift"] == -1
 
 
+DIGITS = {
+    "dataset": {"name": "digits", "classes": [4, 9], "train": 100, "test": 50},
+    "networks": {"linear": {"activation": "linear", "depth": 1}},
+    "training": {
+        "method": "gradient_descent", "widths": [32, 256], "seeds": 2, "relative_time": 0.5, "snapshots": 1,
+    },
+    "precision": "float32",
+}  # fmt: skip
+
+
+def regression_loss(kernel, data, rank=None, ridge=0.0):
+    """Of test points, from a kernel (train + test points, train points): by the ``rank`` largest eigenvalues, or all of them."""
+    values, vectors = np.linalg.eigh(kernel[:100])
+    kept = slice(None) if rank is None else slice(100 - rank, None)
+    inverse = (vectors[:, kept] / (values[kept] + ridge)) @ vectors[:, kept].T
+    return 0.5 * np.sum((kernel[100:] @ inverse @ data.y_train - data.y_test) ** 2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ridge": 0.01}, {"layer_rates": [0.0, 1.0]}, {"layer_rates": [1e-12, 1.0]}],
+    ids=["plain", "ridge", "frozen", "nearly frozen"],
+)
+def test_singular_kernels_in_single_precision(tmp_path, options):
+    """Kernels of a linear network have the points' rank, 55 of 100: regression is float64's, and modes are null below."""
+    study = computed(tmp_path, **DIGITS | {"training": DIGITS["training"] | options})
+    data = datasets.read(f"{study.results}/dataset.npz")
+    every = np.concatenate([data.x_train, data.x_test])
+    assert np.linalg.matrix_rank(data.x_train) == 55
+    final, modes = (ntksim.read_table(study.results, name) for name in ("final", "modes"))
+    for _, row in final.iterrows():
+        network, seed = ntksim.Network(1, row["width"], "linear"), row["seed"]
+        kernel = ntksim.empirical_ntk(network, every, data.x_train, seeds=[seed])[0]
+        rank = 55
+        if "layer_rates" in options:  # random features alone, as many as there are neurons
+            features = every @ ntksim.sample_parameters(network, 64, seed).weights[0].T / 8
+            kernel, rank = features @ features[:100].T / row["width"], min(55, row["width"])
+        ridge = options.get("ridge", 0.0)
+        expected = regression_loss(kernel, data, None if ridge else rank, ridge)
+        assert row["initial_kernel_regression_test_loss"] == pytest.approx(expected, rel=0.03)
+        own = modes[(modes["width"] == row["width"]) & (modes["seed"] == seed)]
+        known = np.linalg.eigvalsh(kernel[:100])[::-1][:rank]
+        assert own["eigenvalue"].notna().to_list() == [True] * rank + [False] * (100 - rank)
+        assert own["after_eigenvalue"].notna().sum() == rank
+        assert own["eigenvalue"].to_numpy()[:rank] == pytest.approx(known, rel=1e-4, abs=1e-7 * known[0])
+        assert own["decay_rate"].iloc[rank:].isna().all()
+    assert not np.isfinite(ntksim.read_table(study.results, "initial")["condition_number"]).any()
+    learning = 0.5 if "layer_rates" in options else 1.0  # the readout's half of the kernel
+    limit = learning * ntksim.infinite_kernel(ntksim.Network(1, 1, "linear"), every, data.x_train).ntk
+    expected = regression_loss(limit, data, None if ridge else 55, ridge)
+    assert final["limit_kernel_regression_test_loss"].to_numpy() == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("training", [{"tolerance": 1e-3}, {"method": "gradient_descent", "relative_learning_rate": 0.5}])
 def test_one_snapshot_is_the_end(tmp_path, training):
     training = {"widths": [8], "seeds": 2, "relative_time": 4.0, "snapshots": 1} | training
@@ -388,7 +449,7 @@ def test_one_snapshot_is_the_end(tmp_path, training):
     [
         {},
         {"tolerance": 0.0123456789012345, "remove_initial_output": True},
-        {"method": "gradient_descent", "momentum": 0.9, "nesterov": True, "layer_rates": [0.1, 1e-12]},
+        {"method": "gradient_descent", "momentum": 0.9, "nesterov": True, "layer_rates": [0.1, 0.0], "ridge": 1e-3},
         {"method": "gradient_descent", "batch_size": 4, "relative_learning_rate": 0.1},
     ],
 )

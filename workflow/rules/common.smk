@@ -6,6 +6,7 @@ from ntksim.study import calibration, plan
 from ntksim.study.config import load_study
 from ntksim.study.cost import NOMINAL, limit_cost
 from ntksim.study.errors import ConfigError
+from ntksim.study.source import digest_of
 
 # One file is the whole study. Snakemake's own `configfile:` would merge a user's file into the default one, networks and
 # all, so the Snakefile has none; a study of one's own is `snakemake --configfile FILE` (or `ntksim study FILE`).

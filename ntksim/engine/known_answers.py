@@ -1,0 +1,223 @@
+"""Known answers of compiled code: each way into it is tried, in milliseconds, when a process first takes it.
+
+A cache may hold wrong code for reasons that nobody has thought of. Where an answer is wrong, the cache is set aside,
+all code is compiled anew in this process, and the answer is asked for again.
+
+Numbers below are in float64, at two points and for seed 3, and hold for every precision and device within ``_TOLERANCES``; the
+tests compare them with the oracle.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numba import config
+
+from ntksim.engine import code_cache
+from ntksim.engine.devices import DeviceError
+from ntksim.engine.jit import compile_anew
+from ntksim.engine.network import Network
+
+Answers = Iterator[tuple[str, Any, Any]]  # what was asked, what came out, and what is right
+
+POINTS = np.array([[1.0, -0.5, 0.25], [-0.75, 0.5, 1.5]])
+TARGETS = np.array([1.0, -0.5])
+SEED = 3
+_TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # relative; wrong code is off by much more
+_STEPS = 1e-3  # of gradient flow, whose steps depend on the library of the eigenvectors too
+# The two, over and over: more than a register block takes in either precision on any processor, and an odd number of its parts.
+_MANY = 112
+
+_lock = threading.RLock()
+_passed: set[tuple[str, ...]] = set()
+_asked: set[tuple[str, ...]] = set()  # by the thread that holds the lock
+
+
+def check(way: str, dtype: str = "float64", device: str = "cpu") -> None:
+    """Compare known answers of a way into compiled code, one of ``WAYS``, unless that has been done in this process.
+
+    Warns with RuntimeWarning where they are wrong and the code was compiled anew.
+
+    Raises
+    ------
+    DeviceError if freshly compiled code is wrong too.
+    """
+    key = way, dtype, device
+    if key in _passed or (device == "cuda" and config.ENABLE_CUDASIM):  # a simulator's code is Python
+        return
+    with _lock:
+        if key in _passed or key in _asked:  # or this is the question itself
+            return
+        _asked.add(key)
+        try:
+            fault = _fault(way, dtype, device)
+            if fault:
+                code_cache.set_aside(fault)
+                compile_anew()
+                _passed.clear()
+                fault = _fault(way, dtype, device)
+            if fault:
+                raise DeviceError(
+                    f"device={device!r} cannot be used: even code that was compiled just now is wrong: {fault}; report this, and "
+                    "try another version of numba"
+                )
+            _passed.add(key)
+        finally:
+            _asked.discard(key)
+
+
+def _fault(way: str, dtype: str, device: str) -> str | None:
+    try:
+        answers = list(WAYS[way](dtype, device))
+    except (ArithmeticError, IndexError, SystemError, ValueError) as error:  # of wrong code; others say themselves what is wrong
+        return f"{way} in {dtype} on {device} fail ({' '.join(str(error).split())[:200]})"
+    for what, found, right in answers:
+        tolerance = _STEPS if way == "gradient_flow" else _TOLERANCES[dtype]
+        if not np.abs(np.asarray(found, np.float64) - right).max() <= tolerance * np.abs(right).max():
+            return f"{way} of {what} in {dtype} on {device} are wrong"
+    return None
+
+
+def _seeds(device: str) -> list[int]:
+    """The seed, once for every GPU: each has code of its own."""
+    if device == "cpu":
+        return [SEED]
+    from numba import cuda
+
+    return [SEED] * len(cuda.gpus)
+
+
+def network_of(activation: str, width: int) -> Network:
+    """The networks that are asked about."""
+    return Network(2, width, activation, sigma_w=1.25, sigma_a=0.75, sigma_b=0.5, output_bias=True)
+
+
+def _parameters(dtype: str, device: str) -> Answers:
+    from ntksim.engine.empirical import sample_parameters
+
+    drawn = sample_parameters(network_of("relu", 9), 3, SEED, dtype)
+    assert drawn.biases is not None
+    found = [drawn.weights[0][8, 2], drawn.weights[1][5, 7], drawn.biases[1][3], drawn.readout[4], drawn.output_bias]
+    yield "a network", found, PARAMETERS
+
+
+def _initial(dtype: str, device: str) -> Answers:
+    """Every activation; a network of several panels; many points: every register block, and on a GPU layer by layer."""
+    from ntksim.engine.empirical import empirical_ntk, network_outputs
+
+    seeds, many = _seeds(device), np.arange(_MANY) % 2
+    for (activation, width), (first, second, k11, k12, k22) in INITIAL.items():
+        network, kernel = network_of(activation, width), np.array([[k11, k12], [k12, k22]])
+        for chosen in (many[:2], many) if (activation, width) == ("relu", 9) else (many[:2],):
+            x = POINTS[chosen]
+            outputs = network_outputs(network, x, seeds=seeds, dtype=dtype, device=device)
+            yield f"{activation} networks", outputs, np.array([first, second])[chosen]
+            kernels = empirical_ntk(network, x, seeds=seeds, dtype=dtype, device=device)
+            yield f"kernels of {activation} networks", kernels, kernel[np.ix_(chosen, chosen)]
+
+
+def _in_law(dtype: str, device: str) -> Answers:
+    """Networks that are conditioned in every layer, in one panel and in several chunks."""
+    from ntksim.engine.empirical import empirical_ntk, network_outputs
+
+    options: dict[str, Any] = {"seeds": _seeds(device), "dtype": dtype, "device": device, "sampling": "conditional"}
+    for (activation, width), (first, second, k11, k12, k22) in IN_LAW.items():
+        network = network_of(activation, width)
+        yield f"{activation} networks", network_outputs(network, POINTS, **options), [first, second]
+        yield f"kernels of {activation} networks", empirical_ntk(network, POINTS, **options), np.array([[k11, k12], [k12, k22]])
+
+
+def _descent(dtype: str, device: str) -> Answers:
+    yield from _training("gradient descent", DESCENT, dtype, device, momentum=0.5, steps=3, learning_rate=0.125)
+    batches = {"batch_size": 1, "steps": 3, "learning_rate": 0.125}
+    yield from _training("stochastic gradient descent", STOCHASTIC, dtype, device, **batches)
+
+
+def _flow(dtype: str, device: str) -> Answers:
+    yield from _training("gradient flow", FLOW, dtype, device, times=[0.0, 0.5])
+
+
+def _training(what: str, right: tuple[float, ...], dtype: str, device: str, **options: Any) -> Answers:
+    from ntksim.engine.training import train
+
+    method = "gradient_flow" if "times" in options else "gradient_descent"
+    run = train(
+        network_of("erf", 9), POINTS, TARGETS, seeds=_seeds(device), method=method, x_test=POINTS[:1], dtype=dtype, device=device,
+        **options,
+    )  # fmt: skip
+    for seed in range(len(run.outputs)):
+        drifts = run.parameter_drift[seed, -1], run.kernel_drift[seed, -1]
+        assert run.test_kernel is not None
+        yield what, [*run.outputs[seed, -1], *drifts, run.kernel[seed, 0, 1], run.test_kernel[seed, 0, 1]], (*right, right[-1])
+
+
+def _limit(dtype: str, device: str) -> Answers:
+    yield from _limits([activation for activation in LIMITS if activation != "tanh"])
+
+
+def _limit_by_series(dtype: str, device: str) -> Answers:
+    yield from _limits(["tanh"])
+
+
+def _limits(activations: list[str]) -> Answers:
+    from ntksim.engine.infinite import infinite_kernel
+
+    for activation in activations:
+        kernel = infinite_kernel(network_of(activation, 9), POINTS)
+        yield f"{activation} networks", [*kernel.nngp[0], *kernel.ntk[0]], LIMITS[activation]
+
+
+def _variance(dtype: str, device: str) -> Answers:
+    from ntksim.engine.finite_width import one_hidden_layer_variance
+
+    found = one_hidden_layer_variance(Network(1, 9, "relu", sigma_b=0.5), POINTS)
+    yield "ReLU networks", found[0], VARIANCE
+
+
+WAYS: dict[str, Callable[[str, str], Answers]] = {
+    "parameters": _parameters,
+    "outputs and kernels": _initial,
+    "networks in law": _in_law,
+    "gradient_descent": _descent,
+    "gradient_flow": _flow,
+    "limits": _limit,
+    "limits by series": _limit_by_series,
+    "variances": _variance,
+}
+
+PARAMETERS = (-0.301326572895, -0.549470245838, 0.288722872734, -0.046480294317, -1.35429251194)
+# Activation and width: outputs at both points; kernel entries 11, 12 and 22.
+INITIAL = {
+    ("relu", 9): (-1.49890238177, -3.35860922765, 1.19602482658, 0.814264649513, 4.30695999577),
+    ("erf", 9): (-0.613811997846, -1.40115748566, 1.01955350899, 0.302393108613, 0.597069229423),
+    ("tanh", 9): (-0.658431991408, -1.36888982427, 0.831456616412, 0.289543622177, 0.542107636624),
+    ("linear", 9): (-0.102115328866, -3.19390588696, 3.82652622472, -1.67402025256, 7.39175264748),
+    ("leaky_relu", 9): (-1.37778022336, -3.32996654668, 1.1706544208, 0.604272745788, 4.36156845549),
+    ("abs", 9): (-2.66366862493, -3.65591410431, 4.15333176343, 3.43665517921, 6.71119581447),
+    ("gelu", 9): (-1.41574611015, -3.35601381675, 1.09530838924, 0.710593092585, 4.06562953032),
+    ("sin", 9): (-0.856763989269, -1.01503700371, 1.11978657864, 0.459112842383, 0.895513586024),
+    ("relu", 400): (-0.212171254493, -0.504246036766, 0.973598935128, 0.518161329745, 1.61752836604),
+}
+# The same of networks in law.
+IN_LAW = {
+    ("gelu", 24): (-0.331585182977, -0.42523948124, 0.64050845195, 0.407090838038, 1.37631951529),
+    ("relu", 600): (0.58086781252, -0.24007314873, 1.00243800399, 0.505799145764, 1.38538052266),
+}
+# Outputs at both points, drifts of parameters and kernel, and kernel entry 12, after training of an erf network.
+DESCENT = (0.128145369823, -0.927135901064, 0.0757809728035, 0.292590831681, 0.277018994949)
+STOCHASTIC = (0.0229043496754, -1.06411993371, 0.0617800689987, 0.272566794852, 0.277680661863)
+FLOW = (0.00875329061825, -1.00996441837, 0.0615691836047, 0.246142227269, 0.283967377289)
+# Activation: entries 11 and 12 of the NNGP and of the NTK.
+LIMITS = {
+    "relu": (0.525447845459, 0.452793978374, 1.00603103638, 0.546190695369),
+    "erf": (0.50644240032, 0.298435471011, 1.09648032582, 0.337607838806),
+    "tanh": (0.454867416552, 0.295932156021, 0.883757065181, 0.334346830434),
+    "linear": (1.21116638184, 0.324249267578, 2.99287414551, 0.332122802734),
+    "leaky_relu": (0.530274190903, 0.432092049001, 1.01980694771, 0.519877386709),
+    "abs": (1.21116638184, 1.27462610567, 2.99287414551, 1.68775124585),
+    "gelu": (0.452212769567, 0.369418892823, 0.83472189832, 0.435665347249),
+    "sin": (0.485725964934, 0.297836182972, 1.05843068761, 0.339945155852),
+}
+# Entries 11 and 12 of the variance of the kernel of one hidden layer of width 9.
+VARIANCE = (0.157552083333, 0.0255330200666)

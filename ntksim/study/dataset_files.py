@@ -1,0 +1,52 @@
+"""A data set as numbers, and the file that stages read: all that they know of it. How it is made is `datasets`' business."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ntksim.study.errors import DamagedFile
+from ntksim.study.provenance import provenance
+from ntksim.study.storage import content_hash, read_arrays, write_arrays
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training and test points, (n, d) and (n*, d), with targets (n,) and (n*,), or (n, k) and (n*, k), all float64.
+
+    ``are_classes`` says whether targets tell classes (:func:`targets.tell_classes`). It is known of all that there are to
+    choose from, before any scaling: a few chosen ones may look like classes by chance.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    are_classes: bool
+
+    @property
+    def hash(self) -> str:
+        """Hash of every number, and of what targets are."""
+        return content_hash(self.x_train, self.y_train, self.x_test, self.y_test, np.array(self.are_classes))
+
+    @property
+    def outputs(self) -> int:
+        """Targets of a point: the outputs of its networks."""
+        return math.prod(self.y_train.shape[1:])
+
+
+def write(path: str | Path, data: Data) -> None:
+    """Write a data set as .npz, atomically."""
+    identity = {"stage": "dataset", "dataset": data.hash}
+    metadata = {"identity": identity, "provenance": provenance()}
+    write_arrays(path, metadata, **{name: np.asarray(value) for name, value in vars(data).items()})
+
+
+def read(path: str | Path) -> Data:
+    """Read a data set. Raises StageError for a file that is missing or damaged."""
+    arrays = read_arrays(path)
+    try:
+        return Data(are_classes=bool(arrays.pop("are_classes")), **arrays)
+    except (TypeError, KeyError):
+        raise DamagedFile(f"{path}: not a data set of ntksim; delete it and run the study again") from None

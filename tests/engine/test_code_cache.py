@@ -1,0 +1,355 @@
+"""Compiled code on disk: no function is taken for another one, whatever wrote the cache and whatever it holds."""
+
+import ast
+import hashlib
+import os
+import pickle
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import time
+
+import naive
+import numpy as np
+import pytest
+from cases import oracle_arguments
+from tolerances import QUADRATURE, ROUND_OFF, assert_close
+
+import ntksim
+from ntksim.engine import code_cache, known_answers
+from ntksim.engine.batches import batches
+from ntksim.engine.devices import DeviceError
+
+# All that the engine computes; numbers go to the last line. One process waits when it has kept the first of several functions
+# that a factory makes, until the other one has found it and compiled the rest; then they go on together.
+ENGINE = """
+import os, pathlib, sys, time, warnings
+warnings.simplefilter("error")
+from numba.core.dispatcher import Dispatcher
+by_numba, from_python, unasked = Dispatcher.compile, Dispatcher._compile_for_args, []
+home, leads = pathlib.Path(os.environ["NUMBA_CACHE_DIR"]), "lead" in sys.argv
+def wait_for(name):
+    while not [*home.rglob(name)]:
+        time.sleep(0.01)
+def compile(self, signature):
+    done = by_numba(self, signature)
+    if leads and "strip" in self.py_func.__qualname__:
+        wait_for("followed")
+    return done
+def compile_for_args(self, *arguments):
+    if not known_answers._asked:
+        unasked.append(self.py_func.__qualname__)
+    return from_python(self, *arguments)
+Dispatcher.compile = compile
+import ntksim.engine.jit
+if not leads:
+    wait_for("product._strip*.nbc")
+import ntksim.engine.product
+if not leads:
+    (home / "followed").touch()
+import numpy as np
+import ntksim
+from ntksim.engine import known_answers
+Dispatcher._compile_for_args = compile_for_args
+network, x, dtype = ntksim.Network(depth=2, width=32, sigma_b=0.1), np.random.default_rng(0).normal(size=(100, 4)), sys.argv[1]
+y, found = x[:, 0].copy(), {}
+found["outputs"] = ntksim.network_outputs(network, x, seeds=[0], dtype=dtype)[0]
+found["kernel"] = ntksim.empirical_ntk(network, x, seeds=[0], dtype=dtype)[0]
+for options in (
+    dict(times=[0, 0.05]),
+    dict(method="gradient_descent", steps=5, learning_rate=0.002, momentum=0.5, nesterov=True),
+    dict(method="gradient_descent", steps=5, learning_rate=0.002, batch_size=40),
+):
+    run = ntksim.train(network, x, y, seeds=[0], x_test=x[:2], dtype=dtype, **options)
+    found["flow" if "times" in options else "stochastic" if "batch_size" in options else "descent"] = run.outputs[0, -1]
+if leads:
+    for activation in ("relu", "tanh"):
+        found["limit of " + activation] = ntksim.infinite_kernel(ntksim.Network(2, 32, activation, sigma_b=0.1), x[:9]).ntk
+    found["variance"] = ntksim.one_hidden_layer_variance(ntksim.Network(1, 32, sigma_b=0.1), x[:9])
+print(({name: numbers.ravel().tolist() for name, numbers in found.items()}, unasked))
+"""
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory):
+    """An empty cache that two processes filled at once: its files, and what each computed and asked no known answer of."""
+    home = tmp_path_factory.mktemp("cold")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(home), "NUMBA_NUM_THREADS": "1"}
+    options = {"env": environment, "stdout": subprocess.PIPE, "text": True}
+    roles = ("float64", "lead"), ("float32", "follow")
+    runs = [subprocess.Popen([sys.executable, "-c", ENGINE, *role], **options) for role in roles]
+    said = [run.communicate()[0].splitlines() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    return list(home.glob("code-*/*.nbc")), [ast.literal_eval(lines[-1]) for lines in said]
+
+
+def test_processes_that_fill_a_cache_at_once_compute_what_is_right(cold):
+    """Outputs, kernels, training and limits against the oracle, or against this process, and no warning."""
+    network, x = ntksim.Network(depth=2, width=32, sigma_b=0.1), np.random.default_rng(0).normal(size=(100, 4))
+    y, oracle = x[:, 0], oracle_arguments(network, 4, 0)
+    phi = naive.PHI["relu"][0]
+    rows = naive.jacobian("relu", *oracle, x, True, False)
+    options = {"seeds": [0], "method": "gradient_descent", "steps": 5, "learning_rate": 0.002}
+    right = {
+        "outputs": naive.output(phi, *oracle, x),
+        "kernel": rows @ rows.T,
+        "flow": ntksim.train(network, x, y, seeds=[0], times=[0, 0.05]).outputs[0, -1],
+        "descent": ntksim.train(network, x, y, momentum=0.5, nesterov=True, **options).outputs[0, -1],
+        "stochastic": ntksim.train(network, x, y, batch_size=40, **options).outputs[0, -1],
+        "limit of relu": ntksim.infinite_kernel(network, x[:9]).ntk,
+        "limit of tanh": naive.infinite_kernels("tanh", x[:9], 2, 1.0, 0.1)[1],
+        "variance": ntksim.one_hidden_layer_variance(ntksim.Network(1, 32, sigma_b=0.1), x[:9]),
+    }
+    assert right["outputs"][:9].sum() == pytest.approx(-1.4167, abs=1e-4)
+    assert [len(found) for found, _ in cold[1]] == [8, 5]
+    for precision, (found, _) in zip(ROUND_OFF, cold[1], strict=True):
+        for name, numbers in found.items():
+            tolerance = 1e-3 if name == "flow" else 1e-9 if "limit" in name else 10 * ROUND_OFF[precision]
+            assert_close(numbers, np.ravel(right[name]), tolerance)
+
+
+def test_a_known_answer_is_asked_of_all_that_python_calls(cold):
+    """Nothing was compiled or loaded for a call from Python but for the sake of a known answer, before the call."""
+    assert [unasked for _, unasked in cold[1]] == [[], []]
+
+
+def content_of(path):
+    """What a file of the cache holds: identity, types, and what Numba kept."""
+    return pickle.loads(path.read_bytes()[32:])
+
+
+def write(path, content):
+    """A file of the cache with a checksum that is right."""
+    data = pickle.dumps(content)
+    path.write_bytes(hashlib.sha256(data).digest() + data)
+
+
+def definitions(elf):
+    """(name, whether strong, bytes) of the global functions and data that an object file of 64 bits defines."""
+    start, size, count = struct.unpack_from("<Q", elf, 0x28)[0], *struct.unpack_from("<HH", elf, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", elf, start + i * size) for i in range(count)]
+    for _, kind, _, _, offset, length, link, *_ in sections:
+        if kind != 2:  # the table of symbols
+            continue
+        names = sections[link][4]
+        for at in range(offset, offset + length, 24):
+            name, info, _, section, value, extent = struct.unpack_from("<IBBHQQ", elf, at)
+            if info >> 4 in (1, 2) and 0 < section < 0xFF00:
+                begin = sections[section][4] + value
+                text = elf[names + name : elf.index(b"\0", names + name)].decode()
+                yield text, info >> 4 == 1, elf[begin : begin + extent]
+
+
+def test_no_two_object_files_define_one_symbol_with_different_bodies(cold):
+    """Nor does any symbol, those that a caller shares with its callee included, have a number that each process counts."""
+    strong, numbered = {}, 0
+    for path in cold[0]:
+        _, _, (library, *_) = content_of(path)
+        for name, is_strong, body in definitions(library[2][0]):
+            if is_strong:
+                assert strong.setdefault(name, body) == body, f"{path.name} defines another {name}"
+            numbers = re.findall(r"B(\d+)v[0-9a-f]", name)
+            assert set(numbers) <= {"17"}, name  # a v and 16 digits
+            numbered += len(numbers)
+    assert len(cold[0]) > 100
+    assert len(strong) > 100
+    assert numbered > len(strong)
+    assert sum("strip" in name for name in strong) >= 8
+
+
+PRODUCT = """
+import numpy as np
+from ntksim.engine import product
+from ntksim.engine.jit import jit
+@jit
+def multiply(b, v, c, rows, terms, points):
+    product.multiply(b, 0, 1, terms, v, 0, points, points, c, 0, points, rows, terms, True)
+for kind in ("float32", "float64"):
+    for points in (8, 56, 112):
+        b, v = np.random.default_rng(0).normal(size=(9, 20)), np.random.default_rng(1).normal(size=(20, points))
+        c = np.empty((9, points), kind)
+        multiply(b.astype(kind).ravel(), v.astype(kind).ravel(), c.ravel(), 9, 20, points)
+        assert np.abs(c - b @ v).max() < 1e-4, (kind, points)
+"""
+
+
+def test_one_strip_alone_in_the_cache_is_not_taken_for_the_others(tmp_path):
+    """Functions that a factory made: the first one's code was kept, the others are compiled beside it."""
+    script = tmp_path / "product.py"
+    script.write_text(PRODUCT)
+
+    def run(home):
+        subprocess.run([sys.executable, script], env=os.environ | {"NUMBA_CACHE_DIR": str(home)}, check=True)
+
+    run(tmp_path / "whole")
+    first = min((tmp_path / "whole").rglob("product._strip*.nbc"), key=lambda path: path.stat().st_mtime_ns)
+    shutil.copytree(tmp_path / "whole", tmp_path / "part", ignore=lambda _, names: [n for n in names if n.endswith(".nbc")])
+    shutil.copy(first, tmp_path / "part" / first.relative_to(tmp_path / "whole"))
+    run(tmp_path / "part")
+
+
+SUMS = """
+import warnings
+caught = warnings.catch_warnings(record=True).__enter__()
+warnings.simplefilter("always")
+import numpy as np
+from ntksim.engine import known_answers
+from ntksim.engine.jit import compiled_once, jit
+
+@compiled_once(lambda real: (real[::1],))
+def double(a):
+    a[0] *= 2
+
+@compiled_once(lambda real: (real[::1],))
+def triple(a):
+    a[0] *= 3
+
+@jit
+def both(a):
+    double(a)
+    triple(a[1:])
+
+def found():
+    a = np.ones(2)
+    both(a)
+    return a
+
+known_answers.WAYS["sums"] = lambda dtype, device: [("one", found(), np.array([2.0, 3.0]))]
+known_answers.check("sums")
+print(found().tolist(), [str(warning.message) for warning in caught])
+"""
+
+
+def run_sums(home):
+    """Run the script on a cache; it must print what is right. Returns what it warned of."""
+    script = home / "sums.py"
+    script.write_text(SUMS)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(home)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+    numbers, warned = done.stdout.split("] ", 1)
+    assert ast.literal_eval(numbers + "]") == [2, 3]
+    return ast.literal_eval(warned)
+
+
+@pytest.fixture(scope="module")
+def kept_sums(tmp_path_factory):
+    home = tmp_path_factory.mktemp("sums")
+    assert run_sums(home) == []
+    return home
+
+
+@pytest.fixture
+def sums(kept_sums, tmp_path):
+    """A cache of two functions that are called by address and have a known answer: a way to run them, and their files."""
+    shutil.copytree(kept_sums, tmp_path, dirs_exist_ok=True)
+
+    def files(name):
+        found = sorted(tmp_path.glob(f"code-{'?' * 12}/__main__.{name}-*.nbc"))
+        assert len(found) == 2
+        return found
+
+    return lambda: run_sums(tmp_path), files
+
+
+def test_wrong_code_in_the_cache_is_found_by_its_answer(sums):
+    """Two files have each other's code, with checksums: a line says so, and this process and later ones go on with new code."""
+    run, files = sums
+    pairs = [(one, content_of(one)) for name in ("double", "triple") for one in files(name)]
+    for path, (identity, types, _) in pairs:
+        (other,) = (data for _, (name, kinds, data) in pairs if kinds == types and name != identity)
+        write(path, (identity, types, other))
+    (warned,) = run()
+    assert re.search(
+        r"sums of one in float64 on cpu are wrong; it is now \S+/code-\w{12}-aside-\w+, and code is compiled anew", warned
+    )
+    assert "\n" not in warned
+    assert run() == []
+    assert all(files(name) for name in ("double", "triple"))
+
+
+def test_files_that_were_exchanged_are_not_loaded(sums):
+    run, files = sums
+    for one, other in zip(files("double"), files("triple"), strict=True):
+        first, second = one.read_bytes(), other.read_bytes()
+        one.write_bytes(second)
+        other.write_bytes(first)
+    (warned,) = run()
+    assert re.search(r"__main__.double\S+ holds __main__.triple in another's place; it is now \S+-aside-\w+, and", warned)
+    assert run() == []
+
+
+def test_damaged_files_are_compiled_anew(sums):
+    """Another bit, no end, nothing."""
+    run, files = sums
+    paths = [*files("double"), files("triple")[0]]
+    flipped = bytearray(paths[0].read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    damaged = [bytes(flipped), paths[1].read_bytes()[:-100], b""]
+    for path, content in zip(paths, damaged, strict=True):
+        path.write_bytes(content)
+    assert run() == []
+    for path, content in zip(paths, damaged, strict=True):
+        now = path.read_bytes()
+        assert now != content
+        assert hashlib.sha256(now[32:]).digest() == now[:32]
+
+
+def test_code_that_is_wrong_as_compiled_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(code_cache, "FOLDER", tmp_path / "code-0")
+    monkeypatch.setattr(known_answers, "compile_anew", lambda: None)
+    monkeypatch.setattr(code_cache, "_trusted", True)
+    monkeypatch.setattr(known_answers, "_passed", set())
+    monkeypatch.setitem(
+        known_answers.WAYS, "sums", lambda dtype, device: [("one", np.array([2.0, np.nan]), np.array([2.0, 3.0]))]
+    )
+    with pytest.warns(RuntimeWarning, match="sums of one"), pytest.raises(DeviceError, match="report this"):
+        known_answers.check("sums")
+
+
+def test_known_answers_are_the_oracles():
+    x, y, seed = known_answers.POINTS, known_answers.TARGETS, known_answers.SEED
+    for (activation, width), right in known_answers.INITIAL.items():
+        oracle = oracle_arguments(known_answers.network_of(activation, width), 3, seed)
+        rows = naive.jacobian(activation, *oracle, x, True, True)
+        kernel = rows @ rows.T
+        outputs = naive.output(naive.PHI[activation][0], *oracle, x)
+        assert_close([*outputs, kernel[0, 0], kernel[0, 1], kernel[1, 1]], right, 1e-11)
+
+    oracle = oracle_arguments(known_answers.network_of("erf", 9), 3, seed)
+    drawn = batches(np.uint64(seed), 0, 3, 2, 1)
+    for right, rate, steps, options, tolerance in (
+        (known_answers.DESCENT, 0.125, 3, {"momentum": 0.5}, 1e-11),
+        (known_answers.STOCHASTIC, 0.125, 3, {"batches": drawn}, 1e-11),
+        (known_answers.FLOW, 0.5 / 512, 512, {}, 1e-3),  # by small steps
+    ):
+        history = naive.descent("erf", *oracle, x, y, rate, steps, True, True, **options)
+        (_, first, theta0), (outputs, kernel, theta) = history[0], history[-1]
+        moved = np.linalg.norm(theta - theta0) / np.linalg.norm(theta0)
+        drift = np.linalg.norm(kernel - first) / np.linalg.norm(first)
+        assert_close([*outputs, moved, drift, kernel[0, 1]], right, tolerance)
+
+    network = known_answers.network_of("erf", 9)
+    for activation in ("erf", "tanh", "gelu", "sin", "linear"):  # the oracle's sum is not made for kinks: see test_infinite
+        nngp, ntk = (network.sigma_a**2 * k[0] + 0.25 for k in naive.infinite_kernels(activation, x, 2, network.sigma_w, 0.5))
+        assert_close([*nngp, *ntk], known_answers.LIMITS[activation], QUADRATURE)
+
+
+def test_code_of_other_states_is_removed_after_a_month(monkeypatch, tmp_path):
+    names = ("engine-0123456789ab", "code-0123456789ab", "code-0123456789ab-aside-0a", "code-ab0123456789", "code-mine", "other")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        age = 20 if name == "code-ab0123456789" else 40
+        os.utime(tmp_path / name, (time.time() - age * 86400,) * 2)
+    monkeypatch.setattr(code_cache, "FOLDER", tmp_path / "code-ffffffffffff")
+    assert code_cache._is_writable()
+    assert {path.name for path in tmp_path.iterdir()} == {"code-ffffffffffff", "code-ab0123456789", "code-mine", "other"}
+
+
+def test_without_compiled_code_a_line_says_so():
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", "import ntksim; ntksim.train"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("DeviceError: ntksim cannot run without compiled code: unset NUMBA_DISABLE_JIT")

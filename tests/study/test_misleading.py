@@ -1,0 +1,268 @@
+"""Input that would be taken for something else: refused or said in one line, with the remedy; and what is done to data."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.datasets
+import yaml
+
+import ntksim
+import studies
+from ntksim import cli
+from ntksim.study import datasets, summary
+from ntksim.study.config import load_study
+from ntksim.study.cost import NOMINAL
+from ntksim.study.dataset_options import Dataset
+from ntksim.study.errors import ConfigError, StageError
+from ntksim.study.treatment import remarks, treatment
+from ntksim.study.yaml_text import read_yaml
+
+X = np.random.default_rng(0).normal(size=(20, 3))
+FRAME = pd.DataFrame(X, columns=["a", "b", "target"])
+
+
+def data_of(file=None, **options):
+    own = {"file": str(file)} if file else {}
+    return datasets.load(Dataset(**(own | {"train": 10, "test": 5} | options)))
+
+
+def refused(file, **options):
+    with pytest.raises(StageError) as error:
+        data_of(file, **options)
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+# --- the configuration ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "networks:\n  relu_1: {depth: 1}\n  tanh: {depth: 1}\n  relu_1: {depth: 2}\n",
+            "'relu_1' is there twice, in lines 2 and 4",
+        ),
+        ("precision: float64\ndevice: cpu\nprecision: float32\n", "'precision' is there twice, in lines 1 and 3"),
+        ("dataset: {train: 5, test: 3, train: 6}\n", "'train' is there twice, in line 1"),
+        ("dataset:\n  - 'a': 1\n    a: 2\n", "'a' is there twice, in lines 2 and 3"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_named_with_its_lines(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_study(tmp_path / "c.yaml")
+    assert str(error.value).startswith(f"{tmp_path / 'c.yaml'}: the key {message}, and one would replace the other; rename or")
+
+
+def test_merged_mappings_may_repeat_keys():
+    assert read_yaml("a: &a {p: 1, q: 2}\nb: &b {<<: *a, p: 3}\nc: {<<: [*a, *b], q: 4}") == {
+        "a": {"p": 1, "q": 2}, "b": {"p": 3, "q": 2}, "c": {"p": 1, "q": 4},
+    }  # fmt: skip
+
+
+def test_numbers_with_exponents_are_numbers():
+    found = read_yaml("[1e-5, 1E5, +2e3, -1.5e3, .5e1, 1e400, '1e5', 1e, 0x1e5, 1.0e-1]")
+    assert found == [1e-5, 100000, 2000, -1500.0, 5.0, float("inf"), "1e5", "1e", 0x1E5, 0.1]
+    assert isinstance(found[1], int)
+
+
+def test_a_study_takes_them_wherever_it_takes_a_number(tmp_path):
+    (tmp_path / "c.yaml").write_text("""
+dataset: {name: gaussian, features: 1e1, train: 1E1, test: 5, target_scale: 5e-1}
+networks: {n: {activation: relu, depth: 1, sigma_b: 1e-2, output_scale: [1e-1, 1e0]}}
+initial: {widths: [1e3, 2E3], seeds: 1e1}
+training: {widths: [1e2], seeds: 2, relative_time: 1e2, tolerance: 1e-5, layer_rates: [1e-12, 1]}
+shard_minutes: 1e-3
+""")
+    study = load_study(tmp_path / "c.yaml")
+    assert study.initial.widths == [1000, 2000]
+    assert study.training.tolerance == 1e-5
+    assert study.dataset.target_scale == 0.5
+    assert study.networks["n_scale_0p1"].sigma_b == 0.01
+
+
+# --- the files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "index", "Id", "ID", "row_id"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_that_number_the_rows_are_refused(tmp_path, name, suffix, capsys):
+    path = tmp_path / f"own.{suffix}"
+
+    def write(values, name=name):
+        frame = FRAME.assign(**{name: values})
+        frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+
+    for numbers in (np.arange(20), np.arange(1, 21), 3 * np.arange(20.0)):
+        write(numbers)
+        assert f"the column '{name}' counts up with the rows, {numbers[0]:g} to {numbers[-1]:g}, as an index" in refused(path)
+    write(np.arange(20) % 7)
+    assert data_of(path).x_train.shape == (10, 3)
+    write(np.arange(20), "day")
+    assert data_of(path).x_train.shape == (10, 3)
+    assert "the column 'day' counts up with the rows, 0 to 19, and is taken for a feature" in capsys.readouterr().err
+
+
+def test_separators_and_decimal_commas_are_named(tmp_path):
+    path = tmp_path / "own.csv"
+    for mark in ";\t|":
+        FRAME.to_csv(path, index=False, sep=mark)
+        message = refused(path)
+        assert f"its columns are separated by {mark!r}; write it with commas between columns" in message
+        assert f"pandas.read_csv(file, sep={mark!r}).to_csv(file, index=False)" in message
+    FRAME.to_csv(path, index=False, sep=";", decimal=",")
+    assert "separated by ';', and its numbers have decimal commas; write it with" in refused(path)
+    pd.read_csv(path, sep=";", decimal=",").to_csv(path, index=False)  # as the message says
+    assert data_of(path).x_train.shape == (10, 2)
+    FRAME.to_csv(path, index=False, decimal=",")
+    assert "the column 'a' has decimal commas, as in '0,1" in refused(path)
+    FRAME.astype({"target": str}).assign(target=lambda f: f["target"].str.replace(".", ",")).to_csv(path, index=False)
+    assert "does not hold numbers: row 0" in refused(path)
+    assert refused(path).endswith("or give numbers, with points in place of decimal commas")
+
+
+def test_images_are_to_be_reshaped(tmp_path):
+    np.savez(tmp_path / "own.npz", x=np.ones((20, 28, 28)), y=np.ones(20))
+    assert refused(tmp_path / "own.npz").endswith("got (20, 28, 28); reshape it to (20, 784), and save it again")
+
+
+def test_small_points_are_no_duplicates(tmp_path):
+    path = tmp_path / "own.npz"
+    y = np.arange(20.0) ** 2
+    for size in (1e-12, 1e-200, 1e200):
+        np.savez(path, x=size * X, y=y)
+        assert (data_of(path, scaling="none").x_train < 2.5 * size).all()
+        repeated = size * np.where(np.arange(20)[:, None] < 10, X, np.roll(X, 10, axis=0) * (1 + 1e-13))
+        np.savez(path, x=repeated, y=y)
+        assert "training points repeat others" in refused(path, scaling="none", train=15)
+    # of different sizes, and in one direction
+    np.savez(path, x=np.outer(10.0 ** -np.arange(20), [1.0, 1.0]), y=y)
+    assert data_of(path, scaling="none").x_train.shape == (10, 2)
+
+
+def test_one_feature_has_no_sphere(tmp_path):
+    np.savez(tmp_path / "own.npz", x=X[:, :1], y=X[:, 1])
+    for scaling in (None, "sphere", "standardize"):
+        assert "with one feature every point would become -1 or 1 on the sphere; set scaling: none" in refused(
+            tmp_path / "own.npz", scaling=scaling
+        )
+    assert data_of(tmp_path / "own.npz", scaling="none").x_train.shape == (10, 1)
+
+
+# --- what is done to points and targets -------------------------------------------------------------------------------
+
+
+def test_standardized_features_weigh_the_same(tmp_path):
+    """By hand: mean and deviation of the training points, then the norm; a feature constant there is 0 on test points too."""
+    x = np.hstack([X * [1, 1e3, 1e-9] + [0, 5, 7e-8], np.full((20, 1), 0.1)])
+    np.savez(tmp_path / "own.npz", x=x, y=X[:, 0])
+    raw, made = (data_of(tmp_path / "own.npz", scaling=scaling) for scaling in ("none", "standardize"))
+    spread = np.append(raw.x_train[:, :3].std(axis=0), np.inf)
+    for before, after in ((raw.x_train, made.x_train), (raw.x_test, made.x_test)):
+        scaled = (before - raw.x_train.mean(axis=0)) / spread
+        assert after == pytest.approx(scaled * 2 / np.linalg.norm(scaled, axis=1, keepdims=True), rel=1e-7)
+    assert made.y_train.std() == pytest.approx(1)
+    np.savez(tmp_path / "own.npz", x=x * [1e-4, 30, 1e6, 0], y=X[:, 0])  # no feature's unit matters
+    assert data_of(tmp_path / "own.npz", scaling="standardize").x_train == pytest.approx(made.x_train, rel=1e-7)
+    changed = made.x_test.copy()
+    x[:, 3] = np.where(np.isin(x[:, 0], raw.x_train[:, 0]), 0.1, 1e6)
+    np.savez(tmp_path / "own.npz", x=x, y=X[:, 0])
+    assert data_of(tmp_path / "own.npz", scaling="standardize").x_test == pytest.approx(changed, rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("options", "which", "share"),
+    [
+        ({"name": "wine", "classes": [0, 1]}, "feature 12 holds", (0.94, 0.99)),
+        ({"name": "wine"}, "feature 12 holds", (0.92, 0.99)),
+        ({"name": "breast_cancer"}, "features 3, 23 hold", (0.96, 0.99)),
+    ],
+)
+def test_features_that_outweigh_the_others_are_said(options, which, share):
+    data = data_of(**options, train=60, test=30)
+    (remark,) = remarks(data)
+    squares = np.square(data.x_train).sum(axis=0)
+    found = np.sort(squares)[::-1][: len(which.split(","))].sum() / squares.sum()
+    assert share[0] < found < share[1]
+    assert f"{which} {found:.1%} of the points' squared norm" in remark
+    assert remark.endswith("dataset.scaling: standardize brings all features to one variance")
+    assert remarks(data_of(**options, train=60, test=30, scaling="standardize")) == []
+
+
+def test_others_are_not():
+    for options in ({"name": "iris"}, {"name": "digits"}, {"name": "diabetes"}, {"name": "circle"}):
+        assert remarks(data_of(**options, train=40, test=20)) == []
+
+
+def test_wine_is_told_apart_better_where_features_weigh_the_same():
+    """By regression with the limit, over ten splits."""
+    accuracy = {}
+    for scaling in ("sphere", "standardize"):
+        right = []
+        for seed in range(10):
+            data = data_of(name="wine", train=118, test=60, seed=seed, scaling=scaling)
+            kernel = ntksim.infinite_kernel(ntksim.Network(1, 8, sigma_w=2**0.5, sigma_b=0.1), data.x_train).ntk
+            across = ntksim.infinite_kernel(ntksim.Network(1, 8, sigma_w=2**0.5, sigma_b=0.1), data.x_test, data.x_train).ntk
+            found = across @ np.linalg.solve(kernel, data.y_train)
+            right.append(np.mean(found.argmax(axis=1) == data.y_test.argmax(axis=1)))
+        accuracy[scaling] = np.mean(right)
+    assert accuracy["sphere"] < 0.9
+    assert accuracy["standardize"] > 0.96
+
+
+@pytest.mark.parametrize(
+    ("options", "points", "targets"),
+    [
+        ({"name": "circle"}, "taken as they are (scaling: none)", "x_1 x_2"),
+        ({"name": "wine", "classes": [2, 0]}, "centred with the training mean, and each scaled to norm sqrt(13)",
+         "class 2 is -1, class 0 is +1"),
+        ({"name": "digits", "train": 30, "test": 20, "target_scale": 2.5}, "scaled to norm sqrt(64)",
+         "10 classes, one-hot less 1/10, times 2.5"),
+        ({"name": "diabetes"}, "sqrt(10)", "real numbers, brought to mean 0 and variance 1 over the training points"),
+        ({"name": "diabetes", "scaling": "none"}, "taken as they are", "real numbers, taken as they are"),
+        ({"name": "digits", "classes": [4, 9], "scaling": "standardize"}, "variance 1 over the training points (19 that are",
+         "class 4 is -1"),
+    ],
+)  # fmt: skip
+def test_what_was_done_in_words(options, points, targets):
+    options = Dataset(**({"train": 10, "test": 5} | options))
+    first, second = treatment(options, datasets.load(options))
+    assert points in first
+    assert targets in second
+
+
+def test_plan_and_summary_state_what_was_done(tmp_path, capsys, monkeypatch):
+    """The plan reads the data; the tables carry what was done, and the summary and the page say it."""
+    monkeypatch.setattr("ntksim.study.calibration.measured", lambda: NOMINAL)
+    dataset = {"name": "wine", "classes": [0, 2], "train": 8, "test": 4}
+    studies.command(tmp_path, studies.TINY | {"dataset": dataset})
+    assert cli.main(["plan", str(tmp_path / "config.yaml")]) == 0
+    said = capsys.readouterr()
+    points = "Points: centred with the training mean, and each scaled to norm sqrt(13) (scaling: sphere)"
+    for line in (points, "Targets: class 0 is -1, class 2 is +1"):
+        assert line in said.out.splitlines()
+    assert said.err.startswith("ntksim: warning: of 13 features (counted from 0) feature 12 holds 9")
+    study = studies.computed(studies.TINY | {"dataset": dataset}, tmp_path / "results")
+    text = summary.summary(study.results)
+    assert points in text.splitlines()
+    assert "\nWarning: of 13 features (counted from 0) feature 12 holds 9" in text
+    summary.write_html(study.results, tmp_path / "page.html")
+    assert points in (tmp_path / "page.html").read_text()
+
+
+def test_a_plan_for_data_that_cannot_be_used_says_so(tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(studies.TINY | {"dataset": {"file": "none.csv", "train": 5, "test": 3}}))
+    assert cli.main(["plan", str(tmp_path / "c.yaml")]) == 2
+    assert capsys.readouterr().err == (
+        "ntksim: error: dataset.file: none.csv: no such file; give the path from the folder you run in\n"
+    )
+
+
+def test_the_raw_sets_are_as_skewed_as_it_says():
+    """Of the squared distances from the mean, before any scaling of points: the figure of the documentation."""
+    wine, cancer = (
+        np.sort(load().data.var(axis=0))[::-1] for load in (sklearn.datasets.load_wine, sklearn.datasets.load_breast_cancer)
+    )
+    assert wine[0] / wine.sum() == pytest.approx(0.998, abs=1e-3)
+    assert cancer[:2].sum() / cancer.sum() == pytest.approx(0.990, abs=2e-3)

@@ -1,0 +1,144 @@
+"""The digest of code: what a change of a module makes out of date, and that comments and layout age nothing."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import studies
+from ntksim.study import plan, source
+from ntksim.study.config import parse_study
+
+SHARDS = {"limit", "initial", "training"}
+OF_TABLES = ("scaling_laws", "seed_statistics", "drift_parts", "laziness", "ensemble", "columns", "tables")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the package and its workflow, to be edited."""
+    for name in ("ntksim", "workflow"):
+        shutil.copytree(studies.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(studies.ROOT / "Snakefile", tmp_path)
+    return tmp_path
+
+
+def digests(copy):
+    """Of every kind of result, as the rules of the copy's workflow and its stages have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "_PACKAGE", copy / "ntksim")
+        for function in (source.digest, source._read):
+            function.cache_clear()
+        found = {kind: source.digest_of(kind) for kind in source.MODULES}
+    for function in (source.digest, source._read):
+        function.cache_clear()
+    return found
+
+
+def aged(copy, edited):
+    """The kinds of results that are out of date once some modules are edited."""
+    before = digests(copy)
+    for name in edited:
+        edit(copy, name)
+    after = digests(copy)
+    return {kind for kind in before if before[kind] != after[kind]}
+
+
+def planned(copy, undisturbed):
+    """How many jobs of each rule a run of the finished study would start with the copy's code."""
+    config = undisturbed.parent / "config.yaml"
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--cores", "1", "--snakefile", copy / "Snakefile"]
+    command += ["--configfile", config, "--workflow-profile", "workflow/profiles/default"]
+    environment = studies.environment(PYTHONPATH=str(copy), PYTHONSAFEPATH="1")
+    # in the checkout's folder, where Snakemake keeps its records
+    done = subprocess.run(command, cwd=studies.ROOT, env=environment, capture_output=True, text=True, check=True)
+    said = done.stdout + done.stderr
+    if "Nothing to be done" in said:
+        return {}
+    table = said.split("Job stats:")[1].split("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE) if rule != "all"}
+
+
+def edit(copy, name, text="\n_EDITED = True\n"):
+    path = copy / "ntksim" / f"{name}.py"
+    path.write_text(path.read_text() + text)
+
+
+def test_tables_are_as_new_as_their_code(copy, undisturbed):
+    """A change plans tables, and with them what is drawn from them, but no shard; comments and docstrings plan nothing."""
+    for path in (copy / "ntksim").rglob("*.py"):
+        text = path.read_text().replace("\ndef ", "\n\n\n# a comment\ndef ")
+        path.write_text(re.sub(r'^( *def \w+\([^\n]*\)[^\n]*:\n)( +)"""', r'\1\2"""Another word. ', text, flags=re.MULTILINE))
+    assert (copy / "ntksim" / "study" / "tables.py").read_text().count("Another word") > 5
+    assert planned(copy, undisturbed) == {}
+    edit(copy, "study/findings")
+    assert planned(copy, undisturbed) == {"summary": 1}
+    edit(copy, "study/scaling_laws")
+    found = planned(copy, undisturbed)
+    assert set(found) == {"tables", "summary", *(f"figure_{name}" for name in plan.figures(parse_study(studies.TINY)))}
+    assert set(found.values()) == {1}
+
+
+@pytest.mark.parametrize("module", OF_TABLES)
+def test_every_module_of_tables_ages_them(copy, module):
+    kinds = aged(copy, [f"study/{module}"])
+    assert "tables" in kinds
+    assert not kinds & SHARDS
+
+
+def test_what_is_drawn_is_as_new_as_its_code(copy):
+    assert aged(copy, ["study/panels"]) == {"figures", "package"}
+    assert aged(copy, ["study/findings"]) == {"summary", "package"}
+
+
+def test_shards_are_as_new_as_the_engine_and_their_stage(copy):
+    """Whatever else changes leaves them as they are: weeks of work hang on that."""
+    assert not aged(copy, ["study/plan", "study/cost", "study/datasets", "study/dataset_options", "cli", "__init__"]) & SHARDS
+    assert aged(copy, ["study/training_shards"]) & SHARDS == {"training"}
+    for module in ("engine/kernels_cpu", "engine/kernels_cuda", "study/storage"):  # the second is imported inside a function
+        assert aged(copy, [module]) >= SHARDS
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x = 1.0", "x = 2.0"),
+        ("x = 1", "x = 1.0"),
+        ("a + b", "a - b"),
+        ("f(a)", "f(a, b)"),
+        ("'''d'''\n'''e'''", "'''d'''\n'''f'''"),
+    ],
+)
+def test_any_change_of_code_is_seen(before, after):
+    assert words(before) != words(after)
+    assert words(before) == words(f"'''A docstring.'''\n\n{before}  # and a comment\n" if not before.startswith("'") else before)
+
+
+def words(text):
+    found = []
+    source._write(ast.parse(text), found, [])
+    return found
+
+
+def test_all_that_a_stage_loads_is_in_its_digest():
+    """Found in the running program, not in its text."""
+    code = """
+import sys, numpy as np
+from ntksim.study.{module} import *
+from ntksim.engine.empirical import empirical_ntk
+empirical_ntk(Network(1, 4), np.ones((2, 2)), seeds=[0])
+print(*(name for name in sys.modules if name.startswith("ntksim.")))
+"""
+    for module in ("stages", "training_shards"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(module=module)],
+            env=studies.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        loaded = set(done.stdout.split())
+        assert "ntksim.engine.kernels_cpu" in loaded
+        assert loaded <= source.reached(f"ntksim.study.{module}")

@@ -1,0 +1,71 @@
+"""The documentation: its links lead somewhere, its examples run and print what they say, its defaults are the schema's."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ntksim.study.config import json_schema
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    for target in (t for t in targets if "://" not in t):
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name}: {target}"
+
+
+def test_every_page_is_listed_in_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in readme] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
+def test_examples_print_what_they_say(name, capsys):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    code = "\n".join(blocks)
+    expected = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+    assert len(expected) == code.count("print(") > 0
+    exec(compile(code, name, "exec"), {"__name__": "example"})
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+# Of sections that stand in the schema's definitions; that of the study is its top.
+SECTIONS = {"dataset": "Dataset", "networks": "NetworkOptions", "initial": "Initial", "training": "Training"}
+
+
+def test_defaults_are_those_of_the_schema():
+    schema = json_schema()
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = 0
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        title = part.splitlines()[0].strip("`")
+        section = schema["$defs"][SECTIONS[title]] if title in SECTIONS else schema
+        for key, default in re.findall(r"^\| `(\w+)` \| ([^|]+) \|", part, re.MULTILINE):
+            assert key in section["properties"], f"{title}: {key}"
+            assert (default == "required") == (key in section["required"]), f"{title}: {key}"
+            if default != "required":
+                value = section["properties"][key]["default"]
+                written = (
+                    "none" if value is None else value if isinstance(value, str) else f"{json.dumps(value).removesuffix('.0')}"
+                )
+                assert default.strip("`") == written, f"{title}: {key}"
+            rows += 1
+    assert rows > 30
