@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -74,4 +76,18 @@ def test_only_one_package_imports_numba_cuda():
 
 def test_folders_are_small():
     for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
-        assert len(list(folder.glob("*.py"))) <= 13, folder
+        assert len(list(folder.glob("*.py"))) <= 14, folder
+
+
+def test_the_workflow_and_options_of_jobs_load_no_numba():
+    """Every job reads the workflow, and Numba reads the number of threads when it is first loaded: after the options."""
+    code = """
+import sys
+from ntksim import cli
+import ntksim.study.plan.jobs, ntksim.study.config.study
+for command in ("initial", "training", "limit"):
+    cli._parser([command])
+print(*({"numba", "pandas", "pyarrow", "scipy"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []

@@ -37,10 +37,10 @@ class Parameters:
 
 
 FORMS = ("full", "diagonal", "trace")
+SAMPLINGS = ("weights", "conditional")
 # Outputs whose kernels a trace is added up from at a time: so many at least, lest passes forward, one for each such group, take
 # as long as those back, and more of few points, up to so many numbers.
 _FEW, _TRACED = 8, 1 << 18
-SAMPLINGS = ("weights", "conditional")
 # Threads share one network, rather than having one each, from this width on: below, they would wait more than work.
 _WIDE = 512
 
@@ -57,6 +57,24 @@ def _chosen_place(device: object, sampling: object) -> str:
     if sampling == "conditional" and device == "cuda":
         raise ValueError("sampling='conditional' runs on the CPU only so far; got device='cuda': use device='cpu'")
     return chosen_device("cpu" if sampling == "conditional" and device == "auto" else device)
+
+
+def _conditionally(
+    network: Network,
+    x1: np.ndarray,
+    x2: np.ndarray | None,
+    seeds: np.ndarray,
+    outputs: np.ndarray,
+    kernels: np.ndarray,
+    sampling: str,
+) -> bool:
+    """Fill ``outputs`` and ``kernels`` by conditional sampling, if that is asked for and cheaper; whether that was done."""
+    if sampling != "conditional":
+        return False
+    from ntksim.engine.conditional import networks  # compiled code that nothing else needs
+
+    known_answers.check("networks in law", outputs.dtype.name)
+    return bool(networks.evaluate(network, x1, x2, seeds, outputs, kernels))
 
 
 def _at_initialisation(
@@ -169,7 +187,7 @@ def network_outputs(
     x = points("x", x)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
     no_kernels = np.empty((seed_list.size, 0, 0, 0), kind)
-    if not (sampling == "conditional" and _in_law(network, x, None, seed_list, out, no_kernels)):
+    if not _conditionally(network, x, None, seed_list, out, no_kernels, sampling):
         columns, pairs = columns_of(x, None, kind, place)
         _at_initialisation(compiled_network(network, x.shape[1]), columns, pairs, seed_list, out, no_kernels, place)
     _warn_of_overflow("outputs", seed_list, out)
@@ -225,61 +243,35 @@ def empirical_ntk(
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
     k, rows, cols = network.outputs, len(x1), len(x1 if x2 is None else x2)
-    shape = (1, rows * k, cols * k) if form == "full" else (k, rows, cols)
-    out = _kernels_in_law(network, x1, x2, seed_list, shape, kind) if sampling == "conditional" else None
-    if out is None:
+    blocks = {"full": (1, rows * k, cols * k), "diagonal": (k, rows, cols), "trace": (1, rows, cols)}
+    out, no_outputs = np.empty((seed_list.size, *blocks[form]), kind), np.empty((seed_list.size, 0, k), kind)
+    if not _conditionally(network, x1, x2, seed_list, no_outputs, out, sampling):
         columns, pairs = columns_of(x1, x2, kind, place)
-        by_weights = _traces if form == "trace" else _kernels
-        out = by_weights(compiled_network(network, x1.shape[1]), columns, pairs, seed_list, shape, place)
+        net = compiled_network(network, x1.shape[1])
+        if form == "trace" and k > 1:
+            _add_traces(net, columns, pairs, seed_list, out[:, 0], place)
+        else:
+            _at_initialisation(net, columns, pairs, seed_list, no_outputs, out, place)
     _warn_of_overflow("kernels", seed_list, out)
-    if k == 1:
+    if k == 1 or form == "trace":
         return out[:, 0]
-    if form == "full":
-        return out.reshape(-1, rows, k, cols, k)
-    return np.ascontiguousarray(np.moveaxis(out, 1, -1)) if form == "diagonal" else out.sum(axis=1)
+    return out.reshape(-1, rows, k, cols, k) if form == "full" else np.ascontiguousarray(np.moveaxis(out, 1, -1))
 
 
-def _in_law(
-    network: Network, x1: np.ndarray, x2: np.ndarray | None, seeds: np.ndarray, outputs: np.ndarray, kernels: np.ndarray
-) -> bool:
-    """Fill ``outputs`` and ``kernels`` by conditioning, unless weights are cheaper; whether it was done."""
-    from ntksim.engine.conditional import networks  # compiled code that nothing else needs
-
-    return bool(networks.evaluate(network, x1, x2, seeds, outputs, kernels))
-
-
-def _kernels_in_law(
-    network: Network, x1: np.ndarray, x2: np.ndarray | None, seeds: np.ndarray, shape: tuple[int, int, int], kind: np.dtype
-) -> np.ndarray | None:
-    """Kernels (S, *shape) by conditioning; None where weights are cheaper."""
-    out = np.empty((seeds.size, *shape), kind)
-    return out if _in_law(network, x1, x2, seeds, np.empty((seeds.size, 0, network.outputs), kind), out) else None
-
-
-def _kernels(
-    net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, shape: tuple[int, int, int], device: str
-) -> np.ndarray:
-    """Kernels (S, *shape): one block of all outputs, or a block for each."""
-    out = np.empty((seeds.size, *shape), columns.dtype)
-    _at_initialisation(net, columns, pairs, seeds, np.empty((seeds.size, 0, int(net.widths[-1])), columns.dtype), out, device)
-    return out
-
-
-def _traces(
-    net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, shape: tuple[int, int, int], device: str
-) -> np.ndarray:
-    """Kernels (S, 1, n1, n2) summed over outputs, in their order, a few outputs and seeds at a time: they take room for these."""
+def _add_traces(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, total: np.ndarray, device: str) -> None:
+    """Kernels (S, n1, n2) summed over outputs, in their order, a few outputs and seeds at a time: they take room for these."""
     outputs, size = int(net.widths[-1]), pairs.rows * pairs.cols
     few = max(_FEW, _TRACED // size)
     some = max(numba.get_num_threads(), _TRACED // (min(few, outputs) * size))
-    total = np.zeros((seeds.size, pairs.rows, pairs.cols), columns.dtype)
+    total[:] = 0
     for first in range(0, outputs, few):
         part = outputs_of(net, first, min(few, outputs - first))
         for begin in range(0, seeds.size, some):
-            own = _kernels(part, columns, pairs, seeds[begin : begin + some], (int(part.widths[-1]), *total.shape[1:]), device)
+            group = seeds[begin : begin + some]
+            own = np.empty((group.size, int(part.widths[-1]), *total.shape[1:]), total.dtype)
+            _at_initialisation(part, columns, pairs, group, np.empty((group.size, 0, own.shape[1]), own.dtype), own, device)
             for a in range(own.shape[1]):
                 total[begin : begin + some] += own[:, a]
-    return total[:, None]
 
 
 def outputs_of(net: Net, first: int, count: int) -> Net:

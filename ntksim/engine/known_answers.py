@@ -117,6 +117,17 @@ def _initial(dtype: str, device: str) -> Answers:
             yield f"kernels of {activation} networks", kernels, kernel[np.ix_(chosen, chosen)]
 
 
+def _in_law(dtype: str, device: str) -> Answers:
+    """Networks that are conditioned in every layer, in one panel and in several chunks."""
+    from ntksim.engine.empirical import empirical_ntk, network_outputs
+
+    options: dict[str, Any] = {"seeds": _seeds(device), "dtype": dtype, "device": device, "sampling": "conditional"}
+    for (activation, width), (first, second, k11, k12, k22) in IN_LAW.items():
+        network = network_of(activation, width)
+        yield f"{activation} networks", network_outputs(network, POINTS, **options), [first, second]
+        yield f"kernels of {activation} networks", empirical_ntk(network, POINTS, **options), np.array([[k11, k12], [k12, k22]])
+
+
 def _descent(dtype: str, device: str) -> Answers:
     yield from _training("gradient descent", DESCENT, dtype, device, momentum=0.5, steps=3, learning_rate=0.125)
     batches = {"batch_size": 1, "steps": 3, "learning_rate": 0.125}
@@ -167,6 +178,7 @@ def _variance(dtype: str, device: str) -> Answers:
 WAYS: dict[str, Callable[[str, str], Answers]] = {
     "parameters": _parameters,
     "outputs and kernels": _initial,
+    "networks in law": _in_law,
     "gradient_descent": _descent,
     "gradient_flow": _flow,
     "limits": _limit,
@@ -186,6 +198,11 @@ INITIAL = {
     ("gelu", 9): (-1.41574611015, -3.35601381675, 1.09530838924, 0.710593092585, 4.06562953032),
     ("sin", 9): (-0.856763989269, -1.01503700371, 1.11978657864, 0.459112842383, 0.895513586024),
     ("relu", 400): (-0.212171254493, -0.504246036766, 0.973598935128, 0.518161329745, 1.61752836604),
+}
+# The same of networks in law.
+IN_LAW = {
+    ("gelu", 24): (-0.331585182977, -0.42523948124, 0.64050845195, 0.407090838038, 1.37631951529),
+    ("relu", 600): (0.58086781252, -0.24007314873, 1.00243800399, 0.505799145764, 1.38538052266),
 }
 # Outputs at both points, drifts of parameters and kernel, and kernel entry 12, after training of an erf network.
 DESCENT = (0.128145369823, -0.927135901064, 0.0757809728035, 0.292590831681, 0.277018994949)

@@ -1,4 +1,4 @@
-"""Threads: one BLAS thread below, seeds outside.
+"""Threads: a seed each, or all of them at one wide network.
 
 A process that was forked after threads had been used cannot share work among threads again: GNU OpenMP, on which Numba runs,
 would end it, and a `multiprocessing.Pool` would start another one for ever. `refuse_forked` says so at once. Calls from several
@@ -6,47 +6,18 @@ Python threads need Numba's omp or tbb layer, which it takes where it can.
 """
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
 import numba
-from threadpoolctl import ThreadpoolController
 
-_controller: ThreadpoolController | None = None
-_lock, _holders = threading.Lock(), 0
-_limit: Any = None
 _forked = False
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold every loaded BLAS at one thread: the parallelism is outside, over seeds, or bits are not to depend on threads.
-
-    The number of threads is the process's own: it goes back when the last of several Python threads leaves.
-    """
-    global _controller, _holders, _limit
-    with _lock:
-        if _holders == 0:
-            if _controller is None:
-                _controller = ThreadpoolController()
-            _limit = _controller.limit(limits=1, user_api="blas")
-        _holders += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _holders -= 1
-            if _holders == 0:
-                _limit.restore_original_limits()
-
-
 def _after_fork() -> None:
-    """In the child: whether the parent had used threads, and no lock that another of its threads may have held."""
-    global _forked, _lock, _holders
-    _lock, _holders = threading.Lock(), 0
+    """In the child: whether the parent had used threads."""
+    global _forked
     with suppress(ValueError):  # no threads yet
         _forked = _forked or numba.threading_layer() == "omp"
 

@@ -15,6 +15,7 @@ from test_empirical import threads
 from tolerances import ROUND_OFF, assert_close
 
 import ntksim
+from ntksim.engine import known_answers
 from ntksim.engine.conditional import networks
 from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, ROWS
 
@@ -161,6 +162,16 @@ SETS = {
 def test_awkward_points(points, activation, dtype):
     exact(ntksim.Network(3, (12, 9, 14), activation, sigma_w=1.4, sigma_b=0.2), SETS[points], 3, (CONDITIONED,) * 3, dtype)
     exact(ntksim.Network(2, (12, 9), activation, sigma_w=1.4), SETS[points], 3, (CONDITIONED,) * 2, dtype)
+
+
+def test_known_answers_are_those_of_explicit_matrices():
+    for (activation, width), right in known_answers.IN_LAW.items():
+        network, x = known_answers.network_of(activation, width), known_answers.POINTS
+        assert networks.chosen_ways(network, 3, 2) == (CONDITIONED, CONDITIONED)
+        (*shared, (a,), (c,)), _ = explicit(network, x, known_answers.SEED, (CONDITIONED,) * 2, "float64")
+        rows = naive.jacobian(activation, *shared, a, c, x, True, True)
+        k, outputs = rows @ rows.T, naive.output(naive.PHI[activation][0], *shared, a, c, x)
+        assert_close([*outputs, k[0, 0], k[0, 1], k[1, 1]], right, 1e-11)
 
 
 # --- in law, the networks of weights ----------------------------------------------------------------------------------
@@ -317,7 +328,7 @@ from ntksim.engine.conditional.layout import CONDITIONED, CUT, ROWS, make_law, m
 from ntksim.engine.layout import Net, padded
 from ntksim.engine.cpu.product import _BYTES, padded_points
 widths, x, rows = np.array([7, 150, 40, 600, 2]), np.random.default_rng(0).normal(size=(7, 19)), np.arange(19)
-net = Net(np.uint32(5), activation_code("gelu"), widths, np.array([padded(int(w)) for w in widths]), np.full((4, 4), 0.3))
+net = Net(np.uint32(5), activation_code("gelu"), widths, np.array([padded(int(w)) for w in widths]), np.full((5, 4), 0.3), 0)
 for kind in ("float32", "float64"):
     lanes = padded_points(19, np.dtype(kind).itemsize)
     columns, outputs, kernels = np.zeros((7, lanes), kind), np.empty((1, 19, 2), kind), np.empty((1, 1, 38, 38), kind)

@@ -8,7 +8,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import ntksim
-from ntksim.engine.threads import one_blas_thread
+from ntksim.engine.blas import one_blas_thread
 
 
 def results(activation):

@@ -208,12 +208,16 @@ def _evaluate(threads, cut, seed, net, law, room):
 
 
 @jit_inner
-def _copy_kernel(kernel, lanes, rows, cols, out):
-    """The kernel of points ``rows`` and ``cols``: one block of all pairs of outputs, or a block of each output."""
+def _copy_kernel(kernel, lanes, total, rows, cols, out):
+    """The kernel of points ``rows`` and ``cols``: one block of all pairs of outputs, a block of each output, or their sum."""
     outputs = out.shape[1] // rows.size
+    summed = total // (out.shape[0] * outputs)
     for block, i, a, j, b in np.ndindex(out.shape[0], rows.size, outputs, cols.size, outputs):
-        row, column = (block + a) * lanes + rows[i], (block + b) * lanes + cols[j]
-        out[block, i * outputs + a, j * outputs + b] = kernel[min(row, column), max(row, column)]
+        entry = 0.0
+        for c in range(summed):
+            row, column = (block + a + c) * lanes + rows[i], (block + b + c) * lanes + cols[j]
+            entry += kernel[min(row, column), max(row, column)]
+        out[block, i * outputs + a, j * outputs + b] = entry
 
 
 @jit
@@ -235,4 +239,4 @@ def evaluate_seeds(threads, first, step, seeds, net, law, room, x, cut, rows, co
             for a in range(outputs.shape[2]):
                 outputs[s, i, a] = room.outputs[a, rows[i]]
         if kernels.shape[1] > 0:
-            _copy_kernel(room.kernel, law.lanes, rows, cols, kernels[s])
+            _copy_kernel(room.kernel, law.lanes, law.outputs, rows, cols, kernels[s])

@@ -11,8 +11,8 @@ import math
 import numpy as np
 from numba import prange
 
+from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled.jit import fma, jit, jit_inline, jit_parallel
-from ntksim.engine.threads import one_blas_thread
 
 # Pairs whose gap is below this take it from the difference of the points; above, a rounding of rho moves the angle by 1e-13.
 _NEAR = 1e-4

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from ntksim.engine.arguments import points, targets
+from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
 from ntksim.engine.infinite.predictions import closed_form
 from ntksim.engine.network import Network
 from ntksim.engine.rounding import null_level
-from ntksim.engine.threads import one_blas_thread
 
 
 @dataclass(frozen=True)

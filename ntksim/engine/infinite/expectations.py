@@ -18,9 +18,9 @@ from numba import prange
 from numpy.polynomial.chebyshev import chebvander
 from scipy.fft import dctn
 
+from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled.jit import fma, jit, jit_parallel, wide_vectors
 from ntksim.engine.formulas.activations import MEANS, pair_factors
-from ntksim.engine.threads import one_blas_thread
 
 TOLERANCE = 1e-10  # relative to the root of the product of both points' second moments
 _TAIL = 0.01 * TOLERANCE  # what the last terms of a Chebyshev series may add to, and what is left out of it

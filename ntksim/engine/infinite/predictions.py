@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ntksim.engine.arguments import finite_array, momentum_options, numeric, positive_number, ridge_number
+from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.rounding import null_level, relative_error
-from ntksim.engine.threads import one_blas_thread
 
 
 @one_blas_thread()

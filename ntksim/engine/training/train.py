@@ -17,12 +17,13 @@ import numpy as np
 
 from ntksim.engine import known_answers
 from ntksim.engine.arguments import flag, points, precision, seed_array, targets
+from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
 from ntksim.engine.empirical import is_wide
 from ntksim.engine.layer_rates import rated
 from ntksim.engine.network import Network
-from ntksim.engine.threads import one_blas_thread, spread
+from ntksim.engine.threads import spread
 from ntksim.engine.training import checkpoints
 from ntksim.engine.training.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.training.descent import Descent, descend_seed

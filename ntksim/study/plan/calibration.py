@@ -76,9 +76,9 @@ def _measure() -> Rates:
     import numba
     import numpy as np
 
+    from ntksim.engine.blas import one_blas_thread
     from ntksim.engine.empirical import empirical_ntk
     from ntksim.engine.network import Network
-    from ntksim.engine.threads import one_blas_thread
     from ntksim.engine.training.train import train
 
     cores = numba.get_num_threads()

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from ntksim.engine import measures
+from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.infinite.ensembles import infinite_ensemble
 from ntksim.engine.infinite.kernel import kernel_error
 from ntksim.engine.infinite.predictions import closed_form
 from ntksim.engine.layer_rates import rated
 from ntksim.engine.network import Network
-from ntksim.engine.threads import one_blas_thread
 from ntksim.engine.training.train import Trajectory, train
 from ntksim.study.data import files as datasets
 from ntksim.study.files.provenance import provenance

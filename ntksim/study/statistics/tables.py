@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ntksim.engine.threads import one_blas_thread
+from ntksim.engine.blas import one_blas_thread
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
