@@ -258,7 +258,8 @@ class Watch:
     def begin(self, rows: Snapshots) -> None:
         """Fill in what is seen of the network at initialisation beside the first look."""
         if self.across is not None:
-            rows.test_kernels[0] = self.test_kernel(self.start)
+            with np.errstate(over="ignore"):  # of a network beyond float32: infinite, as it is
+                rows.test_kernels[0] = self.test_kernel(self.start)
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> float:
         """||a - b|| of two parameter vectors in units in which all layers learn at one rate: theirs over its root."""

@@ -43,14 +43,6 @@ class _Moments(NamedTuple):
     variance: np.ndarray
 
 
-class _Kernels(NamedTuple):
-    """A kernel of training points, that of test with training points, and their ``precision``, as `closed_form` takes it."""
-
-    own: np.ndarray
-    across: np.ndarray
-    precision: str | float
-
-
 @dataclass(frozen=True)
 class _Job:
     """What all seeds of a shard share.
@@ -195,8 +187,7 @@ def _ensemble(
     """Of the outputs of infinitely wide networks under the same training, on training and on test points."""
     if schedule["remove_initial_output"]:
         targets = data.y_train.ravel(), data.y_test.ravel()
-        kernels = _Kernels(limits["ntk"], limits["ntk_test"], "float64")
-        means = _prediction(network, kernels, _zeros(targets), targets[0], times, **descent)
+        means = _prediction(network, (limits["ntk"], limits["ntk_test"]), _zeros(targets), targets[0], times, **descent)
         return _Moments(means[0], np.zeros_like(means[0])), _Moments(means[1], np.zeros_like(means[1]))
     own = rated(network, schedule["layer_rates"])
     every = infinite_ensemble(own, data.x_train, data.y_train, times, data.x_test, **descent)
@@ -301,29 +292,32 @@ def _beside_theory(job: _Job, run: Trajectory) -> dict[str, np.ndarray]:
     if run.learning_rate is not None:
         descent = {"learning_rate": run.learning_rate} | {name: job.schedule[name] for name in ("momentum", "nesterov")}
     own_times = run.times if descent else job.flow_times
-    ridge = job.schedule.get("ridge", 0.0)
+    ridge, computed = job.schedule.get("ridge", 0.0), {"precision": job.dtype}
     columns: dict[str, list[np.ndarray]] = {}
     for s in range(len(run.outputs)):
         outputs, tests = run.outputs[s].astype(np.float64), run.test_outputs[s].astype(np.float64)
         across = run.test_kernels[s].astype(np.float64)
-        initial = _Kernels(run.kernels[s, 0].astype(np.float64), across[0], job.dtype)
-        after = _Kernels(run.kernel[s].astype(np.float64), across[1], job.dtype)
-        limit = _Kernels(limits["ntk"], limits["ntk_test"], "float64")
-        limit_for_ever = limit._replace(precision=kernel_error(job.network))
+        initial = run.kernels[s, 0].astype(np.float64), across[0]
+        after = run.kernel[s].astype(np.float64), across[1]
+        limit = limits["ntk"], limits["ntk_test"]
         found: dict[str, np.ndarray] = {}
         for name, kernels, times, options in (
-            ("linearized", initial, own_times, descent),
-            ("closed_form", initial, job.flow_times, {}),
+            ("linearized", initial, own_times, computed | descent),
+            ("closed_form", initial, job.flow_times, computed),
             ("limit_closed_form", limit, own_times, descent),
         ):
             f, f_test = _prediction(job.network, kernels, (outputs[0], tests[0]), y, times, **options)
             found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, y), _losses(f_test, y_test)
             found[f"{name}_deviation"], found[f"test_{name}_deviation"] = _rms(outputs - f), _rms(tests - f_test)
             found[f"test_{name}_accuracy"] = _accuracy(f_test, job.data)
-        for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit_for_ever)):
-            _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]), ridge=ridge)
+        for name, kernels, options in (
+            ("initial_kernel", initial, computed),
+            ("after_kernel", after, computed),
+            ("limit_kernel", limit, {"precision": kernel_error(job.network)}),
+        ):
+            _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]), ridge=ridge, **options)
             found[f"{name}_regression_test_loss"] = _losses(f_test, y_test)
-        for name, values in (found | _modes(job, run.kernels[s], after.own, outputs)).items():
+        for name, values in (found | _modes(job, run.kernels[s], after[0], outputs)).items():
             columns.setdefault(name, []).append(values)
     return {name: np.stack(values) for name, values in columns.items()}
 
@@ -380,7 +374,7 @@ def _modes(job: _Job, kernels: np.ndarray, after: np.ndarray, outputs: np.ndarra
 
 def _prediction(
     network: Network,
-    kernels: _Kernels,
+    kernels: tuple[np.ndarray, np.ndarray],
     start: tuple[np.ndarray, np.ndarray],
     targets: np.ndarray,
     times: np.ndarray,
@@ -391,12 +385,12 @@ def _prediction(
 
     NaN if one of these is not finite, or the eigen-solver fails.
     """
-    scale, (own, across, precision) = network.learning_rate_scale, kernels
-    if all(np.isfinite(values).all() for values in (own, across, *start)):
+    scale, (own, across) = network.learning_rate_scale, kernels
+    if all(np.isfinite(values).all() for values in (*kernels, *start)):
         k = len(targets) // len(own)
         f0, f0_test, y = (flat if k == 1 else flat.reshape(-1, k) for flat in (*start, targets))
         with suppress(np.linalg.LinAlgError):
-            f, f_test = closed_form(scale * own, f0, y, times, scale * across, f0_test, precision=precision, **options)
+            f, f_test = closed_form(scale * own, f0, y, times, scale * across, f0_test, **options)
             return f.reshape(len(f), -1), f_test.reshape(len(f_test), -1)
     return np.full((len(times), len(start[0])), np.nan), np.full((len(times), len(start[1])), np.nan)
 
