@@ -195,14 +195,18 @@ def _ensemble(
     """Of the outputs of infinitely wide networks under the same training, on training and on test points."""
     if schedule["remove_initial_output"]:
         targets = data.y_train.ravel(), data.y_test.ravel()
-        kernels = _Kernels(limits["ntk"], limits["ntk_test"], "float64")
-        means = _prediction(network, kernels, _zeros(targets), targets[0], times, **descent)
+        means = _prediction(network, _limit_kernels(network, limits), _zeros(targets), targets[0], times, **descent)
         return _Moments(means[0], np.zeros_like(means[0])), _Moments(means[1], np.zeros_like(means[1]))
     own = rated(network, schedule["layer_rates"])
     every = infinite_ensemble(own, data.x_train, data.y_train, times, data.x_test, **descent)
     assert every.test_mean is not None
     assert every.test_covariance is not None
     return _moments(every.mean, every.covariance), _moments(every.test_mean, every.test_covariance)
+
+
+def _limit_kernels(network: Network, limits: dict[str, np.ndarray]) -> _Kernels:
+    """With the error of the limit's own formulas: for tanh it is above that of float64, and decides about late times."""
+    return _Kernels(limits["ntk"], limits["ntk_test"], kernel_error(network))
 
 
 def _moments(mean: np.ndarray, covariance: np.ndarray) -> _Moments:
@@ -308,8 +312,7 @@ def _beside_theory(job: _Job, run: Trajectory) -> dict[str, np.ndarray]:
         across = run.test_kernels[s].astype(np.float64)
         initial = _Kernels(run.kernels[s, 0].astype(np.float64), across[0], job.dtype)
         after = _Kernels(run.kernel[s].astype(np.float64), across[1], job.dtype)
-        limit = _Kernels(limits["ntk"], limits["ntk_test"], "float64")
-        limit_for_ever = limit._replace(precision=kernel_error(job.network))
+        limit = _limit_kernels(job.network, limits)
         found: dict[str, np.ndarray] = {}
         for name, kernels, times, options in (
             ("linearized", initial, own_times, descent),
@@ -320,7 +323,7 @@ def _beside_theory(job: _Job, run: Trajectory) -> dict[str, np.ndarray]:
             found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, y), _losses(f_test, y_test)
             found[f"{name}_deviation"], found[f"test_{name}_deviation"] = _rms(outputs - f), _rms(tests - f_test)
             found[f"test_{name}_accuracy"] = _accuracy(f_test, job.data)
-        for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit_for_ever)):
+        for name, kernels in (("initial_kernel", initial), ("after_kernel", after), ("limit_kernel", limit)):
             _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]), ridge=ridge)
             found[f"{name}_regression_test_loss"] = _losses(f_test, y_test)
         for name, values in (found | _modes(job, run.kernels[s], after.own, outputs)).items():
