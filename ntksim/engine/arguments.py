@@ -1,12 +1,16 @@
 """Checks of the arguments that public functions share: what was expected, what was given, what to do."""
 
+import functools
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 PRECISIONS = ("float64", "float32")
+_P, _R = ParamSpec("_P"), TypeVar("_R")
 
 
 def points(name: str, x: object, features: int | None = None) -> np.ndarray:
@@ -94,14 +98,32 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def numeric(name: str, value: object) -> np.ndarray:
-    """``value`` as a C-contiguous float64 array."""
+def refuse_mask(name: str, value: object) -> None:
+    """Refuse a masked array, or a list of them: NumPy's functions would count the entries behind the mask."""
     rows = value if isinstance(value, (list, tuple)) else ()
     if isinstance(value, np.ma.MaskedArray) or any(isinstance(row, np.ma.MaskedArray) for row in rows):
         raise TypeError(
             f"{name} must be an array without a mask, whose entries all count; got a masked array: leave masked points out, or "
             "fill them in with .filled(...)"
         )
+
+
+def without_masks(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A function that refuses masked arrays by the names of its arguments."""
+    names = tuple(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: _P.args, **options: _P.kwargs) -> _R:
+        for name, value in (*zip(names, args, strict=False), *options.items()):
+            refuse_mask(name, value)
+        return function(*args, **options)
+
+    return checked
+
+
+def numeric(name: str, value: object) -> np.ndarray:
+    """``value`` as a C-contiguous float64 array."""
+    refuse_mask(name, value)
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":

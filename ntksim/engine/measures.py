@@ -2,6 +2,7 @@
 
 Stacks of kernels have shape (..., n, n). Those of k outputs, (..., n, k, n, k), are to be reshaped to (..., n k, n k).
 ``precision`` is that in which kernels were computed, as in `closed_form`: by default their arrays' own.
+Masked arrays are refused (TypeError).
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import entr
 
+from ntksim.engine.arguments import without_masks
 from ntksim.engine.rounding import null_level, relative_error
 
 # Of the change of a mode: what other modes may add to it while a rate is fitted. The rate is then within that of v'K_t v.
@@ -18,6 +20,7 @@ MIXING = 0.1
 SMALLEST_SHARE = 1e-3
 
 
+@without_masks
 def frobenius_norm(kernels: np.ndarray) -> np.ndarray:
     """Frobenius norms (...), in the kernels' units."""
     scaled, unit = _scaled(kernels)
@@ -39,17 +42,20 @@ def _scaled(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return kernels / unit[..., None, None], unit
 
 
+@without_masks
 def relative_frobenius_error(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """||K - K_ref||_F / ||K_ref||_F, (...); with K_0 as reference it is the kernel drift (Fort et al. 2020)."""
     return frobenius_norm(np.asarray(kernels, np.float64) - reference) / frobenius_norm(reference)
 
 
+@without_masks
 def relative_operator_error(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """||K - K_ref||_2 / ||K_ref||_2 in the operator norm, (...); both symmetric."""
     difference = np.abs(_eigenvalues(np.asarray(kernels, np.float64) - reference)).max(axis=-1)
     return difference / np.abs(_eigenvalues(reference)).max(axis=-1)
 
 
+@without_masks
 def alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Cosine <K, K_ref>_F / (||K||_F ||K_ref||_F), (...), between -1 and 1."""
     (kernels, _), (reference, _) = _scaled(kernels), _scaled(reference)
@@ -57,11 +63,13 @@ def alignment(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return inner / (_norm(kernels) * _norm(reference))
 
 
+@without_masks
 def kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """<K, YY'>_F / (||K||_F ||YY'||_F), (...), for targets (n,) or (n, k) (Cristianini et al. 2001)."""
     return alignment(kernels, _target_kernel(targets))
 
 
+@without_masks
 def kernel_distance(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """1 - <K, K_ref>_F / (||K||_F ||K_ref||_F), (...): 0 for proportional kernels, at most 1 for positive semidefinite ones.
 
@@ -74,6 +82,7 @@ def kernel_distance(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return 0.5 * np.sum(difference**2, axis=(-2, -1))
 
 
+@without_masks
 def kernel_velocity(kernels: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Kernel distance of consecutive snapshots per unit of time, (..., T - 1), of kernels (..., T, n, n) at ``times`` (T,).
 
@@ -87,6 +96,7 @@ def kernel_velocity(kernels: np.ndarray, times: np.ndarray) -> np.ndarray:
     return kernel_distance(kernels[..., 1:, :, :], kernels[..., :-1, :, :]) / np.where(steps > 0, steps, np.nan)
 
 
+@without_masks
 def centred(kernels: np.ndarray) -> np.ndarray:
     """H K H with H = I - 11'/n, (..., n, n): the kernel of features whose mean over the points is taken away."""
     kernels = np.asarray(kernels, np.float64)
@@ -94,6 +104,7 @@ def centred(kernels: np.ndarray) -> np.ndarray:
     return rows - rows.mean(axis=-2, keepdims=True)
 
 
+@without_masks
 def centred_alignment(kernels: np.ndarray, reference: np.ndarray, precision: Any = None) -> np.ndarray:
     """Alignment of the centred kernels (CKA), (...), between -1 and 1; NaN where one is constant to the ``precision``.
 
@@ -103,6 +114,7 @@ def centred_alignment(kernels: np.ndarray, reference: np.ndarray, precision: Any
     return alignment(_centred_or_nan(kernels, error), _centred_or_nan(reference, error))
 
 
+@without_masks
 def centred_kernel_target_alignment(kernels: np.ndarray, targets: np.ndarray, precision: Any = None) -> np.ndarray:
     """Centred alignment of kernels with yy', (...), for targets (n,) or (n, k) (Cortes et al. 2012); NaN for constant targets."""
     return alignment(
@@ -116,6 +128,7 @@ def _target_kernel(targets: np.ndarray) -> np.ndarray:
     return rows @ rows.T
 
 
+@without_masks
 def effective_rank(kernels: np.ndarray) -> np.ndarray:
     """exp of the entropy of the eigenvalues over their sum, (...), from 1 to n (Roy & Vetterli 2007).
 
@@ -126,6 +139,7 @@ def effective_rank(kernels: np.ndarray) -> np.ndarray:
         return np.exp(np.sum(entr(values / values.sum(axis=-1, keepdims=True)), axis=-1))
 
 
+@without_masks
 def participation_ratio(kernels: np.ndarray) -> np.ndarray:
     """(sum of eigenvalues)^2 / sum of their squares = (tr K)^2 / ||K||_F^2, (...), from 1 to n: a rank without a spectrum."""
     return np.square(np.trace(np.asarray(kernels, np.float64), axis1=-2, axis2=-1) / frobenius_norm(kernels))
@@ -148,6 +162,7 @@ class ResidualModes:
     initial_shares: np.ndarray
 
 
+@without_masks
 def residual_modes(
     kernel: np.ndarray,
     outputs: np.ndarray,
@@ -227,17 +242,20 @@ def _decay_rates(components: np.ndarray, times: np.ndarray, used: np.ndarray) ->
     return -slope / np.where(spread > 0, spread, np.nan)
 
 
+@without_masks
 def spectrum(kernels: np.ndarray) -> np.ndarray:
     """Eigenvalues (..., n) of symmetric kernels in descending order; NaN where a kernel is not finite."""
     return _eigenvalues(kernels)[..., ::-1]
 
 
+@without_masks
 def resolved_spectrum(kernels: np.ndarray, precision: Any = None) -> np.ndarray:
     """:func:`spectrum`, with NaN where the kernels' precision does not tell an eigenvalue from 0."""
     values = spectrum(kernels)
     return np.where(values > null_level(values, relative_error(precision, np.asarray(kernels))), values, np.nan)
 
 
+@without_masks
 def kernel_statistics(kernels: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
     """Every statistic of kernels (S, n, n) at initialisation, by column name, float64 (S,) each.
 

@@ -1,5 +1,7 @@
 """Measures of how lazy a run is: the oracle's entry-by-entry formulas, laws, and rates of constant kernels."""
 
+import inspect
+
 import naive
 import numpy as np
 import pytest
@@ -40,6 +42,33 @@ MANY, OTHER, Y = kernels(2, 3, 6), kernels(6), RNG.normal(size=6)
 )
 def test_against_the_oracle(found, expected):
     assert_close(found, [[expected(k) for k in row] for row in MANY], 1e-13)
+
+
+PUBLIC = {
+    name: function
+    for name, function in vars(measures).items()
+    if inspect.isfunction(function) and function.__module__ == measures.__name__ and not name.startswith("_")
+}
+ARRAYS = {
+    "kernels": np.stack([OTHER] * 3), "kernel": OTHER, "reference": OTHER, "targets": Y, "outputs": RNG.normal(size=(3, 6)),
+    "times": np.arange(3.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("name", PUBLIC)
+def test_masked_arrays_are_refused(name, named):
+    """In each argument, by place and by name."""
+    function = PUBLIC[name]
+    arrays = {argument: ARRAYS[argument] for argument in inspect.signature(function).parameters if argument in ARRAYS}
+    function(**arrays)
+    for argument, value in arrays.items():
+        given = arrays | {argument: np.ma.masked_less(value, 0.5)}
+        order = [given.pop(own) for own in inspect.signature(function).parameters if own in given and not named]
+        if "floor" in inspect.signature(function).parameters and not named:
+            order.insert(4, None)
+        with pytest.raises(TypeError, match=f"^{argument} must be an array without a mask"):
+            function(*order, **given)
 
 
 def test_centring():

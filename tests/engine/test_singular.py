@@ -1,11 +1,14 @@
 """Singular kernels: null directions that do not move, whatever the precision, the time and the method; and ridges."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.linalg import expm
 
 import ntksim
 from ntksim.engine import measures
+from ntksim.engine.infinite import ensembles
 from ntksim.engine.infinite.ensembles import infinite_ensemble
 from tests.tolerances import assert_close
 
@@ -202,11 +205,27 @@ def test_errors_of_the_limit_of_tanh_are_warned_of():
     x = np.linspace(-10 * np.pi, 10 * np.pi, 20)[:, None]
     even, network = np.cos(x[:, 0] / 10), ntksim.Network(1, 1, "tanh")
     with pytest.warns(RuntimeWarning, match="eigenvalues of the infinite-width kernel are below its own errors"):
-        wrong = infinite_ensemble(network, x, even, [np.inf])
-    assert np.abs(wrong.mean).max() > 0.1
+        late = infinite_ensemble(network, x, even, [1e14, np.inf])
+    assert np.abs(late.mean).max() < 1e-4
     right = infinite_ensemble(network, x, even, [1e3, np.inf], ridge=1e-3)  # warnings are errors here
     assert np.abs(right.mean).max() < 1e-6
     assert np.abs(infinite_ensemble(network, x, even, [0.0, 10.0]).mean).max() < 1e-6
+
+
+@pytest.mark.parametrize("times", [[1e14], [np.inf]])
+def test_ensembles_do_not_move_along_errors_of_the_limit(monkeypatch, times):
+    """An even part of 1e-11 of the kernel, put in by hand: below the error that tanh kernels may have."""
+    x, original = np.array([[-2.0], [-1.0], [1.0], [2.0]]), ensembles.infinite_kernel
+
+    def off(*arguments):
+        kernel = original(*arguments)
+        return replace(kernel, ntk=kernel.ntk + 1e-11 * kernel.ntk.max())
+
+    monkeypatch.setattr(ensembles, "infinite_kernel", off)
+    with pytest.warns(RuntimeWarning, match="are below its own errors"):
+        found = infinite_ensemble(ntksim.Network(1, 1, "tanh"), x, [1.0, 0.5, 0.5, 1.0], times, [[-0.5], [0.0]])
+    assert np.abs(found.mean).max() < 1e-6
+    assert np.abs(found.test_mean).max() < 1e-6
 
 
 def test_default_times_know_what_a_limit_does_not():

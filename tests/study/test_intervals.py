@@ -114,6 +114,26 @@ def test_equal_accuracies_are_not_certain(value, low, high):
     assert 0 < near["interval_low"] < near["mean"] < near["interval_high"] < 1
 
 
+@pytest.mark.parametrize(
+    "values", [[1, 1, 1, 0.9, 1, 0.95], [1, 1, 1, 1, 1, 0.0], [0, 0, 0, 0, 0.5, 0], [0.9] * 6, [1.0] * 6, [0.0] * 6]
+)
+def test_root_mean_squares_of_shares_are_shares(values):
+    found = seed_statistics.moments(np.array(values, dtype=float), share=True, step=0.05)
+    low, high = found["root_mean_square_low"], found["root_mean_square_high"]
+    assert 0 <= low <= found["root_mean_square"] * (1 + 1e-12)
+    assert found["root_mean_square"] * (1 - 1e-12) <= high <= 1
+    assert low < high
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_equal_shares_of_unknown_step_have_no_interval(value):
+    """Such as gates flipped: nothing tells how far another seed may be. Eight times 0.3 have a deviation by rounding."""
+    found = seed_statistics.moments(np.full(8, value), share=True)
+    assert found["mean"] == pytest.approx(value, rel=1e-12)
+    for name in ("interval_low", "interval_high", "root_mean_square_low", "root_mean_square_high"):
+        assert np.isnan(found[name]), name
+
+
 def test_of_what_is_symmetric_it_is_students():
     values = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)

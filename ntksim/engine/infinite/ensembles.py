@@ -70,8 +70,9 @@ def infinite_ensemble(
 
     Raises
     ------
-    TypeError or ValueError naming any argument that does not fit, and what `infinite_kernel` raises. Warns (RuntimeWarning) if
-    modes of the NTK that are hidden by its own errors (those of tanh: 1e-10 a layer) have had time to move.
+    TypeError or ValueError naming any argument that does not fit, and what `infinite_kernel` raises. Modes of the
+    NTK that are hidden by its own errors (those of tanh: 1e-10 a layer) do not move. Warns (RuntimeWarning) if they would have
+    had time to.
 
     Lee et al. (2019), equations 14 to 16; the covariance is taken as the image of a root of the NNGP under the affine map,
     by functions of the NTK's eigenvalues, never its inverse.
@@ -87,10 +88,12 @@ def infinite_ensemble(
     # up to is the covariance: no difference of large terms, no negative variance.
     root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
     own, across = ntk[:n, :n], ntk[n:, :n]
-    options: dict[str, Any] = {"learning_rate": learning_rate, "momentum": momentum, "nesterov": nesterov, "ridge": ridge}
+    error = kernel_error(network)
+    options: dict[str, Any] = {"learning_rate": learning_rate, "momentum": momentum, "nesterov": nesterov}
+    options |= {"precision": error, "ridge": ridge}
     spread, test_spread = closed_form(own, root[:, :n], np.zeros(n), times, across, root[:, n:], **options)
     mean, test_mean = closed_form(own, np.zeros_like(y), y, times, across, None, **options)
-    _warn_of_hidden_modes(own, kernel_error(network), float(np.max(times)), ridge)
+    _warn_of_hidden_modes(own, error, float(np.max(times)), ridge)
     return Ensemble(
         times=np.atleast_1d(np.asarray(times, np.float64)),
         mean=mean,
@@ -101,7 +104,9 @@ def infinite_ensemble(
 
 
 def _warn_of_hidden_modes(ntk: np.ndarray, error: float, last: float, ridge: float) -> None:
-    """Warn where eigenvalues that count are within the kernel's own errors, and move outputs by 1e-3 up to time ``last``."""
+    """Warn where eigenvalues that float64 tells from 0 are within the kernel's own errors, and could move outputs by 1e-3 up to
+    time ``last``.
+    """
     if error <= np.finfo(np.float64).eps:
         return
     values = np.linalg.eigvalsh(ntk) + ridge
@@ -110,7 +115,7 @@ def _warn_of_hidden_modes(ntk: np.ndarray, error: float, last: float, ridge: flo
     if hidden and level * last > 1e-3:
         warnings.warn(
             f"{hidden} of {len(ntk)} eigenvalues of the infinite-width kernel are below its own errors ({error:.0e} of its "
-            f"entries) and decide about outputs from t = {1e-3 / level:.2g} on: give a ridge above {level:.2g}, or end sooner",
+            f"entries) and count as zero, which may be wrong from t = {1e-3 / level:.2g} on: give a ridge above {level:.2g}, or end sooner",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -48,7 +48,8 @@ def closed_form(
     learning_rate : eta, for gradient descent: (I - eta K)^k at the k = t / eta-th step instead of e^(-Kt).
     momentum, nesterov : mu of gradient descent and its form, as in `train`: the recursions of `descent`.
     precision : that in which the kernels were computed: ``"float64"``, ``"float32"``, or the relative error of their entries; by
-        default the coarser of the two arrays' own types. Say so where a float32 kernel has been cast to float64 since.
+        default the coarser of the two arrays' own types. Say so where a float32 kernel has been cast to float64 since, and give
+        ``network.depth * 1e-10`` for an `infinite_kernel` of tanh, whose errors its type does not tell.
     ridge : rho, added to the kernel's diagonal, in its units; at least 0.
 
     Returns

@@ -187,7 +187,9 @@ def _ensemble(
     """Of the outputs of infinitely wide networks under the same training, on training and on test points."""
     if schedule["remove_initial_output"]:
         targets = data.y_train.ravel(), data.y_test.ravel()
-        means = _prediction(network, (limits["ntk"], limits["ntk_test"]), _zeros(targets), targets[0], times, **descent)
+        kernels = limits["ntk"], limits["ntk_test"]
+        options = descent | {"precision": kernel_error(network)}
+        means = _prediction(network, kernels, _zeros(targets), targets[0], times, **options)
         return _Moments(means[0], np.zeros_like(means[0])), _Moments(means[1], np.zeros_like(means[1]))
     own = rated(network, schedule["layer_rates"])
     every = infinite_ensemble(own, data.x_train, data.y_train, times, data.x_test, **descent)
@@ -292,7 +294,8 @@ def _beside_theory(job: _Job, run: Trajectory) -> dict[str, np.ndarray]:
     if run.learning_rate is not None:
         descent = {"learning_rate": run.learning_rate} | {name: job.schedule[name] for name in ("momentum", "nesterov")}
     own_times = run.times if descent else job.flow_times
-    ridge, computed = job.schedule.get("ridge", 0.0), {"precision": job.dtype}
+    ridge = job.schedule.get("ridge", 0.0)
+    computed, of_limit = {"precision": job.dtype}, {"precision": kernel_error(job.network)}
     columns: dict[str, list[np.ndarray]] = {}
     for s in range(len(run.outputs)):
         outputs, tests = run.outputs[s].astype(np.float64), run.test_outputs[s].astype(np.float64)
@@ -304,7 +307,7 @@ def _beside_theory(job: _Job, run: Trajectory) -> dict[str, np.ndarray]:
         for name, kernels, times, options in (
             ("linearized", initial, own_times, computed | descent),
             ("closed_form", initial, job.flow_times, computed),
-            ("limit_closed_form", limit, own_times, descent),
+            ("limit_closed_form", limit, own_times, of_limit | descent),
         ):
             f, f_test = _prediction(job.network, kernels, (outputs[0], tests[0]), y, times, **options)
             found[f"{name}_loss"], found[f"test_{name}_loss"] = _losses(f, y), _losses(f_test, y_test)
@@ -313,7 +316,7 @@ def _beside_theory(job: _Job, run: Trajectory) -> dict[str, np.ndarray]:
         for name, kernels, options in (
             ("initial_kernel", initial, computed),
             ("after_kernel", after, computed),
-            ("limit_kernel", limit, {"precision": kernel_error(job.network)}),
+            ("limit_kernel", limit, of_limit),
         ):
             _, f_test = _prediction(job.network, kernels, _zeros(job.targets), y, np.array([np.inf]), ridge=ridge, **options)
             found[f"{name}_regression_test_loss"] = _losses(f_test, y_test)

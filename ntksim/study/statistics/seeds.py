@@ -57,7 +57,7 @@ def quantile(freedom: float) -> float:
 def moments(values: np.ndarray, *, share: bool = False, step: float = 0.0) -> dict[str, float]:
     """Mean, root mean square, standard deviation and error, and intervals of the first two; NaN where there are too few.
 
-    A ``share`` lies in [0, 1], and so does the interval of its mean; ``step`` is the least by which seeds may differ in it.
+    A ``share`` lies in [0, 1], and so do its intervals; ``step`` is the least by which seeds may differ in it, 0 if unknown.
     """
     n = len(values)
     deviation = values.std(ddof=1) if n > 1 else np.nan
@@ -65,6 +65,9 @@ def moments(values: np.ndarray, *, share: bool = False, step: float = 0.0) -> di
     squares = values**2
     square = np.mean(squares) if n else np.nan
     _, *ends = positive_interval(square, (squares.sum() - squares) / (n - 1)) if n >= FEWEST else UNKNOWN
+    root_low, root_high = np.sqrt(ends)
+    if share and n >= FEWEST:  # of equal shares the root mean square is the mean
+        root_low, root_high = (low, high) if np.ptp(values) == 0 else (root_low, min(root_high, 1.0))
     return {
         "mean": values.mean() if n else np.nan,
         "root_mean_square": np.sqrt(square),
@@ -72,8 +75,8 @@ def moments(values: np.ndarray, *, share: bool = False, step: float = 0.0) -> di
         "standard_error": deviation / np.sqrt(n) if n else np.nan,
         "interval_low": low,
         "interval_high": high,
-        "root_mean_square_low": np.sqrt(ends[0]),
-        "root_mean_square_high": np.sqrt(ends[1]),
+        "root_mean_square_low": root_low,
+        "root_mean_square_high": root_high,
     }
 
 
@@ -126,12 +129,15 @@ def _share_ends(values: np.ndarray, step: float) -> tuple[float, float]:
 
     Of n equal shares no scatter is known. An outcome that none of them has shown has a probability of at most
     1 - 0.025^(1/n) (Clopper & Pearson 1934), and moves a share by one ``step``, or by more, which nothing here tells.
+    NaN where they are equal and the step is not known (0).
     """
     n, mean = len(values), float(np.mean(values))
-    error = values.std(ddof=1) / np.sqrt(n)
-    if not (error > 0 and 0 < mean < 1):
+    if np.ptp(values) == 0:  # their standard deviation may be rounding
+        if not step > 0:
+            return np.nan, np.nan
         reach = step * (1 - ((1 - CONFIDENCE) / 2) ** (1 / n))
         return max(mean - reach, 0.0), min(mean + reach, 1.0)
+    error = values.std(ddof=1) / np.sqrt(n)
     reach = quantile(n - 1) * error / (mean * (1 - mean))
     return float(expit(logit(mean) - reach)), float(expit(logit(mean) + reach))
 
