@@ -15,6 +15,7 @@ from test_empirical import threads
 from tolerances import ROUND_OFF, assert_close
 
 import ntksim
+from ntksim.engine import known_answers
 from ntksim.engine.conditional import networks
 from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, ROWS
 
@@ -41,10 +42,16 @@ def exact(network, x, seed, ways, dtype):
     """Assert that the sampled outputs and kernel are those of explicit matrices that have the sampler's draws."""
     outputs, kernels, ran = sample(network, x, seeds=[seed], dtype=dtype, force=ways)
     assert ran == ways
-    (*shared, readouts, c), condition = explicit(network, x, seed, ways, dtype)
+    values, kernel, condition = of_draws(network, x, seed, ways, dtype)
     tolerance = max(EXACT[dtype], 1e-15 * condition)
+    assert_close(outputs[0], values, tolerance)
+    assert_close(kernels[0, 0], kernel, tolerance)
+
+
+def of_draws(network, x, seed, ways, dtype):
+    """Outputs (n, k) and kernel (n k, n k) of explicit matrices that have the sampler's draws, and the worst condition number."""
+    (*shared, readouts, c), condition = explicit(network, x, seed, ways, dtype)
     values = [naive.output(naive.PHI[network.activation][0], *shared, a, b, x) for a, b in zip(readouts, c, strict=True)]
-    assert_close(outputs[0], np.array(values).T, tolerance)
     bias, own = network.sigma_b is not None, readouts.shape[1] + network.output_bias
     jacobians = np.array(
         [
@@ -55,7 +62,7 @@ def exact(network, x, seed, ways, dtype):
     kernel = np.einsum("aip,bjp->iajb", jacobians[..., own:], jacobians[..., own:])
     for a, j in enumerate(jacobians[..., :own]):
         kernel[:, a, :, a] += j @ j.T
-    assert_close(kernels[0, 0], kernel.reshape(kernels.shape[2:]), tolerance)
+    return np.array(values).T, kernel.reshape(2 * (len(x) * network.outputs,)), condition
 
 
 def explicit(network, x, seed, ways, dtype):
@@ -143,6 +150,21 @@ def test_weights_in_every_layer_are_the_network_of_weights(ways, dtype):
 
 def test_wide_layers_cross_panels_and_chunks():
     exact(ntksim.Network(2, (1030, 517), "erf", sigma_b=0.2), POINTS, 11, (CONDITIONED, CONDITIONED), "float64")
+
+
+def test_known_answers_are_of_explicit_matrices():
+    """What is asked of kept code, through layers of every kind."""
+    seen = set()
+    for (activation, widths, outputs), (*right, own, mixed) in known_answers.IN_LAW.items():
+        network = known_answers.network_of(activation, widths, outputs)
+        x = known_answers.SCATTERED if outputs == 1 else known_answers.POINTS
+        ways = networks.chosen_ways(network, x.shape[1], len(x))
+        values, kernel, _ = of_draws(network, x, known_answers.SEED, ways, "float64")
+        assert_close(right, values[-1], 1e-10)
+        assert_close([own, mixed], kernel[-1, [-1, -2]], 1e-10)
+        assert CONDITIONED in ways[1:]
+        seen |= set(ways)
+    assert seen == {CONDITIONED, ROWS, COLUMNS}
 
 
 RNG = np.random.default_rng(8)

@@ -17,6 +17,7 @@ A layer is drawn by its weights where that is cheaper, which has the same law. `
 
 import numpy as np
 
+from ntksim.engine import known_answers
 from ntksim.engine.compiled_network import check_size, compiled_network
 from ntksim.engine.conditional import sweeps
 from ntksim.engine.conditional.layout import CHUNK, COLUMNS, CONDITIONED, CUT, ROWS, fours, make_law, make_room
@@ -65,6 +66,7 @@ def evaluate(
     ways = force or chosen_ways(network, x.shape[1], len(x))
     if force is None and CONDITIONED not in (ways[1:] or ways):
         return ()
+    known_answers.check("networks in law", kind.name)
     net, lanes = compiled_network(network, x.shape[1]), padded_points(len(x), kind.itemsize)
     columns = np.zeros((x.shape[1], lanes), kind)
     columns[:, : len(x)] = x.T
