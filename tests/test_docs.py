@@ -51,14 +51,19 @@ def test_examples_print_what_they_say(name, capsys):
 SECTIONS = {"dataset": "Dataset", "networks": "NetworkOptions", "initial": "Initial", "training": "Training"}
 
 
-def test_defaults_are_those_of_the_schema():
+def test_keys_and_defaults_are_those_of_the_schema():
     schema = json_schema()
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    rows = 0
+    documented = set()
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         title = part.splitlines()[0].strip("`")
         section = schema["$defs"][SECTIONS[title]] if title in SECTIONS else schema
-        for key, default in re.findall(r"^\| `(\w+)` \| ([^|]+) \|", part, re.MULTILINE):
+        rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", part, re.MULTILINE)
+        if rows:
+            keys = [key for key, _ in rows]
+            assert sorted(keys) == sorted(section["properties"]), title
+            documented.add(title)
+        for key, default in rows:
             assert key in section["properties"], f"{title}: {key}"
             assert (default == "required") == (key in section["required"]), f"{title}: {key}"
             if default != "required":
@@ -67,5 +72,19 @@ def test_defaults_are_those_of_the_schema():
                     "none" if value is None else value if isinstance(value, str) else f"{json.dumps(value).removesuffix('.0')}"
                 )
                 assert default.strip("`") == written, f"{title}: {key}"
-            rows += 1
-    assert rows > 30
+    assert documented == {"The study", *SECTIONS}
+    (exponents,) = re.findall(r"^\| `abc` .*$", text, re.MULTILINE)
+    assert set(re.findall(r"`([ab]_\w+|c)`", exponents)) == set(schema["$defs"]["Exponents"]["properties"])
+
+
+def test_pages_that_the_package_names_exist():
+    named = {
+        (path.relative_to(ROOT), *found)
+        for path in (ROOT / "ntksim").rglob("*.py")
+        for found in re.findall(r"docs/([\w-]+\.md)(?:#([\w-]+))?", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) >= 2
+    for path, page, anchor in named:
+        there = ROOT / "docs" / page
+        assert there.exists(), f"{path}: {page}"
+        assert not anchor or anchor in anchors(there), f"{path}: {page}#{anchor}"

@@ -23,30 +23,25 @@ from ntksim.engine.compiled import code_cache
 from ntksim.engine.devices import DeviceError
 from ntksim.engine.training.batches import batches
 
-# All that the engine computes; numbers go to the last line. One process waits when it has kept the first of several functions
-# that a factory makes, until the other one has found it and compiled the rest; then they go on together.
+# All that the engine computes; numbers go to the last line. Of several functions that a factory makes, the first one's code is in
+# the cache. One process waits when it has loaded it, until the other one has compiled the rest; then they go on together.
 ENGINE = """
 import os, pathlib, sys, time, warnings
 warnings.simplefilter("error")
 from numba.core.dispatcher import Dispatcher
 by_numba, from_python, unasked = Dispatcher.compile, Dispatcher._compile_for_args, []
 home, leads = pathlib.Path(os.environ["NUMBA_CACHE_DIR"]), "lead" in sys.argv
-def wait_for(name):
-    while not [*home.rglob(name)]:
-        time.sleep(0.01)
 def compile(self, signature):
     done = by_numba(self, signature)
     if leads and "strip" in self.py_func.__qualname__:
-        wait_for("followed")
+        while not (home / "followed").exists():
+            time.sleep(0.01)
     return done
 def compile_for_args(self, *arguments):
     if not known_answers._asked:
         unasked.append(self.py_func.__qualname__)
     return from_python(self, *arguments)
 Dispatcher.compile = compile
-import ntksim.engine.compiled.jit
-if not leads:
-    wait_for("product._strip*.nbc")
 import ntksim.engine.cpu.product
 if not leads:
     (home / "followed").touch()
@@ -57,6 +52,9 @@ Dispatcher._compile_for_args = compile_for_args
 network, x, dtype = ntksim.Network(depth=2, width=32, sigma_b=0.1), np.random.default_rng(0).normal(size=(100, 4)), sys.argv[1]
 y, found = x[:, 0].copy(), {}
 found["outputs"] = ntksim.network_outputs(network, x, seeds=[0], dtype=dtype)[0]
+found["outputs of nine"] = ntksim.network_outputs(network, np.random.default_rng(0).normal(size=(9, 4)), seeds=[0], dtype=dtype)
+found["outputs in law"] = ntksim.network_outputs(network, x[:3], seeds=[0], dtype=dtype, sampling="conditional")[0]
+found["kernel in law"] = ntksim.empirical_ntk(network, x[:3], seeds=[0], dtype=dtype, sampling="conditional")[0]
 found["kernel"] = ntksim.empirical_ntk(network, x, seeds=[0], dtype=dtype)[0]
 for options in (
     dict(times=[0, 0.05]),
@@ -73,10 +71,43 @@ print(({name: numbers.ravel().tolist() for name, numbers in found.items()}, unas
 """
 
 
+PRODUCT = """
+import numpy as np
+from ntksim.engine.cpu import product
+from ntksim.engine.compiled.jit import jit
+@jit
+def multiply(b, v, c, rows, terms, points):
+    product.multiply(b, 0, 1, terms, v, 0, points, points, c, 0, points, rows, terms, True)
+for kind in ("float32", "float64"):
+    for points in (8, 56, 112):
+        b, v = np.random.default_rng(0).normal(size=(9, 20)), np.random.default_rng(1).normal(size=(20, points))
+        c = np.empty((9, points), kind)
+        multiply(b.astype(kind).ravel(), v.astype(kind).ravel(), c.ravel(), 9, 20, points)
+        assert np.abs(c - b @ v).max() < 1e-4, (kind, points)
+"""
+
+
 @pytest.fixture(scope="module")
-def cold(tmp_path_factory):
-    """An empty cache that two processes filled at once: its files, and what each computed and asked no known answer of."""
+def product(tmp_path_factory):
+    """A script that multiplies; and a way to make a cache that holds only the first file which it kept of the strips."""
+    script = tmp_path_factory.mktemp("product") / "product.py"
+    script.write_text(PRODUCT)
+    whole = script.parent / "whole"
+    subprocess.run([sys.executable, script], env=os.environ | {"NUMBA_CACHE_DIR": str(whole)}, check=True)
+    first = min(whole.rglob("*.product._strip*.nbc"), key=lambda path: path.stat().st_mtime_ns)
+
+    def keep_first(home):
+        (home / first.parent.name).mkdir()
+        shutil.copy(first, home / first.relative_to(whole))
+
+    return script, keep_first
+
+
+@pytest.fixture(scope="module")
+def cold(product, tmp_path_factory):
+    """A cache of one strip that two processes filled at once: its files, and what each computed and asked no known answer of."""
     home = tmp_path_factory.mktemp("cold")
+    product[1](home)
     environment = os.environ | {"NUMBA_CACHE_DIR": str(home), "NUMBA_NUM_THREADS": "1"}
     options = {"env": environment, "stdout": subprocess.PIPE, "text": True}
     roles = ("float64", "lead"), ("float32", "follow")
@@ -95,6 +126,9 @@ def test_processes_that_fill_a_cache_at_once_compute_what_is_right(cold):
     options = {"seeds": [0], "method": "gradient_descent", "steps": 5, "learning_rate": 0.002}
     right = {
         "outputs": naive.output(phi, *oracle, x),
+        "outputs of nine": naive.output(phi, *oracle, x[:9]),
+        "outputs in law": ntksim.network_outputs(network, x[:3], seeds=[0], sampling="conditional"),
+        "kernel in law": ntksim.empirical_ntk(network, x[:3], seeds=[0], sampling="conditional"),
         "kernel": rows @ rows.T,
         "flow": ntksim.train(network, x, y, seeds=[0], times=[0, 0.05]).outputs[0, -1],
         "descent": ntksim.train(network, x, y, momentum=0.5, nesterov=True, **options).outputs[0, -1],
@@ -103,8 +137,9 @@ def test_processes_that_fill_a_cache_at_once_compute_what_is_right(cold):
         "limit of tanh": naive.infinite_kernels("tanh", x[:9], 2, 1.0, 0.1)[1],
         "variance": ntksim.one_hidden_layer_variance(ntksim.Network(1, 32, sigma_b=0.1), x[:9]),
     }
-    assert right["outputs"][:9].sum() == pytest.approx(-1.4167, abs=1e-4)
-    assert [len(found) for found, _ in cold[1]] == [8, 5]
+    assert [len(found) for found, _ in cold[1]] == [11, 8]
+    for found, _ in cold[1]:
+        assert sum(found["outputs of nine"]) == pytest.approx(-1.4167, abs=5e-5)
     for precision, (found, _) in zip(ROUND_OFF, cold[1], strict=True):
         for name, numbers in found.items():
             tolerance = 1e-3 if name == "flow" else 1e-9 if "limit" in name else 10 * ROUND_OFF[precision]
@@ -160,35 +195,11 @@ def test_no_two_object_files_define_one_symbol_with_different_bodies(cold):
     assert sum("strip" in name for name in strong) >= 8
 
 
-PRODUCT = """
-import numpy as np
-from ntksim.engine import product
-from ntksim.engine.compiled.jit import jit
-@jit
-def multiply(b, v, c, rows, terms, points):
-    product.multiply(b, 0, 1, terms, v, 0, points, points, c, 0, points, rows, terms, True)
-for kind in ("float32", "float64"):
-    for points in (8, 56, 112):
-        b, v = np.random.default_rng(0).normal(size=(9, 20)), np.random.default_rng(1).normal(size=(20, points))
-        c = np.empty((9, points), kind)
-        multiply(b.astype(kind).ravel(), v.astype(kind).ravel(), c.ravel(), 9, 20, points)
-        assert np.abs(c - b @ v).max() < 1e-4, (kind, points)
-"""
-
-
-def test_one_strip_alone_in_the_cache_is_not_taken_for_the_others(tmp_path):
+def test_one_strip_alone_in_the_cache_is_not_taken_for_the_others(product, tmp_path):
     """Functions that a factory made: the first one's code was kept, the others are compiled beside it."""
-    script = tmp_path / "product.py"
-    script.write_text(PRODUCT)
-
-    def run(home):
-        subprocess.run([sys.executable, script], env=os.environ | {"NUMBA_CACHE_DIR": str(home)}, check=True)
-
-    run(tmp_path / "whole")
-    first = min((tmp_path / "whole").rglob("product._strip*.nbc"), key=lambda path: path.stat().st_mtime_ns)
-    shutil.copytree(tmp_path / "whole", tmp_path / "part", ignore=lambda _, names: [n for n in names if n.endswith(".nbc")])
-    shutil.copy(first, tmp_path / "part" / first.relative_to(tmp_path / "whole"))
-    run(tmp_path / "part")
+    script, keep_first = product
+    keep_first(tmp_path)
+    subprocess.run([sys.executable, script], env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}, check=True)
 
 
 SUMS = """
@@ -312,6 +323,24 @@ def test_damaged_files_are_compiled_anew(sums):
         now = path.read_bytes()
         assert now != content
         assert hashlib.sha256(now[32:]).digest() == now[:32]
+
+
+@pytest.mark.parametrize("refilled", [False, True])
+def test_a_folder_that_another_process_set_aside_is_left_to_it(monkeypatch, tmp_path, refilled):
+    """What that process has put in its place is good."""
+    folder = tmp_path / "code-0"
+    folder.mkdir()
+    monkeypatch.setattr(code_cache, "FOLDER", folder)
+    monkeypatch.setattr(code_cache, "_INODE", code_cache._inode())
+    monkeypatch.setattr(code_cache, "_trusted", True)
+    folder.rename(tmp_path / "aside")
+    if refilled:
+        folder.mkdir()
+    with pytest.warns(RuntimeWarning, match="sums are wrong; another process has set it aside already, and code is"):
+        code_cache.set_aside("sums are wrong")
+    assert folder.exists() == refilled
+    assert len(list(tmp_path.iterdir())) == 1 + refilled
+    assert not code_cache._trusted
 
 
 def test_code_that_is_wrong_as_compiled_is_refused(monkeypatch, tmp_path):

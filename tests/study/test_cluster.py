@@ -77,6 +77,8 @@ def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
         ("executor: dryrun", "executor: expected a name such as local or slurm"),
         ("[a, list]", "expected options of Snakemake by name, got list"),
         ("a: b: c", "cannot be read as YAML"),
+        ("jobs: 2\nexecutor: local\njobs: 3", "profile.yaml: the key 'jobs' is there twice, in lines 1 and 3, .* remove one"),
+        ("resources: {gpu: 1, gpu: 2}", "the key 'gpu' is there twice, in line 1"),
         ("resources: [gpu]", "resources: expected limits such as gpu=1, got"),
         ("resources: {gpu: null}", "resources: expected limits such as gpu=1, got"),
     ],

@@ -286,7 +286,7 @@ BAD = {
     "no such column": "dataset.target: .* has no column 'label'; its columns begin with 'f0', 'f1', 'f2', 'target'",
     "constant": "equals the training mean .*is the data constant",
     "constant target": "every training target is 2",
-    "duplicates": "training points repeat others .* singular; remove duplicates",
+    "duplicates": "training points agree to ten digits with others .* singular; remove duplicates",
     "too few": r"dataset.train \+ dataset.test = 9 points are asked for, but the data have 8; ask for fewer",
     "unknown class": "dataset.classes: no point has the label 0; the labels begin with",
     "lone class": "dataset.classes: cannot be split",

@@ -116,10 +116,20 @@ def test_separators_and_decimal_commas_are_named(tmp_path):
     assert "separated by ';', and its numbers have decimal commas; write it with" in refused(path)
     pd.read_csv(path, sep=";", decimal=",").to_csv(path, index=False)  # as the message says
     assert data_of(path).x_train.shape == (10, 2)
+    for decimal in ".,":  # a comma in the header besides
+        FRAME.rename(columns={"a": "a,1"}).to_csv(path, index=False, sep=";", decimal=decimal)
+        message = refused(path)
+        assert "its columns are separated by ';'" in message
+        assert ("its numbers have decimal commas" in message) == (decimal == ",")
+    for name in ("a;1", "a\t1|"):  # a mark in a name separates nothing
+        FRAME.rename(columns={"a": name}).to_csv(path, index=False)
+        assert data_of(path).x_train.shape == (10, 2)
     FRAME.to_csv(path, index=False, decimal=",")
     assert "the column 'a' has decimal commas, as in '0,1" in refused(path)
     FRAME.astype({"target": str}).assign(target=lambda f: f["target"].str.replace(".", ",")).to_csv(path, index=False)
     assert "does not hold numbers: row 0" in refused(path)
+    assert refused(path).endswith("or give numbers, with points in place of decimal commas")
+    FRAME.assign(target=[" -1,5e3"] * len(FRAME)).to_csv(path, index=False)  # as in features
     assert refused(path).endswith("or give numbers, with points in place of decimal commas")
 
 
@@ -136,7 +146,7 @@ def test_small_points_are_no_duplicates(tmp_path):
         assert (data_of(path, scaling="none").x_train < 2.5 * size).all()
         repeated = size * np.where(np.arange(20)[:, None] < 10, X, np.roll(X, 10, axis=0) * (1 + 1e-13))
         np.savez(path, x=repeated, y=y)
-        assert "training points repeat others" in refused(path, scaling="none", train=15)
+        assert "training points agree to ten digits with others" in refused(path, scaling="none", train=15)
     # of different sizes, and in one direction
     np.savez(path, x=np.outer(10.0 ** -np.arange(20), [1.0, 1.0]), y=y)
     assert data_of(path, scaling="none").x_train.shape == (10, 2)

@@ -101,16 +101,34 @@ if not KEPT:
     )
 
 
+def _inode() -> int | None:
+    """What tells the folder from another one of its name; None if there is none."""
+    try:
+        return FOLDER.stat().st_ino
+    except OSError:
+        return None
+
+
+_INODE = _inode()  # of the folder that this process began with
+
+
 def set_aside(fault: str) -> None:
-    """Warn of a fault, rename the folder, and load nothing from it any more in this process, which may fill a new one."""
+    """Warn of a fault, rename the folder, and load nothing from it any more in this process, which may fill a new one.
+
+    Where another process has renamed it already, the folder that may stand in its place is a good one, and stays.
+    """
     global _trusted
-    _trusted = False
     aside = FOLDER.with_name(f"{FOLDER.name}-aside-{secrets.token_hex(4)}")
     try:
+        if _trusted and _inode() != _INODE:
+            raise FileNotFoundError
         FOLDER.rename(aside)
         where = f"it is now {aside}"
+    except FileNotFoundError:
+        where = "another process has set it aside already"
     except OSError as error:
         where = f"remove it, since it cannot be renamed ({error.strerror})"
+    _trusted = False
     warnings.warn(
         f"the compiled code in {FOLDER} is not to be trusted: {fault}; {where}, and code is compiled anew (about a minute)",
         RuntimeWarning,

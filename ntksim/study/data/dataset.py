@@ -1,5 +1,6 @@
 """Data sets: points with one target or several, from scikit-learn, from files of one's own, or synthetic."""
 
+import csv
 import re
 import sys
 from collections import Counter
@@ -21,7 +22,6 @@ from ntksim.study.errors import StageError, shown
 __all__ = ["Data", "columns_in_file", "load", "on_sphere", "read", "write"]
 
 _CONSTANT = 1e-12  # relative range of a feature below which it is rounding
-_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+(?:[eE][-+]?\d+)?\s*")
 _COUNTER = re.compile(r"unnamed: ?\d+|(row[ _]?)?(index|id)|level_\d+|__index_level_\d+__", re.IGNORECASE)
 
 
@@ -140,17 +140,28 @@ def _table(options: Dataset, path: Path) -> pd.DataFrame:
 
 
 def _check_separator(options: Dataset, path: Path, names: list[str]) -> None:
-    """Refuse a file whose columns commas do not separate."""
-    other = next((mark for mark in ";\t|" if mark in names[0]), None) if len(names) == 1 else None
-    if other:
-        with path.open(encoding="utf-8") as lines:
-            commas = any(_DECIMAL_COMMA.fullmatch(word) for line in islice(lines, 1, 10) for word in line.strip().split(other))
+    """Refuse a file whose columns commas do not separate: its header holds another mark, and no comma or its rows as many."""
+    for other in (mark for mark in ";\t|" if any(mark in name for name in names)):
+        header, rows = _first_rows(path, other)
+        if len(names) > 1 and not (rows and len(header) > 1 and all(len(row) == len(header) for row in rows)):
+            continue
+        commas = any(targets.DECIMAL_COMMA.fullmatch(word) for row in rows for word in row)
         decimals = ", and its numbers have decimal commas" if commas else ""
         how = f"sep={other!r}" + (", decimal=','" if commas else "")
         raise StageError(
             f"{_place(options)}: its columns are separated by {shown(other)}{decimals}; write it with commas between columns and "
             f"points in numbers, as pandas.read_csv(file, {how}).to_csv(file, index=False) does"
         )
+
+
+def _first_rows(path: Path, mark: str) -> tuple[list[str], list[list[str]]]:
+    """The header and a few rows of a table whose columns a mark separates; nothing where it cannot be read as such."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            header, *rows = (row for row in islice(csv.reader(lines, delimiter=mark), 10) if row)
+    except (csv.Error, ValueError):
+        return [], []
+    return header, rows
 
 
 def _check_names(options: Dataset, names: list[str]) -> None:
@@ -174,7 +185,7 @@ def _columns(options: Dataset, frame: pd.DataFrame) -> tuple[np.ndarray, pd.Data
     words = [str(c) for c in features.columns if not pd.api.types.is_numeric_dtype(features[c])]
     if words:
         first = features[words[0]].astype(str)
-        if (with_comma := first.str.fullmatch(_DECIMAL_COMMA)).any():
+        if (with_comma := first.str.fullmatch(targets.DECIMAL_COMMA)).any():
             raise StageError(
                 f"{_place(options)}: the column {shown(words[0])} has decimal commas, as in {shown(first[with_comma].iloc[0])}; "
                 "write numbers with points, as pandas.read_csv(file, decimal=',').to_csv(file, index=False) does"
@@ -296,8 +307,8 @@ def _check_training(data: Data) -> None:
     if len(count) < len(data.x_train):
         repeated = int(np.sum(count[count > 1]))
         raise StageError(
-            f"dataset: {repeated} of {len(data.x_train)} training points repeat others (after scaling), so every kernel "
-            "would be singular; remove duplicates, or change dataset.seed"
+            f"dataset: {repeated} of {len(data.x_train)} training points agree to ten digits with others (after scaling), so "
+            "every kernel would be singular; remove duplicates, or change dataset.seed"
         )
     columns = data.y_train.reshape(len(data.y_train), -1)
     if len(still := np.flatnonzero(np.ptp(columns, axis=0) == 0)):

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ntksim.study.errors import StageError, shown
 
+DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+(?:[eE][-+]?\d+)?\s*")  # a number as it is written where commas are points
 _FEW = 20  # whole numbers from 0 or 1 on look like labels, if there are no more than this, and some repeat
 
 
@@ -63,7 +64,7 @@ def real(where: str, y: pd.DataFrame) -> np.ndarray:
         if not pd.api.types.is_numeric_dtype(column):
             row, value = next((at for at in enumerate(column) if not _reads_as_number(at[1])), (0, column.iloc[0]))
             are_labels = isinstance(value, str) and y.shape[1] == 1
-            comma = ", with points in place of decimal commas" if re.fullmatch(r"[-+]?\d+,\d+", str(value)) else ""
+            comma = ", with points in place of decimal commas" if DECIMAL_COMMA.fullmatch(str(value)) else ""
             raise StageError(
                 f"{where}: {name} does not hold numbers: row {row} (counted from 0) is {shown(value)}; "
                 + ("name its labels in dataset.classes, or give numbers" + comma if are_labels else "give real numbers" + comma)

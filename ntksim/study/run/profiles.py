@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ntksim.study.config.yaml_text import read_yaml
 from ntksim.study.errors import ConfigError, shown
 from ntksim.study.run.project import CONSTRAINTS, profile_folder
 
@@ -35,12 +36,15 @@ class Profile:
 def read_profile(profile: str | Path) -> Profile:
     """Read a profile: a folder, or the name of one that ships with ntksim.
 
-    Raises ConfigError for one that is not there or cannot be read, and for an executor that is not installed.
+    Raises ConfigError for one that is not there or cannot be read, for a key that is there twice, and for an executor that is
+    not installed.
     """
     folder = profile_folder(profile)
     path = folder / "profile.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except ConfigError as error:
+        raise ConfigError(f"--profile: {path}: {error}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--profile: {path} cannot be read as YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(content, dict | None):
