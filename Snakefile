@@ -16,10 +16,10 @@ include: "workflow/rules/results.smk"
 rule all:
     default_target: True
     input:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=plan.tables(study)),
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=jobs.tables(study)),
         expand(
             f"{RESULTS}/figures/{{figure}}.{{suffix}}",
-            figure=plan.figures(study),
+            figure=jobs.figures(study),
             suffix=["svg", "png"],
         ),
         f"{RESULTS}/summary.html",

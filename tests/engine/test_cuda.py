@@ -102,7 +102,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 from numba.cuda import dispatcher
-from ntksim.engine import activations, code_cache, counter_rng, layer_rules, product  # what is the CPU's comes from its cache
+from ntksim.engine.compiled import code_cache
+from ntksim.engine.cpu import product
+from ntksim.engine.formulas import activations, layer, normals  # what is the CPU's comes from its cache
 code_cache.FOLDER = Path(sys.argv[1])
 import ptx
 

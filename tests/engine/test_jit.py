@@ -40,7 +40,8 @@ def test_shorter_vectors_give_the_same_bits(tmp_path):
     """Draws, products and elementary functions compiled for 256-bit vectors, as on a cluster of mixed processors."""
     code = """
 import numpy as np
-from ntksim.engine import activations, product
+from ntksim.engine.cpu import product
+from ntksim.engine.formulas import activations
 from ntksim.engine.formulas.normals import fill_normals
 from ntksim.engine.compiled.jit import jit
 @jit

@@ -199,7 +199,7 @@ def test_faults_are_told_apart(tmp_path, capsys):
 
 def test_a_second_writer_is_told_who_the_first_is(tmp_path):
     with only_writer(tmp_path):
-        script = "import pathlib, sys; from ntksim.study import lock; lock.only_writer(pathlib.Path(sys.argv[1])).__enter__()"
+        script = "import pathlib, sys; from ntksim.study.run import lock; lock.only_writer(pathlib.Path(sys.argv[1])).__enter__()"
         done = subprocess.run([sys.executable, "-c", script, tmp_path], env=studies.environment(), capture_output=True, text=True)
         assert f"another run is writing this study (process {os.getpid()} on " in done.stderr
     with only_writer(tmp_path):

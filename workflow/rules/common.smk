@@ -2,7 +2,7 @@
 
 import os
 
-from ntksim.study import calibration, plan
+from ntksim.study.plan import calibration, jobs
 from ntksim.study.config.study import load_study
 from ntksim.study.plan.cost import NOMINAL, limit_cost
 from ntksim.study.errors import ConfigError
@@ -44,44 +44,44 @@ wildcard_constraints:
 
 def shard_of(stage, wildcards):
     first, last = int(wildcards.first), int(wildcards.last)
-    return plan.Shard(stage, wildcards.network, int(wildcards.width), first, last)
+    return jobs.Shard(stage, wildcards.network, int(wildcards.width), first, last)
 
 
 def shard_files(stage):
     return [
         f"{RESULTS}/{file}"
-        for shard in plan.shards(study)
+        for shard in jobs.shards(study)
         if shard.stage == stage
-        for file in plan.shard_files(study, shard)
+        for file in jobs.shard_files(study, shard)
     ]
 
 
 def training_files():
     """What a training job writes: its shard, and the kernels where they are kept."""
-    shard = plan.Shard("training", "{network}", "{width}", "{first}", "{last}")
+    shard = jobs.Shard("training", "{network}", "{width}", "{first}", "{last}")
     names = ("shard", "kernels")
-    files = plan.shard_files(study, shard)
+    files = jobs.shard_files(study, shard)
     return {name: f"{RESULTS}/{file}" for name, file in zip(names, files, strict=False)}
 
 
 def limit_of(wildcards):
     return (
-        f"{RESULTS}/{plan.limit_file(study, wildcards.network, int(wildcards.width))}"
+        f"{RESULTS}/{jobs.limit_file(study, wildcards.network, int(wildcards.width))}"
     )
 
 
 def width_of_limit(cell):
-    """A limit is one file for all widths, or of one width, which the cell then names (`plan.limit_file`)."""
+    """A limit is one file for all widths, or of one width, which the cell then names (`jobs.limit_file`)."""
     network, _, width = cell.partition(".width-")
     return network, int(width or 1)
 
 
 def network_options(wildcards):
-    return plan.arguments(study.networks[wildcards.network])
+    return jobs.arguments(study.networks[wildcards.network])
 
 
 def shard_threads(stage):
-    return lambda wildcards: plan.threads(study, shard_of(stage, wildcards))
+    return lambda wildcards: jobs.threads(study, shard_of(stage, wildcards))
 
 
 def megabytes(cost, attempt):
@@ -96,13 +96,13 @@ def minutes(cost, attempt, threads=1):
 
 def shard_memory(stage):
     return lambda wildcards, attempt: megabytes(
-        plan.cost(study, shard_of(stage, wildcards), rates), attempt
+        jobs.cost(study, shard_of(stage, wildcards), rates), attempt
     )
 
 
 def shard_runtime(stage):
     return lambda wildcards, threads, attempt: minutes(
-        plan.cost(study, shard_of(stage, wildcards), rates), attempt, threads
+        jobs.cost(study, shard_of(stage, wildcards), rates), attempt, threads
     )
 
 

@@ -19,7 +19,7 @@ rule dataset:
         runtime=10,
     params:
         # a function, since Snakemake takes braces in text for wildcards
-        options=lambda wildcards: plan.arguments(study.dataset),
+        options=lambda wildcards: jobs.arguments(study.dataset),
     message:
         "Data set {params.options}"
     shell:
@@ -42,7 +42,7 @@ rule limit:
         mem_mb=lambda wildcards, attempt: megabytes(cost_of_limit(wildcards), attempt),
         runtime=lambda wildcards, attempt: minutes(cost_of_limit(wildcards), attempt),
     params:
-        network=lambda wildcards: plan.arguments(
+        network=lambda wildcards: jobs.arguments(
             study.networks[width_of_limit(wildcards.cell)[0]]
         ),
         width=lambda wildcards: width_of_limit(wildcards.cell)[1],
@@ -105,7 +105,7 @@ rule training_shard:
         network=network_options,
         precision=study.precision,
         stop=lambda wildcards: int(wildcards.last) + 1,
-        schedule=plan.training_arguments(study),
+        schedule=jobs.training_arguments(study),
     message:
         "Training: {wildcards.network}, width {wildcards.width}, seeds {wildcards.first} to {wildcards.last}"
     shell:

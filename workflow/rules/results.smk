@@ -9,7 +9,7 @@ rule tables:
         shard_files("training"),
         dataset=f"{RESULTS}/dataset.npz",
     output:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=plan.tables(study)),
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=jobs.tables(study)),
     log:
         f"{RESULTS}/logs/tables.log",
     benchmark:
@@ -33,7 +33,7 @@ rule tables:
         "ntksim tables {params.config:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
-for figure, sources in plan.FIGURES.items():
+for figure, sources in jobs.FIGURES.items():
 
     rule:
         name:
@@ -70,7 +70,7 @@ for figure, sources in plan.FIGURES.items():
 
 rule summary:
     input:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=plan.tables(study)),
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=jobs.tables(study)),
     output:
         report(
             f"{RESULTS}/summary.html",
