@@ -115,7 +115,8 @@ def _warn_of_hidden_modes(ntk: np.ndarray, error: float, last: float, ridge: flo
     if hidden and level * last > 1e-3:
         warnings.warn(
             f"{hidden} of {len(ntk)} eigenvalues of the infinite-width kernel are below its own errors ({error:.0e} of its "
-            f"entries) and count as zero, which may be wrong from t = {1e-3 / level:.2g} on: give a ridge above {level:.2g}, or end sooner",
+            f"entries) and count as zero, which may be wrong from t = {1e-3 / level:.2g} on: give a ridge above {level:.2g}, or "
+            "end sooner",
             RuntimeWarning,
             stacklevel=3,
         )
