@@ -10,7 +10,8 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 PRECISIONS = ("float64", "float32")
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def points(name: str, x: object, features: int | None = None) -> np.ndarray:
