@@ -72,7 +72,7 @@ def __getattr__(name: str) -> object:
         from ntksim.study.errors import lacking
 
         raise ModuleNotFoundError(lacking(f"ntksim.{name}", error), name=error.name, path=error.path) from None
-    value = module if _HOME[name].endswith(f".{name}") else getattr(module, name)
+    value = module if name == "measures" else getattr(module, name)
     globals()[name] = value
     return value
 
