@@ -5,6 +5,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import ntksim
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ntksim"
@@ -91,3 +94,9 @@ print(*({"numba", "pandas", "pyarrow", "scipy"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
+
+
+def test_public_names_are_functions_and_classes():
+    """`ntksim.train` is not the module of that name."""
+    modules = {name for name in ntksim.__all__ if isinstance(getattr(ntksim, name), ModuleType)}
+    assert modules == {"measures"}
