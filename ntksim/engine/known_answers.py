@@ -3,13 +3,8 @@
 A cache may hold wrong code for reasons that nobody has thought of. Where an answer is wrong, the cache is set aside,
 all code is compiled anew in this process, and the answer is asked for again.
 
-<<<<<<< HEAD
 Numbers below are in float64, at two points and for seed 3, and hold for every precision and device within ``_TOLERANCES``; the
 tests compare them with the oracle.
-=======
-Numbers below are in float64 and for seed 3, at two points or nine. They hold for every precision and device within
-``_TOLERANCES``; the tests compare them with the oracle.
->>>>>>> fixb
 """
 
 import threading
