@@ -145,7 +145,7 @@ def test_kernels_are_kept_on_disk(tmp_path):
     found, second = run()
     assert found == ("1", "1", "1")
     assert first == second
-    (damaged,) = tmp_path.glob("products_cuda.multiply-*.nbc")
+    (damaged,) = tmp_path.glob("cuda.product.multiply-*.nbc")
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
