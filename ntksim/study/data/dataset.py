@@ -143,7 +143,8 @@ def _check_separator(options: Dataset, path: Path, names: list[str]) -> None:
     """Refuse a file whose columns commas do not separate: its header holds another mark, and no comma or its rows as many."""
     for other in (mark for mark in ";\t|" if any(mark in name for name in names)):
         header, rows = _first_rows(path, other)
-        if len(names) > 1 and not (rows and len(header) > 1 and all(len(row) == len(header) for row in rows)):
+        as_many = rows and len(header) > 1 and all(len(row) == len(header) for row in rows)
+        if not header or (len(names) > 1 and not as_many):  # no text, which is said elsewhere, or a mark within a name
             continue
         commas = any(targets.DECIMAL_COMMA.fullmatch(word) for row in rows for word in row)
         decimals = ", and its numbers have decimal commas" if commas else ""
