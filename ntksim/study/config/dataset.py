@@ -44,10 +44,10 @@ class Dataset(Section):
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the choice of points, or of synthetic ones")
     scaling: Literal["sphere", "standardize", "none"] | None = Field(
         default=None,
-        description="sphere (default, but for synthetic sets): centre the points with the training mean, scale each to norm "
-        "sqrt(features), and standardize targets unless they tell classes (-1 and 1, or one-hot); standardize: the same, with "
-        "each feature divided by its standard deviation over the training points before points are scaled, so that none "
-        "outweighs the others (a feature that is constant there becomes 0); none: take the numbers as they are",
+        description="sphere (default, except for synthetic sets): centre points with the training mean, scale each to norm "
+        "sqrt(features), and standardize targets unless they encode classes (-1 and 1, or one-hot); standardize: the same, but "
+        "first divide each feature by its standard deviation over the training points (a constant one becomes 0); none: take "
+        "the numbers as they are",
     )
     # left out of every record where it does nothing, so that those of earlier studies stay what they were
     target_scale: float = Field(
