@@ -26,7 +26,7 @@ _FITS = (
     "Fits of c m^exponent to root mean squares over seeds, where m is the width. z is the difference from theory in standard "
     "errors. The standard errors contain the scatter between seeds only, not the deviations from the power law at finite widths."
 )
-_OVER_SEEDS = "Test losses and accuracies are means over seeds. All other numbers are medians."
+_OVER_SEEDS = "Test losses and accuracies are means over seeds. All other measurements are medians."
 
 
 def summary(results: str | Path) -> str:
