@@ -95,7 +95,7 @@ def test_any_truncation_is_found(file):
         (errno.ENOSPC, "free some space"),
         (errno.EROFS, "make it writable"),
         (errno.EDQUOT, "free some space"),
-        (errno.EIO, "see to"),
+        (errno.EIO, "check the file system"),
     ],
 )
 @pytest.mark.parametrize("step", ["fsync", "replace", "open"])
