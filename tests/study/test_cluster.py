@@ -27,14 +27,14 @@ def name_of(results):
 def test_jobs_of_a_killed_run_are_cancelled_and_no_others(queue, tmp_path, capsys):
     results = tmp_path / "results"
     results.mkdir()
-    cluster.Jobs(results, "slurm").begin()  # and then it is killed
+    cluster.Jobs(results, "slurm").begin()  # this run is then killed
     mine, others = name_of(results), name_of(tmp_path / "elsewhere")
     queue.write_text(f"{mine}_one\n{others}_two\n{mine}_three\n{mine}_three\n")
     cluster.Jobs(results, "local").end_orphans()  # the next run, without Slurm
     assert (tmp_path / "cancelled").read_text() == f"--name={mine}_one,{mine}_three\n"
     assert f"{results}: cancelling 3 Slurm jobs of a killed run" in capsys.readouterr().err
     queue.write_text(f"{mine}_four\n")
-    cluster.Jobs(results, "local").end_orphans()  # nothing was submitted since
+    cluster.Jobs(results, "local").end_orphans()  # no Slurm run began since, so no job is cancelled
     assert queue.read_text() == f"{mine}_four\n"
 
 

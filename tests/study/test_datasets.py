@@ -115,7 +115,7 @@ def test_target_scale_multiplies_the_targets():
         assert (scaled.y_test == 2.5 * plain.y_test).all()
         assert (scaled.x_train == plain.x_train).all()
         assert plain.are_classes == scaled.are_classes == (options["name"] != "diabetes")
-    # where it does nothing it is in no command and no record
+    # a scale of 1 appears in no command and no record
     assert "target_scale" not in Dataset(name="circle", train=4, test=2, target_scale=1.0).model_dump()
     assert "target" not in jobs.arguments(Dataset(name="circle", train=4, test=2))
 
@@ -135,7 +135,7 @@ def test_several_targets_in_every_format(tmp_path):
     assert (data.outputs, data.y_train.shape, data.are_classes) == (2, (6, 2), False)
     assert data.y_train.mean(axis=0) == pytest.approx([0, 0], abs=1e-14)
     assert data.y_train.std(axis=0) == pytest.approx([1, 1])
-    # a column alone is no axis
+    # a single column has no axis of targets
     np.savez(tmp_path / "one.npz", x=x, y=y[:, 1:])
     np.savez(tmp_path / "flat.npz", x=x, y=y[:, 1])
     assert data_of(file=str(tmp_path / "one.npz")).hash == data_of(file=str(tmp_path / "flat.npz")).hash
@@ -341,7 +341,7 @@ def test_bad_arrays_are_refused(tmp_path):
         ({"x": np.ones(4), "y": np.ones(4)}, r"expected x of shape \(points, features\)"),
         ({"x": np.ones((4, 2)), "y": np.ones(3)}, r"got \(4, 2\) and \(3,\)"),
         ({"x": np.array([["a", "b"]] * 4), "y": np.ones(4)}, "x must hold real numbers"),
-        ({"x": np.array([[{}]] * 4), "y": np.ones(4)}, "cannot be read"),  # a pickle is not opened
+        ({"x": np.array([[{}]] * 4), "y": np.ones(4)}, "cannot be read"),  # pickles are not loaded
         ({"x": np.array([[1, 2]] * 3 + [[1, np.inf]]), "y": np.ones(4)}, r"the first in row 3 of x\[:, 1\] \(counted from 0\)"),
         ({"x": np.ones((4, 2)), "y": np.array([[1, 2]] * 3 + [[np.nan, 2]])}, r"the first in row 3 of y\[:, 0\] \(counted"),
         ({"x": np.ones((4, 2)), "y": np.array([1, 2, 3, np.nan])}, r"the first in row 3 of y \(counted from 0\)"),

@@ -73,7 +73,7 @@ def test_wide_lazy_networks_agree_with_the_infinite_width_ensemble_and_rich_ones
     training = {"widths": [1024], "seeds": 100, "tolerance": 1e-3}
     study = computed(tmp_path, training, networks=networks)
     table = ntksim.read_table(study.results, "ensemble")
-    table = table[(table["relative_time"] < 5) | (table["points"] == "test")]  # later nothing is left of f_0 on training points
+    table = table[(table["relative_time"] < 5) | (table["points"] == "test")]  # later f_0 has decayed on training points
     wide = table[table["network"] == "tanh"]
     off = (wide["variance"] - wide["limit_variance"]).abs()
     assert (off < 4 * wide["variance_error"] + 0.03 * wide["limit_variance"]).all()

@@ -178,7 +178,7 @@ def test_profiles_are_found_by_name(tmp_path, monkeypatch):
     assert project.profile_folder("slurm") == project.profile_folder(shipped) == shipped
     project.new_study("study", profile="slurm")
     monkeypatch.chdir("study")
-    assert project.profile_folder("slurm") == Path("slurm")  # one's own copy goes first
+    assert project.profile_folder("slurm") == Path("slurm")  # the user's copy is tried first
     with pytest.raises(ConfigError, match="ships with ntksim: default, gpu, slurm"):
         project.profile_folder("pbs")
 

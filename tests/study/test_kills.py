@@ -31,7 +31,7 @@ def run_until_killed(folder, moment):
     environment = studies.environment(PYTHONPATH=os.pathsep.join([str(kill), str(studies.ROOT)]), PYTHONUNBUFFERED="1")
     if "file" in moment:
         environment["NTKSIM_TEST_KILL"] = json.dumps(moment)
-    # A file takes the output: orphans keep writing to it, and nobody waits for them.
+    # The output goes to a file, since orphans keep writing to it after the study has ended.
     with (folder / "output.txt").open("wb") as output:
         study = subprocess.Popen(
             studies.command(folder, studies.TINY), cwd=studies.ROOT, env=environment, stdout=output, stderr=output,

@@ -117,12 +117,12 @@ def test_other_separators_and_decimal_commas_are_refused(tmp_path):
     assert "separated by ';', and its numbers have decimal commas; write it with" in refused(path)
     pd.read_csv(path, sep=";", decimal=",").to_csv(path, index=False)  # as the message says
     assert data_of(path).x_train.shape == (10, 2)
-    for decimal in ".,":  # a comma in the header besides
+    for decimal in ".,":  # the header also has a comma
         FRAME.rename(columns={"a": "a,1"}).to_csv(path, index=False, sep=";", decimal=decimal)
         message = refused(path)
         assert "its columns are separated by ';'" in message
         assert ("its numbers have decimal commas" in message) == (decimal == ",")
-    for name in ("a;1", "a\t1|"):  # a mark in a name separates nothing
+    for name in ("a;1", "a\t1|"):  # a separator character in a name
         FRAME.rename(columns={"a": name}).to_csv(path, index=False)
         assert data_of(path).x_train.shape == (10, 2)
     FRAME.to_csv(path, index=False, decimal=",")
@@ -130,7 +130,7 @@ def test_other_separators_and_decimal_commas_are_refused(tmp_path):
     FRAME.astype({"target": str}).assign(target=lambda f: f["target"].str.replace(".", ",")).to_csv(path, index=False)
     assert "does not hold numbers: row 0" in refused(path)
     assert refused(path).endswith("or give numbers with decimal points in place of commas")
-    FRAME.assign(target=[" -1,5e3"] * len(FRAME)).to_csv(path, index=False)  # as in features
+    FRAME.assign(target=[" -1,5e3"] * len(FRAME)).to_csv(path, index=False)  # as for features
     assert refused(path).endswith("or give numbers with decimal points in place of commas")
 
 
@@ -148,7 +148,7 @@ def test_small_points_are_not_taken_for_duplicates(tmp_path):
         repeated = size * np.where(np.arange(20)[:, None] < 10, X, np.roll(X, 10, axis=0) * (1 + 1e-13))
         np.savez(path, x=repeated, y=y)
         assert "training points equal another one to ten digits" in refused(path, scaling="none", train=15)
-    # of different sizes, and in one direction
+    # points in one direction with different norms
     np.savez(path, x=np.outer(10.0 ** -np.arange(20), [1.0, 1.0]), y=y)
     assert data_of(path, scaling="none").x_train.shape == (10, 2)
 
@@ -162,7 +162,7 @@ def test_one_feature_cannot_be_scaled_to_the_sphere(tmp_path):
     assert data_of(tmp_path / "own.npz", scaling="none").x_train.shape == (10, 1)
 
 
-# --- what is done to points and targets -------------------------------------------------------------------------------
+# --- scaling of points and targets ------------------------------------------------------------------------------------
 
 
 def test_standardized_features_have_equal_variance(tmp_path):
@@ -175,7 +175,7 @@ def test_standardized_features_have_equal_variance(tmp_path):
         scaled = (before - raw.x_train.mean(axis=0)) / spread
         assert after == pytest.approx(scaled * 2 / np.linalg.norm(scaled, axis=1, keepdims=True), rel=1e-7)
     assert made.y_train.std() == pytest.approx(1)
-    np.savez(tmp_path / "own.npz", x=x * [1e-4, 30, 1e6, 0], y=X[:, 0])  # no feature's unit matters
+    np.savez(tmp_path / "own.npz", x=x * [1e-4, 30, 1e6, 0], y=X[:, 0])  # units of features do not matter
     assert data_of(tmp_path / "own.npz", scaling="standardize").x_train == pytest.approx(made.x_train, rel=1e-7)
     changed = made.x_test.copy()
     x[:, 3] = np.where(np.isin(x[:, 0], raw.x_train[:, 0]), 0.1, 1e6)

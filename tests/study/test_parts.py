@@ -114,7 +114,7 @@ def test_predictions_follow_rates_and_name_every_job():
     named = jobs.predicted_seconds(content, cost.NOMINAL)
     assert {"dataset.jsonl", "limit/relu_1.jsonl", "training/std.width-8.seeds-0-3.jsonl", "figures/drift.jsonl"} < set(named)
     text = jobs.describe(content, cost.NOMINAL)
-    assert f"{len(jobs.shards(content)) + 3}" in text.splitlines()[-2]  # and the limits: std has one for each width
+    assert f"{len(jobs.shards(content)) + 3}" in text.splitlines()[-2]  # jobs include the limits; std has one for each width
     seconds = sum(named[name] for name in named if name.startswith(("limit", "initial", "training")))
     assert f" {seconds:.0f} " in text.splitlines()[-2]
 
@@ -182,7 +182,7 @@ def test_scaling_laws_recover_a_power_law():
                          "seed": seed, "relative_frobenius_error": error, "relative_operator_error": np.nan})  # fmt: skip
     unfinished = [row | {"relative_frobenius_error": 1e9, "status": "overflow"} for row in rows[:2]]
     laws = scaling_laws.scaling_laws(pd.DataFrame([row | {"status": "finished"} for row in rows] + unfinished), None)
-    assert laws["quantity"].to_list() == ["relative_frobenius_error"]  # nothing finite, no law
+    assert laws["quantity"].to_list() == ["relative_frobenius_error"]  # no finite value, so no law
     law = laws.iloc[0]
     assert law["excluded"] == 2
     assert abs(law["exponent"] + 0.7) < 4 * law["standard_error"]

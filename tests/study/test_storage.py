@@ -59,7 +59,7 @@ def test_any_flipped_bit_is_found(file):
         changed = bytearray(content)
         changed[position] ^= 1 << position % 8
         file.write_bytes(changed)
-        with pytest.raises((DamagedFile, ForeignFile)):  # foreign where the bit is in the words that announce the checksum
+        with pytest.raises((DamagedFile, ForeignFile)):  # ForeignFile if the bit is in the mark before the checksum
             storage.read_metadata(file)
     with pytest.raises(StageError):
         read(file)
@@ -223,6 +223,6 @@ with only_writer(Path(sys.argv[1])) as lock:
     writer.wait()
     with only_writer(tmp_path):
         assert "ending the processes of a killed run" in capsys.readouterr().err
-    writer.stdout.read()  # ends once every process that could write to it has
+    writer.stdout.read()  # returns when all processes that could write to it have ended
     writer.stdout.close()
     assert lock._parent(job) is None

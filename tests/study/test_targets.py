@@ -55,7 +55,7 @@ def table(tmp_path, request):
     [
         ([1.0, -1.0, 1.0], True),
         ([0.5, -0.5, -0.5], True),
-        ([0.0, 1.0, 1.0], False),  # a sign does not tell them
+        ([0.0, 1.0, 1.0], False),  # its sign does not distinguish the classes
         ([1.0, -1.0, 2.0], False),
         ([[0, 1, 0], [1, 0, 0], [0, 0, 1]], True),
         ([[0, 1, 1], [1, 0, 0], [0, 0, 1]], False),
@@ -158,7 +158,7 @@ def test_columns_that_are_neither_labels_nor_numbers(tmp_path):
     file = written([decimal.Decimal(at % 2) for at in range(60)])
     assert "row 0 (counted from 0) is Decimal('0'); give real numbers" in refused(file, target="odd")
     assert data_of(file, target="odd", classes=[0, 1]).are_classes
-    # the row that keeps a column from being numbers
+    # the message names the first row that is not a number
     file = written([*map(str, X[:57, 0]), "1,5", "2", "3"])
     message = refused(file, target="odd")
     assert "the column 'odd' does not hold numbers: row 57 (counted from 0) is '1,5'; list its labels in" in message

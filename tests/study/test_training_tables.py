@@ -138,14 +138,14 @@ def test_modes_have_eigenvalues_and_decay_rates(study, run):
     assert modes["index"].to_list()[:6] == [0, 1, 2, 3, 4, 0]
     assert modes["eigenvalue"].to_numpy().reshape(shape) == pytest.approx(measures.spectrum(trajectory.kernels[:, 0]))
     assert modes["after_eigenvalue"].to_numpy().reshape(shape) == pytest.approx(measures.spectrum(trajectory.kernel))
-    # 16 times the output is as lazy as a network 256 times as wide
+    # scaling the output by 16 makes a network as lazy as widening it by 256
     lazy = rows_of(study, "modes", "tanh_scale_16", 128)["relative_rate_difference"]
     rich = rows_of(study, "modes", "tanh_scale_0p03125", 128)["relative_rate_difference"]
-    assert lazy.notna().mean() > 0.9  # but for components that begin near the tolerance
+    assert lazy.notna().mean() > 0.9  # except for components that begin near the tolerance
     assert lazy.abs().median() < 0.02
     assert lazy.abs().max() < 0.1
     assert rich.abs().median() > 0.1
-    assert rich.notna().mean() < 0.5  # the kernel turns, and mixes them
+    assert rich.notna().mean() < 0.5  # the eigenvectors of the kernel turn, which mixes the modes
     shares = modes["initial_share"].to_numpy().reshape(shape)
     _, vectors = np.linalg.eigh(trajectory.kernels[:, 0])
     data = dataset.read(f"{study.results}/dataset.npz")
@@ -164,7 +164,7 @@ def test_parts_of_the_drift_add_up_and_do_not_depend_on_shards(study, tmp_path):
     assert (parts["root_mean_square"] <= parts["interval_high"]).all()
     assert parts["count"].eq(7).all()
     laws = ntksim.read_table(study.results, "scaling_laws").set_index(["network", "quantity"])
-    assert ("tanh_scale_16", "systematic_kernel_drift") not in laws.index  # lost in the scatter
+    assert ("tanh_scale_16", "systematic_kernel_drift") not in laws.index  # indistinguishable from the scatter
     lost = drift[(drift["network"] == "tanh_scale_16") & (drift["quantity"] == "systematic_kernel_drift")]
     assert lost["interval_low"].eq(0).any()
     theory = {("relu", "random"): -0.75, ("tanh_scale_16", "random"): -1.0}
@@ -185,7 +185,7 @@ def test_parts_are_unbiased_and_their_intervals_cover_the_truth():
     rng, shape = np.random.default_rng(3), (4, 4)
     mean = rng.normal(size=shape)
     mean *= 0.5 / np.linalg.norm(mean)
-    spread = 0.3  # of each of 16 entries: the random part is 1.2
+    spread = 0.3  # for each of 16 entries, so the random part is 1.2
 
     def draw(seeds):
         return drift_parts.gram_matrix(mean + spread * rng.normal(size=(seeds, *shape)))
@@ -227,7 +227,7 @@ def test_parts_have_laws_only_if_distinguishable_from_0_at_every_width():
     assert found.loc["systematic_kernel_drift", "exponent"] == pytest.approx(-1, abs=0.1)
     assert found.loc["random_kernel_drift", "exponent"] == pytest.approx(0, abs=0.1)
     assert "systematic_kernel_drift" not in law(0.5, 16, (0.5, 0.25, 0.0)).index
-    assert not set(law(0.1, 4).index) & set(drift_parts.PARTS)  # intervals take 5 seeds
+    assert not set(law(0.1, 4).index) & set(drift_parts.PARTS)  # intervals need 5 seeds
     assert np.isnan(drift_parts.parts(np.eye(4))["random_kernel_drift"]["interval_low"])
     assert drift_parts.parts(np.eye(4))["random_kernel_drift"]["root_mean_square"] == 1
 
@@ -266,15 +266,15 @@ def test_verdicts_and_scaled_width(study):
         assert row["verdict"] == expected
         assert row[["lazy_share", "rich_share"]].to_list() == shares
         assert row["kernel_drift"] == final.loc[few, "kernel_drift"].median()
-    final.loc[few & (final["seed"] == 3), "kernel_drift"] = 0.5  # three each, and one of neither
+    final.loc[few & (final["seed"] == 3), "kernel_drift"] = 0.5  # three lazy, three rich, and one between
     assert laziness.lazy_table(study, final[few])["verdict"].to_list() == ["between"]
     final = ntksim.read_table(study.results, "final")
     descent = {"method": "gradient_descent", "relative_learning_rate": 0.1, "widths": [32], "seeds": 7, "relative_time": 5.0}
-    for size, expected in ((5, "between"), (4, "lazy")):  # of 5: noise of batches is no distance from the linearised network
+    for size, expected in ((5, "between"), (4, "lazy")):  # of 5 points; with batches lazy ignores that distance
         batches = parse_study(CONTENT | {"training": descent | {"batch_size": size}})
         found = laziness.lazy_table(batches, final.assign(relative_linearized_deviation=0.5))
         assert set(found.loc[found["network"] == "tanh_scale_16", "verdict"]) == {expected}
-    # in the lazy regime at equal sqrt(m) alpha features move alike: drift x sqrt(m) alpha is one number (to 25% with 7 seeds)
+    # in the lazy regime feature drift is proportional to 1 / (sqrt(m) alpha) (within 25% for 7 seeds)
     moved = lazy.loc["tanh_scale_16", "feature_drift"] * lazy.loc["tanh_scale_16", "scaled_width"]
     assert moved.loc[32] == pytest.approx(moved.loc[128], rel=0.25)
     rich = lazy.loc["tanh_scale_0p03125", "feature_drift"] / lazy.loc["tanh_scale_16", "feature_drift"]
@@ -448,7 +448,7 @@ def test_singular_kernels_in_single_precision(tmp_path, options):
         network, seed = ntksim.Network(1, row["width"], "linear"), row["seed"]
         kernel = ntksim.empirical_ntk(network, every, data.x_train, seeds=[seed])[0]
         rank = 55
-        if "layer_rates" in options:  # random features alone, as many as there are neurons
+        if "layer_rates" in options:  # only random features, one for each neuron
             features = every @ ntksim.sample_parameters(network, 64, seed).weights[0].T / 8
             kernel, rank = features @ features[:100].T / row["width"], min(55, row["width"])
         ridge = options.get("ridge", 0.0)
@@ -473,7 +473,7 @@ def test_a_single_snapshot_is_at_the_end(tmp_path, training):
     other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
     assert ntksim.read_table(other.results, "training")["relative_time"].to_list() == [0, 4, 0, 4]
     shard = read_arrow(f"{other.results}/training/tanh.width-8.seeds-0-1.parquet")[0]
-    assert "relative_kernel_change" not in shard.column_names  # of no use with f_0 in it
+    assert "relative_kernel_change" not in shard.column_names  # not stored, since seeds start from different residuals
 
 
 @pytest.mark.parametrize(
