@@ -18,6 +18,7 @@ _HOME = {
     "Parameters": "ntksim.engine.empirical",
     "Trajectory": "ntksim.engine.training.train",
     "closed_form": "ntksim.engine.infinite.predictions",
+    "continuum_spectrum": "ntksim.engine.infinite.continuum",
     "empirical_ntk": "ntksim.engine.empirical",
     "infinite_ensemble": "ntksim.engine.infinite.ensembles",
     "infinite_kernel": "ntksim.engine.infinite.kernel",
@@ -38,6 +39,7 @@ __all__ = [
     "Parameters",
     "Trajectory",
     "closed_form",
+    "continuum_spectrum",
     "empirical_ntk",
     "infinite_ensemble",
     "infinite_kernel",
@@ -53,6 +55,7 @@ __all__ = [
 if TYPE_CHECKING:
     from ntksim.engine import measures
     from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
+    from ntksim.engine.infinite.continuum import continuum_spectrum
     from ntksim.engine.infinite.ensembles import Ensemble, infinite_ensemble
     from ntksim.engine.infinite.kernel import Kernel, infinite_kernel
     from ntksim.engine.infinite.predictions import closed_form

@@ -85,6 +85,15 @@ def positive_number(name: str, value: object) -> float:
     return float(value)
 
 
+def positive_integer(name: str, value: object) -> int:
+    """An integer of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
+
+
 def ridge_number(value: object) -> float:
     """A ridge, what is added to a kernel's diagonal: finite and at least 0."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not 0 <= float(value) < np.inf:
