@@ -15,7 +15,7 @@ _HOME = {
     "Kernel": "ntksim.engine.infinite.kernel",
     "KeptKernels": "ntksim.study.results",
     "Network": "ntksim.engine.network",
-    "Parameters": "ntksim.engine.empirical",
+    "Parameters": "ntksim.engine.parameters",
     "Trajectory": "ntksim.engine.training.train",
     "closed_form": "ntksim.engine.infinite.predictions",
     "continuum_spectrum": "ntksim.engine.infinite.continuum",
@@ -27,7 +27,7 @@ _HOME = {
     "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
     "read_kernels": "ntksim.study.results",
     "read_table": "ntksim.study.statistics.tables",
-    "sample_parameters": "ntksim.engine.empirical",
+    "sample_parameters": "ntksim.engine.parameters",
     "train": "ntksim.engine.training.train",
 }
 __all__ = [
@@ -54,13 +54,14 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ntksim.engine import measures
-    from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
+    from ntksim.engine.empirical import empirical_ntk, network_outputs
     from ntksim.engine.infinite.continuum import continuum_spectrum
     from ntksim.engine.infinite.ensembles import Ensemble, infinite_ensemble
     from ntksim.engine.infinite.kernel import Kernel, infinite_kernel
     from ntksim.engine.infinite.predictions import closed_form
     from ntksim.engine.infinite.variance import one_hidden_layer_variance
     from ntksim.engine.network import ABC, Network
+    from ntksim.engine.parameters import Parameters, sample_parameters
     from ntksim.engine.training.train import Trajectory, train
     from ntksim.study.results import KeptKernels, read_kernels
     from ntksim.study.statistics.tables import read_table

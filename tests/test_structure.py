@@ -18,6 +18,7 @@ UPWARD = {
     ("engine/training", "engine/cuda"),
     ("engine/known_answers", "engine/empirical"),
     ("engine/known_answers", "engine/infinite"),
+    ("engine/known_answers", "engine/parameters"),
     ("engine/known_answers", "engine/training"),
 }
 
