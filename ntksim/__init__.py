@@ -20,6 +20,10 @@ _HOME = {
     "closed_form": "ntksim.engine.infinite.predictions",
     "continuum_spectrum": "ntksim.engine.infinite.continuum",
     "empirical_ntk": "ntksim.engine.empirical",
+    "from_flax": "ntksim.frameworks.flax",
+    "from_keras": "ntksim.frameworks.keras",
+    "from_sklearn": "ntksim.frameworks.sklearn",
+    "from_torch": "ntksim.frameworks.torch",
     "infinite_ensemble": "ntksim.engine.infinite.ensembles",
     "infinite_kernel": "ntksim.engine.infinite.kernel",
     "measures": "ntksim.engine.measures",
@@ -28,6 +32,7 @@ _HOME = {
     "read_kernels": "ntksim.study.results",
     "read_table": "ntksim.study.statistics.tables",
     "sample_parameters": "ntksim.engine.parameters",
+    "to_torch": "ntksim.frameworks.torch",
     "train": "ntksim.engine.training.train",
 }
 __all__ = [
@@ -41,6 +46,10 @@ __all__ = [
     "closed_form",
     "continuum_spectrum",
     "empirical_ntk",
+    "from_flax",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
     "infinite_ensemble",
     "infinite_kernel",
     "measures",
@@ -49,6 +58,7 @@ __all__ = [
     "read_kernels",
     "read_table",
     "sample_parameters",
+    "to_torch",
     "train",
 ]
 
@@ -63,6 +73,10 @@ if TYPE_CHECKING:
     from ntksim.engine.network import ABC, Network
     from ntksim.engine.parameters import Parameters, sample_parameters
     from ntksim.engine.training.train import Trajectory, train
+    from ntksim.frameworks.flax import from_flax
+    from ntksim.frameworks.keras import from_keras
+    from ntksim.frameworks.sklearn import from_sklearn
+    from ntksim.frameworks.torch import from_torch, to_torch
     from ntksim.study.results import KeptKernels, read_kernels
     from ntksim.study.statistics.tables import read_table
 
