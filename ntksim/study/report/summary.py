@@ -1,4 +1,4 @@
-"""A results folder in a few lines of text, and as a page: what the study is, its laws beside theory's, and what it found."""
+"""Summary of a results folder, as lines of text and as a page: the study, fitted and theoretical exponents, and findings."""
 
 import html
 import textwrap
@@ -23,9 +23,10 @@ th, td {{ padding: .25em .8em; border-bottom: 1px solid #ccc; text-align: right 
 </body></html>
 """
 _FITS = (
-    "Fits of c m^exponent to root mean squares over seeds, m the width. z is the distance from theory in standard errors, which "
-    "hold the scatter of seeds alone: finite widths are off besides."
+    "Fits of c m^exponent to root mean squares over seeds, where m is the width. z is the difference from theory in standard "
+    "errors. The standard errors contain the scatter between seeds only, not the deviations from the power law at finite widths."
 )
+_OVER_SEEDS = "Test losses and accuracies are means over seeds. All other measurements are medians."
 
 
 def summary(results: str | Path) -> str:
@@ -33,10 +34,10 @@ def summary(results: str | Path) -> str:
     results = Path(results)
     errors, laws = read_table(results, "convergence"), read_table(results, "scaling_laws")
     lines = ["", *description.study(errors.attrs)]
-    lines.append("Error of the empirical kernel to its limit, ||K_m - K_inf||_F / ||K_inf||_F, root mean square over seeds:")
+    lines.append("Relative error of the empirical kernel, ||K_m - K_inf||_F / ||K_inf||_F, root mean square over seeds:")
     for network in dict.fromkeys(errors["network"]):
         rows = errors[(errors["network"] == network) & (errors["quantity"] == "relative_frobenius_error")].sort_values("width")
-        ends = [rows.iloc[place] for place in dict.fromkeys([0, len(rows) - 1])]
+        ends = [rows.iloc[index] for index in dict.fromkeys([0, len(rows) - 1])]
         values = ", ".join(f"{row['root_mean_square']:.3g}{findings.mark(row)} at width {row['width']}" for row in ends)
         lines.append(f"  {network:<14} {values}; {_law(laws, network, 'relative_frobenius_error')}")
     if _has(results, "drift"):
@@ -63,27 +64,27 @@ def _indented(text: str) -> list[str]:
 
 
 def _movement(drift: pd.DataFrame, laws: pd.DataFrame) -> list[str]:
-    """Lines on what moved in training, a network at a time."""
+    """Lines on how far each network moved in training."""
     lines = ["Movement in training, root mean square over seeds at the largest width:"]
     for network in dict.fromkeys(drift["network"]):
-        own = drift[drift["network"] == network]
+        of_network = drift[drift["network"] == network]
         found: list[str | None] = []
         for name, quantity in QUANTITIES.items():
-            rows = own[own["quantity"] == name].sort_values("width")
+            rows = of_network[of_network["quantity"] == name].sort_values("width")
             if len(rows) and quantity.words is not None:
                 widest = rows.iloc[-1]
                 value = f"{widest['root_mean_square']:.3g}{findings.mark(widest)}"
                 found.append(f"{quantity.words} {value}; {_law(laws, network, name)}")
-        found += [findings.overtaking(own), findings.accuracies(own, drift.attrs["data"]["test"])]
+        found += [findings.overtaking(of_network), findings.accuracies(of_network, drift.attrs["data"]["test"])]
         lines += [f"  {network:<14} {sentence}" for sentence in found if sentence]
     return lines
 
 
 def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
-    """The fitted exponent with its interval, beside theory's."""
+    """The fitted exponent with its interval, and theory's exponent."""
     rows = laws[(laws["network"] == network) & (laws["quantity"] == quantity)]
     if rows.empty:
-        return "no law (fewer than two widths, or not told from 0 at one)"
+        return "no law (fewer than two widths, or indistinguishable from 0 at one)"
     law = rows.iloc[0]
     interval = "no interval (few seeds)"
     if not np.isnan(law["interval_low"]):
@@ -94,17 +95,17 @@ def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
 def _theory(law: pd.Series) -> str:
     if np.isnan(law["theory_exponent"]):
         return "none"
-    far = is_asymptotic(law["quantity"], law["activation"], law["parameterization"])
-    return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if far else ''}"
+    asymptotic = is_asymptotic(law["quantity"], law["activation"], law["parameterization"])
+    return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if asymptotic else ''}"
 
 
 def left_out(results: str | Path) -> list[str]:
-    """Lines on the networks that no statistic holds (`findings.stops`). Empty if all finished."""
+    """Lines on the networks that did not finish and are left out of all statistics (`findings.stops`); empty if all finished."""
     return findings.stops(read_table(results, "initial"), read_table(results, "final") if _has(results, "final") else None)
 
 
 def write_html(results: str | Path, output: str | Path) -> None:
-    """Write a results folder's study, scaling laws, verdicts and findings, and where they come from, as a self-contained page."""
+    """Write a self-contained HTML page on a results folder: the study, scaling laws, verdicts, findings and their provenance."""
     laws = read_table(results, "scaling_laws")
     parts = [
         _lines(description.study(laws.attrs)),
@@ -116,11 +117,11 @@ def write_html(results: str | Path, output: str | Path) -> None:
     ]
     if _has(results, "lazy"):
         drift, lazy = read_table(results, "drift"), read_table(results, "lazy")
-        found = {name: findings.overtaking(own) for name, own in drift.groupby("network", sort=False)}
+        found = {name: findings.overtaking(rows) for name, rows in drift.groupby("network", sort=False)}
         parts += [
             _lines(f"{name!s}, kernel drift: {sentence}." for name, sentence in found.items() if sentence),
             "<h2>Lazy or rich</h2>",
-            _lines([findings.verdicts(lazy)[0].rstrip(":") + ". What moved: medians over seeds; losses and accuracies: means."]),
+            _lines([f"{findings.verdicts(lazy)[0].rstrip(':')}. {_OVER_SEEDS}"]),
             _verdicts(lazy),
         ]
     source = laws.attrs["provenance"]
@@ -141,7 +142,7 @@ def _lines(texts: Iterable[str]) -> str:
 
 
 def _networks(networks: dict[str, dict]) -> str:
-    """The networks' options, those that any of them has, a row each."""
+    """An HTML table of the networks' options, a row per network; options that no network sets are left out."""
     shown = pd.DataFrame.from_dict(networks, orient="index").dropna(axis="columns", how="all").fillna("none")
     return shown.rename_axis("network").reset_index().to_html(index=False, border=0, float_format="{:.6g}".format)
 
@@ -155,7 +156,7 @@ def _laws(laws: pd.DataFrame) -> str:
         "theory": [_theory(law) for _, law in laws.iterrows()],
         "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
-        "its 95% interval": _intervals(laws, "prefactor", "{:.4g}"),
+        "95% interval of c": _intervals(laws, "prefactor", "{:.4g}"),
         "widths": laws["widths_fitted"],
         "seeds left out": _left_out(laws),
     })  # fmt: skip
@@ -178,7 +179,7 @@ _SHOWN = (
 
 
 def _verdicts(lazy: pd.DataFrame) -> str:
-    numbers = lazy[list(_SHOWN)].dropna(axis="columns", how="all")  # targets that are no classes have no accuracies
+    numbers = lazy[list(_SHOWN)].dropna(axis="columns", how="all")  # without classes there are no accuracies
     cells = lazy[["network", "width", "verdict", "count"]].assign(excluded=_left_out(lazy))
     shown = pd.concat([cells, numbers.map("{:.3g}".format)], axis="columns")
     return shown.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0)
