@@ -14,7 +14,11 @@ _HOME = {
     "Ensemble": "ntksim.engine.infinite.ensembles",
     "Kernel": "ntksim.engine.infinite.kernel",
     "KeptKernels": "ntksim.study.results",
+    "NNGPRegressor": "ntksim.estimators",
     "Network": "ntksim.engine.network",
+    "NTKClassifier": "ntksim.estimators",
+    "NTKRegressor": "ntksim.estimators",
+    "NetworkKernel": "ntksim.estimators",
     "Parameters": "ntksim.engine.parameters",
     "Trajectory": "ntksim.engine.training.train",
     "closed_form": "ntksim.engine.infinite.predictions",
@@ -40,7 +44,11 @@ __all__ = [
     "Ensemble",
     "Kernel",
     "KeptKernels",
+    "NNGPRegressor",
     "Network",
+    "NTKClassifier",
+    "NTKRegressor",
+    "NetworkKernel",
     "Parameters",
     "Trajectory",
     "closed_form",
@@ -73,6 +81,7 @@ if TYPE_CHECKING:
     from ntksim.engine.network import ABC, Network
     from ntksim.engine.parameters import Parameters, sample_parameters
     from ntksim.engine.training.train import Trajectory, train
+    from ntksim.estimators import NetworkKernel, NNGPRegressor, NTKClassifier, NTKRegressor
     from ntksim.frameworks.flax import from_flax
     from ntksim.frameworks.keras import from_keras
     from ntksim.frameworks.sklearn import from_sklearn

@@ -20,7 +20,10 @@ def points(name: str, x: object, features: int | None = None) -> np.ndarray:
     if array.ndim > 2 and array.size:
         raise ValueError(f"{name} must have shape (points, features); got shape {array.shape}: {flattening(array.shape)}")
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must have shape (points, features), neither of them 0; got shape {array.shape}")
+        hint = ""
+        if array.ndim == 1:  # what scikit-learn's KernelRidge and its like do with a function for a kernel
+            hint = "; where kernels are called with one pair at a time, pass kernel='precomputed' and the matrix"
+        raise ValueError(f"{name} must have shape (points, features), neither of them 0; got shape {array.shape}{hint}")
     if features is not None and array.shape[1] != features:
         raise ValueError(f"{name} must have {features} features like the first set of points; got {array.shape[1]}")
     return _finite(name, array)
