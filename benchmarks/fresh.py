@@ -1,4 +1,4 @@
-"""What run.py times in fresh processes: `python fresh.py TASK ARGUMENTS` prints one line of JSON."""
+"""Tasks that run.py times in fresh processes: `python fresh.py TASK ARGUMENTS` prints one line of JSON."""
 
 import json
 import re
@@ -14,7 +14,10 @@ import ntksim
 
 
 def peak_memory() -> float:
-    """Bytes at most. Linux counts what the parent held in ru_maxrss of a child it has forked, so not there."""
+    """Peak memory of this process in bytes.
+
+    On Linux it is read from /proc, since ru_maxrss of a forked child includes memory of its parent.
+    """
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     unit = 1 if sys.platform == "darwin" else 1024
@@ -26,7 +29,10 @@ def points(n: int, d: int) -> np.ndarray:
 
 
 def one_seed(depth: str, width: str, dtype: str, calls: str = "1", sampling: str = "weights") -> dict[str, float]:
-    """Initial kernel of one seed at 64 points of 64 features, after a narrower network's; the best of some calls."""
+    """Time the initial kernel of one seed on 64 points with 64 features: the best of some calls.
+
+    The kernel of a narrower network is computed first, to load the compiled code.
+    """
     x, spent = points(64, 64), []
     warm = ntksim.Network(int(depth), 64 if sampling == "weights" else 1024, sigma_w=2**0.5)  # wide enough to be conditioned
     ntksim.empirical_ntk(warm, x, seeds=[0], dtype=dtype, sampling=sampling)
@@ -41,13 +47,13 @@ def one_seed(depth: str, width: str, dtype: str, calls: str = "1", sampling: str
 
 
 def first() -> dict[str, float]:
-    """A first kernel: 16 points, three hidden layers of 256."""
+    """Compute a kernel once, the first of the process: 16 points, three hidden layers of 256."""
     ntksim.empirical_ntk(ntksim.Network(3, 256), points(16, 10), seeds=[0])
     return {}
 
 
 def everything() -> dict[str, float]:
-    """Whatever there is to compile: kernels, outputs, both kinds of training and limits, in both precisions."""
+    """Call everything that is compiled: kernels, outputs, both kinds of training, and limits, in both precisions."""
     x, y = points(4, 3), np.ones(4)
     for dtype in ("float32", "float64"):
         network = ntksim.Network(2, 16, "tanh")

@@ -1,9 +1,9 @@
-"""Check, then time the engine on a GPU: `python benchmarks/gpu.py`. Needs numba-cuda; CuPy and JAX where they are installed.
+"""Check, then time the engine on a GPU: `python benchmarks/gpu.py`. Needs numba-cuda; uses CuPy and JAX if they are installed.
 
-First every regime is compared with the CPU, and the parameters' bits; nothing is timed unless they agree. CuPy gives the peak
-(its products of large squares by cuBLAS) and cuRAND's normals, JAX a kernel written by hand. Kernels count 4 n m^2 flops per
-hidden m x m layer. What is not installed is said in the table. `--tiny` tries the script itself, in Numba's simulator too
-(NUMBA_ENABLE_CUDASIM=1): its times mean nothing.
+First the results of all methods, and the bits of the parameters, are compared with the CPU; nothing is timed unless they agree.
+CuPy provides the peak (products of large square matrices by cuBLAS) and cuRAND's normals, JAX a kernel written by hand. A kernel
+counts 4 n m^2 flops per hidden m x m layer. The table names packages that are not installed. `--tiny` tests this script with
+small sizes, also in Numba's simulator (NUMBA_ENABLE_CUDASIM=1); its times mean nothing.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from timing import best
 import ntksim
 from ntksim.engine import devices
 
-if find_spec("threadpoolctl") is None:  # all that the engine needs beside Numba and SciPy; here BLAS may have its threads
+if find_spec("threadpoolctl") is None:  # the engine needs it to limit BLAS threads; this script also runs without
     unlimited = type("ThreadpoolController", (), {"limit": lambda *_, **__: nullcontext()})
     sys.modules["threadpoolctl"] = SimpleNamespace(ThreadpoolController=unlimited)  # type: ignore[assignment]
-CPU_THREADS = 2  # what this engine's times on the CPU are of
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the memory
+CPU_THREADS = 2  # threads for this engine's times on the CPU
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # otherwise JAX takes most of the GPU's memory
 DTYPES = {"float32": 1e-5, "float64": 1e-12}
 RELU = {"sigma_w": 2**0.5}
 METHODS = {
@@ -41,7 +41,7 @@ METHODS = {
 
 
 def optional(name: str) -> Any:
-    """A package, or None."""
+    """A package, or None if it is not installed."""
     try:
         return __import__(name)
     except ImportError:
@@ -56,7 +56,7 @@ def points(n: int, d: int = 64) -> np.ndarray:
 
 
 class Check:
-    """Comparisons with the CPU, each of them printed; ``faults`` holds what failed."""
+    """Comparisons of GPU and CPU. Each is printed; ``faults`` lists those that failed."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
@@ -67,17 +67,17 @@ class Check:
             print(f"FAILED: {what}", file=sys.stderr, flush=True)
 
     def agree(self, function: Callable[..., np.ndarray], tolerance: float, what: str) -> np.ndarray:
-        """The GPU's result, which is to be the CPU's to ``tolerance`` of the largest entry, and of its precision."""
+        """The GPU's result, checked against the CPU's: same precision, difference below ``tolerance`` times the largest entry."""
         print(f"[check] {what}", file=sys.stderr, flush=True)
         found, expected = (function(device=device) for device in ("cuda", "cpu"))
-        self.expect(found.dtype == expected.dtype, f"{what}: {found.dtype} of the GPU, {expected.dtype} of the CPU")
-        off = np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max()
-        self.expect(off <= tolerance, f"{what}: off by {off:.2g} of the largest entry, more than {tolerance:g}")
+        self.expect(found.dtype == expected.dtype, f"{what}: {found.dtype} on the GPU, {expected.dtype} on the CPU")
+        error = np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max()
+        self.expect(error <= tolerance, f"{what}: differs by {error:.2g} of the largest entry; allowed is {tolerance:g}")
         return found
 
 
 def check_all(tiny: bool) -> list[str]:
-    """What differs from the CPU: by tiles, with cuBLAS for large products, and with cuBLAS for all, if it is there."""
+    """Differences from the CPU, with products by tiles, with cuBLAS for large products, and with cuBLAS for all products."""
     from ntksim.engine.cuda import library as cuda_library
 
     check, library = Check(), cuda_library.cublas
@@ -110,12 +110,12 @@ def check_networks(check: Check, tiny: bool, dtype: str, tolerance: float, way: 
             check.expect(both[1].tobytes() == alone[0].tobytes(), f"bits of {what} depend on the batch")
         kernel = partial(ntksim.empirical_ntk, network, seeds=[3], dtype=dtype)
         check.agree(partial(kernel, x[:2], x[1:] + 0.5 if n > 1 else x), tolerance, f"two sets of points, {what}")
-        with patch.object(cuda_seeds, "_SHARE", 0.0):  # as if there were no memory: panels
+        with patch.object(cuda_seeds, "_SHARE", 0.0):  # as if the GPU had no free memory: the kernel is computed by panels
             check.agree(partial(kernel, x), tolerance, f"panels, {what}")
 
 
 def has_bits_of_cpu(network: ntksim.Network, dtype: str) -> bool:
-    """Whether a seed's parameters are drawn to the last bit as the CPU draws them."""
+    """Whether GPU and CPU draw the same bits for a seed's parameters."""
     from numba import cuda
 
     from ntksim.engine.compiled_network import compiled_network
@@ -147,44 +147,45 @@ def check_training(check: Check, tiny: bool, dtype: str, tolerance: float, way: 
 
 
 def peak(dtype: str, size: int) -> float:
-    """Flops a second of cuBLAS, 0 without CuPy."""
+    """Flops per second of cuBLAS; 0 without CuPy."""
     if cupy is None:
         return 0.0
     try:
         a = cupy.random.standard_normal((size, size)).astype(dtype)
         return 2 * size**3 / best(lambda: (a @ a, cupy.cuda.Device().synchronize()))
-    except ImportError:  # CuPy without its libraries
+    except ImportError:  # CuPy is installed without the CUDA libraries
         return 0.0
 
 
 def kernels(tiny: bool) -> Iterator[Row]:
-    """Kernels at initialisation of three hidden ReLU layers, against JAX on the same card, and this engine on the CPU."""
+    """Initial kernels of networks with three hidden ReLU layers, against JAX on the same GPU and this engine on the CPU."""
     for dtype in DTYPES:
         for n in (2,) if tiny else (64, 256):
-            ways = list(product(("one by one", "vmap"), ("threefry2x32", "unsafe_rbg")))  # of JAX
+            ways = list(product(("one by one", "vmap"), ("threefry2x32", "unsafe_rbg")))  # variants in JAX
             for width in (8,) if tiny else (1024, 2048, 4096, 8192, 16384, 32768):
                 count = 2 if tiny else max(1, 2**29 // width**2)  # 4 GB of float32 weights
                 call = partial(ntksim.empirical_ntk, ntksim.Network(3, width, **RELU), points(n), dtype=dtype)
                 ours = best(partial(call, seeds=range(count), device="cuda"), 1.0) / count
-                theirs, remarks = None, "no JAX"
+                theirs, remarks = None, "JAX is not installed"
                 if jax is not None:
                     seconds, remarks = jax_kernels(dtype, width, points(n), count, ways)
                     if seconds:
                         fastest = min(seconds, key=seconds.__getitem__)
                         theirs, remarks = seconds[fastest], f"JAX {' and '.join(fastest)}"
-                        ways = [way for way in ways if way[1] == fastest[1]]  # the generator that is faster stays so
+                        ways = [way for way in ways if way[1] == fastest[1]]  # the faster generator is faster at all widths
                 if width <= 8192:
                     remarks += f"; {CPU_THREADS} CPU threads {best(partial(call, seeds=[0]), 0.5, 1):.3g} s"
-                what, flops = f"{dtype}, n = {n}, 3 x {width:,}, a seed of {count}", 2 * 4 * n * width**2
+                what, flops = f"{dtype}, n = {n}, 3 x {width:,}, one of {count} seeds", 2 * 4 * n * width**2
                 yield Row("kernels", what, ours, "JAX", theirs, flops, dtype, "60%, 3x", remarks)
 
 
 def jax_kernels(
     dtype: str, width: int, x: np.ndarray, count: int, ways: Sequence[tuple[str, str]]
 ) -> tuple[dict[tuple[str, str], float], str]:
-    """Seconds a seed of the structured form in JAX, weights drawn too, by ways that fit; and what kept others from it.
+    """Seconds per seed of the structured kernel in JAX, draws of weights included, for each variant; and the last failure.
 
-    It has as many seeds as ours, one by one or under vmap, and either generator.
+    A variant computes as many seeds as ours, one by one or under vmap, with one of two generators. Variants that fail, usually
+    because memory is too small, are left out.
     """
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
@@ -217,19 +218,19 @@ def jax_kernels(
 
         try:
             seconds[form, generator] = best(all_seeds, 0.7) / count
-        except Exception as error:  # out of memory, most likely: a row that says so is worth more than none
+        except Exception as error:  # most likely out of memory, which the row then says
             failure = f"JAX {form}: {str(error).splitlines()[0][:60]}"
     return seconds, failure
 
 
 def small(tiny: bool) -> Iterator[Row]:
-    """Networks of width 80 on 2 points, a block each, against two threads of the CPU."""
+    """Networks of width 80 on 2 points, one per block of the GPU, against two threads of the CPU."""
     for dtype in DTYPES:
         count = 4 if tiny else 1_000_000
         call = partial(ntksim.empirical_ntk, ntksim.Network(4, 8 if tiny else 80, **RELU), points(2, 4), dtype=dtype)
         ours = best(partial(call, seeds=range(count), device="cuda"), least=1) / count
         theirs = best(partial(call, seeds=range(count // 50 or 1)), least=1) / (count // 50 or 1)
-        remarks = f"{60e-6 / ours:.3g} millions a minute"
+        remarks = f"{60e-6 / ours:.3g} million per minute"
         yield Row(
             "small",
             f"{dtype}, networks of width 80 on 2 points",
@@ -242,7 +243,7 @@ def small(tiny: bool) -> Iterator[Row]:
 
 
 def normals(tiny: bool) -> Iterator[Row]:
-    """Standard normals written to memory, against cuRAND's."""
+    """Draws of standard normals written to memory, against cuRAND."""
     from numba import cuda
 
     from ntksim.engine.compiled_network import compiled_network
@@ -262,11 +263,12 @@ def normals(tiny: bool) -> Iterator[Row]:
         if cupy is not None:
             size = rows * rows
             theirs = best(lambda d=dtype, s=size: (cupy.random.standard_normal(s, d), cupy.cuda.Device().synchronize())) / size
-        yield Row("normals", f"{dtype}, a number", best(draw) / rows**2, "cuRAND" if cupy else "no CuPy", theirs)
+        against = "cuRAND" if cupy else "CuPy is not installed"
+        yield Row("normals", f"{dtype}, per number", best(draw) / rows**2, against, theirs)
 
 
 def registers(tiny: bool) -> Iterator[Row]:
-    """What the assembler says of every kernel, which needs no GPU."""
+    """Registers of every kernel, as the assembler reports them; needs no GPU."""
     import ptx
 
     return ptx.register_rows()
@@ -279,9 +281,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = {section.__name__: section for section in SECTIONS}
     parser.add_argument("--only", nargs="+", choices=names, metavar="SECTION", help=f"sections to run: {', '.join(names)}")
-    parser.add_argument("--skip-check", action="store_true", help="time what was checked before")
-    parser.add_argument("--only-check", action="store_true", help="time nothing")
-    parser.add_argument("--tiny", action="store_true", help="sizes that try the script and time nothing")
+    parser.add_argument("--skip-check", action="store_true", help="time without comparing GPU and CPU first")
+    parser.add_argument("--only-check", action="store_true", help="compare GPU and CPU, and time nothing")
+    parser.add_argument("--tiny", action="store_true", help="test this script with small sizes, whose times mean nothing")
     options = parser.parse_args(arguments)
     chosen = options.only or list(names)
     peaks = dict.fromkeys(DTYPES, 0.0)
@@ -291,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         numba.set_num_threads(min(CPU_THREADS, numba.config.NUMBA_NUM_THREADS))
         if not options.skip_check:
             if faults := check_all(options.tiny):
-                print(f"GPU and CPU differ in {len(faults)} cases, and nothing is timed:", *faults, sep="\n", file=sys.stderr)
+                print(f"GPU and CPU differ in {len(faults)} cases, so nothing is timed:", *faults, sep="\n", file=sys.stderr)
                 return 1
             print("GPU and CPU agree", file=sys.stderr)
         if options.only_check:
@@ -302,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for row in names[name](options.tiny):
             print(f"[{name}] " + "  ".join(cell for cell in row.cells(peaks) if cell), file=sys.stderr, flush=True)
             rows.append(row)
-    print(machine(peaks, "cuBLAS's product of two 8192 x 8192 matrices" if any(peaks.values()) else "it needs CuPy"))
+    print(machine(peaks, "cuBLAS's product of two 8192 x 8192 matrices" if any(peaks.values()) else "needs CuPy"))
     print(f"\n{markdown(rows, peaks)}")
     return 0
 

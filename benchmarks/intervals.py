@@ -1,10 +1,10 @@
-"""What the 95% intervals of a study cover: the table of docs/statistics.md.
+"""Coverage of a study's 95% intervals: this script prints the table of docs/statistics.md.
 
     .venv/bin/python benchmarks/intervals.py [--draws 10000]
 
-Samples of 5, 8, 16 and 32 seeds are drawn from distributions whose truth is known, and from networks: of these a few thousand are
-computed, whose own statistics are the truth (that of initial errors is the exact law of one hidden layer), and drawn from with
-replacement. Three minutes on two cores.
+Samples of 5, 8, 16 and 32 seeds are drawn from distributions with known moments, and from networks. For these a few thousand
+networks are computed, and samples are drawn from them with replacement; the truth is then the statistic of all of them, or for
+initial errors the exact law of one hidden layer. It takes three minutes on two cores.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from ntksim.study.statistics.seeds import moments
 
 SIZES = (5, 8, 16, 32)
 WIDTHS = (64, 128, 256, 512)
-ERRORS, CHANGES = 8000, 2000  # networks whose initial errors, and whose changes in training, are drawn from
+ERRORS, CHANGES = 8000, 2000  # numbers of networks: for initial errors, and for changes in training
 TEST_POINTS = 32
-Draw = Callable[[np.random.Generator, int], np.ndarray]  # the values of so many seeds
+Draw = Callable[[np.random.Generator, int], np.ndarray]  # draws the values of a number of seeds
 
 
 class Case(NamedTuple):
-    """A row of the table: how often intervals of samples hold the truth."""
+    """A row of the table. ``hits`` draws a sample and says for each of its intervals whether it contains the truth."""
 
     quantity: str
     samples: str
@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
 
 def spreads() -> dict[str, tuple[Draw, float, float]]:
-    """Distributions by name: how to draw, the mean, and the mean square."""
+    """Distributions by name: a function that draws, the mean, and the mean square."""
 
     def lognormal(sigma: float) -> tuple[Draw, float, float]:
         return lambda rng, n: np.exp(sigma * rng.normal(size=n)), np.exp(sigma**2 / 2), np.exp(2 * sigma**2)
@@ -53,36 +53,36 @@ def spreads() -> dict[str, tuple[Draw, float, float]]:
 
 
 def of_values(name: str, draw: Draw, mean: float, square: float) -> Iterator[Case]:
-    """Mean and root mean square."""
+    """Cases for the mean and the root mean square of values."""
 
     def hits(quantity: str, truth: float) -> Callable[[np.random.Generator, int], list[bool]]:
-        def one(rng: np.random.Generator, n: int) -> list[bool]:
+        def hit(rng: np.random.Generator, n: int) -> list[bool]:
             found = moments(draw(rng, n))
             return [found[f"{quantity}_low"] <= truth <= found[f"{quantity}_high"]]
 
-        return one
+        return hit
 
     yield Case("mean", name, hits("interval", mean))
     yield Case("root mean square", name, hits("root_mean_square", float(np.sqrt(square))))
 
 
 def of_law(name: str, draws: dict[int, Draw], squares: dict[int, float]) -> Iterator[Case]:
-    """Exponent and prefactor of a power law of the width that the root mean squares obey."""
+    """Cases for the exponent and the prefactor of a power law in the width, fitted to root mean squares."""
     slope, intercept = np.polyfit(np.log(list(squares)), 0.5 * np.log(list(squares.values())), 1)
 
-    def hits(which: int, truth: float) -> Callable[[np.random.Generator, int], list[bool]]:
-        def one(rng: np.random.Generator, n: int) -> list[bool]:
-            own = fit({width: sample(draw(rng, n)) for width, draw in draws.items()})[2 + which]
-            return [own.low <= truth <= own.high]
+    def hits(index: int, truth: float) -> Callable[[np.random.Generator, int], list[bool]]:
+        def hit(rng: np.random.Generator, n: int) -> list[bool]:
+            interval = fit({width: sample(draw(rng, n)) for width, draw in draws.items()})[2 + index]
+            return [interval.low <= truth <= interval.high]
 
-        return one
+        return hit
 
     yield Case("exponent", name, hits(0, slope))
     yield Case("prefactor", name, hits(1, intercept))
 
 
 def of_parts(name: str, draw: Draw, truths: dict[str, float]) -> Iterator[Case]:
-    """Both parts of the kernel drift, of which ``draw`` gives the Gram matrix of so many seeds."""
+    """Cases for both parts of the kernel drift; ``draw`` returns the Gram matrix of the seeds' changes."""
     for part, truth in truths.items():
 
         def hits(rng: np.random.Generator, n: int, part: str = part, truth: float = truth) -> list[bool]:
@@ -93,7 +93,7 @@ def of_parts(name: str, draw: Draw, truths: dict[str, float]) -> Iterator[Case]:
 
 
 def of_shares(name: str, draw: Draw, truth: float) -> Iterator[Case]:
-    """The mean accuracy on `TEST_POINTS` points."""
+    """A case for the mean accuracy on `TEST_POINTS` points."""
 
     def hits(rng: np.random.Generator, n: int) -> list[bool]:
         found = moments(draw(rng, n), share=True, step=1 / TEST_POINTS)
@@ -103,9 +103,10 @@ def of_shares(name: str, draw: Draw, truth: float) -> Iterator[Case]:
 
 
 def made_up_changes(directions: int, ratio: float, sigma: float = 0.0) -> tuple[Draw, dict[str, float]]:
-    """Changes that scatter in so many directions, less in each, about a mean of ``ratio`` times their root mean square.
+    """Synthetic changes: normal in a number of directions, with a scatter that falls from direction to direction.
 
-    ``sigma``: that of a lognormal factor on each seed's whole change.
+    The norm of their mean is ``ratio`` times the root mean square of the scatter. ``sigma`` is that of a lognormal factor on the
+    whole change of each seed.
     """
     scatter = 1 / np.arange(1, directions + 1) ** 0.5
     mean = ratio * np.linalg.norm(scatter) * np.eye(directions)[-1]
@@ -120,12 +121,12 @@ def made_up_changes(directions: int, ratio: float, sigma: float = 0.0) -> tuple[
 
 
 def points() -> dataset.Data:
-    """Digits of the default study."""
+    """The digits of the default study."""
     return dataset.load(Dataset(name="digits", classes=[4, 9], train=16, test=TEST_POINTS))
 
 
 def initial_errors(network: ntksim.Network, x: np.ndarray) -> tuple[Draw, float, float]:
-    """Errors of many networks' kernels to the limit: how to draw, their mean, and the mean square by the exact law."""
+    """Relative errors of many networks' kernels: a function that draws, their mean, and their mean square by the exact law."""
     limit = ntksim.infinite_kernel(network, x).ntk
     errors = measures.relative_frobenius_error(ntksim.empirical_ntk(network, x, seeds=range(ERRORS)), limit)
     square = one_hidden_layer_variance(network, x).sum() / np.sum(limit**2)
@@ -133,7 +134,7 @@ def initial_errors(network: ntksim.Network, x: np.ndarray) -> tuple[Draw, float,
 
 
 def changes(network: ntksim.Network, data: dataset.Data) -> tuple[Draw, dict[str, float], np.ndarray]:
-    """Of many networks trained to t = 100 / lambda_max: draws of Gram matrices, the true parts, and the test accuracies."""
+    """Changes of many networks, trained to t = 100 / lambda_max: draws of Gram matrices, true parts, and test accuracies."""
     largest = float(np.linalg.eigvalsh(ntksim.infinite_kernel(network, data.x_train).ntk)[-1])
     run = ntksim.train(
         network, data.x_train, data.y_train, seeds=range(CHANGES), times=[0.0, 100 / largest], x_test=data.x_test,
@@ -143,7 +144,7 @@ def changes(network: ntksim.Network, data: dataset.Data) -> tuple[Draw, dict[str
     assert run.test_outputs is not None
     first = run.kernels[:, 0]
     gram = gram_matrix((run.kernels[:, -1] - first) / measures.frobenius_norm(first)[:, None, None])
-    # of draws with replacement from these seeds the mean is theirs
+    # For draws with replacement from these seeds, their mean is the true mean.
     systematic, total = gram.mean(), np.diagonal(gram).mean()
 
     def draw(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -155,7 +156,7 @@ def changes(network: ntksim.Network, data: dataset.Data) -> tuple[Draw, dict[str
 
 
 def cases() -> Iterator[Case]:
-    """All rows."""
+    """All rows of the table."""
     for name, (draw, mean, square) in spreads().items():
         yield from of_values(name, draw, mean, square)
         if name in ("normal, 1 ± 0.3", "lognormal, σ = 0.3", "exponential"):
@@ -167,17 +168,17 @@ def cases() -> Iterator[Case]:
     yield from of_parts("the same with a lognormal factor, σ = 0.3, ratio 2", *made_up_changes(16, 2.0, 0.3))
     for mean in (0.3, 1.0, 10.0):
 
-        def told(rng: np.random.Generator, n: int, mean: float = mean) -> np.ndarray:
+        def accuracy(rng: np.random.Generator, n: int, mean: float = mean) -> np.ndarray:
             return 1 - rng.binomial(TEST_POINTS, mean / TEST_POINTS, n) / TEST_POINTS
 
-        yield from of_shares(f"binomial, {mean:g} of {TEST_POINTS} points wrong", told, 1 - mean / TEST_POINTS)
+        yield from of_shares(f"binomial, {mean:g} of {TEST_POINTS} points wrong", accuracy, 1 - mean / TEST_POINTS)
     data = points()
     for activation, sigma in (("relu", np.sqrt(2)), ("tanh", 1.5)):
         name = f"networks, {activation}"
         found = {m: initial_errors(ntksim.Network(1, m, activation, sigma_w=sigma), data.x_train) for m in WIDTHS}
         yield from of_values(f"{name}, initial errors at width {WIDTHS[0]}", *found[WIDTHS[0]])
         yield from of_values(f"{name}, initial errors at width {WIDTHS[-1]}", *found[WIDTHS[-1]])
-        draws, squares = {m: own[0] for m, own in found.items()}, {m: own[2] for m, own in found.items()}
+        draws, squares = ({m: errors[part] for m, errors in found.items()} for part in (0, 2))
         yield from of_law(f"{name}, initial errors, widths {WIDTHS[0]} to {WIDTHS[-1]}", draws, squares)
         draw, truths, accuracies = changes(ntksim.Network(1, 64, activation, sigma_w=sigma), data)
         yield from of_parts(f"{name}, width 64, trained", draw, truths)
@@ -186,7 +187,7 @@ def cases() -> Iterator[Case]:
 
 
 def coverage(case: Case, size: int, draws: int) -> float:
-    """The share of ``draws`` samples whose interval holds the truth; equal calls, equal numbers."""
+    """The share of ``draws`` samples whose interval contains the truth. Equal calls return equal numbers."""
     rng = np.random.default_rng(size)
     return float(np.mean([hit for _ in range(draws) for hit in case.hits(rng, size)]))
 
@@ -194,7 +195,7 @@ def coverage(case: Case, size: int, draws: int) -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=10_000, help="samples of every size in every row")
+    parser.add_argument("--draws", type=int, default=10_000, help="number of samples for each entry of the table")
     draws = parser.parse_args().draws
     print("| interval of | samples | " + " | ".join(f"{size} seeds" for size in SIZES) + " |")
     print("|---|---|" + "---|" * len(SIZES))

@@ -1,16 +1,16 @@
-"""The benchmark's peers in JAX: a process beside run.py, in the environment of peers.txt.
+"""The benchmark's peers in JAX. run.py starts this script as a process in the environment of peers.txt.
 
-`python peers.py float32` reads a line of JSON and answers with one, until its input ends:
+`python peers.py float32` reads lines of JSON and answers each with a line of JSON, until its input ends:
 
-    {"task": name, "arguments": {...}}  ->  {"ways": {way: seconds}}   compiled, checked, timed; the fastest is kept
-    {"turn": seconds}                   ->  {"seconds": best}          of the kept way, jitted and waited for
-    whatever fails                      ->  {"error": message}
+    {"task": name, "arguments": {...}}  ->  {"ways": {variant: seconds}}   all compiled, checked and timed; the fastest is kept
+    {"turn": seconds}                   ->  {"seconds": best}              the kept variant, jitted, until its result is ready
+    any failure                         ->  {"error": message}
 
-A task has several ways, since none is the fastest at every size. Which were tried besides and lost everywhere is told in
-README.md. Seconds are those of one network (one step, for descent).
+A task has several variants, since none is the fastest at every size. README.md lists variants that were tried and were slower
+everywhere. Seconds are those of one network, or of one step of gradient descent.
 """
 
-# ruff: noqa: E402 (JAX is imported after what it is told)
+# ruff: noqa: E402 (JAX is imported after its environment variables are set)
 
 import json
 import os
@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-sys.modules["neural_tangents.experimental"] = ModuleType("experimental")  # it alone would import TensorFlow
+sys.modules["neural_tangents.experimental"] = ModuleType("experimental")  # the only module that would import TensorFlow
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ from timing import best
 DOUBLE = sys.argv[1] == "float64"
 jax.config.update("jax_enable_x64", DOUBLE)
 DTYPE = jnp.dtype(sys.argv[1])
-GENERATORS = {"threefry": "threefry2x32", "rbg": "unsafe_rbg"}  # the default, and the one meant to be fast
+GENERATORS = {"threefry": "threefry2x32", "rbg": "unsafe_rbg"}  # JAX's default generator, and its fast one
 CORES = len(os.sched_getaffinity(0))
 POOL = ThreadPoolExecutor(CORES)
 
@@ -43,7 +43,7 @@ Ways = Iterator[tuple[str, int, Callable[[], Any]]]  # name, networks (or steps)
 
 
 def normals(key: jax.Array, *shape: int) -> jax.Array:
-    """Standard normals, drawn in float32 as ntksim's are: jax.random.normal in float64 takes twice as long or more."""
+    """Standard normals, drawn in float32 as in ntksim; in float64 jax.random.normal takes at least twice as long."""
     return jax.random.normal(key, shape, jnp.float32).astype(DTYPE)
 
 
@@ -52,23 +52,24 @@ def key(generator: str) -> jax.Array:
 
 
 def on_threads(function: Callable[[Any], Any], parts: list[Any]) -> list[Any]:
-    """A call on every core; XLA does not put small operations on more than one."""
+    """Call a function on every core, each with a part. XLA itself runs small operations on one core only."""
     return list(POOL.map(lambda part: jax.block_until_ready(function(part)), parts))
 
 
 def require_close(what: str, got: Any, expected: Any, tolerance: float) -> None:
     error = np.linalg.norm(np.asarray(got) - expected) / np.linalg.norm(expected)
     if not error <= tolerance:
-        raise ValueError(f"{what} is off by {error:.2g}, {tolerance:.2g} is allowed")
+        raise ValueError(f"the error of {what} is {error:.2g}; allowed is {tolerance:.2g}")
 
 
 # neural-tangents' empirical kernel of a ReLU network, initialisation included
 
 
 def kernel(depth: int, width: int, x: list, limit: list, own: bool = False) -> Ways:
-    """``limit`` is the infinite-width kernel, of which a mean over seeds must be near.
+    """Variants of neural-tangents' kernel. Their mean over seeds is checked against the infinite-width kernel ``limit``.
 
-    With ``own`` weights are drawn in float32 by us, as ntksim does, instead of by neural-tangents in the kernel's precision.
+    With ``own`` this script draws the weights in float32, as ntksim does; otherwise neural-tangents draws them in the kernel's
+    precision.
     """
     x = jnp.asarray(x, DTYPE)
     hidden = [stax.Dense(width, W_std=2**0.5, b_std=None), stax.Relu()] * depth
@@ -110,7 +111,7 @@ def kernel(depth: int, width: int, x: list, limit: list, own: bool = False) -> W
 
 
 def structured(xp: ModuleType, x: Any, weights: list, readout: Any) -> Any:
-    """Kernel of a bias-free ReLU network in ``ntk`` parameterization with sigma_w^2 = 2 (xp: jax.numpy or numpy)."""
+    """Kernel of a ReLU network without biases, ``ntk`` parameterization, sigma_w^2 = 2; ``xp`` is jax.numpy or numpy."""
     h = [x]
     for w in weights:
         h.append(xp.maximum((2 / len(w)) ** 0.5 * (h[-1] @ w), 0))
@@ -158,7 +159,7 @@ def small(depth: int, width: int, x: list) -> Ways:
 
 
 def descent(width: int, activation: str, sigma_w: float, x: list, y: list, rate: float, steps: int, networks: int) -> Ways:
-    """Two hidden layers, ``ntk`` parameterization; the initial weights are given, only steps are timed."""
+    """Variants of gradient descent with two hidden layers, ``ntk`` parameterization. Only steps are timed, not the draws."""
     x, y = jnp.asarray(x, DTYPE), jnp.asarray(y, DTYPE)
     sizes, (phi, slope) = [x.shape[1], width, width], ACTIVATIONS[activation]
     scales = [sigma_w / a**0.5 for a in sizes[:-1]] + [1 / width**0.5]
@@ -204,7 +205,7 @@ def descent(width: int, activation: str, sigma_w: float, x: list, y: list, rate:
         yield f"gradient by hand, {networks} networks on {CORES} threads", networks * steps, together
 
 
-ACTIVATIONS = {  # the value at z, and the slope as a function of the value
+ACTIVATIONS = {  # the value as a function of z, and the derivative as a function of the value
     "relu": (lambda xp, z: xp.maximum(z, 0), lambda h: h > 0),
     "tanh": (lambda xp, z: xp.tanh(z), lambda h: 1 - h * h),
 }
@@ -212,7 +213,7 @@ TASKS = {"kernel": kernel, "small": small, "descent": descent}
 
 
 def fastest(ways: Ways) -> tuple[dict[str, float], tuple[int, Callable[[], Any]]]:
-    """Seconds of every way, the fastest first, and the fastest itself. The first three are timed twice."""
+    """Seconds of every variant, the fastest first, and the fastest variant itself. The fastest three are timed twice."""
     seconds, calls = {}, {}
     for name, count, call in ways:
         calls[name] = count, lambda call=call: jax.block_until_ready(call())
@@ -225,7 +226,7 @@ def fastest(ways: Ways) -> tuple[dict[str, float], tuple[int, Callable[[], Any]]
 
 
 def serve() -> None:
-    """Answer requests; whatever libraries print goes to standard error."""
+    """Answer requests. Anything that libraries print goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     kept: tuple[int, Callable[[], Any]] | None = None
@@ -233,7 +234,7 @@ def serve() -> None:
         request = json.loads(line)
         try:
             if "task" in request:
-                kept = None  # its arrays
+                kept = None  # frees its arrays
                 ways, kept = fastest(TASKS[request["task"]](**request["arguments"]))
                 reply = {"ways": ways}
             else:

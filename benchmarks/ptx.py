@@ -1,7 +1,7 @@
-"""Every CUDA kernel compiled for a compute capability where there is no GPU: as PTX, and as what a GPU would run.
+"""Compilation of every CUDA kernel without a GPU: to PTX, and to the code that a GPU would run.
 
-The two are not the same code. By default Numba hands a GPU's kernels to nvJitLink before instructions are chosen (link-time
-optimisation), and not as PTX.
+The two differ. By default Numba passes kernels to nvJitLink as LTO-IR, before instructions are selected (link-time optimisation),
+and not as PTX.
 """
 
 import re
@@ -23,7 +23,7 @@ _INTEGERS, _DOUBLES = int64[::1], float64[:, ::1]
 
 
 def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
-    """Every kernel, and the types of its arguments in arithmetic of ``real`` numbers."""
+    """Every kernel, with the types of its arguments for numbers of type ``real``."""
     a = real[:, ::1]
     i, f, flag = int64, float64, types.boolean
     return {
@@ -56,7 +56,7 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
 
 @contextmanager
 def _device(capability: tuple[int, int]) -> Iterator[None]:
-    """As if there were one: an njit function that a kernel calls asks for the current device."""
+    """Pretend that a device of this capability is present, since Numba asks for it when a kernel calls an njit function."""
 
     class Device:
         compute_capability = capability
@@ -69,13 +69,13 @@ def _device(capability: tuple[int, int]) -> Iterator[None]:
 
 
 def compile_kernel(kernel: Any, real: Any, capability: tuple[int, int]) -> str:
-    """PTX of a kernel of :func:`signatures`, for compute ``capability`` such as (9, 0); numba-cuda and no GPU is needed."""
+    """PTX of a kernel in :func:`signatures` for a compute ``capability`` such as (9, 0). It needs numba-cuda, but no GPU."""
     with _device(capability):
         return cuda.compile_ptx(kernel.py_func, signatures(real)[kernel], cc=capability, device=False)[0]
 
 
 class Linked(NamedTuple):
-    """What nvJitLink makes of a kernel: its PTX, registers of a thread, and bytes that it keeps in memory for want of more."""
+    """A kernel linked by nvJitLink: its PTX, registers per thread, and bytes of registers that are spilled to memory."""
 
     ptx: str
     registers: int
@@ -83,7 +83,7 @@ class Linked(NamedTuple):
 
 
 def link_kernel(kernel: Any, real: Any, capability: tuple[int, int]) -> Linked:
-    """The kernel as a GPU of ``capability`` would run it: what a launch has Numba do, without the launch."""
+    """Compile and link a kernel as Numba does at a launch on a GPU of this ``capability``, without launching it."""
     from numba.cuda.compiler import compile_cuda, kernel_fixup
 
     options = {"debug": False, "lineinfo": False, "forceinline": False, "fastmath": False, "max_registers": None}
@@ -97,16 +97,16 @@ def link_kernel(kernel: Any, real: Any, capability: tuple[int, int]) -> Linked:
         kernel_fixup(library.get_function(library._entry_name), False)
         code = library.get_ltoir(cc=capability)
     text, _ = _link(code, capability, "-ptx")
-    _, said = _link(code, capability, "-Xptxas=-v", "-verbose")
-    used = re.search(r"Used (\d+) registers", said)
-    spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said)
+    _, log = _link(code, capability, "-Xptxas=-v", "-verbose")
+    used = re.search(r"Used (\d+) registers", log)
+    spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
     if used is None or spilled is None:
-        raise RuntimeError(f"the assembler did not say what it used: {said}")
+        raise RuntimeError(f"the assembler's log does not contain the numbers of registers and spilled bytes: {log}")
     return Linked(text, int(used[1]), int(spilled[1]) + int(spilled[2]))
 
 
 def _link(code: bytes, capability: tuple[int, int], *options: str) -> tuple[str, str]:
-    """PTX if an option asks for it, and what the linker said."""
+    """The PTX, if ``options`` ask for it, and the linker's log."""
     from cuda.bindings import nvjitlink
 
     major, minor = capability
@@ -126,11 +126,11 @@ def _link(code: bytes, capability: tuple[int, int], *options: str) -> tuple[str,
 
 
 def register_rows() -> Iterator[Row]:
-    """Registers of a thread of every kernel, and bytes that it keeps in memory for want of more."""
+    """A row per kernel: registers per thread, and bytes of registers that are spilled to memory."""
     for kernels in zip(*(signatures(real) for real in REALS), strict=True):
         linked = [link_kernel(k, real, at) for at in CAPABILITIES for k, real in zip(kernels, REALS, strict=True)]
         (a, b), (c, d) = CAPABILITIES
-        used = [one.registers for one in linked]
+        used = [kernel.registers for kernel in linked]
         remarks = f"float32 / float64 at {a}.{b}: {used[0]} / {used[1]}, at {c}.{d}: {used[2]} / {used[3]}"
-        spilled = sum(one.spilled for one in linked)
+        spilled = sum(kernel.spilled for kernel in linked)
         yield Row("registers", kernels[0].py_func.__name__, remarks=f"{remarks}; {spilled} bytes spilled")

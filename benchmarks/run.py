@@ -1,9 +1,9 @@
 """Time the engine on this machine, against its peers: `make bench`, or `python benchmarks/run.py --only kernels normals`.
 
-Every time is the best of several runs, warm; what is compared takes turns within the run, since machines are noisy. Times
-are those of one seed, network, step or number, whichever the row is about. "peak" is NumPy's rate on 2048 x 2048 products
-in this process, on all threads; shares count 4 n m^2 flops per hidden m x m layer of a kernel and 6 n m^2 per m x m layer
-and step of descent. A section is a function that yields rows. The table goes to standard output, progress to standard error.
+Every time is the best of several warm runs. Two things that are compared take turns within the run, since machines are noisy. A
+time is that of one seed, network, step or number, as the row says. "peak" is NumPy's rate for products of 2048 x 2048 matrices in
+this process, on all threads. Shares of it count 4 n m^2 flops per hidden m x m layer of a kernel, and 6 n m^2 per m x m layer and
+step of gradient descent. A section is a function that yields rows. The table goes to standard output, progress to standard error.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from ntksim.engine.training.watch import State, Task, Watch
 DTYPES = ("float32", "float64")
 RELU = {"sigma_w": 2**0.5}
 WITHOUT_PEERS = "--without-peers"
-SHARES = {"float32": ("65%", "80%"), "float64": ("60%", "75%")}  # of the peak, aimed at for n = 64 and 256 at width 4,096
+SHARES = {"float32": ("65%", "80%"), "float64": ("60%", "75%")}  # goals, as shares of the peak, for n = 64 and 256 at width 4,096
 
 
-def tell(progress: str) -> None:
+def report(progress: str) -> None:
     print(progress, file=sys.stderr, flush=True)
 
 
@@ -43,7 +43,7 @@ def points(n: int, d: int) -> np.ndarray:
 
 
 class Bench:
-    """What sections share: options, the measured peaks, and a peer process per precision, started when first needed."""
+    """State that all sections share: options, measured peaks, and a peer process per precision, started when first needed."""
 
     def __init__(self, long: bool, with_peers: bool) -> None:
         self.long = long
@@ -52,7 +52,7 @@ class Bench:
         self._with_peers = with_peers
 
     def measure_peaks(self) -> None:
-        """Around every section: the best of the run counts, since other work on the machine lowers it."""
+        """Measure NumPy's rate. It is called before and after every section; the best one counts, since other work lowers it."""
         for dtype in DTYPES:
             a = points(2048, 2048).astype(dtype)
             self.peaks[dtype] = max(self.peaks[dtype], 2 * 2048**3 / best(partial(np.matmul, a, a), 0.5))
@@ -69,11 +69,14 @@ class Bench:
         return bool(self._peers)
 
     def versus(self, ours: Callable[[], object], count: int, dtype: str, name: str, task: str, **arguments: Any) -> dict:
-        """Fields of a row: ours, of which a call makes ``count``, and the peer's, in alternation; ours alone without it."""
+        """Fields of a row: times of ours and of the peer, which take turns; only ours if there is no peer.
+
+        A call of ``ours`` computes ``count`` networks or steps.
+        """
         try:
             peer = self.peer(dtype)
             ways = peer.prepare(task, **arguments)
-            tell(f"  {name}: " + "; ".join(f"{way} {duration(seconds)}" for way, seconds in ways.items()))
+            report(f"  {name}: " + "; ".join(f"{way} {duration(seconds)}" for way, seconds in ways.items()))
             mine, theirs = alternate(ours, peer.turn)
         except PeerError as error:
             return {"ours": best(ours) / count, "against": f"peer skipped: {error}"}
@@ -94,7 +97,7 @@ def geometric_means(rows: list[Row], dtype: str) -> Iterator[Row]:
 
 
 def kernels(bench: Bench) -> Iterator[Row]:
-    """Initial kernels of ReLU networks against neural-tangents', initialisation included in both."""
+    """Initial kernels of ReLU networks, against neural-tangents; both include initialisation."""
     for dtype in DTYPES:
         rows = []
         x = points(64, 64)
@@ -118,7 +121,7 @@ def kernels(bench: Bench) -> Iterator[Row]:
 
 
 def small(bench: Bench) -> Iterator[Row]:
-    """Many small networks, four hidden ReLU layers, d = 4, against JAX's vmap of the same formula."""
+    """Many small networks with four hidden ReLU layers, d = 4, against the same formula in JAX."""
     for dtype in DTYPES:
         for width, n, seeds in ((80, 2, 20_000), (20, 2, 100_000), (80, 8, 10_000)):
             x = points(n, 4)
@@ -133,7 +136,7 @@ def small(bench: Bench) -> Iterator[Row]:
 
 
 def law(bench: Bench) -> Iterator[Row]:
-    """Kernels of ReLU networks in law, `sampling="conditional"`, against sampling by weights in the same run."""
+    """Kernels of ReLU networks sampled without weights (`sampling="conditional"`), against sampling by weights."""
     network, x = partial(ntksim.Network, 3, **RELU), points(64, 64)
 
     def sampled(width: int, some: np.ndarray, seeds: int, dtype: str, sampling: str = "conditional") -> Callable[[], object]:
@@ -170,7 +173,7 @@ def law(bench: Bench) -> Iterator[Row]:
 
 
 def wide(bench: Bench) -> Iterator[Row]:
-    """One seed of a wide ReLU network, n = 64, float32, each in a process of its own."""
+    """One seed of a wide ReLU network, n = 64, float32; each in a new process."""
     shapes = [(3, 32768), (1, 10**6)] + ([(3, 65536), (1, 10**7)] if bench.long else [])
     for depth, width in shapes:
         seen = fresh("one_seed", depth, width, "float32")
@@ -196,11 +199,11 @@ def normals(bench: Bench) -> Iterator[Row]:
         mine, numpys = alternate(
             partial(fill_normals, *words, 0, 0, out), one_turn(partial(rng.standard_normal, out.size, dtype)), 2.0
         )
-        yield Row("normals", f"{dtype}, a number, one core", mine / out.size, "NumPy", numpys / out.size, target="0.7 ns")
+        yield Row("normals", f"{dtype}, per number, one core", mine / out.size, "NumPy", numpys / out.size, target="0.7 ns")
 
 
 def activations(bench: Bench) -> Iterator[Row]:
-    """Kernels of three hidden layers of 1,024 with other activations, against ReLU's."""
+    """Kernels of networks with three hidden layers of 1,024 and other activations, against ReLU."""
     x = points(64, 64)
     for dtype in DTYPES:
         call = {
@@ -214,19 +217,19 @@ def activations(bench: Bench) -> Iterator[Row]:
 
 
 def startup(bench: Bench) -> Iterator[Row]:
-    """Fresh processes: with their compiled code in the cache, and with nothing there."""
+    """Start of a new process, with the compiled code in the cache, and with an empty cache."""
     fresh("first")
     warm = min(fresh("first")["wall"] for _ in range(3))
-    yield Row("startup", "import and first kernel, warm cache", warm, target="2 s", remarks="a whole process")
+    yield Row("startup", "import and first kernel, warm cache", warm, target="2 s", remarks="time of the whole process")
     with tempfile.TemporaryDirectory() as folder:
         cold = fresh("everything", NUMBA_CACHE_DIR=folder)["wall"]
         again = fresh("everything", NUMBA_CACHE_DIR=folder)["wall"]
-    remarks = f"kernels, outputs, training, limits, both precisions; {again:.3g} s with what this left in the cache"
+    remarks = f"kernels, outputs, training, limits, both precisions; the same again, from the cache, {again:.3g} s"
     yield Row("startup", "everything, empty cache", cold, target="60 s", remarks=remarks)
 
 
 def training(bench: Bench) -> Iterator[Row]:
-    """Gradient descent, two hidden ReLU layers of 1,024, n = 64, two seeds; ours draws the weights too."""
+    """Gradient descent with two hidden ReLU layers of 1,024, n = 64, two seeds. Our time includes the draws of the weights."""
     x, y, steps, rate = points(64, 64), np.ones(64), 50, 1e-3
     network = ntksim.Network(2, 1024)
     for dtype in DTYPES:
@@ -236,12 +239,12 @@ def training(bench: Bench) -> Iterator[Row]:
         fields = bench.versus(ours, 2 * steps, dtype, "JAX", "descent", **task, steps=steps, networks=2)
         flops = 6 * 64 * 1024**2
         yield Row(
-            "training", f"{dtype}, a step of descent, a seed of two", flops=flops, dtype=dtype, target="60%, 1.5x", **fields
+            "training", f"{dtype}, a step of descent of one of two seeds", flops=flops, dtype=dtype, target="60%, 1.5x", **fields
         )
 
 
 def limits(bench: Bench) -> Iterator[Row]:
-    """Infinite-width kernels at depth 3: closed forms, and quadrature against them at the same points."""
+    """Infinite-width kernels at depth 3: ReLU in closed form, and tanh by series, against ReLU on the same points."""
     n = 10_000 if bench.long else 4_000
     yield Row("limits", f"ReLU, {n:,} points", best(partial(ntksim.infinite_kernel, ntksim.Network(3, 1), points(n, 64)), 1.0, 2))
     x = points(2000, 64)
@@ -254,7 +257,7 @@ def limits(bench: Bench) -> Iterator[Row]:
 
 
 def flow(bench: Bench) -> Iterator[Row]:
-    """Training 128 points of a stiff problem to t = 20 / lambda_min, against descent at 1 / lambda_max."""
+    """Gradient flow on 128 points, a stiff problem, to t = 20 / lambda_min, against descent with learning rate 1 / lambda_max."""
     from ntksim.study.config.dataset import Dataset
     from ntksim.study.data.dataset import load
 
@@ -279,15 +282,16 @@ def flow(bench: Bench) -> Iterator[Row]:
 
 
 def runge_kutta(network: ntksim.Network, x: np.ndarray, y: np.ndarray, end: float) -> Iterator[Row]:
-    """SciPy's explicit adaptive methods on this engine's gradient, for a fiftieth of the time: their steps are as long as stable.
+    """SciPy's explicit adaptive methods with this engine's gradient, run for a fiftieth of the training time and extrapolated.
 
-    Errors are those of outputs, root mean square, in units of the initial residual's, against the flow at a tolerance of 1e-8.
+    Stability limits the length of their steps, so their cost is proportional to the training time. The error is the root mean
+    square difference of the outputs from gradient flow with tolerance 1e-8, relative to the initial residual.
     """
     few = end / 50
     exact = ntksim.train(network, x, y, seeds=[0], times=[0, few], tolerance=1e-8).outputs[0]
     size = np.sqrt(np.mean((exact[0] - y) ** 2))
-    own = compiled_network(network, x.shape[1])
-    task = Task(own, columns_of(x, None, np.dtype(float), "cpu"), y, None, None, False)
+    net = compiled_network(network, x.shape[1])
+    task = Task(net, columns_of(x, None, np.dtype(float), "cpu"), y, None, None, False)
     watch = Watch(1, np.uint64(0), task)
     room = for_descent(watch.make_room())
 
@@ -304,17 +308,17 @@ def runge_kutta(network: ntksim.Network, x: np.ndarray, y: np.ndarray, end: floa
         found = solve_ivp(velocity, (0, few), watch.start, method, rtol=1e-6, atol=1e-7)
         seconds = 50 * (time.perf_counter() - begin)
         error = np.sqrt(np.mean((outputs(found.y[:, -1]) - exact[1]) ** 2)) / size
-        remarks = f"extrapolated from {found.nfev} gradients for a fiftieth of the time; error there {error:.1g}"
+        remarks = f"extrapolated from {found.nfev} gradients for a fiftieth of the training time; error {error:.1g} at its end"
         yield Row("flow", f"the same by SciPy's {method}, one core", seconds, remarks=remarks)
 
 
 def prediction(bench: Bench) -> Iterator[Row]:
-    """Of the study that lies in results/."""
+    """Predictions for the jobs of the study in results/."""
     return studies.prediction(HERE.parent / "results")
 
 
 def registers(bench: Bench) -> Iterator[Row]:
-    """Of CUDA kernels, which are compiled without a GPU too."""
+    """Registers of CUDA kernels, which can be compiled without a GPU."""
     if find_spec("numba_cuda") is None:
         yield Row("registers", "CUDA kernels", remarks="numba-cuda is not installed: make cuda")
         return
@@ -327,26 +331,26 @@ SECTIONS = (kernels, small, law, wide, normals, activations, startup, training, 
 
 
 def measured(bench: Bench, section: Callable[[Bench], Iterator[Row]]) -> Iterator[Row]:
-    """A section's rows, told on standard error as they come; a failure becomes a row, and the others go on."""
+    """Yield a section's rows, and report them on standard error as they come. A failure becomes a row, and the run goes on."""
     start = time.perf_counter()
     bench.measure_peaks()
     try:
         for row in section(bench):
-            tell(f"[{row.section}] " + "  ".join(cell for cell in row.cells(bench.peaks) if cell))
+            report(f"[{row.section}] " + "  ".join(cell for cell in row.cells(bench.peaks) if cell))
             yield row
     except Exception as error:
-        tell(f"[{section.__name__}] failed: {error!r}")
+        report(f"[{section.__name__}] failed: {error!r}")
         yield Row(section.__name__, "failed", remarks=repr(error).replace("|", "/"))
     bench.measure_peaks()
-    tell(f"[{section.__name__}] {time.perf_counter() - start:.0f} s in all")
+    report(f"[{section.__name__}] {time.perf_counter() - start:.0f} s in total")
 
 
 def main() -> int:
-    """Print the table; 1 if a section failed."""
+    """Run the benchmark and print its table. Returns 1 if a section failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = {section.__name__: section for section in SECTIONS}
     parser.add_argument("--only", nargs="+", choices=names, metavar="SECTION", help=f"sections to run: {', '.join(names)}")
-    parser.add_argument("--long", action="store_true", help="also networks of width 65,536 and 10^7, and 10,000 points")
+    parser.add_argument("--long", action="store_true", help="also time networks of width 65,536 and 10^7, and 10,000 points")
     parser.add_argument(WITHOUT_PEERS, action="store_true", help="time ntksim alone")
     options = parser.parse_args()
     bench = Bench(options.long, not options.without_peers)

@@ -1,4 +1,4 @@
-"""Rows of the benchmark and the table they make."""
+"""Rows of the benchmark, and the table that is printed."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ HEADER = ("what", "ntksim", "compared with", "ratio", "share of peak", "target",
 
 
 def duration(seconds: float) -> str:
-    """Three digits, in the unit that suits."""
+    """A duration with three digits, in s, ms, us or ns."""
     for factor, unit in ((1, "s"), (1e3, "ms"), (1e6, "us")):
         if seconds * factor >= 0.9995:
             return f"{seconds * factor:.3g} {unit}" if seconds * factor < 1000 else f"{seconds * factor:.0f} {unit}"
@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 def per_second(seconds: float) -> str:
-    """A rate, from the seconds of one."""
+    """A rate, given the seconds that one takes."""
     return f"{1 / seconds:,.0f} / s"
 
 
@@ -40,8 +40,8 @@ def times(value: float) -> str:
 class Row:
     """One measurement.
 
-    ``ours`` and ``theirs`` are seconds unless ``show`` says otherwise; ``against`` names what is compared with, or says why
-    nothing is. ``flops`` is what ours computes, in ``dtype``; ``target`` is what was aimed at.
+    ``ours`` and ``theirs`` are values, in seconds unless ``show`` formats something else. ``against`` names the peer, or says why
+    there is none. ``flops`` is the number of floating-point operations of ours, in ``dtype``. ``target`` is the goal.
     """
 
     section: str
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster ours is."""
+        """How many times as fast as the peer ours is."""
         return None if self.ours is None or self.theirs is None else self.theirs / self.ours
 
     def cells(self, peaks: dict[str, float]) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class Row:
 
 
 def markdown(rows: Iterable[Row], peaks: dict[str, float]) -> str:
-    """One aligned table with a line per section."""
+    """A table in aligned Markdown, with a heading line for each section."""
     lines: list[tuple[str, ...]] = []
     section = None
     for row in rows:
@@ -94,12 +94,12 @@ def markdown(rows: Iterable[Row], peaks: dict[str, float]) -> str:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # it lies on the path, uninstalled
+    except PackageNotFoundError:  # on the path, but not installed
         return str(import_module(package).__version__)
 
 
 def machine(peaks: dict[str, float], product: str = "NumPy's product of two 2048 x 2048 matrices, in this process") -> str:
-    """What was measured on, a line each."""
+    """Lines on the machine: processor, versions and peak."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

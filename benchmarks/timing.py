@@ -1,7 +1,7 @@
-"""Times: the best of several warm runs, in alternation with a peer that runs in a process and an environment of its own.
+"""Timing: the best of several warm runs, alternating with a peer that runs in a separate process and environment.
 
-Machines are noisy and their clocks wander, so what is compared takes turns within one run. Standard library alone: the
-peers' environment has neither Numba nor this package.
+Machines are noisy and their clock rates change, so two things that are compared take turns within one run. This module imports
+only the standard library, since the peers' environment has neither Numba nor ntksim.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ENVIRONMENT = HERE.parent / ".venv-peers"
-TURN = 0.2  # seconds of a turn in an alternation; a turn is at least one call
-ENOUGH = 20.0  # seconds after which a slow function is not called again for the sake of a better time
+TURN = 0.2  # seconds of one turn; a turn has at least one call
+ENOUGH = 20.0  # seconds after which a slow function is not called again
 
 
 class PeerError(Exception):
@@ -25,7 +25,7 @@ class PeerError(Exception):
 
 
 def best(function: Callable[[], object], seconds: float = 1.5, least: int = 3, warm: bool = True) -> float:
-    """The shortest of several calls, after one that warms up if ``warm``; of a slow function, fewer than ``least``."""
+    """Seconds of the fastest of several calls, at least ``least`` unless they are slow; with ``warm`` after a call to warm up."""
     begin = time.perf_counter()
     if warm:
         function()
@@ -39,14 +39,14 @@ def best(function: Callable[[], object], seconds: float = 1.5, least: int = 3, w
 
 
 def one_turn(function: Callable[[], object]) -> Callable[[], float]:
-    """A function that gives the best time of one turn."""
+    """A function that runs one turn and returns its best time in seconds."""
     return lambda: best(function, TURN, 1, warm=False)
 
 
 def alternate(
     ours: Callable[[], object], other: Callable[[], float], seconds: float = 3.0, least: int = 3
 ) -> tuple[float, float]:
-    """The best times of ``ours`` and of ``other``, turn by turn; ``other`` gives the time of a turn itself."""
+    """Best times of ``ours`` and of ``other``, which take turns. ``other`` runs a whole turn and returns its best time."""
     begin = time.perf_counter()
     ours()
     start = time.perf_counter()
@@ -58,7 +58,7 @@ def alternate(
 
 
 def fresh(*arguments: object, **environment: str) -> dict[str, float]:
-    """What fresh.py prints in a process of its own, and ``wall``: the seconds of the whole process."""
+    """Run a task of fresh.py in a new process; return what it prints, and ``wall``, the seconds of the whole process."""
     command = [sys.executable, str(HERE / "fresh.py"), *(str(a) for a in arguments)]
     start = time.perf_counter()
     done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
@@ -67,18 +67,18 @@ def fresh(*arguments: object, **environment: str) -> dict[str, float]:
 
 
 class Peer:
-    """peers.py in its own environment, in one precision: a line of JSON to it, a line of JSON back.
+    """A process that runs peers.py in the peers' environment, for one precision. Requests and replies are lines of JSON.
 
     Raises
     ------
-    PeerError if there is no such environment, or when the peer fails.
+    PeerError if the environment does not exist, or when the peer fails.
     """
 
     def __init__(self, dtype: str) -> None:
         python = ENVIRONMENT / "bin" / "python"
         if not (ENVIRONMENT / ".complete").exists():
             why = ENVIRONMENT / "skipped"
-            raise PeerError(why.read_text().strip() if why.exists() else f"no {ENVIRONMENT.name}; `make bench` makes it")
+            raise PeerError(why.read_text().strip() if why.exists() else f"{ENVIRONMENT.name} is missing; run `make bench`")
         command = [str(python), str(HERE / "peers.py"), dtype]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -97,15 +97,15 @@ class Peer:
         return reply
 
     def prepare(self, task: str, **arguments: Any) -> dict[str, float]:
-        """Compile and check every way to do a task, and keep the fastest; seconds of each, the fastest first."""
+        """Compile and check every variant of a task, and keep the fastest; return the seconds of each, the fastest first."""
         return self._ask(task=task, arguments=arguments)["ways"]
 
     def turn(self) -> float:
-        """Best time of one turn of what was prepared."""
+        """Best time of one turn of the variant that was kept."""
         return self._ask(turn=TURN)["seconds"]
 
     def close(self) -> None:
-        """Let it end: it does when its input ends."""
+        """Close the peer's input, which ends its process."""
         with contextlib.suppress(OSError):  # it may have died
             self._process.stdin.close()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""What stands between a study and a cluster, with stand-ins for Slurm's commands; `test_slurm.py` has the real ones."""
+"""Cluster jobs and profiles of a study, with fake Slurm commands. `test_slurm.py` uses the real ones."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from ntksim.study.run import cluster, profiles
 
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
-    """A file with a job's name a line, which squeue prints and scancel empties; the commands stand alone on the PATH."""
+    """A file with the name of a job on each line. Fake commands use it: squeue prints it, and scancel empties it."""
     jobs = tmp_path / "queue"
     (tmp_path / "bin").mkdir()
     for name, action in {"squeue": f"cat {jobs}", "scancel": f"echo $2 > {tmp_path}/cancelled; : > {jobs}"}.items():
@@ -27,18 +27,18 @@ def name_of(results):
 def test_jobs_of_a_killed_run_are_cancelled_and_no_others(queue, tmp_path, capsys):
     results = tmp_path / "results"
     results.mkdir()
-    cluster.Jobs(results, "slurm").begin()  # and then it is killed
+    cluster.Jobs(results, "slurm").begin()  # this run is then killed
     mine, others = name_of(results), name_of(tmp_path / "elsewhere")
     queue.write_text(f"{mine}_one\n{others}_two\n{mine}_three\n{mine}_three\n")
-    cluster.Jobs(results, "local").end_orphans()  # whoever comes next
+    cluster.Jobs(results, "local").end_orphans()  # the next run, without Slurm
     assert (tmp_path / "cancelled").read_text() == f"--name={mine}_one,{mine}_three\n"
     assert f"{results}: cancelling 3 Slurm jobs of a killed run" in capsys.readouterr().err
     queue.write_text(f"{mine}_four\n")
-    cluster.Jobs(results, "local").end_orphans()  # nothing was submitted since
+    cluster.Jobs(results, "local").end_orphans()  # no Slurm run began since, so no job is cancelled
     assert queue.read_text() == f"{mine}_four\n"
 
 
-def test_jobs_that_cannot_be_looked_for_are_not_forgotten(tmp_path, monkeypatch):
+def test_a_missing_squeue_is_an_error_and_the_marker_file_stays(tmp_path, monkeypatch):
     cluster.Jobs(tmp_path, "slurm").begin()
     monkeypatch.setenv("PATH", "")
     with pytest.raises(StageError, match=r"has no squeue.*on a login node, or remove .*\.slurm"):
@@ -46,13 +46,13 @@ def test_jobs_that_cannot_be_looked_for_are_not_forgotten(tmp_path, monkeypatch)
     assert (tmp_path / ".slurm").exists()
 
 
-def test_on_slurm_jobs_are_looked_for_even_if_the_folder_was_removed(queue, tmp_path):
+def test_orphaned_jobs_are_found_even_if_the_folder_was_removed(queue, tmp_path):
     queue.write_text(f"{name_of(tmp_path / 'gone')}_one\n")
     cluster.Jobs(tmp_path / "gone", "slurm").end_orphans()
     assert queue.read_text() == ""
 
 
-def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
+def test_a_slurm_that_does_not_answer_and_jobs_that_do_not_end_are_errors(queue, tmp_path):
     cluster.Jobs(tmp_path, "slurm").begin()
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error: no controller' >&2\nexit 1\n")
     with pytest.raises(StageError, match="Slurm does not answer.*no controller.*run again"):
@@ -83,7 +83,7 @@ def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
         ("resources: {gpu: null}", "resources: expected limits such as gpu=1, got"),
     ],
 )
-def test_profiles_that_cannot_work_are_refused(tmp_path, monkeypatch, profile, message):
+def test_invalid_profiles_are_refused(tmp_path, monkeypatch, profile, message):
     (tmp_path / "profile.yaml").write_text(profile)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(profiles, "_is_installed", lambda executor: executor in ("slurm", "local"))
@@ -105,14 +105,14 @@ def test_profiles_that_cannot_work_are_refused(tmp_path, monkeypatch, profile, m
         ("executor: slurm", ["--executor", "slurm"]),
     ],
 )
-def test_jobs_of_a_machine_share_its_memory(tmp_path, monkeypatch, profile, options):
+def test_local_jobs_share_the_memory_of_the_machine(tmp_path, monkeypatch, profile, options):
     (tmp_path / "profile.yaml").write_text(profile)
     monkeypatch.setattr(profiles, "_is_installed", lambda executor: True)
     monkeypatch.setattr(profiles.shutil, "which", lambda command: command)
     assert profiles.read_profile(tmp_path).options(7000) == options
 
 
-def test_memory_is_what_control_groups_allow(tmp_path, monkeypatch):
+def test_memory_is_limited_by_control_groups(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
     monkeypatch.setattr(memory, "_LIMITS", tmp_path)
     physical = memory.physical_megabytes()

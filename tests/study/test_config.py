@@ -1,4 +1,4 @@
-"""The front door: every bad configuration gets one message that names the key and the remedy, before any computation."""
+"""Every bad configuration gives one message that names the key and the remedy, before anything is computed."""
 
 import copy
 import json
@@ -157,7 +157,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("path", "value", "message"), BAD, ids=[f"{p}-{i}" for i, (p, _, _) in enumerate(BAD)])
-def test_bad_values_are_named(path, value, message):
+def test_errors_name_the_bad_value(path, value, message):
     with pytest.raises(ConfigError) as error:
         parse_study(changed(path, value), source="c.yaml")
     lines = str(error.value).splitlines()
@@ -165,7 +165,7 @@ def test_bad_values_are_named(path, value, message):
     assert lines[0].startswith(f"c.yaml: {message}")
 
 
-def test_several_problems_are_several_lines():
+def test_each_problem_has_a_line():
     content = changed("presicion", 1)
     content["initial"]["seeds"] = "x"
     with pytest.raises(ConfigError) as error:
@@ -218,8 +218,8 @@ def test_commands_end_with_one_message(command, message):
     assert len(run.stderr.strip().splitlines()) == 1
 
 
-def test_the_schema_is_in_step():
-    """`ntksim schema > workflow/schemas/config.schema.json` after a change."""
+def test_the_schema_file_is_up_to_date():
+    """After a change run `ntksim schema > workflow/schemas/config.schema.json`."""
     stored = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
     assert stored == json.loads(json.dumps(json_schema()))
     for section in (stored, *stored["$defs"].values()):
@@ -234,13 +234,13 @@ def test_default_study():
     assert study.science_hash() != parse_study(changed("networks.relu_1.sigma_w", 1.0)).science_hash()
 
 
-def test_the_front_door_loads_no_compiler():
+def test_reading_a_configuration_does_not_load_numba():
     code = "import sys, ntksim, ntksim.study.plan.jobs; sys.exit(any(m in sys.modules for m in ('numba', 'pandas', 'scipy')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_the_engine_needs_nothing_of_the_study():
-    """The engine computes with every package of the study made unimportable."""
+def test_the_engine_runs_without_the_packages_of_the_study():
+    """The engine computes if no package of the study can be imported."""
     code = """
 import sys
 for name in ("pandas", "pyarrow", "snakemake", "matplotlib", "sklearn", "pydantic", "yaml", "jsonschema"):

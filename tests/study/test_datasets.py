@@ -1,4 +1,4 @@
-"""Data sets: the sets that ship with scikit-learn, synthetic ones, one's own files, and everything that is refused."""
+"""Data sets: those of scikit-learn, synthetic ones, the user's files, and data that are refused."""
 
 import shlex
 import subprocess
@@ -35,7 +35,7 @@ def table(rows=12, features=3):
 
 @pytest.fixture
 def folder(tmp_path):
-    """The same numbers in every format."""
+    """A folder with the same data in every format."""
     frame = table()
     x, y = frame.drop(columns="target").to_numpy(), frame["target"].to_numpy()
     np.savez(tmp_path / "own.npz", x=x, y=y)
@@ -78,8 +78,8 @@ def test_real_targets_are_standardized_with_the_training_points():
     assert data.y_test == pytest.approx((raw.y_test - raw.y_train.mean()) / raw.y_train.std())
 
 
-def test_more_classes_are_one_hot_less_their_mean():
-    """For ten classes -0.1 and 0.9; the columns in the order of the labels, the classes in their proportions."""
+def test_several_classes_are_one_hot_vectors_minus_their_mean():
+    """Ten classes become -0.1 and 0.9. Columns are in the order of the labels. The split keeps the proportions of classes."""
     raw = sklearn.datasets.load_wine()
     data = data_of(name="wine", classes=[2, 0, 1], scaling="none", train=90, test=40)
     for x, y in zip(data.x_train, data.y_train, strict=True):
@@ -96,8 +96,8 @@ def test_more_classes_are_one_hot_less_their_mean():
     assert np.linalg.norm(ten.x_train, axis=1) == pytest.approx(np.full(40, 8.0))
 
 
-def test_two_classes_are_the_signs_of_old():
-    """The split, the signs and the scaling of studies of two classes, spelled out: every bit."""
+def test_two_classes_have_the_same_bits_as_in_earlier_versions():
+    """Split, signs and scaling of two classes are written out here; every bit must agree."""
     raw = sklearn.datasets.load_digits()
     mine = (raw.target == 4) | (raw.target == 9)
     signs = np.where(raw.target == 4, -1.0, 1.0)[mine]
@@ -108,19 +108,19 @@ def test_two_classes_are_the_signs_of_old():
     assert data_of(name="digits", classes=[4, 9], train=30, test=12, seed=3).hash == expected.hash
 
 
-def test_target_scale_is_a_factor():
+def test_target_scale_multiplies_the_targets():
     for options in ({"name": "digits", "train": 12, "test": 10}, {"name": "diabetes"}, {"name": "wine", "classes": [1, 2]}):
         plain, scaled = data_of(**options), data_of(**options, target_scale=2.5)
         assert (scaled.y_train == 2.5 * plain.y_train).all()
         assert (scaled.y_test == 2.5 * plain.y_test).all()
         assert (scaled.x_train == plain.x_train).all()
         assert plain.are_classes == scaled.are_classes == (options["name"] != "diabetes")
-    # where it does nothing it is in no command and no record
+    # a scale of 1 appears in no command and no record
     assert "target_scale" not in Dataset(name="circle", train=4, test=2, target_scale=1.0).model_dump()
     assert "target" not in jobs.arguments(Dataset(name="circle", train=4, test=2))
 
 
-def test_columns_of_targets_in_every_format(tmp_path):
+def test_several_targets_in_every_format(tmp_path):
     frame = table(14).assign(second=np.arange(14.0) ** 2)
     x, y = frame[["f0", "f1", "f2"]].to_numpy(), frame[["second", "target"]].to_numpy()
     np.savez(tmp_path / "own.npz", x=x, y=y)
@@ -135,14 +135,14 @@ def test_columns_of_targets_in_every_format(tmp_path):
     assert (data.outputs, data.y_train.shape, data.are_classes) == (2, (6, 2), False)
     assert data.y_train.mean(axis=0) == pytest.approx([0, 0], abs=1e-14)
     assert data.y_train.std(axis=0) == pytest.approx([1, 1])
-    # a column alone is no axis
+    # a single column has no axis of targets
     np.savez(tmp_path / "one.npz", x=x, y=y[:, 1:])
     np.savez(tmp_path / "flat.npz", x=x, y=y[:, 1])
     assert data_of(file=str(tmp_path / "one.npz")).hash == data_of(file=str(tmp_path / "flat.npz")).hash
     assert data_of(file=str(tmp_path / "one.npz")).y_train.shape == (6,)
 
 
-def test_columns_of_targets_that_cannot_be_used(tmp_path):
+def test_bad_target_columns_are_refused(tmp_path):
     frame = table(14).assign(second=1.0, word="a")
     frame.drop(columns="word").to_csv(tmp_path / "own.csv", index=False)
     np.savez(tmp_path / "own.npz", x=np.random.default_rng(0).normal(size=(12, 2)), y=np.ones((12, 3)))
@@ -164,7 +164,7 @@ def test_columns_of_targets_that_cannot_be_used(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["iris", "breast_cancer"])
-def test_the_other_sets_of_scikit_learn(name):
+def test_other_scikit_learn_data_sets(name):
     data = data_of(name=name, train=20, test=10, **({"classes": [0, 2]} if name == "iris" else {}))
     assert data.x_train.shape == (20, {"iris": 4, "breast_cancer": 30}[name])
     assert set(data.y_train) == {-1, 1}
@@ -195,7 +195,7 @@ def test_every_format_gives_the_same_data(folder):
     assert counts == [3, 3, 4, 4, 1]
 
 
-def test_a_column_of_words_as_two_classes(tmp_path):
+def test_a_text_column_as_two_classes(tmp_path):
     frame = table(20).rename(columns={"target": "kind"})
     frame["kind"] = ["cat", "dog", "cow", "dog", "cat"] * 4
     frame.to_csv(tmp_path / "pets.csv", index=False)
@@ -204,7 +204,7 @@ def test_a_column_of_words_as_two_classes(tmp_path):
 
 
 def test_the_command_line_round_trips(folder):
-    """What the rule prints makes the very data set of the configuration, however a column or a label is called."""
+    """The command of the rule `dataset` makes exactly the configuration's data set, for any names of columns and labels."""
     table(features=4).set_axis(["-price", "pri{ce} $x 'q'\n", "5", "[1]", "f"], axis=1).to_csv(folder / "odd.csv", index=False)
     x = np.random.default_rng(1).normal(size=(24, 2))
     np.savez(folder / "odd_labels.npz", x=x, y=np.array(["-a", "{c}", "--train", '"', "\n", "é"] * 4))
@@ -234,7 +234,7 @@ def test_the_command_line_round_trips(folder):
 
 
 def broken(folder, kind):
-    """Options of a data set with one fault."""
+    """Write a file with one fault, and return the options of its data set."""
     frame, path = table(), folder / "bad.csv"
     options = {"file": str(path)}
     if kind == "missing":
@@ -315,14 +315,14 @@ def test_a_parquet_table_with_a_repeated_column_name_is_refused(tmp_path):
         data_of(file=str(tmp_path / "twice.parquet"))
 
 
-def test_names_are_those_of_the_file(tmp_path):
-    """A name that pandas could have made is one like others."""
+def test_column_names_are_not_changed(tmp_path):
+    """Names that pandas might invent, such as "Unnamed: 1", are ordinary names."""
     frame = table().rename(columns={"f0": "target.1", "f1": "Unnamed: 1"})
     frame.to_csv(tmp_path / "own.csv", index=False)
     assert data_of(file=str(tmp_path / "own.csv")).x_train.shape == (6, 3)
 
 
-def test_targets_too_large_for_their_scale(tmp_path):
+def test_targets_that_overflow_are_refused(tmp_path):
     x, y = np.random.default_rng(0).normal(size=(12, 2)), np.linspace(-1, 1, 12)
     for size, scale, message in (
         (1e305, 1e8, r"dataset.target_scale: targets overflow if multiplied by 1e\+08; lower it"),
@@ -341,7 +341,7 @@ def test_bad_arrays_are_refused(tmp_path):
         ({"x": np.ones(4), "y": np.ones(4)}, r"expected x of shape \(points, features\)"),
         ({"x": np.ones((4, 2)), "y": np.ones(3)}, r"got \(4, 2\) and \(3,\)"),
         ({"x": np.array([["a", "b"]] * 4), "y": np.ones(4)}, "x must hold real numbers"),
-        ({"x": np.array([[{}]] * 4), "y": np.ones(4)}, "cannot be read"),  # a pickle is not opened
+        ({"x": np.array([[{}]] * 4), "y": np.ones(4)}, "cannot be read"),  # pickles are not loaded
         ({"x": np.array([[1, 2]] * 3 + [[1, np.inf]]), "y": np.ones(4)}, r"the first in row 3 of x\[:, 1\] \(counted from 0\)"),
         ({"x": np.ones((4, 2)), "y": np.array([[1, 2]] * 3 + [[np.nan, 2]])}, r"the first in row 3 of y\[:, 0\] \(counted"),
         ({"x": np.ones((4, 2)), "y": np.array([1, 2, 3, np.nan])}, r"the first in row 3 of y \(counted from 0\)"),

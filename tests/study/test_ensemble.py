@@ -1,4 +1,4 @@
-"""Mean and variance of a study's seeds beside infinitely wide networks: against NumPy, theory, and draws of known moments."""
+"""Mean and variance of outputs over seeds, compared with NumPy, with infinitely wide networks, and with known moments."""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ def computed(folder, training, **more):
 
 
 def outputs_of(study, width, times, **options):
-    """Outputs of every seed on training and test points, straight from the engine, and the points' data."""
+    """Outputs of every seed on training and test points, computed by the engine alone; the network; and the data."""
     data = dataset.read(f"{study.results}/dataset.npz")
     network = ntksim.Network(1, width, "tanh", sigma_w=1.5)
     seeds = range(study.training.seeds)
@@ -35,8 +35,8 @@ def outputs_of(study, width, times, **options):
 
 
 @pytest.mark.parametrize("training", [{"remove_initial_output": True, "tolerance": 1e-3}, {"tolerance": 1e-3}, DESCENT])
-def test_moments_are_those_of_the_seeds_outputs(tmp_path, training):
-    """In blocks of two seeds and of five."""
+def test_moments_equal_those_of_the_outputs_over_seeds(tmp_path, training):
+    """The result does not depend on the size of the blocks: two or five seeds."""
     training = training | {"widths": [16], "seeds": 7}
     study = computed(tmp_path / "a", training, networks={"tanh": TANH}, seeds_per_shard=2)
     other = computed(tmp_path / "b", training, networks={"tanh": TANH}, seeds_per_shard=5)
@@ -63,16 +63,17 @@ def test_moments_are_those_of_the_seeds_outputs(tmp_path, training):
         assert rows["limit_variance"].to_numpy() == pytest.approx(expected, rel=1e-9)
 
 
-def test_wide_networks_are_the_gaussian_and_rich_ones_are_not(tmp_path):
-    """100 seeds of width 1024: variances within 4 standard errors and 3% (6e-5 each), and means where they are to be expected.
+def test_wide_lazy_networks_agree_with_the_infinite_width_ensemble_and_rich_ones_do_not(tmp_path):
+    """100 seeds of width 1024: variances agree within 4 standard errors and 3% (6e-5 each), and means agree too.
 
-    S (mean difference)^2 / variance + 1 is at most a chi-squared of one degree of freedom: above 17 in 4e-5. 16 rows in all.
+    S (mean difference)^2 / variance + 1 is at most a chi-squared of one degree of freedom, which exceeds 17 with probability
+    4e-5. There are 16 rows.
     """
     networks = {"tanh": TANH, "rich": TANH | {"output_scale": 0.03125}}
     training = {"widths": [1024], "seeds": 100, "tolerance": 1e-3}
     study = computed(tmp_path, training, networks=networks)
     table = ntksim.read_table(study.results, "ensemble")
-    table = table[(table["relative_time"] < 5) | (table["points"] == "test")]  # later nothing is left of f_0 on training points
+    table = table[(table["relative_time"] < 5) | (table["points"] == "test")]  # later f_0 has decayed on training points
     wide = table[table["network"] == "tanh"]
     off = (wide["variance"] - wide["limit_variance"]).abs()
     assert (off < 4 * wide["variance_error"] + 0.03 * wide["limit_variance"]).all()
@@ -82,7 +83,7 @@ def test_wide_networks_are_the_gaussian_and_rich_ones_are_not(tmp_path):
 
 
 def made_up(differences, status=None):
-    """Rows of a shard with differences (S, n) on training and on test points."""
+    """Rows of a shard with given differences (S, n) from the infinite-width mean, on training and on test points."""
     cell = {
         "network": "a",
         "activation": "relu",
@@ -97,7 +98,7 @@ def made_up(differences, status=None):
     return pd.DataFrame(rows) if status is None else pd.DataFrame(rows).assign(status=status)
 
 
-def test_seeds_that_did_not_finish_are_counted_and_left_out():
+def test_unfinished_seeds_are_counted_and_left_out():
     rng = np.random.default_rng(0)
     differences = rng.normal(size=(7, 3))
     whole = ensemble_rows(made_up(differences[:5])).iloc[0]
@@ -114,8 +115,8 @@ def test_seeds_that_did_not_finish_are_counted_and_left_out():
         assert ensemble_rows(made_up(none)).iloc[0][["mean_difference", "variance"]].isna().all()
 
 
-def test_estimates_are_unbiased_and_errors_are_theirs():
-    """300 draws of 12 seeds of mean difference 0.5 and variance 1: means within 4 standard errors (6e-5 each), errors in 15%."""
+def test_estimates_are_unbiased_and_their_errors_are_right():
+    """300 draws of 12 seeds, mean difference 0.5, variance 1: means within 4 standard errors (6e-5 each), errors within 15%."""
     rng = np.random.default_rng(2)
     rows = pd.concat([ensemble_rows(made_up(0.5 + rng.normal(size=(12, 8)))).iloc[:1] for _ in range(300)])
     for name, values, truth in (

@@ -1,4 +1,4 @@
-"""A study whose files are damaged, exchanged or of another version, or whose processes are killed: the same command mends it."""
+"""Running the same command again repairs a study with files that are damaged, swapped or of another version, or after a kill."""
 
 import json
 import shutil
@@ -17,14 +17,14 @@ from ntksim.study.statistics.tables import read_table
 
 @pytest.fixture(scope="module")
 def folder(undisturbed, tmp_path_factory):
-    """A folder of its own with that study's results, for tests to spoil."""
+    """A new folder with a copy of the undisturbed study's results, for tests to damage."""
     copy = tmp_path_factory.mktemp("spoilt")
     shutil.copytree(undisturbed, copy / "results")
     return copy
 
 
-def test_what_is_damaged_or_foreign_is_named_and_computed_again(undisturbed, folder):
-    """A flipped bit, a truncation, another width's shard, and a damaged table, limit and data set: each alone is mended."""
+def test_damaged_and_foreign_files_are_named_and_computed_again(undisturbed, folder):
+    """A flipped bit, a truncated file, a shard of another width, and a damaged table, limit and data set are each repaired."""
     results = folder / "results"
     flipped, cut, exchanged, whole = (
         results / "initial" / f"tanh.width-{width}.seeds-{seeds}.parquet"
@@ -43,11 +43,11 @@ def test_what_is_damaged_or_foreign_is_named_and_computed_again(undisturbed, fol
         assert f"{path}: damaged; will be computed again" in text
     assert f"{exchanged}: computed for another configuration; will be computed again (seeds)" in text
     assert studies.numbers(results) == studies.numbers(undisturbed)
-    assert whole.stat().st_mtime_ns == before  # a restored limit or data set makes no shard that hangs on it again
+    assert whole.stat().st_mtime_ns == before  # restoring a limit or data set does not recompute intact shards
 
 
-def test_what_is_drawn_has_checksums_too(undisturbed, folder):
-    """A figure and a page that have changed are drawn again; the list is one that `sha256sum` reads."""
+def test_changed_figures_and_pages_are_drawn_again(undisturbed, folder):
+    """A figure and a page that were changed are drawn again. `sha256sum` can read the list of checksums."""
     results = folder / "results"
     drawn = [results / "figures" / "spectrum.svg", results / "summary.html"]
     for path in drawn:
@@ -66,7 +66,7 @@ def test_what_is_drawn_has_checksums_too(undisturbed, folder):
 
 
 def test_a_full_disk_loses_nothing(undisturbed, tmp_path):
-    """On a disk of its own that is too small, and then is made larger: the same command goes on."""
+    """A study on a small disk fails; when the disk has been enlarged, the same command continues it."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounting = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=48k tmpfs {disk} && "$@"', "sh"]
@@ -85,8 +85,8 @@ def test_a_full_disk_loses_nothing(undisturbed, tmp_path):
     assert studies.numbers(tmp_path / "results") == studies.numbers(undisturbed)
 
 
-def test_a_set_up_that_is_killed_is_made_again(tmp_path):
-    """`make` with a Python that only notes what it is asked, and the first time dies with all of make as it installs."""
+def test_an_interrupted_installation_is_repeated(tmp_path):
+    """`make` runs a fake Python that only records its arguments. At its first installation it kills itself and make."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(studies.ROOT / name, tmp_path)
     python = tmp_path / "python"
@@ -108,7 +108,7 @@ def test_a_set_up_that_is_killed_is_made_again(tmp_path):
     assert (tmp_path / "installed").read_text() == before
 
 
-def test_a_study_records_what_repeats_it(undisturbed):
+def test_a_study_records_everything_needed_to_repeat_it(undisturbed):
     record = undisturbed / "record"
     assert (record / "config.yaml").read_text() == (undisturbed.parent / "config.yaml").read_text()
     assert "numba==" in (record / "requirements.txt").read_text()
@@ -121,7 +121,7 @@ def test_a_study_records_what_repeats_it(undisturbed):
 
 
 def test_a_sample_of_shards_is_verified(undisturbed, tmp_path, capsys):
-    """Moved elsewhere, the results are computed again in this process, and their bits compared."""
+    """The results are moved to another folder, computed again in this process, and compared bit by bit."""
     results = tmp_path / "elsewhere"
     shutil.copytree(undisturbed, results)
     assert cli.main(["verify", str(results), "--shards", "2"]) == 0
@@ -146,7 +146,7 @@ def test_a_sample_of_shards_is_verified(undisturbed, tmp_path, capsys):
 
 
 def _verdict(results, path, table, metadata, capsys):
-    """Exit status of verifying all, and what is said of the file after the table is written into it."""
+    """Write a table into a file, verify all files, and return the exit status and the verdict on this file."""
     storage.write_table(path, table, metadata)
     capsys.readouterr()
     status = cli.main(["verify", str(results), "--fraction", "1"])

@@ -1,4 +1,4 @@
-"""Thousands of broken configurations and data files: each is accepted, or refused in a few lines that name the key."""
+"""Thousands of mutated configurations and data files. Each is accepted, or refused in a few lines that name the key."""
 
 import copy
 import io
@@ -45,7 +45,7 @@ MANY, SOME = settings(max_examples=1000, **COMMON), settings(max_examples=300, *
 
 @pytest.fixture(scope="module", autouse=True)
 def only_there(tmp_path_factory):
-    """Work in a folder of its own, where nothing but the files of the tests may appear."""
+    """Run the tests in a new folder, in which no files other than those of the tests may appear."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(FOLDER)
         yield
@@ -121,7 +121,7 @@ def test_mutated_configurations(content):
 @MANY
 @given(st.text(max_size=60), st.integers(0, 700), st.integers(0, 40))
 def test_mutated_text(inserted, place, cut):
-    """The text of the file, with some of it replaced by anything."""
+    """The text of the file, with a part replaced by arbitrary text."""
     text = yaml.safe_dump(GOOD)
     place = min(place, len(text))
     Path("config.yaml").write_text(text[:place] + inserted + text[place + cut :], encoding="utf-8", errors="replace")
@@ -151,7 +151,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{b}: &{b} [{','.join(['*' + a] 
         "",
     ],
 )
-def test_texts_that_mean_harm(text):
+def test_malicious_yaml_is_refused(text):
     Path("config.yaml").write_text(text)
     with pytest.raises(ConfigError) as refused:
         load_study("config.yaml")
@@ -206,7 +206,7 @@ def load_data(name, **options):
 @SOME
 @given(st.data())
 def test_mutated_data_files(name, data):
-    """A few bytes changed, cut out, or put in."""
+    """A few bytes of the file are changed, removed or inserted."""
     content = bytearray(contents()[name])
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(content)))
@@ -227,7 +227,7 @@ CELLS = st.sampled_from(NUMBERS) | st.text(alphabet="0123456789.,eE-+x \"'\n", m
     st.sampled_from([{}, {"classes": ["x", 1]}, {"classes": ["x", 1, 2.5]}, {"target": ["target", "a"]}, {"target_scale": 1e8}]),
     st.sampled_from(["sphere", "none"]),
 )
-def test_tables_of_anything(rows, targets, scaling):
+def test_arbitrary_tables(rows, targets, scaling):
     Path("d.csv").write_text("target,a,b\n" + "\n".join(",".join(row) for row in rows), encoding="utf-8")
     load_data("d.csv", scaling=scaling, **targets)
 
@@ -237,12 +237,12 @@ class Harm:
         return (open, ("owned", "w"))
 
 
-def test_a_column_named_by_control_characters_stays_on_one_line():
+def test_control_characters_in_a_column_name_do_not_break_the_message():
     Path("d.csv").write_bytes(b"\x0b\x00,a\n1,2\n3,4\n")
     assert "first columns are '\\x0b" in load_data("d.csv")
 
 
-def test_no_pickle_is_opened():
+def test_pickles_are_not_loaded():
     harm = np.empty(12, dtype=object)
     harm[:] = [Harm() for _ in range(12)]
     np.savez("d.npz", x=np.ones((12, 2)), y=harm)

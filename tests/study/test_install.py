@@ -1,4 +1,4 @@
-"""ntksim as people install it: from a wheel, outside any checkout, with the engine's packages alone, and editable."""
+"""Installations of ntksim: from a wheel, outside any checkout, with only the packages of the engine, and editable."""
 
 import json
 import os
@@ -27,7 +27,7 @@ SHIPPED = ["Snakefile", "config.yaml", "constraints.txt", "workflow"]
 
 
 def build(tree, kind, folder):
-    """Build a distribution of a source tree without the network; returns its path."""
+    """Build a distribution of a source tree without network access, and return its path."""
     code = f"import sys; from setuptools import build_meta; print(build_meta.build_{kind}(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=tree, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -35,7 +35,7 @@ def build(tree, kind, folder):
 
 
 def environment(folder):
-    """A virtual environment that has all packages of this one but ntksim; returns its Python."""
+    """Make a virtual environment with all packages of this one except ntksim, and return its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=300)
     site(folder).joinpath("packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     return folder / "bin" / "python"
@@ -46,7 +46,7 @@ def site(folder):
 
 
 def call(*command, cwd, status=0, **variables):
-    """What a command printed to its two streams, one after the other."""
+    """Run a command, check its exit status, and return its standard output followed by its standard error."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
     done = subprocess.run([str(word) for word in command], cwd=cwd, env=variables, capture_output=True, text=True, timeout=600)
     assert done.returncode == status, done.stdout + done.stderr
@@ -55,7 +55,7 @@ def call(*command, cwd, status=0, **variables):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A copy of the checkout, without git, in a folder named ntksim, as a clone is."""
+    """A copy of the checkout, without git, in a folder named ntksim like a clone."""
     tree = tmp_path_factory.mktemp("above") / "ntksim"
     tree.mkdir()
     for name in (*SHIPPED, "ntksim", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
@@ -66,7 +66,7 @@ def clone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(clone, tmp_path_factory):
-    """An environment with the wheel, built from the source distribution, where an earlier build left a module."""
+    """An environment with the wheel. It is built from the source distribution, in a tree with a module of an earlier build."""
     folder = tmp_path_factory.mktemp("installed")
     with tarfile.open(build(clone, "sdist", folder)) as archive:
         archive.extractall(folder, filter="data")
@@ -82,13 +82,16 @@ def installed(clone, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def computing(installed):
-    """The same with the engine of the checkout, file for file the same: Numba keeps compiled code by the path of its source."""
+    """The environment ``installed``, but with the engine of the checkout, so that compiled code in its cache is used.
+
+    Both engines have the same files; Numba finds compiled code by the path of its source.
+    """
     init = site(installed.parents[1]) / "ntksim" / "engine" / "__init__.py"
     init.write_text(f"__path__ = [{str(ROOT / 'ntksim' / 'engine')!r}]\n")
     return installed
 
 
-def test_an_installed_package_carries_the_workflow(installed):
+def test_an_installed_package_contains_the_workflow(installed):
     package = site(installed.parents[1]) / "ntksim"
     files = [path for name in SHIPPED for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
     found = {path.relative_to(package / "project"): path.read_bytes() for path in package.rglob("project/**/*") if path.is_file()}
@@ -110,8 +113,8 @@ def test_the_api_works_outside_the_checkout(computing, tmp_path):
     assert schema == (ROOT / "workflow" / "schemas" / "config.schema.json").read_text()
 
 
-def test_a_study_runs_anywhere(computing, tmp_path):
-    """`ntksim init`, and a study of it, cut to size, on one's own data; what it leaves tells no folder of this machine."""
+def test_a_study_runs_outside_the_checkout(computing, tmp_path):
+    """`ntksim init`, then a small study of the user's data. Its files contain no folder of this machine."""
     command = computing.parent / "ntksim"
     assert "cd my-study && ntksim study config.yaml" in call(command, "init", "my-study", cwd=tmp_path)
     folder = tmp_path / "my-study"
@@ -132,14 +135,14 @@ def test_a_study_runs_anywhere(computing, tmp_path):
     assert frame.attrs["provenance"]["git_commit"] is None
     assert frame.attrs["config"]["dataset"]["file"] == "own.npz"
     assert (folder / "results" / "record" / "constraints.txt").read_bytes() == (ROOT / "constraints.txt").read_bytes()
-    told = [*(folder / "results" / "tables").iterdir(), *(folder / "results" / "figures").iterdir()]
-    for path in [*told, *(folder / "results").glob("*.html")]:
-        for place in (tmp_path, computing.parents[1], ROOT):
-            assert str(place).encode() not in path.read_bytes(), path
+    made = [*(folder / "results" / "tables").iterdir(), *(folder / "results" / "figures").iterdir()]
+    for path in [*made, *(folder / "results").glob("*.html")]:
+        for local in (tmp_path, computing.parents[1], ROOT):
+            assert str(local).encode() not in path.read_bytes(), path
     assert "Nothing to do" in call(command, "study", "config.yaml", "--cores", "2", cwd=folder)
 
 
-def test_the_commit_is_gits_or_pips_or_unknown(installed, tmp_path, monkeypatch):
+def test_the_commit_comes_from_git_or_pip_or_is_unknown(installed, tmp_path, monkeypatch):
     code = "from ntksim.study.files.provenance import provenance; print(provenance()['git_commit'])"
     assert call(installed, "-c", code, cwd=tmp_path) == "None\n"
     record = next(site(installed.parents[1]).glob("ntksim-*/direct_url.json"))
@@ -175,12 +178,12 @@ def test_profiles_are_found_by_name(tmp_path, monkeypatch):
     assert project.profile_folder("slurm") == project.profile_folder(shipped) == shipped
     project.new_study("study", profile="slurm")
     monkeypatch.chdir("study")
-    assert project.profile_folder("slurm") == Path("slurm")  # one's own copy goes first
+    assert project.profile_folder("slurm") == Path("slurm")  # the user's copy is tried first
     with pytest.raises(ConfigError, match="ships with ntksim: default, gpu, slurm"):
         project.profile_folder("pbs")
 
 
-def test_the_extra_is_in_step():
+def test_the_list_of_modules_matches_the_extra():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["study"]
     modules = {"scikit-learn": "sklearn", "pyyaml": "yaml"}
     names = [requirement.partition(">")[0] for requirement in declared]
@@ -195,7 +198,7 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-def test_every_command_of_the_study_names_its_extra():
+def test_every_command_of_the_study_names_the_missing_extra():
     code = (
         "import json, sys; sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))\n"
         "from ntksim import cli\n"
@@ -209,8 +212,8 @@ def test_every_command_of_the_study_names_its_extra():
         assert line.endswith(', which is not installed: pip install "ntksim[study]"')
 
 
-def test_a_study_begins_with_nothing_missing(monkeypatch, capsys):
-    """Lest figures, which come last, be missed after hours of computing."""
+def test_a_study_checks_its_modules_first(monkeypatch, capsys):
+    """Figures come last, so a missing module would otherwise be found out only after hours of computing."""
     for module in EXTRA:
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
@@ -218,7 +221,7 @@ def test_a_study_begins_with_nothing_missing(monkeypatch, capsys):
         assert f"`ntksim study` needs the module {module}, which is not installed: pip install" in capsys.readouterr().err
 
 
-def test_names_of_the_study_name_its_extra():
+def test_functions_of_the_study_name_the_missing_extra():
     code = "import sys; sys.modules['pandas'] = None; import ntksim; ntksim.read_table"
     text = call(sys.executable, "-c", code, cwd=ROOT, status=1)
     assert 'ntksim.read_table needs the module pandas, which is not installed: pip install "ntksim[study]"' in text
@@ -233,8 +236,8 @@ def test_a_clone_does_not_hide_the_package(clone, tmp_path):
     assert call(python, "-c", code, cwd=clone.parent).strip() == str(clone / "ntksim" / "__init__.py")
 
 
-def test_a_report_loses_the_folders_of_its_machine():
-    """In Snakemake's data alone: a library beside it may hold the same text."""
+def test_a_report_contains_no_absolute_paths():
+    """Only Snakemake's data in the page is changed, since its libraries may contain the same text."""
     data = '{"/data/f.svg": {"params": "results=/data, x=/data/own \\u00e9.csv"}, "uri": "base64,ab/data/x", "o": "/data2/y"}'
     parts = "".join(f'<script id="{name}">{data}</script>' for name in ("results", "categories", "rules"))
     page = f'<script>"/data/library"</script>{parts}<script>"/data"</script>'

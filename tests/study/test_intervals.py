@@ -1,7 +1,7 @@
-"""What 95% intervals cover, by simulation, and what they are where there is nothing to simulate.
+"""Coverage of 95% intervals by simulation, and intervals in cases with a known answer.
 
-Shares of N draws are asked to lie between 0.93 and 0.97, and from 0.92 on with 5 seeds, give or take 3.1 standard errors at
-these ends: a case whose coverage is at an end fails by chance once in 1,000 times, one in the middle never. Seeds are fixed.
+The coverage over N draws must lie between 0.93 and 0.97, or above 0.92 with 5 seeds, within 3.1 standard errors. A case whose
+true coverage is at one of these ends fails by chance once in 1,000 times; one in the middle practically never. Seeds are fixed.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def assert_covers(held, seeds):
 
 @pytest.mark.parametrize("seeds", SIZES)
 @pytest.mark.parametrize("spread", SPREADS)
-def test_of_means_and_root_mean_squares(spread, seeds):
+def test_coverage_for_means_and_root_mean_squares(spread, seeds):
     draw, mean, square = SPREADS[spread]
     rng = np.random.default_rng(1)
     found = [seed_statistics.moments(draw(rng, seeds)) for _ in range(1500)]
@@ -38,8 +38,8 @@ def test_of_means_and_root_mean_squares(spread, seeds):
     assert_covers([own["root_mean_square_low"] <= root <= own["root_mean_square_high"] for own in found], seeds)
 
 
-def test_of_heavier_tails():
-    """Exponential values, 16 seeds: 0.9 at least, but for 3.1 standard errors."""
+def test_coverage_with_heavier_tails():
+    """Exponential values, 16 seeds: the coverage is at least 0.9, within 3.1 standard errors."""
     rng = np.random.default_rng(2)
     found = [seed_statistics.moments(rng.exponential(size=16)) for _ in range(1500)]
     least = 0.9 - 3.1 * np.sqrt(0.9 * 0.1 / 1500)
@@ -48,8 +48,8 @@ def test_of_heavier_tails():
 
 
 @pytest.mark.parametrize("seeds", SIZES)
-def test_of_exponents_and_prefactors(seeds):
-    """Norms of Gaussian vectors with a few large directions, as errors of kernels are (skewness 1.0), at 4 widths: tables."""
+def test_coverage_for_exponents_and_prefactors(seeds):
+    """Norms of Gaussian vectors with a few large directions, like errors of kernels (skewness 1.0), at 4 widths."""
     rng, widths = np.random.default_rng(3), (64, 128, 256, 512)
     cell = {"activation": "relu", "depth": 1, "parameterization": "ntk"}
     scales = 1 / np.arange(1, 20)
@@ -69,10 +69,10 @@ def test_of_exponents_and_prefactors(seeds):
 
 @pytest.mark.parametrize("seeds", SIZES)
 @pytest.mark.parametrize("ratio", [4.0, 0.5])
-def test_of_the_parts_of_the_drift(seeds, ratio):
-    """Scatter in directions of which few are large, about a systematic part of 4 or 1/2 times the scatter of the mean.
+def test_coverage_for_the_parts_of_the_drift(seeds, ratio):
+    """Scatter with a few large directions; the systematic part is 4 or 1/2 times the scatter of the mean.
 
-    Where the systematic part is lost its interval may cover more than 0.97.
+    The coverage may exceed 0.97 if the systematic part is small compared with the scatter.
     """
     rng, scales = np.random.default_rng(4), 1 / np.arange(1, 11)
     random = np.linalg.norm(scales)
@@ -91,19 +91,19 @@ def test_of_the_parts_of_the_drift(seeds, ratio):
 
 
 @pytest.mark.parametrize("seeds", SIZES)
-def test_of_accuracies(seeds):
-    """Beta-binomial around 0.9 on 100 points; all within [0, 1]."""
+def test_coverage_for_accuracies(seeds):
+    """Beta-binomial accuracies with mean 0.9 on 100 points. All intervals lie within [0, 1]."""
     rng, found = np.random.default_rng(5), []
     for _ in range(1500):
-        told = rng.binomial(100, rng.beta(18, 2, seeds)) / 100
-        found.append(seed_statistics.moments(told, share=True, step=0.01))
-    assert_covers([own["interval_low"] <= 0.9 <= own["interval_high"] for own in found], seeds)
-    assert all(0 <= own["interval_low"] <= own["mean"] <= own["interval_high"] <= 1 for own in found)
+        accuracies = rng.binomial(100, rng.beta(18, 2, seeds)) / 100
+        found.append(seed_statistics.moments(accuracies, share=True, step=0.01))
+    assert_covers([row["interval_low"] <= 0.9 <= row["interval_high"] for row in found], seeds)
+    assert all(0 <= row["interval_low"] <= row["mean"] <= row["interval_high"] <= 1 for row in found)
 
 
 @pytest.mark.parametrize(("value", "low", "high"), [(1.0, 0.95, 1.0), (0.0, 0.0, 0.05), (0.5, 0.45, 0.55)])
-def test_equal_accuracies_are_not_certain(value, low, high):
-    """Of 8 seeds an outcome may have been missed that has a probability of up to 1 - 0.025^(1/8) = 0.37, one point off in 10."""
+def test_equal_accuracies_have_an_interval(value, low, high):
+    """A value that 8 seeds did not take may have a probability of up to 1 - 0.025^(1/8) = 0.37; it differs by one point of 10."""
     found = seed_statistics.moments(np.full(8, value), share=True, step=0.1)
     reach = 0.1 * (1 - 0.025 ** (1 / 8))
     assert found["interval_low"] == pytest.approx(max(value - reach, 0.0))
@@ -117,7 +117,7 @@ def test_equal_accuracies_are_not_certain(value, low, high):
 @pytest.mark.parametrize(
     "values", [[1, 1, 1, 0.9, 1, 0.95], [1, 1, 1, 1, 1, 0.0], [0, 0, 0, 0, 0.5, 0], [0.9] * 6, [1.0] * 6, [0.0] * 6]
 )
-def test_root_mean_squares_of_shares_are_shares(values):
+def test_intervals_of_shares_stay_between_0_and_1(values):
     found = seed_statistics.moments(np.array(values, dtype=float), share=True, step=0.05)
     low, high = found["root_mean_square_low"], found["root_mean_square_high"]
     assert 0 <= low <= found["root_mean_square"] * (1 + 1e-12)
@@ -126,15 +126,15 @@ def test_root_mean_squares_of_shares_are_shares(values):
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-def test_equal_shares_of_unknown_step_have_no_interval(value):
-    """Such as gates flipped: nothing tells how far another seed may be. Eight times 0.3 have a deviation by rounding."""
+def test_equal_shares_with_an_unknown_step_have_no_interval(value):
+    """For such shares (gates_flipped) it is unknown how far another seed may be. Rounding makes the deviation of 0.3 positive."""
     found = seed_statistics.moments(np.full(8, value), share=True)
     assert found["mean"] == pytest.approx(value, rel=1e-12)
     for name in ("interval_low", "interval_high", "root_mean_square_low", "root_mean_square_high"):
         assert np.isnan(found[name]), name
 
 
-def test_of_what_is_symmetric_it_is_students():
+def test_symmetric_values_have_students_interval_and_skewed_ones_halls():
     values = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     found = seed_statistics.mean_interval(values)
@@ -149,7 +149,7 @@ def test_of_what_is_symmetric_it_is_students():
     assert skewed.high > high
 
 
-def test_intervals_scale_with_what_they_are_of():
+def test_intervals_scale_with_the_values():
     rng = np.random.default_rng(6)
     values, gram = rng.exponential(size=9), drift_parts.gram_matrix(1 + rng.normal(size=(9, 4)))
     one, other = seed_statistics.moments(values), seed_statistics.moments(1e-3 * values)
@@ -160,18 +160,18 @@ def test_intervals_scale_with_what_they_are_of():
         assert 1e3 * other[name]["interval_high"] == pytest.approx(one[name]["interval_high"], rel=1e-9)
 
 
-def test_what_does_not_scatter_has_no_width():
+def test_equal_values_have_an_interval_of_length_0():
     found = seed_statistics.moments(np.full(6, 0.3))
     for name in ("interval_low", "interval_high", "root_mean_square_low", "root_mean_square_high"):
         assert found[name] == pytest.approx(0.3, rel=1e-12)
     zero = seed_statistics.moments(np.zeros(6))
     assert (zero["root_mean_square_low"], zero["root_mean_square_high"]) == (0, 0)
-    alone = seed_statistics.moments(np.array([1.0, 0, 0, 0, 0, 0]))  # told from 0 by one seed
-    assert alone["root_mean_square_low"] == 0
-    assert alone["root_mean_square_high"] > np.sqrt(1 / 6)
+    single = seed_statistics.moments(np.array([1.0, 0, 0, 0, 0, 0]))  # only one seed differs from 0
+    assert single["root_mean_square_low"] == 0
+    assert single["root_mean_square_high"] > np.sqrt(1 / 6)
 
 
-def test_combinations_have_the_freedom_of_welch():
+def test_combinations_have_welchs_degrees_of_freedom():
     rng = np.random.default_rng(7)
     a, b = rng.normal(size=5), 3 * rng.normal(size=9)
     errors = np.array([own.std(ddof=1) / np.sqrt(len(own)) for own in (a, b)])
@@ -180,6 +180,6 @@ def test_combinations_have_the_freedom_of_welch():
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
 
 
-def test_seeds_left_out_are_marked_from_a_tenth_on():
+def test_statistics_are_marked_if_more_than_a_tenth_of_the_seeds_is_left_out():
     assert [seed_statistics.counts(used, 20)["marked"] for used in (20, 18, 17, 0)] == [False, False, True, True]
     assert seed_statistics.counts(17, 20) == {"count": 17, "excluded": 3, "excluded_share": 0.15, "marked": True}

@@ -1,4 +1,4 @@
-"""kill -9, again and again: the whole group, the study's own process, single jobs, at seeded moments; nothing is lost."""
+"""A study survives repeated kill -9 of its process group, its main process and single jobs, at seeded moments."""
 
 import json
 import os
@@ -14,7 +14,7 @@ FILES = ("limit/tanh.npz", "initial/tanh.width-8.seeds-2-3.parquet", "tables/con
 
 
 def moments():
-    """What to kill and when, drawn with a fixed seed: each file once, every victim at least once, and two lines of output."""
+    """What to kill and when, drawn with a fixed seed: once at each file, once at each of two lines of output."""
     rng = random.Random(SEED)
     victims = ["group", "main", "job", "group"]
     rng.shuffle(victims)
@@ -26,12 +26,12 @@ def moments():
 
 
 def run_until_killed(folder, moment):
-    """Start the study in a group of its own, and return its exit status: negative if it was killed itself."""
+    """Start the study in a new process group, and return its exit status, which is negative if it was killed."""
     kill = studies.ROOT / "tests" / "kill"
     environment = studies.environment(PYTHONPATH=os.pathsep.join([str(kill), str(studies.ROOT)]), PYTHONUNBUFFERED="1")
     if "file" in moment:
         environment["NTKSIM_TEST_KILL"] = json.dumps(moment)
-    # A file takes the output: orphans keep writing to it, and nobody waits for them.
+    # The output goes to a file, since orphans keep writing to it after the study has ended.
     with (folder / "output.txt").open("wb") as output:
         study = subprocess.Popen(
             studies.command(folder, studies.TINY), cwd=studies.ROOT, env=environment, stdout=output, stderr=output,
@@ -46,7 +46,7 @@ def run_until_killed(folder, moment):
         return study.wait(timeout=600)
 
 
-def test_whatever_is_killed_the_same_command_finishes(undisturbed, tmp_path):
+def test_the_same_command_finishes_after_any_kill(undisturbed, tmp_path):
     results = tmp_path / "results"
     for moment in moments():
         status = run_until_killed(tmp_path, moment)

@@ -1,4 +1,4 @@
-"""Input that would be taken for something else: refused or said in one line, with the remedy; and what is done to data."""
+"""Input that is easily misread is refused, or gives a warning, in one line with a remedy. Also: descriptions of the scaling."""
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ def refused(file, **options):
         ("dataset:\n  - 'a': 1\n    a: 2\n", "'a' is there twice, in lines 2 and 3"),
     ],
 )
-def test_a_key_that_is_there_twice_is_named_with_its_lines(tmp_path, text, message):
+def test_a_repeated_key_is_named_with_its_lines(tmp_path, text, message):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError) as error:
         load_study(tmp_path / "c.yaml")
@@ -68,7 +68,7 @@ def test_numbers_with_exponents_are_numbers():
     assert isinstance(found[1], int)
 
 
-def test_a_study_takes_them_wherever_it_takes_a_number(tmp_path):
+def test_a_study_accepts_such_numbers_for_every_key(tmp_path):
     (tmp_path / "c.yaml").write_text("""
 dataset: {name: gaussian, features: 1e1, train: 1E1, test: 5, target_scale: 5e-1}
 networks: {n: {activation: relu, depth: 1, sigma_b: 1e-2, output_scale: [1e-1, 1e0]}}
@@ -106,7 +106,7 @@ def test_columns_that_number_the_rows_are_refused(tmp_path, name, suffix, capsys
     assert "the column 'day' counts up with the rows, from 0 to 19, and is used as a feature" in capsys.readouterr().err
 
 
-def test_separators_and_decimal_commas_are_named(tmp_path):
+def test_other_separators_and_decimal_commas_are_refused(tmp_path):
     path = tmp_path / "own.csv"
     for mark in ";\t|":
         FRAME.to_csv(path, index=False, sep=mark)
@@ -117,12 +117,12 @@ def test_separators_and_decimal_commas_are_named(tmp_path):
     assert "separated by ';', and its numbers have decimal commas; write it with" in refused(path)
     pd.read_csv(path, sep=";", decimal=",").to_csv(path, index=False)  # as the message says
     assert data_of(path).x_train.shape == (10, 2)
-    for decimal in ".,":  # a comma in the header besides
+    for decimal in ".,":  # the header also has a comma
         FRAME.rename(columns={"a": "a,1"}).to_csv(path, index=False, sep=";", decimal=decimal)
         message = refused(path)
         assert "its columns are separated by ';'" in message
         assert ("its numbers have decimal commas" in message) == (decimal == ",")
-    for name in ("a;1", "a\t1|"):  # a mark in a name separates nothing
+    for name in ("a;1", "a\t1|"):  # a separator character in a name
         FRAME.rename(columns={"a": name}).to_csv(path, index=False)
         assert data_of(path).x_train.shape == (10, 2)
     FRAME.to_csv(path, index=False, decimal=",")
@@ -130,16 +130,16 @@ def test_separators_and_decimal_commas_are_named(tmp_path):
     FRAME.astype({"target": str}).assign(target=lambda f: f["target"].str.replace(".", ",")).to_csv(path, index=False)
     assert "does not hold numbers: row 0" in refused(path)
     assert refused(path).endswith("or give numbers with decimal points in place of commas")
-    FRAME.assign(target=[" -1,5e3"] * len(FRAME)).to_csv(path, index=False)  # as in features
+    FRAME.assign(target=[" -1,5e3"] * len(FRAME)).to_csv(path, index=False)  # as for features
     assert refused(path).endswith("or give numbers with decimal points in place of commas")
 
 
-def test_images_are_to_be_reshaped(tmp_path):
+def test_images_must_be_flattened(tmp_path):
     np.savez(tmp_path / "own.npz", x=np.ones((20, 28, 28)), y=np.ones(20))
     assert refused(tmp_path / "own.npz").endswith("got (20, 28, 28); reshape it to (20, 784), and save it again")
 
 
-def test_small_points_are_no_duplicates(tmp_path):
+def test_small_points_are_not_taken_for_duplicates(tmp_path):
     path = tmp_path / "own.npz"
     y = np.arange(20.0) ** 2
     for size in (1e-12, 1e-200, 1e200):
@@ -148,12 +148,12 @@ def test_small_points_are_no_duplicates(tmp_path):
         repeated = size * np.where(np.arange(20)[:, None] < 10, X, np.roll(X, 10, axis=0) * (1 + 1e-13))
         np.savez(path, x=repeated, y=y)
         assert "training points equal another one to ten digits" in refused(path, scaling="none", train=15)
-    # of different sizes, and in one direction
+    # points in one direction with different norms
     np.savez(path, x=np.outer(10.0 ** -np.arange(20), [1.0, 1.0]), y=y)
     assert data_of(path, scaling="none").x_train.shape == (10, 2)
 
 
-def test_one_feature_has_no_sphere(tmp_path):
+def test_one_feature_cannot_be_scaled_to_the_sphere(tmp_path):
     np.savez(tmp_path / "own.npz", x=X[:, :1], y=X[:, 1])
     for scaling in (None, "sphere", "standardize"):
         assert "with one feature every point would become -1 or 1 on the sphere; set scaling: none" in refused(
@@ -162,11 +162,11 @@ def test_one_feature_has_no_sphere(tmp_path):
     assert data_of(tmp_path / "own.npz", scaling="none").x_train.shape == (10, 1)
 
 
-# --- what is done to points and targets -------------------------------------------------------------------------------
+# --- scaling of points and targets ------------------------------------------------------------------------------------
 
 
-def test_standardized_features_weigh_the_same(tmp_path):
-    """By hand: mean and deviation of the training points, then the norm; a feature constant there is 0 on test points too."""
+def test_standardized_features_have_equal_variance(tmp_path):
+    """Compared with a computation by hand. A feature that is constant on the training points is 0 on test points too."""
     x = np.hstack([X * [1, 1e3, 1e-9] + [0, 5, 7e-8], np.full((20, 1), 0.1)])
     np.savez(tmp_path / "own.npz", x=x, y=X[:, 0])
     raw, made = (data_of(tmp_path / "own.npz", scaling=scaling) for scaling in ("none", "standardize"))
@@ -175,7 +175,7 @@ def test_standardized_features_weigh_the_same(tmp_path):
         scaled = (before - raw.x_train.mean(axis=0)) / spread
         assert after == pytest.approx(scaled * 2 / np.linalg.norm(scaled, axis=1, keepdims=True), rel=1e-7)
     assert made.y_train.std() == pytest.approx(1)
-    np.savez(tmp_path / "own.npz", x=x * [1e-4, 30, 1e6, 0], y=X[:, 0])  # no feature's unit matters
+    np.savez(tmp_path / "own.npz", x=x * [1e-4, 30, 1e6, 0], y=X[:, 0])  # units of features do not matter
     assert data_of(tmp_path / "own.npz", scaling="standardize").x_train == pytest.approx(made.x_train, rel=1e-7)
     changed = made.x_test.copy()
     x[:, 3] = np.where(np.isin(x[:, 0], raw.x_train[:, 0]), 0.1, 1e6)
@@ -191,7 +191,7 @@ def test_standardized_features_weigh_the_same(tmp_path):
         ({"name": "breast_cancer"}, "features 3, 23 hold", (0.96, 0.99)),
     ],
 )
-def test_features_that_outweigh_the_others_are_said(options, which, share):
+def test_dominant_features_give_a_warning(options, which, share):
     data = data_of(**options, train=60, test=30)
     (remark,) = remarks(data)
     squares = np.square(data.x_train).sum(axis=0)
@@ -202,13 +202,13 @@ def test_features_that_outweigh_the_others_are_said(options, which, share):
     assert remarks(data_of(**options, train=60, test=30, scaling="standardize")) == []
 
 
-def test_others_are_not():
+def test_other_data_sets_give_no_warning():
     for options in ({"name": "iris"}, {"name": "digits"}, {"name": "diabetes"}, {"name": "circle"}):
         assert remarks(data_of(**options, train=40, test=20)) == []
 
 
-def test_wine_is_told_apart_better_where_features_weigh_the_same():
-    """By regression with the limit, over ten splits."""
+def test_standardized_features_improve_the_accuracy_on_wine():
+    """Accuracy of kernel regression with the infinite-width kernel, over ten splits."""
     accuracy = {}
     for scaling in ("sphere", "standardize"):
         right = []
@@ -237,15 +237,15 @@ def test_wine_is_told_apart_better_where_features_weigh_the_same():
          "class 4 is -1"),
     ],
 )  # fmt: skip
-def test_what_was_done_in_words(options, points, targets):
+def test_the_scaling_is_described(options, points, targets):
     options = Dataset(**({"train": 10, "test": 5} | options))
     first, second = treatment(options, datasets.load(options))
     assert points in first
     assert targets in second
 
 
-def test_plan_and_summary_state_what_was_done(tmp_path, capsys, monkeypatch):
-    """The plan reads the data; the tables carry what was done, and the summary and the page say it."""
+def test_plan_and_summary_describe_the_scaling(tmp_path, capsys, monkeypatch):
+    """The plan describes the data that it reads. Summary and page use the metadata of the tables."""
     monkeypatch.setattr("ntksim.study.plan.calibration.measured", lambda: NOMINAL)
     dataset = {"name": "wine", "classes": [0, 2], "train": 8, "test": 4}
     studies.command(tmp_path, studies.TINY | {"dataset": dataset})
@@ -263,7 +263,7 @@ def test_plan_and_summary_state_what_was_done(tmp_path, capsys, monkeypatch):
     assert points in (tmp_path / "page.html").read_text()
 
 
-def test_a_plan_for_data_that_cannot_be_used_says_so(tmp_path, capsys):
+def test_a_plan_with_unusable_data_is_an_error(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(studies.TINY | {"dataset": {"file": "none.csv", "train": 5, "test": 3}}))
     assert cli.main(["plan", str(tmp_path / "c.yaml")]) == 2
     assert capsys.readouterr().err == (
@@ -271,8 +271,8 @@ def test_a_plan_for_data_that_cannot_be_used_says_so(tmp_path, capsys):
     )
 
 
-def test_the_raw_sets_are_as_skewed_as_it_says():
-    """Of the squared distances from the mean, before any scaling of points: the figure of the documentation."""
+def test_dominance_of_features_in_the_documentation():
+    """Shares of single features in the squared distances from the mean, before any scaling, as the documentation gives them."""
     wine, cancer = (
         np.sort(load().data.var(axis=0))[::-1] for load in (sklearn.datasets.load_wine, sklearn.datasets.load_breast_cancer)
     )

@@ -1,4 +1,4 @@
-"""Shards that are there stay when a study grows or is cut otherwise: what is computed is what is missing, and no more."""
+"""Existing shards are kept when a study grows or its blocks change: only missing seeds are computed."""
 
 import itertools
 from pathlib import Path
@@ -34,8 +34,8 @@ def shard_files(results):
 KINDS = ("initial", "training", "kernels")
 
 
-def test_from_8_to_12_seeds_4_are_computed(tmp_path):
-    """Whatever the block was and is; tables are those of a study that had all seeds at once, and are verified."""
+def test_growing_from_8_to_12_seeds_computes_4(tmp_path):
+    """The sizes of old and new blocks do not matter. The tables equal those of a study with all seeds, and are verified."""
     status, text = studies.run(tmp_path, CONTENT | {"seeds_per_shard": 5})
     assert status == 0, text
     results, content = tmp_path / "results", with_seeds(12)
@@ -59,7 +59,7 @@ def test_from_8_to_12_seeds_4_are_computed(tmp_path):
 
 
 def there(study, ranges, **other):
-    """Write shards at initialisation with the identity that a study asks for, but for what is ``other``; their paths."""
+    """Write shards at initialisation with the identity that a study asks for, changed by ``other``; return their paths."""
     paths = []
     for first, last in ranges:
         shard = jobs.Shard("initial", "tanh", 8, first, last)
@@ -88,13 +88,13 @@ def study_at(folder, seeds, block):
         ([(0, 7)], 8, 4, [(0, 7)]),
         ([(0, 1), (2, 3)], 12, 8, [(0, 1), (2, 3), (4, 7), (8, 11)]),
         ([(4, 7)], 12, 32, [(0, 3), (4, 7), (8, 11)]),
-        ([(0, 11)], 8, 32, [(0, 7)]),  # it holds more than is asked for
+        ([(0, 11)], 8, 32, [(0, 7)]),  # the shard has more seeds than the study asks for
         ([(0, 7), (0, 11)], 12, 32, [(0, 11)]),
         ([(0, 11), (0, 7), (8, 15)], 16, 32, [(0, 7), (8, 15)]),
         ([], 5, 2, [(0, 1), (2, 3), (4, 4)]),
     ],
 )
-def test_only_what_no_shard_holds_is_planned(tmp_path, ranges, seeds, block, expected):
+def test_only_seeds_without_a_shard_are_planned(tmp_path, ranges, seeds, block, expected):
     study = study_at(tmp_path, seeds, block)
     there(study, ranges)
     for name in ("tanh.width-8.seeds-0-99999.parquet.x", "tanh.width-8.seeds-00-2.parquet", "tanh.width-8.seeds-5-2.parquet"):
@@ -103,8 +103,11 @@ def test_only_what_no_shard_holds_is_planned(tmp_path, ranges, seeds, block, exp
     assert seeds_of(study) == expected
 
 
-def test_the_plan_stays_as_its_shards_appear(tmp_path):
-    """In any order; jobs of a cluster parse it at any moment. It holds every seed once and keeps as many as can be."""
+def test_the_plan_does_not_change_as_its_shards_appear(tmp_path):
+    """The order in which shards appear does not matter, since cluster jobs may read the plan at any moment.
+
+    The plan contains every seed once, and keeps as many existing seeds as possible.
+    """
     rng = np.random.default_rng(0)
     for _ in range(300):
         seeds, block = int(rng.integers(2, 14)), int(rng.integers(1, 9))
@@ -124,8 +127,8 @@ def test_the_plan_stays_as_its_shards_appear(tmp_path):
             assert list(jobs._filled(jobs._most_seeds(files), seeds, block)) == planned
 
 
-def test_a_shard_that_is_not_what_its_name_says_gives_way(tmp_path, capsys):
-    """The plan goes by names; what is found wrong is removed, and then others may take its seeds, once they were looked into."""
+def test_a_shard_with_a_wrong_identity_is_replaced(tmp_path, capsys):
+    """The plan trusts file names. A shard with a wrong identity is removed; then other shards for its seeds are checked too."""
     study = study_at(tmp_path, 12, 32)
     (wide,) = there(study, [(0, 11)], dtype="float32")
     (low,) = there(study, [(0, 7)])

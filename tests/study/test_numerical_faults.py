@@ -1,4 +1,4 @@
-"""Overflow, divergence and eigen-solvers that fail: a status per row, counted everywhere, in no statistic."""
+"""Overflow, divergence and failing eigensolvers: every seed has a status, and failed seeds are counted but enter no statistic."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_every_seed_is_in_the_tables_with_its_status(results):
     assert (relu["status"] == "finished").any()
 
 
-def test_statistics_hold_the_others_and_count_them(results):
+def test_statistics_leave_out_unfinished_seeds_and_count_them(results):
     drift = tables.read_table(results, "drift").query("quantity == 'loss'")
     final = tables.read_table(results, "final")
     for _, row in drift.iterrows():
@@ -76,7 +76,7 @@ def test_statistics_hold_the_others_and_count_them(results):
     )
 
 
-def test_the_summary_and_the_report_say_so(results, tmp_path):
+def test_summary_and_page_name_unfinished_networks(results, tmp_path):
     text = summary.summary(results)
     assert "Left out of the statistics at initialisation: 8 of 16 networks (8 " in text
     assert "large at width 2, large at width 64" in text
@@ -88,8 +88,8 @@ def test_the_summary_and_the_report_say_so(results, tmp_path):
     assert diverged in (tmp_path / "summary.html").read_text()
 
 
-def test_what_stopped_early_is_told_with_its_time_and_a_remedy(results, tmp_path):
-    """Networks of width 2 that diverge: at which time, what to change, and a mark on statistics that lack them."""
+def test_the_summary_gives_stopping_times_and_remedies(results, tmp_path):
+    """For diverging networks of width 2 it gives the times, advice, and a mark on statistics that leave them out."""
     training, final = tables.read_table(results, "training"), tables.read_table(results, "final")
     runs = training[(training["network"] == "relu") & (training["width"] == 2)]
     finite = runs[np.isfinite(runs[["loss", "test_loss", "kernel_drift", "parameter_drift"]]).all(axis=1)]
@@ -121,7 +121,7 @@ def test_what_stopped_early_is_told_with_its_time_and_a_remedy(results, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-def test_figures_star_what_is_marked(results):
+def test_figures_star_marked_statistics(results):
     frames = [tables.read_table(results, name) for name in jobs.FIGURES["drift"]]
     axis = figures.drift(*frames).axes[0]
     starred = [text.xy[0] for text in axis.texts if text.get_text() == "*"]
@@ -134,7 +134,7 @@ def test_figures_star_what_is_marked(results):
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # matplotlib on panels without data
 @pytest.mark.parametrize("figure", jobs.FIGURES)
-def test_figures_are_drawn_all_the_same(results, tmp_path, figure):
+def test_figures_are_drawn_despite_unfinished_networks(results, tmp_path, figure):
     files = [Path(results) / "tables" / f"{name}.parquet" for name in jobs.FIGURES[figure]]
     figures.draw(figure, files, [tmp_path / "a.svg"])
     assert (tmp_path / "a.svg").stat().st_size > 3000
@@ -142,8 +142,8 @@ def test_figures_are_drawn_all_the_same(results, tmp_path, figure):
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 @pytest.mark.filterwarnings("ignore:All-NaN:RuntimeWarning")
-def test_a_study_of_which_no_network_finishes_has_tables_and_figures(tmp_path):
-    """Its kernels overflow: no seed has a change of the kernel, and figures have nothing to draw."""
+def test_a_study_without_finished_networks_has_tables_and_figures(tmp_path):
+    """All kernels overflow, so there are no kernel changes, and figures have nothing to draw."""
     large = CONTENT["networks"]["large"] | {"output_scale": [1.0, 2.0]}
     training = CONTENT["training"] | {"remove_initial_output": True, "widths": [64, 128], "seeds": 2}
     changes = {"networks": {"large": large}, "training": training, "results": str(tmp_path)}
@@ -161,7 +161,7 @@ def test_a_study_of_which_no_network_finishes_has_tables_and_figures(tmp_path):
     assert summary.summary(tmp_path)
 
 
-def test_an_eigensolver_that_fails_costs_its_own_seed_alone(monkeypatch):
+def test_a_failing_eigensolver_affects_one_seed_only(monkeypatch):
     kernels = np.array([np.diag([2.0, 1.0]), np.diag([7.0, 1.0]), np.diag([3.0, 1.0]), np.diag([np.inf, 1.0])])
     solve = np.linalg.eigvalsh
 
@@ -180,7 +180,7 @@ def test_an_eigensolver_that_fails_costs_its_own_seed_alone(monkeypatch):
     assert all(found[name][0] == value[0] for name, value in expected.items())
 
 
-def test_a_prediction_that_cannot_be_made_is_nan(monkeypatch):
+def test_a_failed_prediction_is_nan(monkeypatch):
     def failing(*_args):
         raise np.linalg.LinAlgError
 

@@ -45,8 +45,8 @@ def test_shards_are_fixed_blocks():
     assert covered == list(range(10))
 
 
-def test_shards_are_cut_to_minutes_whatever_the_machine():
-    """Halves of blocks, so that boundaries stay; one seed that is longer still gets threads."""
+def test_shards_are_cut_by_predicted_minutes():
+    """Blocks are halved, so that their boundaries stay the same. A single seed that still takes too long gets more threads."""
     wide = {"initial": {"widths": [8, 8192], "seeds": 32}, "seeds_per_shard": 32}
     whole = jobs.shards(study(**wide))
     cut = jobs.shards(study(**wide, shard_minutes=0.05))
@@ -63,8 +63,8 @@ def test_shards_are_cut_to_minutes_whatever_the_machine():
         jobs.shards(study(initial={"widths": [8, 16], "seeds": 10**6}, shard_minutes=1e-6, seeds_per_shard=1000))
 
 
-def test_blocks_that_finished_studies_were_cut_into_stay():
-    """A failure here says that shards would be named otherwise, and computed anew."""
+def test_blocks_of_finished_studies_do_not_change():
+    """A failure means that shards of finished studies would get other names, and be computed again."""
     training = {"widths": [256, 1024, 4096, 16384], "seeds": 32, "relative_time": 100.0}
     content = {"initial": {"widths": [1024, 16384], "seeds": 64}, "training": training, "seeds_per_shard": 32}
     some = study(**content, shard_minutes=0.05)
@@ -114,12 +114,12 @@ def test_predictions_follow_rates_and_name_every_job():
     named = jobs.predicted_seconds(content, cost.NOMINAL)
     assert {"dataset.jsonl", "limit/relu_1.jsonl", "training/std.width-8.seeds-0-3.jsonl", "figures/drift.jsonl"} < set(named)
     text = jobs.describe(content, cost.NOMINAL)
-    assert f"{len(jobs.shards(content)) + 3}" in text.splitlines()[-2]  # and the limits: std has one for each width
+    assert f"{len(jobs.shards(content)) + 3}" in text.splitlines()[-2]  # jobs include the limits; std has one for each width
     seconds = sum(named[name] for name in named if name.startswith(("limit", "initial", "training")))
     assert f" {seconds:.0f} " in text.splitlines()[-2]
 
 
-def test_a_job_larger_than_the_machine_is_warned_of():
+def test_a_job_larger_than_the_memory_gives_a_warning():
     content = study(training={"widths": [8, 16], "seeds": 4, "relative_time": 10.0})
     largest = max(jobs.cost(content, shard).memory_mb for shard in jobs.shards(content))
     assert jobs.memory_remark(content, int(largest) + 1) is None
@@ -127,7 +127,7 @@ def test_a_job_larger_than_the_machine_is_warned_of():
     assert re.search(r"training of \w+, width 16\) needs about .* more than the 0.1 GB .*: lower dataset.train", remark)
 
 
-def test_memory_that_does_not_suffice_is_said(monkeypatch, capsys):
+def test_out_of_memory_is_a_one_line_error(monkeypatch, capsys):
     def fail(results):
         np.empty(2**55)
 
@@ -136,7 +136,7 @@ def test_memory_that_does_not_suffice_is_said(monkeypatch, capsys):
     assert re.search(r"^ntksim: error: out of memory: Unable to allocate .*; fewer training points", capsys.readouterr().err)
 
 
-def test_limits_of_ntk_and_notes_alone_do_not_depend_on_the_width():
+def test_only_the_limits_of_ntk_and_notes_do_not_depend_on_the_width():
     kinds = dict.fromkeys(("ntk", "notes", "standard", "mup", "mean_field"), {})
     kinds["abc"] = {"abc": dict.fromkeys(Exponents.model_fields, 0.5)}
     networks = {kind: {"activation": "relu", "depth": 1, "parameterization": kind} | more for kind, more in kinds.items()}
@@ -173,7 +173,7 @@ def test_statistics_over_seeds():
 
 
 def test_scaling_laws_recover_a_power_law():
-    """Seeds scattered by 10% around 3 m^-0.7 at 5 widths: exponent within 4 of its own standard errors (1e-4), law in words."""
+    """Seeds scatter by 10% around 3 m^-0.7 at 5 widths. The exponent is right within 4 standard errors (1e-4)."""
     rng, rows = np.random.default_rng(5), []
     for width in (64, 128, 256, 512, 1024):
         for seed, noise in enumerate(rng.normal(1, 0.1, 32)):
@@ -182,7 +182,7 @@ def test_scaling_laws_recover_a_power_law():
                          "seed": seed, "relative_frobenius_error": error, "relative_operator_error": np.nan})  # fmt: skip
     unfinished = [row | {"relative_frobenius_error": 1e9, "status": "overflow"} for row in rows[:2]]
     laws = scaling_laws.scaling_laws(pd.DataFrame([row | {"status": "finished"} for row in rows] + unfinished), None)
-    assert laws["quantity"].to_list() == ["relative_frobenius_error"]  # nothing finite, no law
+    assert laws["quantity"].to_list() == ["relative_frobenius_error"]  # no finite value, so no law
     law = laws.iloc[0]
     assert law["excluded"] == 2
     assert abs(law["exponent"] + 0.7) < 4 * law["standard_error"]
@@ -225,7 +225,7 @@ def test_measures_on_diagonal_kernels():
     ],
 )
 def test_network_arguments_round_trip(network):
-    """The command line of a job rebuilds the very network of the configuration, and a shard's identity is JSON."""
+    """The command line of a job reproduces the configuration's network exactly, and a shard's identity is valid JSON."""
     from ntksim import cli
     from ntksim.study.plan.identity import shard_identity
 

@@ -196,7 +196,7 @@ def test_bars_of_medians_are_quartiles(results):
     axis = drawn(results, "lazy_or_rich").axes[1]
     final = ntksim.read_table(results, "final")
     drifts = final[(final["network"] == "tanh_scale_1") & (final["width"] == 64)]["kernel_drift"]
-    (bars,) = axis.containers[1][2]  # of the second width
+    (bars,) = axis.containers[1][2]  # the bars of the second width
     assert bars.get_segments()[-1][:, 1] == pytest.approx(np.quantile(drifts, [0.25, 0.75]))
     assert axis.containers[1][0].get_ydata()[-1] == pytest.approx(drifts.median())
 

@@ -1,4 +1,4 @@
-"""Studies of several targets against the engine's own vector outputs and theories, and against laws."""
+"""Studies with several targets, compared with the engine's vector outputs and theory, and with laws."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ def study(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(study):
-    """The engine's own training, and its data."""
+    """The data, and training by the engine alone."""
     data = dataset.read(f"{study.results}/dataset.npz")
     times = ntksim.read_table(study.results, "training")["time"].unique()
     options = {"tolerance": 1e-4, "remove_initial_output": study.training.remove_initial_output}
@@ -55,9 +55,9 @@ def column(study, name, table="training"):
     return ntksim.read_table(study.results, table)[name].to_numpy().reshape(3, -1)
 
 
-def _accuracies_agree(found, told, study):
-    """Shares of points told their class, but for f - f_0 at t = 0, which tells none."""
-    expected = told.mean(axis=-1)
+def _accuracies_agree(found, correct, study):
+    """Whether accuracies are the shares of correct points, and NaN at t = 0 if f - f_0 is trained, which is then 0."""
+    expected = correct.mean(axis=-1)
     if study.training.remove_initial_output:
         expected[..., 0] = np.nan
     return np.array_equal(found, expected, equal_nan=True)
@@ -67,18 +67,18 @@ def losses(outputs, targets):
     return 0.5 * ((outputs - targets) ** 2).sum(axis=(-2, -1))
 
 
-def test_measures_are_those_of_the_engine(study, run):
+def test_measures_equal_those_of_the_engine(study, run):
     data, trajectory = run
     for name in ("loss", "kernel_drift", "kernel_distance", "feature_drift", "parameter_drift", "gates_flipped"):
         assert column(study, name) == pytest.approx(getattr(trajectory, name), rel=1e-9, abs=1e-13), name
     assert column(study, "test_loss") == pytest.approx(losses(trajectory.test_outputs, data.y_test))
-    told = trajectory.test_outputs.argmax(axis=-1) == data.y_test.argmax(axis=-1)
-    assert _accuracies_agree(column(study, "test_accuracy"), told, study)
+    correct = trajectory.test_outputs.argmax(axis=-1) == data.y_test.argmax(axis=-1)
+    assert _accuracies_agree(column(study, "test_accuracy"), correct, study)
     assert ntksim.read_kernels(study.results, "tanh", 32).kernels.shape == (3, 6, N, K, N, K)
     assert (ntksim.read_kernels(study.results, "tanh", 32).kernels == trajectory.kernels).all()
 
 
-def test_alignments_are_of_kernels_summed_over_outputs(study, run):
+def test_alignments_use_kernels_summed_over_outputs(study, run):
     data, trajectory = run
     summed = np.einsum("stiaja->stij", trajectory.kernels)
     targets, h = data.y_train @ data.y_train.T, np.eye(N) - 1 / N
@@ -94,8 +94,8 @@ def test_alignments_are_of_kernels_summed_over_outputs(study, run):
     assert column(study, "effective_rank") == pytest.approx(np.exp(-np.sum(shares * np.log(shares), axis=-1)))
 
 
-def test_theory_is_that_of_vector_outputs(study, run):
-    """K_0 whole, and K_infinity, which acts on each output, from each network's own f_0."""
+def test_theory_is_for_vector_outputs(study, run):
+    """Theory uses the whole kernel K_0, or K_infinity for each output, and starts from each network's f_0."""
     data, trajectory = run
     every = np.concatenate([data.x_train, data.x_test])
     limit = ntksim.infinite_kernel(ONE, every).ntk
@@ -116,8 +116,8 @@ def test_theory_is_that_of_vector_outputs(study, run):
             assert column(study, f"test_{name}_deviation")[s] == pytest.approx(
                 np.sqrt((test_off**2).mean(axis=(-2, -1))), abs=1e-9
             )
-            told = f_test.argmax(axis=-1) == data.y_test.argmax(axis=-1)
-            assert _accuracies_agree(column(study, f"test_{name}_accuracy")[s], told, study)
+            correct = f_test.argmax(axis=-1) == data.y_test.argmax(axis=-1)
+            assert _accuracies_agree(column(study, f"test_{name}_accuracy")[s], correct, study)
         for name, kernel, across in (
             ("initial", own[:N, :, :N].reshape(N * K, -1), own[N:, :, :N].reshape(TESTS * K, -1)),
             ("after", trajectory.kernel[s].reshape(N * K, -1), trajectory.test_kernel[s].reshape(TESTS * K, -1)),
@@ -128,7 +128,7 @@ def test_theory_is_that_of_vector_outputs(study, run):
             assert loss == pytest.approx(losses(fit, data.y_test), rel=1e-6)
 
 
-def test_the_ensemble_is_that_of_vector_outputs(study, run):
+def test_the_ensemble_is_for_vector_outputs(study, run):
     data, trajectory = run
     every = ntksim.infinite_ensemble(NETWORK, data.x_train, data.y_train, trajectory.times, data.x_test)
     spread, test_spread = (np.trace(c, axis1=-2, axis2=-1) for c in (every.covariance, every.test_covariance))
@@ -149,7 +149,7 @@ def test_the_ensemble_is_that_of_vector_outputs(study, run):
         assert rows["variance"].to_numpy() == pytest.approx(f.var(axis=0, ddof=1).mean(axis=(-2, -1)), rel=1e-9, abs=1e-28)
 
 
-def test_modes_are_of_the_whole_kernel(study, run):
+def test_modes_are_those_of_the_whole_kernel(study, run):
     _, trajectory = run
     first, last = (
         np.linalg.eigvalsh(kernel.reshape(3, N * K, -1))[:, ::-1] for kernel in (trajectory.kernels[:, 0], trajectory.kernel)
@@ -164,7 +164,7 @@ def test_modes_are_of_the_whole_kernel(study, run):
     assert modes["initial_share"].to_numpy().reshape(3, -1).sum(axis=1) == pytest.approx(np.ones(3))
 
 
-def test_initial_kernels_and_limits_are_of_one_output(study):
+def test_initial_kernels_and_limits_are_those_of_one_output(study):
     data = dataset.read(f"{study.results}/dataset.npz")
     network = dataclasses.replace(ONE, width=16)
     kernels = ntksim.empirical_ntk(network, data.x_train, seeds=range(3))
@@ -175,7 +175,7 @@ def test_initial_kernels_and_limits_are_of_one_output(study):
         assert column(study, name, "initial")[:, 0] == pytest.approx(expected[name], rel=1e-12)
 
 
-def test_shards_are_verified_and_accuracies_told(study, tmp_path):
+def test_shards_are_verified_and_accuracies_reported(study, tmp_path):
     shards = jobs.shards(study)
     assert verify._limit_again(jobs.limit_file(study, "tanh", 32), study, shards[0], tmp_path).verdict == "bits"
     for shard in shards:
@@ -192,8 +192,8 @@ def test_shards_are_verified_and_accuracies_told(study, tmp_path):
 @pytest.mark.parametrize(
     "options", [{"momentum": 0.5}, {"momentum": 0.5, "nesterov": True, "layer_rates": [0.2, 3.0]}, {"batch_size": 3}]
 )
-def test_options_of_descent_stand_beside_their_theory(tmp_path, options):
-    """A network of width 4096 is its linearisation under the same training."""
+def test_options_of_descent_agree_with_theory(tmp_path, options):
+    """A network of width 4096 agrees with its linearisation under the same training."""
     training = {"method": "gradient_descent", "widths": [4096], "seeds": 2, "relative_time": 4.0, "snapshots": 3,
                 "relative_learning_rate": 0.05} | options  # fmt: skip
     other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
@@ -230,7 +230,10 @@ def test_real_targets_have_no_accuracy_and_two_classes_have_signs(tmp_path):
 
 
 def test_targets_scaled_with_the_output_change_nothing(tmp_path):
-    """2 f on 2 y is f on y, seen at times in units of 1 / (4 K): targets twice as large are as lazy as outputs half."""
+    """Training 2 f on 2 y is training f on y, with a kernel and rates 4 times as large.
+
+    So doubling the targets has the same effect on laziness as halving the outputs.
+    """
     training = CONTENT["training"] | {"remove_initial_output": True, "keep_kernels": False}
     plain = computed(tmp_path / "a", training=training)
     network = CONTENT["networks"]["tanh"] | {"output_scale": 2.0}
@@ -267,7 +270,7 @@ def test_costs_count_outputs():
     assert initial[0] == initial[1]
 
 
-def test_costs_see_columns_of_ones_own_files(tmp_path):
+def test_costs_count_the_columns_of_user_files(tmp_path):
     x = np.random.default_rng(0).normal(size=(20, 4))
     np.savez(tmp_path / "own.npz", x=x, y=x[:, :3])
     np.save(tmp_path / "x.npy", x)

@@ -1,5 +1,8 @@
-"""A study on a real Slurm of one node, through the project's own profile: jobs cancelled, killed and failing, a node drained,
-and the whole study killed, with the bits of a study that nothing happened to."""
+"""A study on a real Slurm with one node, through the project's profile.
+
+Jobs are cancelled, killed and fail, the node is drained, and the whole study is killed. The results must have the same bits as
+those of an undisturbed study.
+"""
 
 import json
 import os
@@ -57,7 +60,7 @@ def output(folder):
 
 
 def wait_until(happened, process, folder):
-    """Wait for something that happens while the study runs. The limit of time allows for a busy machine."""
+    """Wait until a condition holds while the study runs. The time limit allows for a busy machine."""
     deadline = time.monotonic() + 300
     while not happened():
         assert process.poll() is None, output(folder)
@@ -65,9 +68,11 @@ def wait_until(happened, process, folder):
         time.sleep(0.2)
 
 
-def test_whatever_fails_the_study_finishes(cluster, undisturbed, tmp_path):
-    """A node drained; the study killed with all its jobs running; then a job killed for its memory, one that dies, and one that
-    is cancelled as it runs."""
+def test_the_study_finishes_after_any_failure(cluster, undisturbed, tmp_path):
+    """The node is drained. Then the study is killed while all its jobs run.
+
+    In the next run one job is killed for its memory, one dies, and one is cancelled while it runs.
+    """
 
     def fault(shard, whom, run):
         mark = str(tmp_path / f"{shard}-in-run-{run}")

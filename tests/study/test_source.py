@@ -1,4 +1,4 @@
-"""The digest of code: what a change of a module makes out of date, and that comments and layout age nothing."""
+"""The digest of code: which results a change of a module makes out of date. Comments and layout change no digest."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ OF_TABLES = ("scaling_laws", "seeds", "drift_parts", "laziness", "ensemble", "co
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of the package and its workflow, to be edited."""
+    """A copy of the package and its workflow, for tests to edit."""
     for name in ("ntksim", "workflow"):
         shutil.copytree(studies.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(studies.ROOT / "Snakefile", tmp_path)
@@ -27,7 +27,7 @@ def copy(tmp_path):
 
 
 def digests(copy):
-    """Of every kind of result, as the rules of the copy's workflow and its stages have them."""
+    """Digests of every kind of result, as the workflow and the stages of the copy compute them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "_PACKAGE", copy / "ntksim")
         for function in (source.digest, source._read):
@@ -39,7 +39,7 @@ def digests(copy):
 
 
 def aged(copy, edited):
-    """The kinds of results that are out of date once some modules are edited."""
+    """The kinds of results that are out of date after some modules have been edited."""
     before = digests(copy)
     for name in edited:
         edit(copy, name)
@@ -48,7 +48,7 @@ def aged(copy, edited):
 
 
 def planned(copy, undisturbed):
-    """How many jobs of each rule a run of the finished study would start with the copy's code."""
+    """Numbers of jobs by rule that a run of the finished study would start with the copy's code."""
     config = undisturbed.parent / "config.yaml"
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--cores", "1", "--snakefile", copy / "Snakefile"]
     command += ["--configfile", config, "--workflow-profile", "workflow/profiles/default"]
@@ -67,8 +67,8 @@ def edit(copy, name, text="\n_EDITED = True\n"):
     path.write_text(path.read_text() + text)
 
 
-def test_tables_are_as_new_as_their_code(copy, undisturbed):
-    """A change plans tables, and with them what is drawn from them, but no shard; comments and docstrings plan nothing."""
+def test_a_change_of_code_makes_tables_again(copy, undisturbed):
+    """A change of statistics makes tables, figures and pages again, but no shard. Comments and docstrings change nothing."""
     for path in (copy / "ntksim").rglob("*.py"):
         text = path.read_text().replace("\ndef ", "\n\n\n# a comment\ndef ")
         path.write_text(re.sub(r'^( *def \w+\([^\n]*\)[^\n]*:\n)( +)"""', r'\1\2"""Another word. ', text, flags=re.MULTILINE))
@@ -83,19 +83,19 @@ def test_tables_are_as_new_as_their_code(copy, undisturbed):
 
 
 @pytest.mark.parametrize("module", OF_TABLES)
-def test_every_module_of_tables_ages_them(copy, module):
+def test_every_module_of_tables_is_in_their_digest(copy, module):
     kinds = aged(copy, [f"study/statistics/{module}"])
     assert "tables" in kinds
     assert not kinds & SHARDS
 
 
-def test_what_is_drawn_is_as_new_as_its_code(copy):
+def test_a_change_of_code_makes_figures_or_pages_again(copy):
     assert aged(copy, ["study/report/panels"]) == {"figures", "package"}
     assert aged(copy, ["study/report/findings"]) == {"summary", "package"}
 
 
-def test_shards_are_as_new_as_the_engine_and_their_stage(copy):
-    """Whatever else changes leaves them as they are: weeks of work hang on that."""
+def test_shards_depend_on_the_engine_and_their_stage_only(copy):
+    """No other change makes shards out of date, since they may have cost weeks."""
     others = ["study/plan/jobs", "study/plan/cost", "study/data/dataset", "study/config/dataset", "cli", "__init__"]
     assert not aged(copy, others) & SHARDS
     assert aged(copy, ["study/stages/training"]) & SHARDS == {"training"}
@@ -113,7 +113,7 @@ def test_shards_are_as_new_as_the_engine_and_their_stage(copy):
         ("'''d'''\n'''e'''", "'''d'''\n'''f'''"),
     ],
 )
-def test_any_change_of_code_is_seen(before, after):
+def test_any_change_of_code_changes_the_digest(before, after):
     assert words(before) != words(after)
     assert words(before) == words(f"'''A docstring.'''\n\n{before}  # and a comment\n" if not before.startswith("'") else before)
 
@@ -124,8 +124,8 @@ def words(text):
     return found
 
 
-def test_all_that_a_stage_loads_is_in_its_digest():
-    """Found in the running program, not in its text."""
+def test_the_digest_covers_every_module_that_a_stage_loads():
+    """The modules are taken from the running program, not from its text."""
     code = """
 import sys, numpy as np
 from ntksim.study.{module} import *

@@ -40,7 +40,7 @@ def read(path):
     return storage.read_arrays(path) if path.suffix == ".npz" else storage.read_arrow(path)
 
 
-def test_equal_content_is_equal_bytes_and_carries_its_metadata(file):
+def test_equal_content_gives_equal_bytes_and_keeps_its_metadata(file):
     before = file.read_bytes()
     write(file)
     assert file.read_bytes() == before
@@ -53,20 +53,20 @@ def test_equal_content_is_equal_bytes_and_carries_its_metadata(file):
 
 
 def test_any_flipped_bit_is_found(file):
-    """One bit of every byte, chosen by the byte's place, so that all eight are tried."""
+    """One bit of every byte is flipped. The bit depends on the byte's position, so that all eight are tried."""
     content = file.read_bytes()
-    for place in range(len(content)):
+    for position in range(len(content)):
         changed = bytearray(content)
-        changed[place] ^= 1 << place % 8
+        changed[position] ^= 1 << position % 8
         file.write_bytes(changed)
-        with pytest.raises((DamagedFile, ForeignFile)):  # foreign where the bit is in the words that announce the checksum
+        with pytest.raises((DamagedFile, ForeignFile)):  # ForeignFile if the bit is in the mark before the checksum
             storage.read_metadata(file)
     with pytest.raises(StageError):
         read(file)
 
 
-def test_files_without_a_checksum_are_of_another_version(tmp_path):
-    """They may have cost weeks, so that they are refused and not computed again unasked."""
+def test_intact_files_without_a_checksum_count_as_another_version(tmp_path):
+    """Such files may have cost weeks, so they are refused, and not computed again without asking."""
     study = other(results=str(tmp_path))
     path = tmp_path / SHARD.file
     path.parent.mkdir()
@@ -99,7 +99,7 @@ def test_any_truncation_is_found(file):
     ],
 )
 @pytest.mark.parametrize("step", ["fsync", "replace", "open"])
-def test_a_write_that_fails_leaves_what_was_there(file, monkeypatch, number, remedy, step):
+def test_a_failed_write_leaves_the_old_file(file, monkeypatch, number, remedy, step):
     before = file.read_bytes()
 
     def fail(*_args, **_options):
@@ -115,8 +115,8 @@ def test_a_write_that_fails_leaves_what_was_there(file, monkeypatch, number, rem
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_full_disk_is_one_line_of_the_command(tmp_path):
-    """A real failure of the kernel: files may not grow over 1 kB. Python ignores the signal that comes with it."""
+def test_a_full_disk_is_a_one_line_error(tmp_path):
+    """A limit of 1 kB on the size of files makes writing fail. Python ignores the signal that the limit sends."""
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); from ntksim.cli import main; "
         "sys.exit(main(['dataset', '--name', 'circle', '--train', '50', '--test', '50', '--output', sys.argv[1]]))"
@@ -129,7 +129,7 @@ def test_a_full_disk_is_one_line_of_the_command(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_file_and_folder_are_synced_before_a_write_counts_as_done(file, monkeypatch):
+def test_a_write_syncs_file_and_folder(file, monkeypatch):
     order = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (order.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle)))
@@ -170,8 +170,8 @@ def test_an_identity_names_what_differs(study, dataset, differing):
         identity.require("x", wanted | {"version": "0.0.1"}, wanted)
 
 
-def test_faults_are_told_apart(tmp_path, capsys):
-    """A folder with one shard whole, and the others missing, cut, of another width, and of another version."""
+def test_faults_are_classified(tmp_path, capsys):
+    """One shard is intact; others are missing, truncated, of another width, and of another version."""
     study = other(results=str(tmp_path), initial={"widths": [8, 16, 32], "seeds": 4})
     every = jobs.shards(study)
     for shard in every:
@@ -197,7 +197,7 @@ def test_faults_are_told_apart(tmp_path, capsys):
     assert [path.exists() for path in paths] == [True, False, False, False, False, True]
 
 
-def test_a_second_writer_is_told_who_the_first_is(tmp_path):
+def test_a_second_writer_learns_who_the_first_is(tmp_path):
     with only_writer(tmp_path):
         script = "import pathlib, sys; from ntksim.study.run import lock; lock.only_writer(pathlib.Path(sys.argv[1])).__enter__()"
         done = subprocess.run([sys.executable, "-c", script, tmp_path], env=studies.environment(), capture_output=True, text=True)
@@ -207,7 +207,7 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path):
 
 
 def test_the_orphans_of_a_killed_writer_are_ended(tmp_path, capsys):
-    """A child holds the lock on, as Snakemake does, and has a child of its own, as a job is; then the writer is killed."""
+    """The writer is killed. Its child inherited the lock, as Snakemake does, and has a child itself, as Snakemake has jobs."""
     script = """
 import subprocess, sys, time
 from pathlib import Path
@@ -223,6 +223,6 @@ with only_writer(Path(sys.argv[1])) as lock:
     writer.wait()
     with only_writer(tmp_path):
         assert "ending the processes of a killed run" in capsys.readouterr().err
-    writer.stdout.read()  # ends once every process that could write to it has
+    writer.stdout.read()  # returns when all processes that could write to it have ended
     writer.stdout.close()
     assert lock._parent(job) is None

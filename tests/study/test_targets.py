@@ -1,4 +1,4 @@
-"""Targets: what tells classes, whatever is drawn from it, labels in every format, and what is refused of both."""
+"""Targets: recognition of classes, labels in every format, and targets that are refused."""
 
 import dataclasses
 import datetime
@@ -28,7 +28,7 @@ def refused(file, **options):
 
 @pytest.fixture
 def arrays(tmp_path):
-    """A file of the points with the targets that it is called with."""
+    """A function that writes the points with given targets to an .npz file, and returns its path."""
 
     def write(y):
         np.savez(tmp_path / "own.npz", x=X, y=y)
@@ -39,7 +39,7 @@ def arrays(tmp_path):
 
 @pytest.fixture(params=["csv", "parquet"])
 def table(tmp_path, request):
-    """A table of the points with the columns that it is called with."""
+    """A function that writes the points with given columns to a table, and returns its path."""
 
     def write(**columns):
         frame = pd.DataFrame(X, columns=["a", "b", "c"]).assign(**columns)
@@ -55,7 +55,7 @@ def table(tmp_path, request):
     [
         ([1.0, -1.0, 1.0], True),
         ([0.5, -0.5, -0.5], True),
-        ([0.0, 1.0, 1.0], False),  # a sign does not tell them
+        ([0.0, 1.0, 1.0], False),  # its sign does not distinguish the classes
         ([1.0, -1.0, 2.0], False),
         ([[0, 1, 0], [1, 0, 0], [0, 0, 1]], True),
         ([[0, 1, 1], [1, 0, 0], [0, 0, 1]], False),
@@ -64,12 +64,12 @@ def table(tmp_path, request):
         ([[0, 0], [0, 1], [1, 0]], False),
     ],
 )
-def test_targets_that_tell_classes(y, expected):
+def test_targets_that_encode_classes(y, expected):
     assert targets.encode_classes(np.array(y, dtype=np.float64)) is expected
 
 
-def test_classes_are_those_of_all_points_whatever_is_drawn(arrays):
-    """Signs and one-hot targets stay what they are; numbers that merely look like signs, in a draw or scaled, are none."""
+def test_all_points_decide_whether_targets_are_classes(arrays):
+    """Signs and one-hot targets count as classes for every split. Targets that look like signs only in a split do not."""
     rng = np.random.default_rng(1)
     signs, hot = rng.choice([-1, 1], 60), np.eye(3)[rng.integers(3, size=60)]
     for y in (signs, 0.5 * signs, hot, hot - 1 / 3):
@@ -87,8 +87,8 @@ def test_classes_are_those_of_all_points_whatever_is_drawn(arrays):
             assert not any(data_of(arrays(y), seed=seed, scaling=scaling).are_classes for seed in range(20))
 
 
-def test_labels_that_are_not_named(arrays, capsys):
-    """Two values are refused where they would be standardized; a few whole numbers are told; counts and the like are left."""
+def test_labels_missing_from_the_configuration(arrays, capsys):
+    """Two values are refused if they would be standardized. A few whole numbers give a warning. Other numbers give none."""
     for y, values in (
         (np.arange(60) % 2, (0, 1)),
         (np.arange(60) % 2 == 0, (0, 1)),
@@ -114,14 +114,14 @@ def test_labels_that_are_not_named(arrays, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_words_for_missing_values_are_labels(table):
+def test_na_and_null_are_labels(table):
     words = np.array(["NA", "None", "null", "nan", "N/A"] * 12)
     data = data_of(table(kind=words), target="kind", classes=["NA", "None", "null", "nan", "N/A"], train=20, test=20)
     assert data.outputs == 5
     assert data.y_train.sum(axis=0) == pytest.approx(np.zeros(5), abs=1e-12)
 
 
-def test_labels_that_are_missing_are_refused(table, arrays):
+def test_missing_labels_are_refused(table, arrays):
     words, numbers = np.array(["x", "y"] * 30, dtype=object), np.array([0.0, 1.0] * 30)
     words[[4, 9]], numbers[3] = None, np.nan
     assert "2 labels are missing, the first in row 4 of the column 'kind' (counted from 0); remove" in refused(
@@ -158,7 +158,7 @@ def test_columns_that_are_neither_labels_nor_numbers(tmp_path):
     file = written([decimal.Decimal(at % 2) for at in range(60)])
     assert "row 0 (counted from 0) is Decimal('0'); give real numbers" in refused(file, target="odd")
     assert data_of(file, target="odd", classes=[0, 1]).are_classes
-    # the row that keeps a column from being numbers
+    # the message names the first row that is not a number
     file = written([*map(str, X[:57, 0]), "1,5", "2", "3"])
     message = refused(file, target="odd")
     assert "the column 'odd' does not hold numbers: row 57 (counted from 0) is '1,5'; list its labels in" in message
@@ -175,7 +175,7 @@ def test_a_class_without_a_training_point_is_named(table):
     assert message.endswith("none of the 5 training points has the class 'x', which has 3 of all 33 points; raise train")
 
 
-def test_long_lists_and_labels_are_cut(arrays, tmp_path):
+def test_long_lists_and_labels_are_shortened(arrays, tmp_path):
     message = refused(arrays(np.arange(60) % 12), classes=list(range(12)), train=1000)
     assert "but the classes [0, 1, 2, 3, 4, 5, ...] have only 60 points; lower" in message
     long = np.array(["a" * 500, "b"] * 30)

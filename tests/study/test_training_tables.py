@@ -1,4 +1,4 @@
-"""What a study tells of training, against the engine and against laws: measures, modes, parts of the drift, verdicts."""
+"""A study's tables of training, compared with the engine and with laws: measures, modes, parts of the drift, verdicts."""
 
 import shlex
 from functools import partial
@@ -49,7 +49,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(study):
-    """The engine's own training of the network relu at width 128, and its data."""
+    """The data, and training of the network relu at width 128 by the engine alone."""
     data = dataset.read(f"{study.results}/dataset.npz")
     times = rows_of(study, "training", "relu", 128)["time"].unique()
     network = ntksim.Network(1, 128, "relu")
@@ -57,8 +57,11 @@ def run(study):
     return data, ntksim.train(network, data.x_train, data.y_train, times=times, keep_kernels=True, **options)
 
 
-def test_errors_of_a_limit_move_no_prediction():
-    """An even part of 1e-11 of a tanh kernel, put in by hand as its series may: an odd network learns no even targets."""
+def test_rounding_errors_of_a_limit_do_not_change_predictions():
+    """An even part of relative size 1e-11 is added to a tanh kernel, as errors of its series may do.
+
+    The network is odd, so predictions for even targets must stay 0.
+    """
     x, x_test = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([[0.5], [1.5]])
     network, data = ntksim.Network(1, 8, "tanh"), Data(x, np.cos(x[:, 0]), x_test, np.cos(x_test[:, 0]), False)
     limits = training.infinite_kernels(network, data)
@@ -72,8 +75,8 @@ def rows_of(study, table, network, width):
     return frame[(frame["network"] == network) & (frame["width"] == width)]
 
 
-def test_descriptions_are_those_of_the_columns(study):
-    """A column without a description fails as its table is written."""
+def test_every_column_has_a_description(study):
+    """Columns and descriptions are the same set. (Writing a table fails if a column has no description.)"""
     frames = {name: ntksim.read_table(study.results, name) for name in plan.tables(study)}
     assert set().union(*frames.values()) == set(COLUMNS)
     assert set(frames["convergence"]["quantity"]) == set(quantities("convergence"))
@@ -85,7 +88,7 @@ def test_descriptions_are_those_of_the_columns(study):
     assert schema.field("kernel_drift").metadata == {b"description": QUANTITIES["kernel_drift"].meaning.encode()}
 
 
-def test_measures_are_those_of_the_engine(study, run):
+def test_measures_equal_those_of_the_engine(study, run):
     data, trajectory = run
     rows, shape = rows_of(study, "training", "relu", 128), trajectory.loss.shape
     kernels = trajectory.kernels
@@ -108,7 +111,7 @@ def test_measures_are_those_of_the_engine(study, run):
     assert layers["layer"].to_list()[:4] == [1, 2, 1, 2]
 
 
-def test_regression_is_the_solution_of_linear_equations(study, run):
+def test_kernel_regression_solves_the_linear_equations(study, run):
     data, trajectory = run
     network = ntksim.Network(1, 128, "relu")
     final = rows_of(study, "final", "relu", 128)
@@ -128,21 +131,21 @@ def test_regression_is_the_solution_of_linear_equations(study, run):
     )
 
 
-def test_modes_hold_eigenvalues_and_the_rates_at_which_the_residual_decays(study, run):
+def test_modes_have_eigenvalues_and_decay_rates(study, run):
     _, trajectory = run
     modes = rows_of(study, "modes", "relu", 128)
     shape = (7, 5)
     assert modes["index"].to_list()[:6] == [0, 1, 2, 3, 4, 0]
     assert modes["eigenvalue"].to_numpy().reshape(shape) == pytest.approx(measures.spectrum(trajectory.kernels[:, 0]))
     assert modes["after_eigenvalue"].to_numpy().reshape(shape) == pytest.approx(measures.spectrum(trajectory.kernel))
-    # 16 times the output is as lazy as a network 256 times as wide
+    # scaling the output by 16 makes a network as lazy as widening it by 256
     lazy = rows_of(study, "modes", "tanh_scale_16", 128)["relative_rate_difference"]
     rich = rows_of(study, "modes", "tanh_scale_0p03125", 128)["relative_rate_difference"]
-    assert lazy.notna().mean() > 0.9  # but for components that begin near the tolerance
+    assert lazy.notna().mean() > 0.9  # except for components that begin near the tolerance
     assert lazy.abs().median() < 0.02
     assert lazy.abs().max() < 0.1
     assert rich.abs().median() > 0.1
-    assert rich.notna().mean() < 0.5  # the kernel turns, and mixes them
+    assert rich.notna().mean() < 0.5  # the eigenvectors of the kernel turn, which mixes the modes
     shares = modes["initial_share"].to_numpy().reshape(shape)
     _, vectors = np.linalg.eigh(trajectory.kernels[:, 0])
     data = dataset.read(f"{study.results}/dataset.npz")
@@ -150,7 +153,7 @@ def test_modes_hold_eigenvalues_and_the_rates_at_which_the_residual_decays(study
     assert shares == pytest.approx(along / np.sum(data.y_train**2))
 
 
-def test_parts_of_the_drift_add_up_and_no_sharding_matters(study, tmp_path):
+def test_parts_of_the_drift_add_up_and_do_not_depend_on_shards(study, tmp_path):
     drift = ntksim.read_table(study.results, "drift")
     squares = drift.pivot(index=["network", "width"], columns="quantity", values="root_mean_square") ** 2
     assert (squares["systematic_kernel_drift"] + squares["random_kernel_drift"]).to_numpy() == pytest.approx(
@@ -161,7 +164,7 @@ def test_parts_of_the_drift_add_up_and_no_sharding_matters(study, tmp_path):
     assert (parts["root_mean_square"] <= parts["interval_high"]).all()
     assert parts["count"].eq(7).all()
     laws = ntksim.read_table(study.results, "scaling_laws").set_index(["network", "quantity"])
-    assert ("tanh_scale_16", "systematic_kernel_drift") not in laws.index  # lost in the scatter
+    assert ("tanh_scale_16", "systematic_kernel_drift") not in laws.index  # indistinguishable from the scatter
     lost = drift[(drift["network"] == "tanh_scale_16") & (drift["quantity"] == "systematic_kernel_drift")]
     assert lost["interval_low"].eq(0).any()
     theory = {("relu", "random"): -0.75, ("tanh_scale_16", "random"): -1.0}
@@ -173,15 +176,16 @@ def test_parts_of_the_drift_add_up_and_no_sharding_matters(study, tmp_path):
         pd.testing.assert_frame_equal(mine[mine["network"] == "relu"].reset_index(drop=True), theirs, check_exact=True)
 
 
-def test_parts_are_unbiased_and_their_intervals_hold():
-    """Gaussian changes of known mean and scatter: means over 400 draws of 6 seeds within 4 standard errors (6e-5 each).
+def test_parts_are_unbiased_and_their_intervals_cover_the_truth():
+    """Gaussian changes with known mean and scatter: means over 400 draws of 6 seeds within 4 standard errors (6e-5 each).
 
-    The 95% intervals of 12 seeds hold the truth in at least 80% of 60 draws (chance of less: 1e-5); test_intervals asks for more.
+    The 95% intervals of 12 seeds contain the truth in at least 80% of 60 draws (probability of fewer: 1e-5). test_intervals has
+    stricter tests.
     """
     rng, shape = np.random.default_rng(3), (4, 4)
     mean = rng.normal(size=shape)
     mean *= 0.5 / np.linalg.norm(mean)
-    spread = 0.3  # of each of 16 entries: the random part is 1.2
+    spread = 0.3  # for each of 16 entries, so the random part is 1.2
 
     def draw(seeds):
         return drift_parts.gram_matrix(mean + spread * rng.normal(size=(seeds, *shape)))
@@ -197,8 +201,8 @@ def test_parts_are_unbiased_and_their_intervals_hold():
     assert min(held.values()) >= 48, held
 
 
-def test_a_part_that_no_seed_shares_is_zero():
-    gram = np.diag([1.0, 2.0, 3.0])  # changes at right angles
+def test_without_a_common_change_the_systematic_part_is_zero():
+    gram = np.diag([1.0, 2.0, 3.0])  # orthogonal changes
     found = drift_parts.mean_squares(gram, np.array([[1.0, 1.0, 1.0], [2.0, 1.0, 0.0]]))
     assert found["systematic_kernel_drift"].tolist() == [0, 0]
     assert found["random_kernel_drift"] == pytest.approx([2, 4 / 3])
@@ -206,8 +210,8 @@ def test_a_part_that_no_seed_shares_is_zero():
     assert np.isnan(drift_parts.parts(gram[:1, :1])["random_kernel_drift"]["root_mean_square"])
 
 
-def test_laws_of_parts_need_parts_at_every_width():
-    """Systematic parts 0.5, 0.25 and 0.125 beside a scatter of 0.1, or of 0.5, in which some are lost."""
+def test_parts_have_laws_only_if_distinguishable_from_0_at_every_width():
+    """Systematic parts of 0.5, 0.25 and 0.125 with a scatter of 0.1, or with a scatter of 0.5, which hides some of them."""
     rng = np.random.default_rng(1)
     cell = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "status": "finished"}
     rows = [cell | dict.fromkeys(quantities("convergence") + quantities("drift"), 1.0) | {"width": m} for m in (8, 16, 32)]
@@ -223,7 +227,7 @@ def test_laws_of_parts_need_parts_at_every_width():
     assert found.loc["systematic_kernel_drift", "exponent"] == pytest.approx(-1, abs=0.1)
     assert found.loc["random_kernel_drift", "exponent"] == pytest.approx(0, abs=0.1)
     assert "systematic_kernel_drift" not in law(0.5, 16, (0.5, 0.25, 0.0)).index
-    assert not set(law(0.1, 4).index) & set(drift_parts.PARTS)  # intervals take 5 seeds
+    assert not set(law(0.1, 4).index) & set(drift_parts.PARTS)  # intervals need 5 seeds
     assert np.isnan(drift_parts.parts(np.eye(4))["random_kernel_drift"]["interval_low"])
     assert drift_parts.parts(np.eye(4))["random_kernel_drift"]["root_mean_square"] == 1
 
@@ -237,7 +241,7 @@ def test_kernels_are_kept(study, run):
         ntksim.read_kernels(study.results, "relu", 5)
 
 
-def test_verdicts_and_the_collapse(study):
+def test_verdicts_and_scaled_width(study):
     lazy = ntksim.read_table(study.results, "lazy").set_index(["network", "width"])
     assert set(lazy.loc["tanh_scale_16", "verdict"]) == {"lazy"}
     assert lazy.loc[("tanh_scale_0p03125", 32), "verdict"] == "rich"
@@ -262,23 +266,23 @@ def test_verdicts_and_the_collapse(study):
         assert row["verdict"] == expected
         assert row[["lazy_share", "rich_share"]].to_list() == shares
         assert row["kernel_drift"] == final.loc[few, "kernel_drift"].median()
-    final.loc[few & (final["seed"] == 3), "kernel_drift"] = 0.5  # three each, and one of neither
+    final.loc[few & (final["seed"] == 3), "kernel_drift"] = 0.5  # three lazy, three rich, and one between
     assert laziness.lazy_table(study, final[few])["verdict"].to_list() == ["between"]
     final = ntksim.read_table(study.results, "final")
     descent = {"method": "gradient_descent", "relative_learning_rate": 0.1, "widths": [32], "seeds": 7, "relative_time": 5.0}
-    for size, expected in ((5, "between"), (4, "lazy")):  # of 5: noise of batches is no distance from the linearised network
+    for size, expected in ((5, "between"), (4, "lazy")):  # of 5 points; with batches lazy ignores that distance
         batches = parse_study(CONTENT | {"training": descent | {"batch_size": size}})
         found = laziness.lazy_table(batches, final.assign(relative_linearized_deviation=0.5))
         assert set(found.loc[found["network"] == "tanh_scale_16", "verdict"]) == {expected}
-    # in the lazy regime at equal sqrt(m) alpha features move alike: drift x sqrt(m) alpha is one number (to 25% with 7 seeds)
+    # in the lazy regime feature drift is proportional to 1 / (sqrt(m) alpha) (within 25% for 7 seeds)
     moved = lazy.loc["tanh_scale_16", "feature_drift"] * lazy.loc["tanh_scale_16", "scaled_width"]
     assert moved.loc[32] == pytest.approx(moved.loc[128], rel=0.25)
     rich = lazy.loc["tanh_scale_0p03125", "feature_drift"] / lazy.loc["tanh_scale_16", "feature_drift"]
     assert rich.min() > 50
 
 
-def test_a_verdict_follows_from_its_table(study):
-    """And that from the rows of `final`, where the distance is in units of the training targets."""
+def test_verdicts_follow_from_the_tables(study):
+    """The verdict follows from `lazy`, and `lazy` from the rows of `final`, which has the distance in units of the targets."""
     targets = dataset.read(f"{study.results}/dataset.npz").y_train
     final, training = (ntksim.read_table(study.results, name) for name in ("final", "training"))
     apart = final[["largest_linearized_deviation", "largest_test_linearized_deviation"]].max(axis=1)
@@ -295,8 +299,8 @@ def test_a_verdict_follows_from_its_table(study):
         assert lazy.loc[cell, columns].to_list() == seeds[columns].median().to_list()
 
 
-def test_what_has_not_trained_is_not_lazy(tmp_path):
-    """Two networks that end rich are stopped when almost all of their loss is left."""
+def test_untrained_networks_are_not_lazy(tmp_path):
+    """Two networks that would become rich stop early, when almost all of their loss is left."""
     training = CONTENT["training"] | {"relative_time": 0.01, "keep_kernels": False}
     rich = {"tanh": {"activation": "tanh", "depth": 2, "output_scale": 0.02}}
     stopped = computed(tmp_path, networks=rich, training=training)
@@ -317,8 +321,11 @@ def test_figures_of_parts_and_phases(study, tmp_path):
     assert set(plan.figures(plain)) == {"convergence", "spectrum"}
 
 
-def test_the_ensemble_is_that_of_infinitely_many_wide_networks(study, tmp_path):
-    """With f_0 removed there is one curve; else the mean loss of 200 networks of width 512, to 4 standard errors and 3%."""
+def test_the_ensemble_loss_is_that_of_many_wide_networks(study, tmp_path):
+    """If f - f_0 is trained, the ensemble loss equals that with K_infinity.
+
+    Otherwise it is the mean loss of 200 networks of width 512, within 4 standard errors and 3%.
+    """
     training = rows_of(study, "training", "relu", 128)
     assert training["ensemble_loss"].to_numpy() == pytest.approx(training["limit_closed_form_loss"].to_numpy())
     assert training["test_ensemble_loss"].to_numpy() == pytest.approx(training["test_limit_closed_form_loss"].to_numpy())
@@ -345,8 +352,11 @@ def test_the_ensemble_is_that_of_infinitely_many_wide_networks(study, tmp_path):
         {"batch_size": 2, "momentum": 0.5, "layer_rates": [1.0, 0.5]},
     ],
 )
-def test_options_of_descent_stand_beside_their_theory(tmp_path, options):
-    """A network of width 4096 is its linearisation under the same training, and, for small steps, flow at t / (1 - mu)."""
+def test_options_of_descent_agree_with_theory(tmp_path, options):
+    """A network of width 4096 agrees with its linearisation under the same training.
+
+    For small steps it also agrees with gradient flow at time t / (1 - mu).
+    """
     training = {"method": "gradient_descent", "widths": [4096], "seeds": 2, "relative_time": 4.0, "snapshots": 4,
                 "relative_learning_rate": 0.01} | options  # fmt: skip
     other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
@@ -371,8 +381,8 @@ def test_options_of_descent_stand_beside_their_theory(tmp_path, options):
         assert rows["linearized_deviation"].max() < 0.2
 
 
-def test_theory_of_descent_takes_its_steps(tmp_path):
-    """Large steps with momentum: a wide network is near the steps with K_infinity, and modes that oscillate have no rate."""
+def test_theory_of_descent_uses_the_same_steps(tmp_path):
+    """Large steps with momentum: a wide network is close to the steps with K_infinity, and oscillating modes have no rate."""
     training = {"method": "gradient_descent", "widths": [2048, 8192], "seeds": 2, "relative_time": 8.0, "snapshots": 4,
                 "relative_learning_rate": 0.8, "momentum": 0.25}  # fmt: skip
     other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
@@ -409,7 +419,10 @@ DIGITS = {
 
 
 def regression_loss(kernel, data, rank=None, ridge=0.0):
-    """Of test points, from a kernel (train + test points, train points): by the ``rank`` largest eigenvalues, or all of them."""
+    """Test loss of kernel regression, from a kernel (train + test points, train points).
+
+    It uses the ``rank`` largest eigenvalues, or all of them.
+    """
     values, vectors = np.linalg.eigh(kernel[:100])
     kept = slice(None) if rank is None else slice(100 - rank, None)
     inverse = (vectors[:, kept] / (values[kept] + ridge)) @ vectors[:, kept].T
@@ -422,7 +435,10 @@ def regression_loss(kernel, data, rank=None, ridge=0.0):
     ids=["plain", "ridge", "frozen", "nearly frozen"],
 )
 def test_singular_kernels_in_single_precision(tmp_path, options):
-    """Kernels of a linear network have the points' rank, 55 of 100: regression is float64's, and modes are null below."""
+    """Kernels of a linear network have the rank of the points, 55 of 100, in float32.
+
+    Kernel regression must agree with float64, and modes beyond the rank are null.
+    """
     study = computed(tmp_path, **DIGITS | {"training": DIGITS["training"] | options})
     data = dataset.read(f"{study.results}/dataset.npz")
     every = np.concatenate([data.x_train, data.x_test])
@@ -432,7 +448,7 @@ def test_singular_kernels_in_single_precision(tmp_path, options):
         network, seed = ntksim.Network(1, row["width"], "linear"), row["seed"]
         kernel = ntksim.empirical_ntk(network, every, data.x_train, seeds=[seed])[0]
         rank = 55
-        if "layer_rates" in options:  # random features alone, as many as there are neurons
+        if "layer_rates" in options:  # only random features, one for each neuron
             features = every @ ntksim.sample_parameters(network, 64, seed).weights[0].T / 8
             kernel, rank = features @ features[:100].T / row["width"], min(55, row["width"])
         ridge = options.get("ridge", 0.0)
@@ -452,12 +468,12 @@ def test_singular_kernels_in_single_precision(tmp_path, options):
 
 
 @pytest.mark.parametrize("training", [{"tolerance": 1e-3}, {"method": "gradient_descent", "relative_learning_rate": 0.5}])
-def test_one_snapshot_is_the_end(tmp_path, training):
+def test_a_single_snapshot_is_at_the_end(tmp_path, training):
     training = {"widths": [8], "seeds": 2, "relative_time": 4.0, "snapshots": 1} | training
     other = computed(tmp_path, networks={"tanh": {"activation": "tanh", "depth": 1}}, training=training)
     assert ntksim.read_table(other.results, "training")["relative_time"].to_list() == [0, 4, 0, 4]
     shard = read_arrow(f"{other.results}/training/tanh.width-8.seeds-0-1.parquet")[0]
-    assert "relative_kernel_change" not in shard.column_names  # of no use with f_0 in it
+    assert "relative_kernel_change" not in shard.column_names  # not stored, since seeds start from different residuals
 
 
 @pytest.mark.parametrize(
@@ -470,7 +486,7 @@ def test_one_snapshot_is_the_end(tmp_path, training):
     ],
 )
 def test_training_arguments_round_trip(monkeypatch, options):
-    """The command line of a job rebuilds the very schedule of the configuration."""
+    """The command line of a job reproduces the configuration's schedule exactly."""
     training = {"widths": [8], "seeds": 3, "relative_time": 7.5, "snapshots": 3} | options
     study = parse_study(CONTENT | {"networks": {"relu": CONTENT["networks"]["relu"]}, "training": training})
     words = f"training --depth 1 --activation relu --width 8 {plan.training_arguments(study)} --precision float64 --seeds 0:3"
@@ -494,8 +510,8 @@ def test_scaled_names():
     assert parse_study(CONTENT | {"networks": as_recorded}).networks == networks
 
 
-def test_shards_of_training_are_verified(study):
-    """What belongs to a whole run is compared where it stands, to a tolerance where bits may differ."""
+def test_training_shards_are_verified(study):
+    """Values that belong to a whole run are compared in the row that stores them, within a tolerance if bits may differ."""
     there = read_arrow(f"{study.results}/training/relu.width-32.seeds-0-2.parquet")[0].to_pandas()
     assert there["eigenvalue"].notna().sum() == 3
     assert verify._compare("f", there, there.copy(), "", 1e-6).verdict == "bits"

@@ -1,4 +1,4 @@
-"""A minimal study end to end through Snakemake, with checks on what it leaves behind."""
+"""A minimal study, run end to end through Snakemake, and checks of its files."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
     return folder, text
 
 
-def test_tables_hold_what_the_engine_computes(finished):
+def test_tables_contain_the_numbers_of_the_engine(finished):
     folder, text = finished
     results = folder / "results"
     assert "exponent" in text
@@ -80,8 +80,8 @@ def test_tables_hold_what_the_engine_computes(finished):
     assert drift.query("quantity == 'kernel_drift'")["count"].eq(3).all()
 
 
-def test_a_study_is_its_own_file_alone(finished):
-    """Nothing of the default study leaks into another, and what runs is what `ntksim plan` announces."""
+def test_a_study_depends_on_its_configuration_only(finished):
+    """The default study has no influence on another study, and exactly the jobs of `ntksim plan` run."""
     results = finished[0] / "results"
     planned = {shard.file for shard in jobs.shards(load_study(finished[0] / "config.yaml"))}
     assert planned == {str(p.relative_to(results)) for kind in ("initial", "training") for p in (results / kind).iterdir()}
@@ -93,8 +93,8 @@ def test_a_study_is_its_own_file_alone(finished):
 
 
 @pytest.mark.parametrize("options", [{"target": "pri{ce} $x 'q'"}, {"target": "-kind", "classes": ["{c}", "-a"]}])
-def test_columns_and_labels_of_any_name_reach_the_job(tmp_path, options):
-    """Braces are no wildcards, dashes no options, and the shell reads nothing into a name."""
+def test_any_names_of_columns_and_labels_reach_the_job(tmp_path, options):
+    """Snakemake does not take braces for wildcards, options may begin with dashes, and the shell does not change a name."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 3)), columns=["a", "b", "pri{ce} $x 'q'"])
     (frame if "classes" not in options else frame.assign(**{"-kind": ["{c}", "-a"] * 6})).to_csv(
         tmp_path / "own.csv", index=False
@@ -110,7 +110,7 @@ def test_columns_and_labels_of_any_name_reach_the_job(tmp_path, options):
     assert datasets.read(file).hash == datasets.load(study.dataset).hash
 
 
-def test_tables_say_where_they_come_from(finished):
+def test_tables_contain_their_provenance(finished):
     results = finished[0] / "results"
     for name in (*jobs.TABLES, *jobs.TRAINING_TABLES):
         frame = ntksim.read_table(results, name)
@@ -120,13 +120,13 @@ def test_tables_say_where_they_come_from(finished):
         schema = pq.read_schema(results / "tables" / f"{name}.parquet")
         assert all(schema.field(column).metadata[b"description"] for column in schema.names)
     with pytest.raises(
-        FileNotFoundError, match="there are convergence, drift, ensemble, final, initial, layers, lazy, modes, scaling"
+        FileNotFoundError, match="its tables are convergence, drift, ensemble, final, initial, layers, lazy, modes, scaling"
     ):
         ntksim.read_table(results, "nothing")
 
 
 def test_figures_and_report(finished):
-    """Every figure in two formats, and one page that holds them with their captions and asks nothing of the network."""
+    """Every figure exists in two formats. The report contains all figures with their captions, and loads nothing from the web."""
     results = finished[0] / "results"
     drawn = jobs.figures(load_study(finished[0] / "config.yaml"))
     assert set(drawn) == set(jobs.FIGURES) - {"drift_parts", "lazy_or_rich"}
@@ -151,8 +151,8 @@ def test_figures_and_report(finished):
     assert ntksim.read_table(results, "scaling_laws").attrs["config_hash"] in laws
 
 
-def test_training_stands_beside_theory(finished):
-    """The predictions of the table are those of the engine for the same network, K_0 and f_0."""
+def test_training_is_compared_with_theory(finished):
+    """The predictions in the table are those of the engine for the same network, K_0 and f_0."""
     results = finished[0] / "results"
     training = ntksim.read_table(results, "training")
     data = datasets.read(results / "dataset.npz")
@@ -186,7 +186,7 @@ def test_training_stands_beside_theory(finished):
     assert drift["mean"].item() == pytest.approx(largest.mean())
 
 
-def test_the_exact_law_stands_beside_the_measured_error(finished):
+def test_the_exact_law_is_in_the_table_of_errors(finished):
     results = finished[0] / "results"
     x = datasets.read(results / "dataset.npz").x_train
     network = ntksim.Network(1, 32, "relu", "standard")
@@ -201,7 +201,7 @@ def test_the_exact_law_stands_beside_the_measured_error(finished):
 
 
 def test_a_study_of_the_flow(tmp_path):
-    """Gradient flow on synthetic points, checked against the engine; two output scales, one of them the phase diagram's."""
+    """Gradient flow on synthetic points, checked against the engine, with two output scales."""
     content = {
         "dataset": {"name": "circle", "train": 6, "test": 3},
         "networks": {"gelu": {"activation": "gelu", "depth": 1, "sigma_b": 0.5, "output_scale": [1.0, 0.25]}},
@@ -234,7 +234,7 @@ def test_a_study_of_the_flow(tmp_path):
     assert (ntksim.read_kernels(tmp_path / "results", "gelu_scale_1", 32).kernels == kept.kernels).all()
 
 
-def test_only_what_is_new_is_computed(finished):
+def test_only_missing_results_are_computed(finished):
     folder, _ = finished
     shards = {p: p.stat().st_mtime_ns for kind in ("initial", "training") for p in (folder / "results" / kind).iterdir()}
     status, text = run(folder, CONTENT)
@@ -270,12 +270,12 @@ def test_a_damaged_shard_is_named(finished):
         shard.write_bytes(kept)
 
 
-def test_every_rule_is_lint_clean():
+def test_the_workflow_passes_snakemakes_linter():
     done = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_shards_ask_for_the_device_of_the_configuration(tmp_path):
+def test_shards_use_the_device_of_the_configuration(tmp_path):
     for device in ("cuda", "cpu"):
         path = tmp_path / f"{device}.yaml"
         path.write_text(yaml.safe_dump(studies.TINY | {"results": str(tmp_path / device), "device": device}))
@@ -285,8 +285,8 @@ def test_shards_ask_for_the_device_of_the_configuration(tmp_path):
         assert f"--device {device} --output" in done.stdout
 
 
-def test_where_there_is_a_gpu_auto_uses_it_in_turns(tmp_path):
-    """A study on the simulator of a GPU: one shard at a time, whatever the cores; `ntksim verify` uses it too."""
+def test_device_auto_uses_a_gpu_one_shard_at_a_time(tmp_path):
+    """A study on the GPU simulator runs one shard at a time, for any number of cores. `ntksim verify` uses the GPU too."""
     content = studies.TINY | {"device": "auto", "initial": {"widths": [4], "seeds": 2}, "seeds_per_shard": 1}
     status, text = studies.run(tmp_path, content, NUMBA_ENABLE_CUDASIM="1")
     assert status == 0, text
