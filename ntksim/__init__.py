@@ -14,11 +14,20 @@ _HOME = {
     "Ensemble": "ntksim.engine.infinite.ensembles",
     "Kernel": "ntksim.engine.infinite.kernel",
     "KeptKernels": "ntksim.study.results",
+    "NNGPRegressor": "ntksim.estimators",
     "Network": "ntksim.engine.network",
-    "Parameters": "ntksim.engine.empirical",
+    "NTKClassifier": "ntksim.estimators",
+    "NTKRegressor": "ntksim.estimators",
+    "NetworkKernel": "ntksim.estimators",
+    "Parameters": "ntksim.engine.parameters",
     "Trajectory": "ntksim.engine.training.train",
     "closed_form": "ntksim.engine.infinite.predictions",
+    "continuum_spectrum": "ntksim.engine.infinite.continuum",
     "empirical_ntk": "ntksim.engine.empirical",
+    "from_flax": "ntksim.frameworks.flax",
+    "from_keras": "ntksim.frameworks.keras",
+    "from_sklearn": "ntksim.frameworks.sklearn",
+    "from_torch": "ntksim.frameworks.torch",
     "infinite_ensemble": "ntksim.engine.infinite.ensembles",
     "infinite_kernel": "ntksim.engine.infinite.kernel",
     "measures": "ntksim.engine.measures",
@@ -26,7 +35,8 @@ _HOME = {
     "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
     "read_kernels": "ntksim.study.results",
     "read_table": "ntksim.study.statistics.tables",
-    "sample_parameters": "ntksim.engine.empirical",
+    "sample_parameters": "ntksim.engine.parameters",
+    "to_torch": "ntksim.frameworks.torch",
     "train": "ntksim.engine.training.train",
 }
 __all__ = [
@@ -34,11 +44,20 @@ __all__ = [
     "Ensemble",
     "Kernel",
     "KeptKernels",
+    "NNGPRegressor",
     "Network",
+    "NTKClassifier",
+    "NTKRegressor",
+    "NetworkKernel",
     "Parameters",
     "Trajectory",
     "closed_form",
+    "continuum_spectrum",
     "empirical_ntk",
+    "from_flax",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
     "infinite_ensemble",
     "infinite_kernel",
     "measures",
@@ -47,18 +66,26 @@ __all__ = [
     "read_kernels",
     "read_table",
     "sample_parameters",
+    "to_torch",
     "train",
 ]
 
 if TYPE_CHECKING:
     from ntksim.engine import measures
-    from ntksim.engine.empirical import Parameters, empirical_ntk, network_outputs, sample_parameters
+    from ntksim.engine.empirical import empirical_ntk, network_outputs
+    from ntksim.engine.infinite.continuum import continuum_spectrum
     from ntksim.engine.infinite.ensembles import Ensemble, infinite_ensemble
     from ntksim.engine.infinite.kernel import Kernel, infinite_kernel
     from ntksim.engine.infinite.predictions import closed_form
     from ntksim.engine.infinite.variance import one_hidden_layer_variance
     from ntksim.engine.network import ABC, Network
+    from ntksim.engine.parameters import Parameters, sample_parameters
     from ntksim.engine.training.train import Trajectory, train
+    from ntksim.estimators import NetworkKernel, NNGPRegressor, NTKClassifier, NTKRegressor
+    from ntksim.frameworks.flax import from_flax
+    from ntksim.frameworks.keras import from_keras
+    from ntksim.frameworks.sklearn import from_sklearn
+    from ntksim.frameworks.torch import from_torch, to_torch
     from ntksim.study.results import KeptKernels, read_kernels
     from ntksim.study.statistics.tables import read_table
 

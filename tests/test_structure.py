@@ -18,6 +18,7 @@ UPWARD = {
     ("engine/training", "engine/cuda"),
     ("engine/known_answers", "engine/empirical"),
     ("engine/known_answers", "engine/infinite"),
+    ("engine/known_answers", "engine/parameters"),
     ("engine/known_answers", "engine/training"),
 }
 
@@ -27,12 +28,17 @@ def floors():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     picture = re.search(r"^    cli.*?\n\n", text, re.MULTILINE | re.DOTALL)
     lines = picture[0].rstrip().splitlines()
-    return {unit: floor for floor, line in enumerate(lines) for unit in re.findall(r"cli|(?:engine|study)/\w*", line)}
+    return {
+        unit: floor
+        for floor, line in enumerate(lines)
+        for unit in re.findall(r"cli|estimators|frameworks|(?:engine|study)/\w*", line)
+    }
 
 
 def unit_of(module, known):
     """The unit of ``ntksim.a.b.c``: a/b, or "engine/" for the engine's other files."""
-    name = "/".join(module.split(".")[1:3])
+    parts = module.split(".")[1:3]
+    name = parts[0] if parts[0] in known else "/".join(parts)
     return name if name in known or not name.startswith("engine") else "engine/"
 
 

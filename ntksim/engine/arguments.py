@@ -20,7 +20,10 @@ def points(name: str, x: object, features: int | None = None) -> np.ndarray:
     if array.ndim > 2 and array.size:
         raise ValueError(f"{name} must have shape (points, features); got shape {array.shape}: {flattening(array.shape)}")
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must have shape (points, features), neither of them 0; got shape {array.shape}")
+        hint = ""
+        if array.ndim == 1:  # what scikit-learn's KernelRidge and its like do with a function for a kernel
+            hint = "; where kernels are called with one pair at a time, pass kernel='precomputed' and the matrix"
+        raise ValueError(f"{name} must have shape (points, features), neither of them 0; got shape {array.shape}{hint}")
     if features is not None and array.shape[1] != features:
         raise ValueError(f"{name} must have {features} features like the first set of points; got {array.shape[1]}")
     return _finite(name, array)
@@ -83,6 +86,15 @@ def positive_number(name: str, value: object) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not 0 < float(value) < np.inf:
         raise ValueError(f"{name} must be finite and positive; got {value!r}")
     return float(value)
+
+
+def positive_integer(name: str, value: object) -> int:
+    """An integer of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
 
 
 def ridge_number(value: object) -> float:

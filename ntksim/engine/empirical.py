@@ -1,12 +1,11 @@
-"""Finite networks at initialisation: their parameters, outputs and empirical neural tangent kernels.
+"""Outputs and empirical neural tangent kernels of finite networks, at initialisation or of given parameters.
 
-Every number is a function of (seed, widths, layer, row, column): the same for any number of threads, any split or order
-of the seeds, and both precisions (weights are float32 numbers; ``dtype`` is the precision of the arithmetic).
+At initialisation every number is a function of (seed, widths, layer, row, column): the same for any number of threads, any
+split or order of the seeds, and both precisions (weights are float32 numbers; ``dtype`` is the precision of the arithmetic).
 """
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -19,22 +18,8 @@ from ntksim.engine.cpu import passes
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
+from ntksim.engine.parameters import Parameters, packed
 from ntksim.engine.threads import spread
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Parameters of one seed as they are stored, before any forward multiplier.
-
-    ``weights`` holds L arrays (n_l, n_(l-1)); ``biases`` L arrays (n_l,), or None without biases; ``readout`` is (n_L,), or
-    (k, n_L) for k > 1 outputs; ``output_bias`` a number, or (k,), or None without one.
-    """
-
-    weights: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...] | None
-    readout: np.ndarray
-    output_bias: float | np.ndarray | None
-
 
 FORMS = ("full", "diagonal", "trace")
 SAMPLINGS = ("weights", "conditional")
@@ -59,6 +44,29 @@ def _chosen_place(device: object, sampling: object) -> str:
     return chosen_device("cpu" if sampling == "conditional" and device == "auto" else device)
 
 
+def _whose(
+    seeds: Sequence[int] | None, parameters: Parameters | None, device: object, sampling: object
+) -> tuple[np.ndarray, str]:
+    """Seeds, one of no meaning for given parameters; and where to work: ``"cpu"`` or ``"cuda"``."""
+    place = _chosen_place("cpu" if parameters is not None and device == "auto" else device, sampling)
+    if parameters is None:
+        if seeds is None:
+            raise TypeError("give seeds, a sequence of non-negative integers such as range(8), or parameters")
+        return seed_array(seeds), place
+    if seeds is not None:
+        raise TypeError("give seeds or parameters, not both: parameters are those of one network")
+    if sampling != "weights":
+        raise ValueError(f"parameters are a network's weights: leave out sampling={sampling!r}")
+    if place != "cpu":
+        raise ValueError("parameters run on the CPU only so far; got device='cuda': use device='cpu'")
+    return np.zeros(1, np.uint64), place
+
+
+def _known(network: Network, input_dim: int, parameters: Parameters | None, kind: np.dtype) -> tuple[Net, np.ndarray | None]:
+    """The network as compiled code knows it, and the flat vector of given parameters."""
+    return (compiled_network(network, input_dim), None) if parameters is None else packed(network, input_dim, parameters, kind)
+
+
 def _conditionally(
     network: Network,
     x1: np.ndarray,
@@ -77,7 +85,7 @@ def _conditionally(
     return bool(networks.evaluate(network, x1, x2, seeds, outputs, kernels))
 
 
-def _at_initialisation(
+def _evaluate(
     net: Net,
     columns: np.ndarray,
     pairs: Pairs,
@@ -85,8 +93,12 @@ def _at_initialisation(
     outputs: np.ndarray,
     kernels: np.ndarray,
     device: str,
+    theta: np.ndarray | None = None,
 ) -> None:
-    """Fill ``outputs`` (S, n, k) and ``kernels`` (S, blocks, rows, columns), unless their second axis is empty."""
+    """Fill ``outputs`` (S, n, k) and ``kernels`` (S, blocks, rows, columns), unless their second axis is empty.
+
+    ``theta``: the parameter vector of the one network there is, in place of those that seeds draw.
+    """
     known_answers.check("outputs and kernels", columns.dtype.name, device)
     wanted, joint = kernels.shape[1] > 0, kernels.shape[1] < net.widths[-1]
     if device == "cuda":
@@ -97,14 +109,15 @@ def _at_initialisation(
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         rows = passes.group_rows(threads, net)
-        weights = drawn_weights(net, rows, passes.KEPT if wanted else 0, columns.dtype)
+        keep = passes.KEPT if wanted else 0
+        weights = drawn_weights(net, rows, keep, columns.dtype) if theta is None else stored_weights(net, theta)
         room = make_room(net, columns, pairs, rows, streamed=True, backward=wanted, kernel=wanted, joint=joint)
         passes.evaluate_seeds(threads, first, step, seeds[:end], net, weights, room, pairs, outputs, kernels)
 
     spread(seeds.size, is_wide(net.widths[1:-1].tolist()), work)
 
 
-def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray) -> None:
+def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray, given: bool) -> None:
     """One line where results (S, ...) are infinite or NaN, which comes of overflow alone: inputs and parameters are finite.
 
     Like NumPy's own warnings of overflow it is silent under ``np.errstate(over="ignore")``.
@@ -114,7 +127,7 @@ def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray) -> None:
     bad = [str(seed) for seed, value in zip(seeds, values, strict=True) if not np.isfinite(value).all()]
     if bad:
         names = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
-        of = f"seed {names}" if len(bad) == 1 else f"{len(bad)} of {seeds.size} seeds ({names})"
+        of = "these parameters" if given else f"seed {names}" if len(bad) == 1 else f"{len(bad)} of {seeds.size} seeds ({names})"
         wider = "use float64, " if values.dtype == np.float32 else ""
         warnings.warn(
             f"{what} of {of} overflow {values.dtype.name}, and are infinite or NaN: {wider}scale the points down, or lower "
@@ -124,54 +137,26 @@ def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray) -> None:
         )
 
 
-def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = "float64") -> Parameters:
-    """The parameters of one seed: the very numbers that every other function uses for it.
-
-    Entries are float32 numbers in both precisions. Networks that differ only in activation, parameterization or scales
-    share their underlying normals.
-
-    Raises
-    ------
-    TypeError or ValueError for an ``input_dim`` below 1, a bad seed or an unknown dtype.
-    """
-    if isinstance(input_dim, bool) or not isinstance(input_dim, (int, np.integer)) or input_dim < 1:
-        raise ValueError(f"input_dim must be an integer of at least 1; got {input_dim!r}")
-    seeds, kind = seed_array([seed]), precision(dtype)
-    known_answers.check("parameters", kind.name)
-    net = compiled_network(network, int(input_dim))
-    offsets = parameter_offsets(net)
-    theta = np.empty(offsets[-1], kind)
-    passes.draw_into(seeds[0], net, stored_weights(net, theta))
-
-    def vector(index: int, size: int) -> np.ndarray:
-        return theta[offsets[index] : offsets[index] + size]
-
-    layers = list(enumerate(network.widths))
-    weights = tuple(vector(2 * i, width * net.lengths[i]).reshape(width, -1)[:, : net.widths[i]].copy() for i, width in layers)
-    biases = None if network.sigma_b is None else tuple(vector(2 * i + 1, width).copy() for i, width in layers)
-    k, length = network.outputs, int(net.lengths[-2])
-    readout = vector(2 * network.depth, k * length).reshape(k, length)[:, : network.widths[-1]].copy()
-    last = vector(2 * network.depth + 1, k).copy() if network.output_bias else None
-    if k > 1:
-        return Parameters(weights, biases, readout, last)
-    return Parameters(weights, biases, readout[0], None if last is None else float(last[0]))
-
-
 def network_outputs(
     network: Network,
     x: np.ndarray,
     *,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None = None,
+    parameters: Parameters | None = None,
     dtype: Any = "float64",
     device: str = "cpu",
     sampling: str = "weights",
 ) -> np.ndarray:
     """Outputs at initialisation of one network per seed, (S, n) in ``dtype``, or (S, n, k) for k > 1 outputs.
 
+    With ``parameters`` in place of seeds the outputs of that one network, without the seeds' axis.
+
     Parameters
     ----------
     x : points (n, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
+    parameters : in place of seeds, the parameters of a network of your own, such as `from_torch` returns, on the CPU. Biases are
+        those that it has, layer by layer; their multipliers and those of the weights are the network's.
     device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding,
         results; or ``"auto"``, GPUs where there are any.
     sampling : ``"weights"``, the network of :func:`sample_parameters`; or ``"conditional"``, a network of the same law, as
@@ -182,15 +167,16 @@ def network_outputs(
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = _chosen_place(device, sampling)
-    seed_list, kind = seed_array(seeds), precision(dtype)
-    x = points("x", x)
+    seed_list, place = _whose(seeds, parameters, device, sampling)
+    x, kind = points("x", x), precision(dtype)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
     no_kernels = np.empty((seed_list.size, 0, 0, 0), kind)
     if not _conditionally(network, x, None, seed_list, out, no_kernels, sampling):
         columns, pairs = columns_of(x, None, kind, place)
-        _at_initialisation(compiled_network(network, x.shape[1]), columns, pairs, seed_list, out, no_kernels, place)
-    _warn_of_overflow("outputs", seed_list, out)
+        net, theta = _known(network, x.shape[1], parameters, kind)
+        _evaluate(net, columns, pairs, seed_list, out, no_kernels, place, theta)
+    _warn_of_overflow("outputs", seed_list, out, parameters is not None)
+    out = out if parameters is None else out[0]
     return out if network.outputs > 1 else out[..., 0]
 
 
@@ -199,13 +185,16 @@ def empirical_ntk(
     x1: np.ndarray,
     x2: np.ndarray | None = None,
     *,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None = None,
+    parameters: Parameters | None = None,
     form: str = "full",
     dtype: Any = "float64",
     device: str = "cpu",
     sampling: str = "weights",
 ) -> np.ndarray:
     """Empirical neural tangent kernels at initialisation of one network per seed, (S, n1, n2) in ``dtype``.
+
+    With ``parameters`` in place of seeds the kernel of that one network, (n1, n2), without the seeds' axis.
 
     K(x, x') is the sum of df(x)/dtheta df(x')/dtheta over all parameters as stored (the notes' definition 1.2), summed
     and never averaged. With ``x2=None`` it is that of x1 with itself, symmetric to the last bit.
@@ -214,6 +203,8 @@ def empirical_ntk(
     ----------
     x1, x2 : points (n1, d) and (n2, d).
     seeds : S non-negative integers below 2^64, a sequence or range.
+    parameters : in place of seeds, the parameters of a network of your own, such as `from_torch` returns, on the CPU. Biases are
+        those that it has, layer by layer; their multipliers and those of the weights are the network's.
     device : ``"cpu"``; ``"cuda"``, every GPU that CUDA_VISIBLE_DEVICES shows, with the same networks and, to rounding,
         results; or ``"auto"``, GPUs where there are any.
     form : of a network of k > 1 outputs (one output has one kernel): ``"full"``, (S, n1, k, n2, k), entry [s, i, a, j, b] of
@@ -235,9 +226,8 @@ def empirical_ntk(
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = _chosen_place(device, sampling)
-    seed_list, kind = seed_array(seeds), precision(dtype)
-    x1 = points("x1", x1)
+    seed_list, place = _whose(seeds, parameters, device, sampling)
+    x1, kind = points("x1", x1), precision(dtype)
     if x2 is not None:
         x2 = points("x2", x2, features=x1.shape[1])
     if form not in FORMS:
@@ -247,34 +237,55 @@ def empirical_ntk(
     out, no_outputs = np.empty((seed_list.size, *blocks[form]), kind), np.empty((seed_list.size, 0, k), kind)
     if not _conditionally(network, x1, x2, seed_list, no_outputs, out, sampling):
         columns, pairs = columns_of(x1, x2, kind, place)
-        net = compiled_network(network, x1.shape[1])
+        net, theta = _known(network, x1.shape[1], parameters, kind)
         if form == "trace" and k > 1:
-            _add_traces(net, columns, pairs, seed_list, out[:, 0], place)
+            _add_traces(net, columns, pairs, seed_list, out[:, 0], place, theta)
         else:
-            _at_initialisation(net, columns, pairs, seed_list, no_outputs, out, place)
-    _warn_of_overflow("kernels", seed_list, out)
+            _evaluate(net, columns, pairs, seed_list, no_outputs, out, place, theta)
+    _warn_of_overflow("kernels", seed_list, out, parameters is not None)
+    out = out if parameters is None else out[0]
     if k == 1 or form == "trace":
-        return out[:, 0]
-    return out.reshape(-1, rows, k, cols, k) if form == "full" else np.ascontiguousarray(np.moveaxis(out, 1, -1))
+        return out[..., 0, :, :]
+    return out.reshape(*out.shape[:-3], rows, k, cols, k) if form == "full" else np.ascontiguousarray(np.moveaxis(out, -3, -1))
 
 
-def _add_traces(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, total: np.ndarray, device: str) -> None:
+def _add_traces(
+    net: Net,
+    columns: np.ndarray,
+    pairs: Pairs,
+    seeds: np.ndarray,
+    total: np.ndarray,
+    device: str,
+    theta: np.ndarray | None,
+) -> None:
     """Kernels (S, n1, n2) summed over outputs, in their order, a few outputs and seeds at a time: they take room for these."""
     outputs, size = int(net.widths[-1]), pairs.rows * pairs.cols
     few = max(_FEW, _TRACED // size)
     some = max(numba.get_num_threads(), _TRACED // (min(few, outputs) * size))
     total[:] = 0
     for first in range(0, outputs, few):
-        part = outputs_of(net, first, min(few, outputs - first))
+        part, own_theta = outputs_of(net, first, min(few, outputs - first), theta)
         for begin in range(0, seeds.size, some):
             group = seeds[begin : begin + some]
             own = np.empty((group.size, int(part.widths[-1]), *total.shape[1:]), total.dtype)
-            _at_initialisation(part, columns, pairs, group, np.empty((group.size, 0, own.shape[1]), own.dtype), own, device)
+            none = np.empty((group.size, 0, own.shape[1]), own.dtype)
+            _evaluate(part, columns, pairs, group, none, own, device, own_theta)
             for a in range(own.shape[1]):
                 total[begin : begin + some] += own[:, a]
 
 
-def outputs_of(net: Net, first: int, count: int) -> Net:
-    """The network of ``count`` outputs from ``first`` on: it draws their rows of the readout, and biases that are not theirs."""
+def outputs_of(net: Net, first: int, count: int, theta: np.ndarray | None = None) -> tuple[Net, np.ndarray | None]:
+    """The network of ``count`` outputs from ``first`` on, and its parameter vector, if ``theta`` is the whole network's.
+
+    Without one it draws their rows of the readout, and biases that are not theirs.
+    """
     widths = np.append(net.widths[:-1], count)
-    return net._replace(widths=widths, lengths=np.append(net.lengths[:-1], padded(count)), first=net.first + first)
+    part = net._replace(widths=widths, lengths=np.append(net.lengths[:-1], padded(count)), first=net.first + first)
+    if theta is None:
+        return part, None
+    whole, offsets, length = parameter_offsets(net), parameter_offsets(part), net.lengths[-2]
+    own = np.zeros(offsets[-1], theta.dtype)
+    own[: offsets[-3]] = theta[: whole[-3]]
+    own[offsets[-3] : offsets[-2]] = theta[whole[-3] + first * length :][: count * length]
+    own[offsets[-2] :][:count] = theta[whole[-2] + first :][:count]
+    return part, own

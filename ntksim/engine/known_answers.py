@@ -94,11 +94,12 @@ def network_of(activation: str, width: int) -> Network:
 
 
 def _parameters(dtype: str, device: str) -> Answers:
-    from ntksim.engine.empirical import sample_parameters
+    from ntksim.engine.parameters import sample_parameters
 
     drawn = sample_parameters(network_of("relu", 9), 3, SEED, dtype)
-    assert drawn.biases is not None
-    found = [drawn.weights[0][8, 2], drawn.weights[1][5, 7], drawn.biases[1][3], drawn.readout[4], drawn.output_bias]
+    biases = drawn.biases[1] if drawn.biases is not None else None
+    assert biases is not None
+    found = [drawn.weights[0][8, 2], drawn.weights[1][5, 7], biases[3], drawn.readout[4], drawn.output_bias]
     yield "a network", found, PARAMETERS
 
 

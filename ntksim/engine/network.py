@@ -20,6 +20,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from ntksim.engine.arguments import positive_integer
+
 ACTIVATIONS = ("relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin")
 PARAMETERIZATIONS = ("ntk", "notes", "standard", "mup", "mean_field", "abc")
 # Beyond these, float32 weights or squares of multipliers lose digits; an equivalent choice of exponents is within them.
@@ -111,9 +113,9 @@ class Network:
     outputs: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "depth", _positive_integer("depth", self.depth))
+        object.__setattr__(self, "depth", positive_integer("depth", self.depth))
         object.__setattr__(self, "width", self._checked_width())
-        object.__setattr__(self, "outputs", _positive_integer("outputs", self.outputs))
+        object.__setattr__(self, "outputs", positive_integer("outputs", self.outputs))
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("parameterization", self.parameterization, PARAMETERIZATIONS)
         for name in ("sigma_w", "sigma_a", "output_scale"):
@@ -152,10 +154,10 @@ class Network:
 
     def _checked_width(self) -> int | tuple[int, ...]:
         if isinstance(self.width, Integral) and not isinstance(self.width, bool):
-            return _positive_integer("width", self.width)
+            return positive_integer("width", self.width)
         if isinstance(self.width, (str, bytes, bool)) or not isinstance(self.width, Iterable):
             raise TypeError(f"width must be an integer or a sequence of {self.depth} integers, got {self.width!r}")
-        widths = tuple(_positive_integer("width", w) for w in self.width)
+        widths = tuple(positive_integer("width", w) for w in self.width)
         if len(widths) != self.depth:
             raise ValueError(f"width must give {self.depth} numbers (one per hidden layer), got {len(widths)}")
         return widths
@@ -227,14 +229,6 @@ def _shrunk(value: float, width: int, exponent: float) -> float:
     except OverflowError:
         root = math.inf
     return value / root if exponent > 0 else value * root
-
-
-def _positive_integer(name: str, value: object) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value)
 
 
 def _number(name: str, value: object) -> float:

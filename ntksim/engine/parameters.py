@@ -1,0 +1,142 @@
+"""A network's parameters: as arrays a layer, and as the one flat vector that compiled code works on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ntksim.engine import known_answers
+from ntksim.engine.arguments import numeric, positive_integer, precision, seed_array
+from ntksim.engine.compiled_network import compiled_network
+from ntksim.engine.cpu import passes
+from ntksim.engine.layout import Net, parameter_offsets, stored_weights
+from ntksim.engine.network import Network
+
+
+@dataclass(frozen=True, repr=False)
+class Parameters:
+    """Parameters of one network as they are stored, before any forward multiplier.
+
+    ``weights`` holds L arrays (n_l, n_(l-1)). ``biases`` holds L entries, an array (n_l,) or None for a layer without biases;
+    it is None if no hidden layer has them. ``readout`` is (n_L,), or (k, n_L) for k > 1 outputs. ``output_bias`` is a number,
+    or (k,) for k > 1 outputs, or None without one.
+    """
+
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray | None, ...] | None
+    readout: np.ndarray
+    output_bias: float | np.ndarray | None
+
+    def __repr__(self) -> str:
+        shapes = [tuple(np.shape(weights)) for weights in (*self.weights, self.readout)]
+        layers = [own is not None for own in self.biases or ()]
+        biases = "none" if not any(layers) else "all hidden layers" if all(layers) else f"hidden layers {_numbers(layers)}"
+        output = ", output" if self.output_bias is not None else ""
+        return f"Parameters(weights and readout {', '.join(map(str, shapes))}; biases: {biases}{output})"
+
+
+def _numbers(layers: Sequence[bool]) -> str:
+    return ", ".join(str(layer) for layer, has in enumerate(layers, 1) if has)
+
+
+def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = "float64") -> Parameters:
+    """The parameters of one seed: the very numbers that every other function uses for it.
+
+    Entries are float32 numbers in both precisions. Networks that differ only in activation, parameterization or scales
+    share their underlying normals.
+
+    Raises
+    ------
+    TypeError or ValueError for an ``input_dim`` below 1, a bad seed or an unknown dtype.
+    """
+    input_dim = positive_integer("input_dim", input_dim)
+    seeds, kind = seed_array([seed]), precision(dtype)
+    known_answers.check("parameters", kind.name)
+    net = compiled_network(network, input_dim)
+    theta = np.empty(parameter_offsets(net)[-1], kind)
+    passes.draw_into(seeds[0], net, stored_weights(net, theta))
+    has_biases = [network.sigma_b is not None] * network.depth + [network.output_bias]
+    return unpacked(net, theta, has_biases)
+
+
+def unpacked(net: Net, theta: np.ndarray, has_biases: Sequence[bool]) -> Parameters:
+    """The arrays in a flat parameter vector, as copies; ``has_biases`` says it of layers 1..L and of the output."""
+    offsets, widths, lengths = parameter_offsets(net), net.widths, net.lengths
+    matrices, vectors = [], []
+    for layer in range(1, widths.size):
+        at, size, length = offsets[2 * layer - 2], widths[layer], lengths[layer - 1]
+        matrices.append(theta[at : at + size * length].reshape(size, length)[:, : widths[layer - 1]].copy())
+        at = offsets[2 * layer - 1]
+        vectors.append(theta[at : at + size].copy() if has_biases[layer - 1] else None)
+    readout, last = matrices.pop(), vectors.pop()
+    biases = tuple(vectors) if any(has_biases[:-1]) else None
+    if len(readout) > 1:
+        return Parameters(tuple(matrices), biases, readout, last)
+    return Parameters(tuple(matrices), biases, readout[0], None if last is None else float(last[0]))
+
+
+def packed(network: Network, input_dim: int, parameters: Parameters, kind: np.dtype) -> tuple[Net, np.ndarray]:
+    """The network whose biases are those that ``parameters`` has, and its flat parameter vector in ``kind``.
+
+    A layer with biases has the multiplier of the parameterization: 1 in ``standard`` and ``notes``, whatever ``sigma_b`` is, and
+    sigma_b (times n^-a) in the others, which need it.
+
+    Raises
+    ------
+    TypeError or ValueError naming the array, its expected and its given shape, or a bias without ``sigma_b``.
+    """
+    if not isinstance(parameters, Parameters):
+        raise TypeError(f"parameters must be ntksim.Parameters, as sample_parameters and from_torch return; got {parameters!r}")
+    net = compiled_network(network, input_dim)
+    layers, outputs = network.depth, network.outputs
+    if len(parameters.weights) != layers:
+        raise ValueError(f"parameters.weights must hold {layers} arrays, one per hidden layer; got {len(parameters.weights)}")
+    hidden = parameters.biases if parameters.biases is not None else (None,) * layers
+    if len(hidden) != layers:
+        raise ValueError(f"parameters.biases must hold {layers} entries, one per hidden layer; got {len(hidden)}")
+    offsets, theta = parameter_offsets(net), np.zeros(parameter_offsets(net)[-1], kind)
+    readout = numeric("parameters.readout", parameters.readout)
+    matrices = [*parameters.weights, readout[None] if readout.ndim == 1 and outputs == 1 else readout]
+    last = parameters.output_bias
+    vectors = [*hidden, None if last is None else np.reshape(last, -1)]
+    names = [f"weights[{layer}]" for layer in range(layers)] + ["readout"]
+    for layer, (name, matrix, vector) in enumerate(zip(names, matrices, vectors, strict=True), 1):
+        size, inputs, length = int(net.widths[layer]), int(net.widths[layer - 1]), int(net.lengths[layer - 1])
+        rows = theta[offsets[2 * layer - 2] :][: size * length].reshape(size, length)
+        rows[:, :inputs] = _entries(f"parameters.{name}", matrix, (size, inputs), kind)
+        if vector is not None:
+            what = "parameters.output_bias" if layer > layers else f"parameters.biases[{layer - 1}]"
+            theta[offsets[2 * layer - 1] :][:size] = _entries(what, vector, (size,), kind)
+    scales = net.scales.copy()
+    scales[2] = _bias_multipliers(network, [vector is not None for vector in vectors])
+    return net._replace(scales=scales), theta
+
+
+def _entries(name: str, value: object, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+    """Finite numbers of a given shape, in ``kind``."""
+    array = numeric(name, value)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}; got {array.shape}")
+    with np.errstate(over="ignore"):
+        entries = array.astype(kind)
+    if not np.isfinite(entries).all():
+        raise ValueError(f"{name} must hold finite numbers in {kind.name}; it holds NaN, infinity, or numbers beyond its range")
+    return entries
+
+
+def _bias_multipliers(network: Network, has_biases: list[bool]) -> np.ndarray:
+    """beta of layers 1..L+1, 0 where a layer has no biases."""
+    if not any(has_biases):
+        return np.zeros(len(has_biases))
+    kind = network.parameterization
+    if network.sigma_b is None and kind not in ("standard", "notes"):
+        raise ValueError(
+            f"parameters have biases, whose multiplier is sigma_b in parameterization '{kind}': give the network sigma_b, or use "
+            "'standard', where it is 1"
+        )
+    if has_biases[-1] and network.exponents is not None:
+        raise ValueError(f"parameters.output_bias does not exist in parameterization '{kind}': use 'standard' or 'ntk'")
+    hidden = replace(network, sigma_b=network.sigma_b or 0.0, output_bias=False).scales(1).bias
+    hidden[-1] = hidden[0] * network.output_scale
+    return np.where(has_biases, hidden, 0.0)

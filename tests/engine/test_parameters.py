@@ -1,0 +1,121 @@
+"""Networks of given parameters: the oracle's kernels, the seeds' own networks, biases in any subset of layers, refusals."""
+
+import dataclasses
+import itertools
+
+import naive
+import numpy as np
+import pytest
+from cases import POINTS
+from tolerances import ROUND_OFF, assert_close
+
+import ntksim
+
+OTHERS = np.random.default_rng(4).normal(size=(4, 3))
+FORMS = ("full", "diagonal", "trace")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        ntksim.Network(3, (20, 530, 40), "tanh", "ntk", sigma_b=0.3, output_bias=True, outputs=3),
+        ntksim.Network(2, 600, "relu", "standard"),
+        ntksim.Network(1, 7, "gelu", "notes", sigma_b=0.5, output_scale=1.6),
+        ntksim.Network(2, 64, "erf", "mup", sigma_b=0.4, outputs=20),
+    ],
+    ids=lambda network: network.parameterization,
+)
+def test_a_seed_and_its_parameters_are_one_network(network, dtype):
+    parameters = ntksim.sample_parameters(network, 3, 7, dtype=dtype)
+    np.testing.assert_array_equal(
+        ntksim.network_outputs(network, POINTS, parameters=parameters, dtype=dtype),
+        ntksim.network_outputs(network, POINTS, seeds=[7], dtype=dtype)[0],
+    )
+    for x2, form in itertools.product((None, OTHERS), FORMS):
+        np.testing.assert_array_equal(
+            ntksim.empirical_ntk(network, POINTS, x2, parameters=parameters, form=form, dtype=dtype),
+            ntksim.empirical_ntk(network, POINTS, x2, seeds=[7], form=form, dtype=dtype)[0],
+        )
+
+
+def _oracle_jacobian(network, parameters, beta):
+    """Columns of the biases that there are, and of all weights."""
+    g, _ = naive.multipliers(network.parameterization, 3, network.widths, 1.3, 0.9, network.sigma_b, False, network.output_scale)
+    biases = [np.zeros(n) if b is None else b for n, b in zip(network.widths, parameters.biases or (None,) * 3, strict=True)]
+    c = parameters.output_bias or 0.0
+    arguments = (g, beta, list(parameters.weights), biases, parameters.readout, c)
+    phi = naive.PHI[network.activation][0]
+    return naive.output(phi, *arguments, POINTS), naive.jacobian(network.activation, *arguments, POINTS, True, True)
+
+
+@pytest.mark.parametrize("kind", ["standard", "notes", "ntk"])
+@pytest.mark.parametrize("layers", list(itertools.product((False, True), repeat=4)))
+def test_biases_in_any_subset_of_layers(kind, layers):
+    """A layer without biases has multiplier 0 in the oracle, so that its columns of the Jacobian vanish."""
+    network = ntksim.Network(3, (7, 5, 6), "tanh", kind, 1.3, 0.9, 0.4 if kind == "ntk" else None, output_scale=1.6)
+    rng = np.random.default_rng(5)
+    shapes = [(7, 3), (5, 7), (6, 5)]
+    own = [rng.normal(size=shape[0]) if has else None for shape, has in zip(shapes, layers, strict=False)]
+    parameters = ntksim.Parameters(
+        tuple(rng.normal(size=shape) for shape in shapes), tuple(own), rng.normal(size=6), 0.7 if layers[3] else None
+    )
+    one = 0.4 if kind == "ntk" else 1.0
+    beta = [one if has else 0.0 for has in layers[:3]] + [1.6 * one if layers[3] else 0.0]
+    outputs, jacobian = _oracle_jacobian(network, parameters, beta)
+    assert_close(ntksim.network_outputs(network, POINTS, parameters=parameters), outputs, ROUND_OFF["float64"])
+    assert_close(ntksim.empirical_ntk(network, POINTS, parameters=parameters), jacobian @ jacobian.T, ROUND_OFF["float64"])
+
+
+NETWORK = ntksim.Network(2, (4, 5), "relu", "standard")
+GIVEN = ntksim.sample_parameters(NETWORK, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"weights": GIVEN.weights[:1]}, r"parameters.weights must hold 2 arrays, one per hidden layer; got 1"),
+        ({"weights": (GIVEN.weights[0], GIVEN.weights[1].T)}, r"parameters.weights\[1\] must have shape \(5, 4\); got \(4, 5\)"),
+        ({"readout": np.ones(4)}, r"parameters.readout must have shape \(1, 5\); got \(1, 4\)"),
+        ({"readout": np.full(5, np.nan)}, r"parameters.readout must hold finite numbers in float64"),
+        ({"biases": (np.ones(4),)}, r"parameters.biases must hold 2 entries, one per hidden layer; got 1"),
+        ({"biases": (None, np.ones(4))}, r"parameters.biases\[1\] must have shape \(5,\); got \(4,\)"),
+        ({"output_bias": np.ones(2)}, r"parameters.output_bias must have shape \(1,\); got \(2,\)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(changes, words):
+    with pytest.raises(ValueError, match=words):
+        ntksim.network_outputs(NETWORK, POINTS, parameters=dataclasses.replace(GIVEN, **changes))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({}, TypeError, "give seeds, .* or parameters"),
+        ({"seeds": [1], "parameters": GIVEN}, TypeError, "give seeds or parameters, not both"),
+        ({"parameters": GIVEN.weights}, TypeError, "parameters must be ntksim.Parameters"),
+        ({"parameters": GIVEN, "sampling": "conditional"}, ValueError, "leave out sampling='conditional'"),
+    ],
+)
+def test_what_does_not_go_with_parameters_is_said(options, error, words):
+    with pytest.raises(error, match=words):
+        ntksim.empirical_ntk(NETWORK, POINTS, **options)
+
+
+def test_biases_need_their_multiplier():
+    network = ntksim.Network(2, (4, 5), "relu", "ntk")
+    given = dataclasses.replace(GIVEN, biases=(np.ones(4), None))
+    with pytest.raises(ValueError, match=r"multiplier is sigma_b in parameterization 'ntk': give the network sigma_b"):
+        ntksim.network_outputs(network, POINTS, parameters=given)
+
+
+def test_numbers_beyond_float32_are_refused():
+    given = dataclasses.replace(GIVEN, readout=np.full(5, 1e60))
+    with pytest.raises(ValueError, match="readout must hold finite numbers in float32"):
+        ntksim.network_outputs(NETWORK, POINTS, parameters=given, dtype="float32")
+
+
+def test_a_short_description():
+    assert repr(dataclasses.replace(GIVEN, biases=(None, np.ones(5)), output_bias=0.1)) == (
+        "Parameters(weights and readout (4, 3), (5, 4), (5,); biases: hidden layers 2, output)"
+    )

@@ -1,0 +1,237 @@
+"""Networks of other frameworks: their outputs, and kernels against their own Jacobians, where they are installed."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tolerances import ROUND_OFF, assert_close
+
+import ntksim
+
+X = np.random.default_rng(0).normal(size=(4, 5))
+SHAPES = [(7, 5), (6, 7), (3, 6)]
+
+
+def arrays(seed=1, shapes=SHAPES):
+    rng = np.random.default_rng(seed)
+    return [(rng.normal(size=shape), rng.normal(size=shape[0])) for shape in shapes]
+
+
+def by_hand(layers, phi, x=X):
+    *hidden, (last, c) = layers
+    for weights, bias in hidden:
+        x = phi(x @ weights.T + bias)
+    return x @ last.T + c
+
+
+# --- what needs no framework ------------------------------------------------------------------------------------------
+
+
+def state_dict(layers):
+    return {
+        f"{2 * i}.{name}": value for i, layer in enumerate(layers) for name, value in zip(("weight", "bias"), layer, strict=True)
+    }
+
+
+def test_a_state_dict_of_arrays():
+    layers = arrays()
+    network, parameters = ntksim.from_torch(state_dict(layers), activation="tanh")
+    assert network == ntksim.Network(2, (7, 6), "tanh", "standard", sigma_b=0.0, output_bias=True, outputs=3)
+    assert_close(ntksim.network_outputs(network, X, parameters=parameters), by_hand(layers, np.tanh), ROUND_OFF["float64"])
+
+
+def test_layers_come_in_the_order_of_their_numbers():
+    """Ten layers and more, in the order of strings: 0, 10, 12, 2, ..."""
+    layers = arrays(shapes=[(6 + i, 5 + i if i else 5) for i in range(12)])
+    mixed = dict(sorted(state_dict(layers).items()))
+    network, parameters = ntksim.from_torch(mixed, activation="tanh")
+    assert network.widths == tuple(range(6, 17))
+    assert_close(ntksim.network_outputs(network, X, parameters=parameters), by_hand(layers, np.tanh)[:, :], ROUND_OFF["float64"])
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_parameters_of_flax(file, tmp_path):
+    layers = arrays()
+    tree = {"params": {f"Dense_{i}": {"kernel": w.T, "bias": b} for i, (w, b) in enumerate(layers)}}
+    source = tree
+    if file:
+        source = tmp_path / "parameters.npz"
+        flat = {f"params/{layer}/{name}": value for layer, own in tree["params"].items() for name, value in own.items()}
+        np.savez(source, **flat)
+    network, parameters = ntksim.from_flax(source, activation="tanh")
+    assert_close(ntksim.network_outputs(network, X, parameters=parameters), by_hand(layers, np.tanh), ROUND_OFF["float64"])
+
+
+@pytest.mark.parametrize("kind", ["MLPRegressor", "MLPClassifier"])
+def test_models_of_scikit_learn(kind):
+    neural_network = pytest.importorskip("sklearn.neural_network")
+    x = np.random.default_rng(3).normal(size=(40, 5))
+    y = x[:, :2] @ [1.0, -2.0] if kind == "MLPRegressor" else (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
+    model = getattr(neural_network, kind)(hidden_layer_sizes=(7, 6), activation="tanh", max_iter=2000, random_state=0).fit(x, y)
+    network, parameters = ntksim.from_sklearn(model)
+    found = ntksim.network_outputs(network, X, parameters=parameters)
+    if kind == "MLPRegressor":
+        assert_close(found, model.predict(X), ROUND_OFF["float64"])
+    else:
+        probabilities = np.exp(found - found.max(axis=1, keepdims=True))
+        assert_close(probabilities / probabilities.sum(axis=1, keepdims=True), model.predict_proba(X), ROUND_OFF["float64"])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: ntksim.from_torch(state_dict(arrays())), "name it, such as activation='relu'"),
+        (lambda: ntksim.from_torch(state_dict(arrays()[:1]), "relu"), "expected at least one hidden layer"),
+        (lambda: ntksim.from_torch({"c.weight": np.ones((3, 2, 3, 3))}, "relu"), "c.weight of shape .* is no part"),
+        (lambda: ntksim.from_torch({"0.weight": np.ones((3, 2)), "1.weight": np.ones((1, 4))}, "relu"), "4 inputs follows"),
+        (lambda: ntksim.from_torch("model.bin", "relu"), "model.bin: expected a file .pt, .pth or .safetensors"),
+        (lambda: ntksim.from_keras("model.h5"), "model.h5: expected a file .keras or .weights.h5"),
+        (lambda: ntksim.from_flax("model.pkl", "relu"), "model.pkl: expected a file .msgpack or .npz"),
+        (lambda: ntksim.from_flax({"BatchNorm_0": {"scale": np.ones(3), "bias": np.ones(3)}}, "relu"), "BatchNorm_0 with"),
+        (lambda: ntksim.from_sklearn(SimpleNamespace(hidden_layer_sizes=(3,))), "is not fitted; call fit first"),
+    ],
+)  # fmt: skip
+def test_what_is_no_perceptron_is_refused_in_one_line(call, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+# --- PyTorch ----------------------------------------------------------------------------------------------------------
+
+
+def module_of(torch, activation, biases=(True, True, True), dtype="float64"):
+    torch.manual_seed(0)
+    sizes, parts = (5, 7, 6, 3), []
+    for i in range(3):
+        parts += [torch.nn.Linear(sizes[i], sizes[i + 1], bias=biases[i]), *([activation()] if i < 2 else [])]
+    return torch.nn.Sequential(torch.nn.Flatten(), *parts).to(getattr(torch, dtype))
+
+
+def torch_kernel(torch, module, x):
+    """The Gram matrix of torch.func's own Jacobian."""
+    parameters = {name: value.detach() for name, value in module.named_parameters()}
+    tensor = torch.as_tensor(x, dtype=next(iter(parameters.values())).dtype)
+    jacobian = torch.func.jacrev(lambda own: torch.func.functional_call(module, own, (tensor,)))(parameters)
+    flat = torch.cat([part.reshape(len(x), 3, -1) for part in jacobian.values()], dim=2).double().numpy()
+    return np.einsum("iap,jbp->iajb", flat, flat)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
+@pytest.mark.parametrize("biases", [(True, True, True), (False, True, False), (False, False, False), (False, False, True)])
+@pytest.mark.parametrize("activation", ["ReLU", "Tanh", "GELU"])
+def test_kernels_of_torch_modules(activation, biases, dtype, tolerance):
+    torch = pytest.importorskip("torch")
+    module = module_of(torch, getattr(torch.nn, activation), biases, dtype)
+    network, parameters = ntksim.from_torch(module)
+    expected = torch_kernel(torch, module, X.astype(dtype))
+    assert_close(ntksim.empirical_ntk(network, X.astype(dtype), parameters=parameters), expected, tolerance)
+
+
+def test_files_of_torch(tmp_path):
+    torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    module = module_of(torch, torch.nn.ReLU, dtype="float32")
+    torch.save(module.state_dict(), tmp_path / "model.pt")
+    safetensors.save_file({k: v.bfloat16() for k, v in module.state_dict().items()}, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        expected = module(torch.as_tensor(X, dtype=torch.float32)).numpy()
+        rough = module.bfloat16().double()(torch.as_tensor(X)).numpy()
+    for file, outputs, tolerance in (("model.pt", expected, 1e-6), ("model.safetensors", rough, 1e-12)):
+        network, parameters = ntksim.from_torch(tmp_path / file, activation="relu")
+        assert_close(ntksim.network_outputs(network, X, parameters=parameters), outputs, tolerance)
+
+
+def test_to_torch_and_back():
+    torch = pytest.importorskip("torch")
+    module = module_of(torch, torch.nn.Tanh, (True, False, True))
+    state = ntksim.to_torch(*ntksim.from_torch(module))
+    twin = torch.nn.Sequential(*list(module)[1:])
+    assert {name: tuple(value.shape) for name, value in twin.state_dict().items()} == {
+        k: tuple(v.shape) for k, v in state.items()
+    }
+    twin.load_state_dict(state)
+    with torch.no_grad():
+        assert torch.equal(twin(torch.as_tensor(X)), module(torch.as_tensor(X)))
+    with pytest.raises(ValueError, match="to_torch needs parameterization 'standard'"):
+        ntksim.to_torch(ntksim.Network(1, 4), ntksim.sample_parameters(ntksim.Network(1, 4), 5, 0))
+
+
+def test_modules_that_are_no_chain_are_refused():
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.act, self.second = nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5)
+            self.act2, self.last = nn.Tanh(), nn.Linear(5, 1)
+
+        def forward(self, x):
+            h = self.act(self.first(x))
+            return self.last(self.act2(self.second(h)) + h)
+
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(5, 5), nn.Linear(5, 1)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.first(x)))
+
+    for module in (Skip(), Functional()):
+        with pytest.raises(ValueError, match="outputs are not those of its layers"):
+            ntksim.from_torch(module)
+    assert ntksim.from_torch(Functional(), activation="relu")[0].activation == "relu"
+    for layer in (nn.Dropout(), nn.BatchNorm1d(7), nn.LayerNorm(7)):
+        with pytest.raises(ValueError, match=f"{type(layer).__name__} is no part of a multilayer perceptron"):
+            ntksim.from_torch(nn.Sequential(nn.Linear(5, 7), layer, nn.ReLU(), nn.Linear(7, 1)))
+    with pytest.raises(ValueError, match="one activation for all hidden layers; got relu, tanh"):
+        ntksim.from_torch(nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 1)))
+    with pytest.raises(ValueError, match="the last layer has an activation"):
+        ntksim.from_torch(nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 1), nn.Tanh()))
+
+
+# --- JAX --------------------------------------------------------------------------------------------------------------
+
+
+def test_kernels_of_flax_modules(tmp_path):
+    jax, nn = pytest.importorskip("jax"), pytest.importorskip("flax.linen")
+    from flax import serialization
+
+    class Perceptron(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for width in (7, 6):
+                x = nn.gelu(nn.Dense(width)(x), approximate=False)
+            return nn.Dense(1, use_bias=False)(x)[..., 0]
+
+    model = Perceptron()
+    variables = model.init(jax.random.PRNGKey(0), X)
+    (tmp_path / "model.msgpack").write_bytes(serialization.to_bytes(variables))
+    jacobian = jax.jacrev(lambda own: model.apply(own, X))(variables)
+    flat = np.concatenate([np.reshape(part, (len(X), -1)) for part in jax.tree_util.tree_leaves(jacobian)], axis=1)
+    for source in (variables, tmp_path / "model.msgpack"):
+        network, parameters = ntksim.from_flax(source, activation="gelu")
+        assert_close(ntksim.empirical_ntk(network, X, parameters=parameters), flat @ flat.T, 1e-6 * math.sqrt(10))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of NumPy, at Keras' own arrays
+def test_models_of_keras(tmp_path):
+    keras = pytest.importorskip("keras")
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(7, activation="tanh"), layers.Dense(6, use_bias=False), layers.Activation("tanh"),
+         layers.Dense(2)]
+    )  # fmt: skip
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    expected = np.asarray(model(X.astype(np.float32)))
+    for source in (model, tmp_path / "model.keras", tmp_path / "model.weights.h5"):
+        network, parameters = ntksim.from_keras(source, activation="tanh")
+        assert [bias is not None for bias in parameters.biases] == [True, False]
+        assert_close(ntksim.network_outputs(network, X, parameters=parameters), expected, 1e-6)
+    with pytest.raises(ValueError, match="Dropout is no part of a multilayer perceptron"):
+        ntksim.from_keras(
+            keras.Sequential([keras.Input((5,)), layers.Dense(7, activation="tanh"), layers.Dropout(0.5), layers.Dense(1)])
+        )
