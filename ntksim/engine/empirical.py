@@ -253,6 +253,11 @@ def empirical_ntk(
         else:
             _at_initialisation(net, columns, pairs, seed_list, no_outputs, out, place)
     _warn_of_overflow("kernels", seed_list, out)
+    return _arranged(out, form, k, rows, cols)
+
+
+def _arranged(out: np.ndarray, form: str, k: int, rows: int, cols: int) -> np.ndarray:
+    """Kernels as `empirical_ntk` returns them, with axes of outputs behind those of points."""
     if k == 1 or form == "trace":
         return out[:, 0]
     return out.reshape(-1, rows, k, cols, k) if form == "full" else np.ascontiguousarray(np.moveaxis(out, 1, -1))

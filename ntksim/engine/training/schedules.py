@@ -101,7 +101,7 @@ def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) 
 
 def _limit_kernel(network: Network, x: np.ndarray) -> np.ndarray:
     """n^(-c) K_infinity."""
-    return network.learning_rate_scale * infinite_kernel(network, x).ntk
+    return network.effective(infinite_kernel(network, x).ntk)
 
 
 def _stiffest_batch(kernel: np.ndarray, largest: float, size: int) -> float:
