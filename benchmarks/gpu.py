@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -26,9 +27,13 @@ from timing import best
 import ntksim
 from ntksim.engine import devices
 
-if find_spec("threadpoolctl") is None:  # all that the engine needs beside Numba and SciPy; here BLAS may have its threads
+# All that the engine needs beside Numba and SciPy, for machines that lack it; here BLAS may have its threads.
+if find_spec("threadpoolctl") is None:
     unlimited = type("ThreadpoolController", (), {"limit": lambda *_, **__: nullcontext()})
     sys.modules["threadpoolctl"] = SimpleNamespace(ThreadpoolController=unlimited)  # type: ignore[assignment]
+if find_spec("platformdirs") is None:
+    caches = Path.home() / ".cache"
+    sys.modules["platformdirs"] = SimpleNamespace(user_cache_path=caches.joinpath)  # type: ignore[assignment]
 CPU_THREADS = 2  # what this engine's times on the CPU are of
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the memory
 DTYPES = {"float32": 1e-5, "float64": 1e-12}

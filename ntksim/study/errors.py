@@ -32,7 +32,7 @@ def shown(value: object) -> str:
 
 
 # What the extra `study` installs (pyproject.toml), by the names of its modules.
-EXTRA = ("matplotlib", "pandas", "pyarrow", "pydantic", "pygments", "sklearn", "snakemake", "yaml")
+EXTRA = ("jinja2", "matplotlib", "pandas", "psutil", "pyarrow", "pydantic", "pygments", "sklearn", "snakemake", "yaml")
 
 
 def lacking(what: str, error: ModuleNotFoundError) -> str:

@@ -39,7 +39,10 @@ def code_identity(kind: str = "package") -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """The processor's name.
+
+    By hand on Linux: `platform` does not know it there, nor does psutil.
+    """
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
