@@ -1,37 +1,37 @@
-# Everything a newcomer needs: `make study` and `make test`; both make .venv first if it is missing or stale.
+# A newcomer needs `make study` and `make test`. Both first make .venv if it is missing or out of date.
 PYTHON  ?= python3
 CONFIG  ?= config.yaml
 CORES   ?= all
 PROFILE ?= default
 VENV    := .venv
 BIN     := $(VENV)/bin
-# The stamp is written last, so an interrupted set-up is simply made again.
+# The stamp is written last, so an interrupted set-up is made again.
 STAMP   := $(VENV)/.complete
-# Beside .venv what compiles CUDA kernels, which needs no GPU.
+# The stamp of the packages that compile CUDA kernels, which needs no GPU.
 CUDA    := $(VENV)/.cuda
-# What the benchmark is compared with; it runs on no newer Python than 3.12.
+# The packages that the benchmark compares with. They need Python 3.12 or older.
 PEERS   := .venv-peers
 
 .PHONY: study test bench bench-gpu cuda cublas check format lock clean help
 
-study: $(STAMP)  ## run the study of $(CONFIG) on all cores
+study: $(STAMP)  ## run the study of CONFIG=config.yaml on all cores; also CORES=2, PROFILE=slurm, RECOMPUTE=1
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute)
 
-test: $(STAMP) try-cuda  ## run the tests
+test: $(STAMP) try-cuda  ## run all tests (about 16 minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-bench: $(STAMP) $(PEERS)/.complete try-cuda  ## time the engine on this machine; ONLY="kernels small" for some sections
+bench: $(STAMP) $(PEERS)/.complete try-cuda  ## time the engine on this machine (about ten minutes); ONLY="kernels small" for some sections, LONG=1 for long ones too
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)
 
-cuda: $(CUDA)  ## add to .venv what networks on NVIDIA GPUs need
+cuda: $(CUDA)  ## add to .venv the packages for NVIDIA GPUs
 
-cublas: $(STAMP)  ## and CuPy, by which large products on them go to cuBLAS (2 GB)
+cublas: $(STAMP)  ## add CuPy to .venv, so that large products on GPUs use cuBLAS (2 GB)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-cublas.txt
 
-bench-gpu: cuda  ## check and time the engine on this machine's GPU; without one, ONLY=registers
+bench-gpu: cuda  ## check and time the engine on this machine's GPU; without a GPU, ONLY=registers
 	@$(BIN)/python benchmarks/gpu.py $(if $(ONLY),--only $(ONLY))
 
-check: $(STAMP)  ## lint, formatting and types
+check: $(STAMP)  ## check lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
@@ -51,11 +51,11 @@ lock:  ## resolve pyproject.toml to exact versions (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra cublas --no-emit-index-url --no-annotate --no-header \
 		--constraints constraints-cuda.txt --constraints constraints.txt --upgrade pyproject.toml -o constraints-cublas.txt
 
-clean:  ## remove what a study wrote (not .venv)
+clean:  ## remove what studies wrote to results/ (not .venv)
 	rm -rf results/* .snakemake
 	git checkout -- results 2>/dev/null || true
 
-help:
+help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(STAMP): pyproject.toml constraints.txt
@@ -74,12 +74,12 @@ $(CUDA): $(STAMP) constraints-cuda.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-cuda.txt
 	@touch $@
 
-# Where there is none, as on macOS, tests of compiled CUDA kernels are skipped, and say so.
+# Without numba-cuda, as on macOS, tests of compiled CUDA kernels are skipped, and say so.
 .PHONY: try-cuda
 try-cuda: $(STAMP)
 	@$(MAKE) --no-print-directory $(CUDA) || echo "numba-cuda cannot be installed here"
 
-# Without peers the rest of the benchmark runs: what kept them out stands in the table, and the next `make bench` tries again.
+# If the peers cannot be installed, the rest of the benchmark runs, the table says why, and the next `make bench` tries again.
 $(PEERS)/.complete: benchmarks/peers.txt
 	@rm -rf $(PEERS) && mkdir $(PEERS)
 	@for python in $(BIN)/python $(PYTHON) python3.12 python3.11; do \

@@ -32,12 +32,18 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(there), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_that_pages_name_exist(page):
+    for path in re.findall(r"`((?:ntksim|workflow|studies|tests|benchmarks)/[\w./-]+)", page.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
 def test_every_page_is_listed_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in readme] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("name", [str(p.relative_to(ROOT)) for p in PAGES if "```python" in p.read_text(encoding="utf-8")])
 def test_examples_print_what_they_say(name, capsys):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     code = "\n".join(blocks)

@@ -1,4 +1,4 @@
-"""Errors of the study, and values in their messages. Nothing heavy is imported, so that catching one costs nothing."""
+"""Errors that a study raises, and helpers for their messages. This module imports nothing heavy, so catching them is cheap."""
 
 import reprlib
 
@@ -7,36 +7,36 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message names each key, what was expected and the remedy."""
+    """The configuration cannot be used. The message names each key, what was expected and the remedy."""
 
 
 class StageError(Exception):
-    """A stage cannot go on; the message names the file or value and the remedy."""
+    """A stage cannot continue. The message names the file or value and the remedy."""
 
 
 class DamagedFile(StageError):
-    """A file's content does not fit its checksum, or it carries none."""
+    """The content of a file does not match its checksum, or a truncated file has none."""
 
 
 class ForeignFile(StageError):
-    """A file is whole, but was computed from something else than is asked for."""
+    """A file is intact, but was computed from other inputs, or by another version, than the study asks for."""
 
 
 def shown(value: object) -> str:
-    """A value for a message: as Python writes it, cut to size however large or deep it is."""
+    """A value as text for a message: its repr, shortened to at most 200 characters."""
     try:
         text = _SHORT.repr(value)
         return text if len(text) <= 200 else f"{text[:197]}..."
-    except ValueError:  # integers of thousands of digits
+    except ValueError:  # Python refuses to print integers with thousands of digits
         return f"a value of type {type(value).__name__}"
 
 
-# What the extra `study` installs (pyproject.toml), by the names of its modules.
+# Modules of the packages that the extra `study` installs (pyproject.toml).
 EXTRA = ("jinja2", "matplotlib", "pandas", "psutil", "pyarrow", "pydantic", "pygments", "sklearn", "snakemake", "yaml")
 
 
 def lacking(what: str, error: ModuleNotFoundError) -> str:
-    """The message for something that needs a module which is not installed."""
+    """The message that ``what`` needs a module which is not installed."""
     module = str(error.name).partition(".")[0]
-    remedy = 'pip install "ntksim[study]"' if module in EXTRA else "install it beside ntksim"
+    remedy = 'pip install "ntksim[study]"' if module in EXTRA else "install it in the environment of ntksim"
     return f"{what} needs the module {module}, which is not installed: {remedy}"

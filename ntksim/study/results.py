@@ -1,4 +1,4 @@
-"""The kernels that a study keeps along training (`keep_kernels`), for those who want to look at them."""
+"""Reading the kernels that a study with `keep_kernels` stores along training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,11 @@ from ntksim.study.run.record import recorded_study
 
 @dataclass(frozen=True)
 class KeptKernels:
-    """Kernels of training points of one network at one width: ``kernels`` (S, T, n, n) of ``seeds`` (S,) at ``times`` (T,);
-    (S, T, n, k, n, k) for k > 1 outputs.
+    """Kernels on the training points along training, for all seeds of one network at one width.
 
-    They are those of `train`, with layer rates and without n^(-c), in the precision of the study; NaN where a seed did not
-    get there.
+    ``kernels`` has shape (S, T, n, n), or (S, T, n, k, n, k) for k > 1 outputs; ``seeds`` (S,); ``times`` (T,). The kernels are
+    those that `train` returns, with layer rates and without the factor n^(-c) of abc parameterizations, in the precision of the
+    study. They are NaN at times that a seed did not reach.
     """
 
     seeds: np.ndarray
@@ -26,15 +26,17 @@ class KeptKernels:
 
 
 def read_kernels(results: str | Path, network: str, width: int) -> KeptKernels:
-    """The kernels along training of a study with ``keep_kernels: true``.
+    """Read the kernels along training of a study with ``keep_kernels: true``.
 
     Parameters
     ----------
-    results : the study's results folder. network : its name in the configuration. width : one of those trained.
+    results : the study's results folder.
+    network : name of a network in the configuration.
+    width : width at which the network was trained.
 
     Raises
     ------
-    FileNotFoundError if no kernels are kept there, or not for this network and width; ValueError for a damaged file.
+    FileNotFoundError if the study kept no kernels, or trained no such network and width; ValueError for a damaged file.
     """
     results = Path(results)
     try:
@@ -42,14 +44,16 @@ def read_kernels(results: str | Path, network: str, width: int) -> KeptKernels:
     except StageError as error:
         raise FileNotFoundError(str(error)) from None
     if study.training is None or not study.training.keep_kernels:
-        raise FileNotFoundError(f"{results}: this study keeps no kernels; set training.keep_kernels: true and run it again")
+        raise FileNotFoundError(f"{results}: this study kept no kernels; set training.keep_kernels: true and run it again")
     shards = [shard for shard in jobs.shards(study) if shard.stage == "training"]
-    mine = sorted((s for s in shards if (s.network, s.width) == (network, width)), key=lambda shard: shard.first)
-    if not mine:
+    found = sorted((s for s in shards if (s.network, s.width) == (network, width)), key=lambda shard: shard.first)
+    if not found:
         cells = dict.fromkeys(f"{shard.network} at width {shard.width}" for shard in shards)
-        raise FileNotFoundError(f"{results}: no network {network!r} of width {width!r} was trained; there are {', '.join(cells)}")
+        raise FileNotFoundError(
+            f"{results}: no network {network!r} was trained at width {width!r}; trained were {', '.join(cells)}"
+        )
     seeds, times, kernels = [], np.zeros(0), []
-    for shard in mine:
+    for shard in found:
         try:
             table, _ = read_arrow(results / shard.kernels_file)
         except StageError as error:

@@ -32,7 +32,7 @@ def test_jobs_of_a_killed_run_are_cancelled_and_no_others(queue, tmp_path, capsy
     queue.write_text(f"{mine}_one\n{others}_two\n{mine}_three\n{mine}_three\n")
     cluster.Jobs(results, "local").end_orphans()  # whoever comes next
     assert (tmp_path / "cancelled").read_text() == f"--name={mine}_one,{mine}_three\n"
-    assert f"{results}: cancelling 3 Slurm jobs that a killed run left" in capsys.readouterr().err
+    assert f"{results}: cancelling 3 Slurm jobs of a killed run" in capsys.readouterr().err
     queue.write_text(f"{mine}_four\n")
     cluster.Jobs(results, "local").end_orphans()  # nothing was submitted since
     assert queue.read_text() == f"{mine}_four\n"
@@ -41,7 +41,7 @@ def test_jobs_of_a_killed_run_are_cancelled_and_no_others(queue, tmp_path, capsy
 def test_jobs_that_cannot_be_looked_for_are_not_forgotten(tmp_path, monkeypatch):
     cluster.Jobs(tmp_path, "slurm").begin()
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(StageError, match=r"no squeue here.*on a login node, or remove .*\.slurm"):
+    with pytest.raises(StageError, match=r"has no squeue.*on a login node, or remove .*\.slurm"):
         cluster.Jobs(tmp_path, "local").end_orphans()
     assert (tmp_path / ".slurm").exists()
 
@@ -71,11 +71,11 @@ def test_a_slurm_that_does_not_answer_is_waited_for(queue, tmp_path):
             "executor: cluster-of-dreams",
             "the executor cluster-of-dreams of .* is not installed; .*pip install -c constraints.txt snakemake-exec",
         ),
-        ("executor: slurm", "there is no sbatch here; run it on a login node"),
+        ("executor: slurm", "this machine has no sbatch; run it on a login node"),
         ("executor: null", "executor: expected a name such as local or slurm, got None"),
         ("executor: ..", "executor: expected a name such as local or slurm"),
         ("executor: dryrun", "executor: expected a name such as local or slurm"),
-        ("[a, list]", "expected options of Snakemake by name, got list"),
+        ("[a, list]", "expected a mapping of Snakemake options, got list"),
         ("a: b: c", "cannot be read as YAML"),
         ("jobs: 2\nexecutor: local\njobs: 3", "profile.yaml: the key 'jobs' is there twice, in lines 1 and 3, .* remove one"),
         ("resources: {gpu: 1, gpu: 2}", "the key 'gpu' is there twice, in line 1"),

@@ -194,7 +194,7 @@ def test_too_many_points_are_refused_before_any_job(tmp_path):
     path.write_text(yaml.safe_dump(changed("dataset.train", 5000) | {"results": str(tmp_path / "results")}))
     run = subprocess.run([sys.executable, "-m", "ntksim.cli", "study", str(path)], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
-    assert "dataset.train + dataset.test = 5032 points are asked for, but the classes [4, 9] have 361" in run.stderr
+    assert "dataset.train + dataset.test = 5032, but the classes [4, 9] have only 361 points" in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "results").exists()
 

@@ -149,13 +149,13 @@ def test_columns_of_targets_that_cannot_be_used(tmp_path):
     np.savez(tmp_path / "none.npz", x=np.ones((12, 2)), y=np.ones((12, 0)))
     frame.to_csv(tmp_path / "words.csv", index=False)
     for options, message in (
-        ({"file": "own.csv", "target": ["target", "other"]}, "dataset.target: .* has no column 'other'; its columns begin with"),
-        ({"file": "own.csv", "target": ["target", "second"]}, r"every training target number 1 \(counted from 0\) is 1;"),
+        ({"file": "own.csv", "target": ["target", "other"]}, "dataset.target: .* has no column 'other'; its first columns are"),
+        ({"file": "own.csv", "target": ["target", "second"]}, r"the target number 1 \(counted from 0\) is 1 at every training"),
         (
             {"file": "words.csv", "target": ["target", "word"]},
             "the column 'word' does not hold numbers: row 0 .* is 'a'; give real numbers",
         ),
-        ({"file": "own.npz", "classes": [0, 1]}, r"classes need y of shape \(points,\), labels; got \(12, 3\)"),
+        ({"file": "own.npz", "classes": [0, 1]}, r"need one label per point, y of shape \(points,\); got \(12, 3\)"),
         ({"file": "none.npz"}, r"y of shape \(points,\) or \(points, targets\); got \(12, 2\) and \(12, 0\)"),
     ):
         with pytest.raises(StageError, match=message) as error:
@@ -280,20 +280,20 @@ def broken(folder, kind):
 
 BAD = {
     "missing": "bad.csv: no such file",
-    "words": "columns that are not numbers: 'f1'; drop or encode them",
+    "words": "these columns are not numbers: 'f1'; drop or encode them",
     "nan": "1 values are missing, NaN or infinite, the first in row 4 of the column 'f2'",
     "infinite target": "1 targets are missing, NaN or infinite, the first in row 2 of the column 'target'",
-    "no such column": "dataset.target: .* has no column 'label'; its columns begin with 'f0', 'f1', 'f2', 'target'",
-    "constant": "equals the training mean .*is the data constant",
-    "constant target": "every training target is 2",
-    "duplicates": "training points agree to ten digits with others .* singular; remove duplicates",
-    "too few": r"dataset.train \+ dataset.test = 9 points are asked for, but the data have 8; ask for fewer",
-    "unknown class": "dataset.classes: no point has the label 0; the labels begin with",
+    "no such column": "dataset.target: .* has no column 'label'; its first columns are 'f0', 'f1', 'f2', 'target'",
+    "constant": "equals the training mean.*is the data constant",
+    "constant target": "the target is 2 at every training point",
+    "duplicates": "training points equal another one to ten digits .* singular; remove duplicates",
+    "too few": r"dataset.train \+ dataset.test = 9, but the data have only 8 points; lower one of the two",
+    "unknown class": "dataset.classes: no point has the label 0; the first labels are",
     "lone class": "dataset.classes: cannot be split",
-    "text targets": r"the column 'target' does not hold numbers: row 0 .* is 'a'; name its labels in dataset.classes",
-    "empty": "expected rows with feature columns",
-    "one name twice": "dataset.file: .*bad.csv: the column 'target' is there twice; rename or drop one",
-    "a feature twice": "dataset.file: .*bad.csv: the column 'f1' is there twice; rename or drop one",
+    "text targets": r"the column 'target' does not hold numbers: row 0 .* is 'a'; list its labels in dataset.classes",
+    "empty": "expected rows, and feature columns in addition to 'target'",
+    "one name twice": "dataset.file: .*bad.csv: two columns are named 'target'; rename or drop one",
+    "a feature twice": "dataset.file: .*bad.csv: two columns are named 'f1'; rename or drop one",
     "index": r"column 0 \(counted from 0\) has no name, like the index .* write the file with index=False, or give the column",
     "longer rows": "rows have more values than the header has names; give each column a name",
     "binary": "dataset.file: .*bad.csv: cannot be read",
@@ -308,10 +308,10 @@ def test_bad_data_is_refused(tmp_path, kind):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_table_of_parquet_with_one_name_twice_is_refused(tmp_path):
+def test_a_parquet_table_with_a_repeated_column_name_is_refused(tmp_path):
     columns = [pa.array(table()[name]) for name in ("f0", "target", "target")]
     pq.write_table(pa.table(columns, names=["f0", "target", "target"]), tmp_path / "twice.parquet")
-    with pytest.raises(StageError, match=r"twice.parquet: the column 'target' is there twice; rename or drop one"):
+    with pytest.raises(StageError, match=r"twice.parquet: two columns are named 'target'; rename or drop one"):
         data_of(file=str(tmp_path / "twice.parquet"))
 
 
@@ -325,9 +325,9 @@ def test_names_are_those_of_the_file(tmp_path):
 def test_targets_too_large_for_their_scale(tmp_path):
     x, y = np.random.default_rng(0).normal(size=(12, 2)), np.linspace(-1, 1, 12)
     for size, scale, message in (
-        (1e305, 1e8, r"dataset.target_scale: 1e\+08 times the targets overflows; lower it"),
-        (1e308, 1.0, "dataset: points or targets overflow when centred and scaled"),
-        (1e308, 1e8, "dataset: points or targets overflow when centred and scaled"),
+        (1e305, 1e8, r"dataset.target_scale: targets overflow if multiplied by 1e\+08; lower it"),
+        (1e308, 1.0, "dataset: points or targets overflow when they are centred and scaled"),
+        (1e308, 1e8, "dataset: points or targets overflow when they are centred and scaled"),
     ):
         np.savez(tmp_path / "own.npz", x=x, y=size * y)
         with pytest.raises(StageError, match=message):
@@ -345,7 +345,7 @@ def test_bad_arrays_are_refused(tmp_path):
         ({"x": np.array([[1, 2]] * 3 + [[1, np.inf]]), "y": np.ones(4)}, r"the first in row 3 of x\[:, 1\] \(counted from 0\)"),
         ({"x": np.ones((4, 2)), "y": np.array([[1, 2]] * 3 + [[np.nan, 2]])}, r"the first in row 3 of y\[:, 0\] \(counted"),
         ({"x": np.ones((4, 2)), "y": np.array([1, 2, 3, np.nan])}, r"the first in row 3 of y \(counted from 0\)"),
-        ({"x": np.ones((4, 2)), "y": np.ones(4) * 1j}, "y must hold real numbers, or labels that are text; got complex128"),
+        ({"x": np.ones((4, 2)), "y": np.ones(4) * 1j}, "y must hold real numbers or text labels; got complex128"),
         ({"x": np.ones((4, 2)), "y": np.zeros(4, "M8[s]")}, r"y must hold .*; got datetime64\[s\]"),
     ):
         np.savez(path, **arrays)

@@ -40,8 +40,8 @@ def test_what_is_damaged_or_foreign_is_named_and_computed_again(undisturbed, fol
     status, text = studies.run(folder, studies.TINY)
     assert status == 0, text
     for path in (flipped, cut, results / "limit" / "tanh.npz", results / "dataset.npz", results / "tables" / "initial.parquet"):
-        assert f"{path}: damaged, computed again" in text
-    assert f"{exchanged}: computed for another configuration, computed again (seeds)" in text
+        assert f"{path}: damaged; will be computed again" in text
+    assert f"{exchanged}: computed for another configuration; will be computed again (seeds)" in text
     assert studies.numbers(results) == studies.numbers(undisturbed)
     assert whole.stat().st_mtime_ns == before  # a restored limit or data set makes no shard that hangs on it again
 
@@ -60,7 +60,7 @@ def test_what_is_drawn_has_checksums_too(undisturbed, folder):
     status, text = studies.run(folder, studies.TINY)
     assert status == 0, text
     for path in drawn:
-        assert f"{path}: damaged, computed again" in text
+        assert f"{path}: damaged; will be computed again" in text
         assert path.read_bytes()[-20:] == (undisturbed / path.relative_to(results)).read_bytes()[-20:]
     assert subprocess.run(["sha256sum", "--check", "--status", "record/drawn.sha256"], cwd=results).returncode == 0
 
@@ -134,11 +134,11 @@ def test_a_sample_of_shards_is_verified(undisturbed, tmp_path, capsys):
     table = table.set_column(table.column_names.index("trace"), "trace", [trace])
     status, verdict = _verdict(results, path, table, metadata, capsys)
     assert status == 1
-    assert verdict.startswith("DIFFERENT (trace differs by 1.0e-12, on the same kind of machine")
+    assert verdict.startswith("DIFFERENT (trace differs by 1.0e-12, although machine and versions are the same")
     elsewhere = metadata["provenance"] | {"device": "cpu (another)"}
     status, verdict = _verdict(results, path, table, metadata | {"provenance": elsewhere}, capsys)
     assert status == 0
-    assert verdict.startswith("equal within tolerance (trace differs by 1.0e-12, tolerance 1e-09; cpu (another) there")
+    assert verdict.startswith("equal within tolerance (trace differs by 1.0e-12, tolerance 1e-09; stored: cpu (another), here: ")
     storage.write_table(path, table, metadata)
     path.write_bytes(path.read_bytes()[:-1])
     assert cli.main(["verify", str(results), "--fraction", "1"]) == 1
@@ -163,10 +163,10 @@ def test_files_of_another_version_are_refused_until_allowed(undisturbed, folder)
     status, text = studies.run(folder, studies.TINY)
     assert status == 1
     assert f"{results}: 1 files were computed by another version of ntksim than this one" in text
-    assert f"the first {path}" in text
+    assert f"for example {path}" in text
     assert "--recompute" in text
     assert path.read_bytes() == content
     status, text = studies.run(folder, studies.TINY, "--recompute")
     assert status == 0, text
-    assert f"{path}: computed by another version of ntksim, computed again" in text
+    assert f"{path}: computed by another version of ntksim; will be computed again" in text
     assert storage.read_metadata(path)["identity"]["source"] == code_identity("initial")["source"]

@@ -239,7 +239,7 @@ class Harm:
 
 def test_a_column_named_by_control_characters_stays_on_one_line():
     Path("d.csv").write_bytes(b"\x0b\x00,a\n1,2\n3,4\n")
-    assert "columns begin with '\\x0b" in load_data("d.csv")
+    assert "first columns are '\\x0b" in load_data("d.csv")
 
 
 def test_no_pickle_is_opened():

@@ -159,12 +159,12 @@ def test_a_new_study_overwrites_nothing(tmp_path, monkeypatch):
     assert project.new_study(".", profile="slurm") == Path("config.yaml")
     assert Path(".gitignore").read_text() == "mine"
     Path("config.yaml").unlink()
-    with pytest.raises(ConfigError, match="^slurm is there already, and is not overwritten"):
+    with pytest.raises(ConfigError, match="^slurm exists already and is not overwritten"):
         project.new_study(".", profile="slurm")
     assert not Path("config.yaml").exists()
     project.new_study("other")
     assert Path("other", ".gitignore").read_text() == "results/\n.snakemake/\n"
-    with pytest.raises(ConfigError, match=r"^other/config\.yaml is there already"):
+    with pytest.raises(ConfigError, match=r"^other/config\.yaml exists already"):
         project.new_study("other")
 
 
@@ -239,4 +239,4 @@ def test_a_report_loses_the_folders_of_its_machine():
     parts = "".join(f'<script id="{name}">{data}</script>' for name in ("results", "categories", "rules"))
     page = f'<script>"/data/library"</script>{parts}<script>"/data"</script>'
     expected = data.replace("/data/own", "own").replace('"/data/f', '"data/f').replace("=/data,", "=data,")
-    assert runner.without_places(page, ["/data/own é.csv", "/data", "own.csv"]) == page.replace(data, expected)
+    assert runner.without_folders(page, ["/data/own é.csv", "/data", "own.csv"]) == page.replace(data, expected)

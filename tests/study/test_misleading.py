@@ -98,12 +98,13 @@ def test_columns_that_number_the_rows_are_refused(tmp_path, name, suffix, capsys
 
     for numbers in (np.arange(20), np.arange(1, 21), 3 * np.arange(20.0)):
         write(numbers)
-        assert f"the column '{name}' counts up with the rows, {numbers[0]:g} to {numbers[-1]:g}, as an index" in refused(path)
+        counts = f"the column '{name}' counts up with the rows, from {numbers[0]:g} to {numbers[-1]:g}, "
+        assert f"{counts}and has the name of an index" in refused(path)
     write(np.arange(20) % 7)
     assert data_of(path).x_train.shape == (10, 3)
     write(np.arange(20), "day")
     assert data_of(path).x_train.shape == (10, 3)
-    assert "the column 'day' counts up with the rows, 0 to 19, and is taken for a feature" in capsys.readouterr().err
+    assert "the column 'day' counts up with the rows, from 0 to 19, and is used as a feature" in capsys.readouterr().err
 
 
 def test_separators_and_decimal_commas_are_named(tmp_path):
@@ -126,12 +127,12 @@ def test_separators_and_decimal_commas_are_named(tmp_path):
         FRAME.rename(columns={"a": name}).to_csv(path, index=False)
         assert data_of(path).x_train.shape == (10, 2)
     FRAME.to_csv(path, index=False, decimal=",")
-    assert "the column 'a' has decimal commas, as in '0,1" in refused(path)
+    assert "the column 'a' has decimal commas, such as '0,1" in refused(path)
     FRAME.astype({"target": str}).assign(target=lambda f: f["target"].str.replace(".", ",")).to_csv(path, index=False)
     assert "does not hold numbers: row 0" in refused(path)
-    assert refused(path).endswith("or give numbers, with points in place of decimal commas")
+    assert refused(path).endswith("or give numbers with decimal points in place of commas")
     FRAME.assign(target=[" -1,5e3"] * len(FRAME)).to_csv(path, index=False)  # as in features
-    assert refused(path).endswith("or give numbers, with points in place of decimal commas")
+    assert refused(path).endswith("or give numbers with decimal points in place of commas")
 
 
 def test_images_are_to_be_reshaped(tmp_path):
@@ -147,7 +148,7 @@ def test_small_points_are_no_duplicates(tmp_path):
         assert (data_of(path, scaling="none").x_train < 2.5 * size).all()
         repeated = size * np.where(np.arange(20)[:, None] < 10, X, np.roll(X, 10, axis=0) * (1 + 1e-13))
         np.savez(path, x=repeated, y=y)
-        assert "training points agree to ten digits with others" in refused(path, scaling="none", train=15)
+        assert "training points equal another one to ten digits" in refused(path, scaling="none", train=15)
     # of different sizes, and in one direction
     np.savez(path, x=np.outer(10.0 ** -np.arange(20), [1.0, 1.0]), y=y)
     assert data_of(path, scaling="none").x_train.shape == (10, 2)
@@ -198,7 +199,7 @@ def test_features_that_outweigh_the_others_are_said(options, which, share):
     found = np.sort(squares)[::-1][: len(which.split(","))].sum() / squares.sum()
     assert share[0] < found < share[1]
     assert f"{which} {found:.1%} of the points' squared norm" in remark
-    assert remark.endswith("dataset.scaling: standardize brings all features to one variance")
+    assert remark.endswith("dataset.scaling: standardize gives all features the same variance")
     assert remarks(data_of(**options, train=60, test=30, scaling="standardize")) == []
 
 
@@ -226,14 +227,14 @@ def test_wine_is_told_apart_better_where_features_weigh_the_same():
 @pytest.mark.parametrize(
     ("options", "points", "targets"),
     [
-        ({"name": "circle"}, "taken as they are (scaling: none)", "x_1 x_2"),
+        ({"name": "circle"}, "used unchanged (scaling: none)", "x_1 x_2"),
         ({"name": "wine", "classes": [2, 0]}, "centred with the training mean, and each scaled to norm sqrt(13)",
          "class 2 is -1, class 0 is +1"),
         ({"name": "digits", "train": 30, "test": 20, "target_scale": 2.5}, "scaled to norm sqrt(64)",
-         "10 classes, one-hot less 1/10, times 2.5"),
-        ({"name": "diabetes"}, "sqrt(10)", "real numbers, brought to mean 0 and variance 1 over the training points"),
-        ({"name": "diabetes", "scaling": "none"}, "taken as they are", "real numbers, taken as they are"),
-        ({"name": "digits", "classes": [4, 9], "scaling": "standardize"}, "variance 1 over the training points (19 that are",
+         "10 classes, one-hot vectors minus 1/10, times 2.5"),
+        ({"name": "diabetes"}, "sqrt(10)", "real numbers, scaled to mean 0 and variance 1 over the training points"),
+        ({"name": "diabetes", "scaling": "none"}, "used unchanged", "real numbers, used unchanged"),
+        ({"name": "digits", "classes": [4, 9], "scaling": "standardize"}, "variance 1 over the training points (19 constant",
          "class 4 is -1"),
     ],
 )  # fmt: skip
@@ -254,11 +255,11 @@ def test_plan_and_summary_state_what_was_done(tmp_path, capsys, monkeypatch):
     points = "Points: centred with the training mean, and each scaled to norm sqrt(13) (scaling: sphere)"
     for line in (points, "Targets: class 0 is -1, class 2 is +1"):
         assert line in said.out.splitlines()
-    assert said.err.startswith("ntksim: warning: of 13 features (counted from 0) feature 12 holds 9")
+    assert said.err.startswith("ntksim: warning: feature 12 holds 9")
     study = studies.computed(studies.TINY | {"dataset": dataset}, tmp_path / "results")
     text = summary.summary(study.results)
     assert points in text.splitlines()
-    assert "\nWarning: of 13 features (counted from 0) feature 12 holds 9" in text
+    assert "\nWarning: feature 12 holds 9" in text
     write_html(study.results, tmp_path / "page.html")
     assert points in (tmp_path / "page.html").read_text()
 
@@ -267,7 +268,7 @@ def test_a_plan_for_data_that_cannot_be_used_says_so(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(studies.TINY | {"dataset": {"file": "none.csv", "train": 5, "test": 3}}))
     assert cli.main(["plan", str(tmp_path / "c.yaml")]) == 2
     assert capsys.readouterr().err == (
-        "ntksim: error: dataset.file: none.csv: no such file; give the path from the folder you run in\n"
+        "ntksim: error: dataset.file: none.csv: no such file; give a path relative to the current folder, or an absolute path\n"
     )
 
 

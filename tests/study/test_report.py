@@ -1,4 +1,4 @@
-"""What figures, summary and page say: of which data and seeds, nothing that a table contradicts, and nothing hidden."""
+"""Figures, summary and page: they name their data and seeds, agree with the tables, and show what is left out."""
 
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ def results(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def smooth(tmp_path_factory):
-    """Of one width, all ten classes, and no network whose gates flip."""
+    """A study of one width and all ten classes, in which no network has gates that flip."""
     one = {"training": CONTENT["training"] | {"widths": [32]}, "initial": {"widths": [32], "seeds": 3}}
     data = {"dataset": {"name": "digits", "train": 10, "test": 11}}
     return computed(tmp_path_factory.mktemp("smooth"), **SMOOTH, **one, **data).results
@@ -70,13 +70,13 @@ def test_figures_and_summary_say_data_points_outputs_and_seeds(results, smooth):
     assert "over 6 seeds, on 7 test points; linearised" in text
     own = {"file": ["x.npy", "y.npy"], "train": 4, "test": 7}
     assert description.data(of_two | {"config": {"dataset": own}}).startswith("x.npy, y.npy, real targets: 4 training")
-    with pytest.raises(ForeignFile, match="tables of an earlier version of ntksim; run the study again"):
+    with pytest.raises(ForeignFile, match="tables come from an earlier version of ntksim; run the study again"):
         description.data({"config": of_two["config"]})
 
 
 @pytest.mark.parametrize("name", jobs.FIGURES)
 def test_the_line_below_a_figure(results, name, monkeypatch):
-    """And what figures are made of: their legends lie in frames, or beside the panels."""
+    """The line names data and seeds. Every legend has a frame or lies beside its panel."""
     kept = []
     monkeypatch.setattr(panels, "save", lambda figure, output: kept.append(figure))
     figures.draw(name, [Path(results) / "tables" / f"{table}.parquet" for table in jobs.FIGURES[name]], [])
@@ -84,7 +84,7 @@ def test_the_line_below_a_figure(results, name, monkeypatch):
     line = f"digits, classes 3 and 8: 4 training and 7 test points, 1 output; {seeds} seeds at each width"
     assert kept[0]._supxlabel.get_text().replace("\n", " ") == line
     caption = (studies.ROOT / "workflow" / "report" / f"{name}.rst").read_text().replace("\n", " ")
-    assert "The line below the panels says the data" in caption
+    assert "The line below the panels gives the data" in caption
     kept[0].draw_without_rendering()
     for axis in kept[0].axes:
         if legend := axis.get_legend():
@@ -92,7 +92,7 @@ def test_the_line_below_a_figure(results, name, monkeypatch):
             assert frame or not legend.get_window_extent().overlaps(axis.get_window_extent().shrunk(0.99, 0.99)), name
 
 
-def test_asymptotic_laws_are_called_so_where_gates_flip(results, smooth):
+def test_laws_are_called_asymptotic_only_if_gates_flip(results, smooth):
     assert scaling_laws.is_asymptotic("kernel_drift", "relu", "ntk")
     for key in (("kernel_drift", "tanh", "ntk"), ("kernel_drift", "relu", "mup"), ("parameter_drift", "relu", "ntk")):
         assert not scaling_laws.is_asymptotic(*key)
@@ -109,24 +109,24 @@ def test_asymptotic_laws_are_called_so_where_gates_flip(results, smooth):
 
 
 def parts(systematic, random, reach=0.0):
-    """Rows of `drift` for parts at widths 8, 16, 32, ..., with intervals of that reach."""
+    """Rows of `drift` for both parts at widths 8, 16, 32, ...; intervals extend by ``reach`` on either side."""
     rows = []
     for name, values in zip(PARTS, (systematic, random), strict=True):
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             ends = {"interval_low": value - reach, "interval_high": value + reach}
-            rows.append({"quantity": name, "width": 8 * 2**place, "root_mean_square": value} | ends)
+            rows.append({"quantity": name, "width": 8 * 2**index, "root_mean_square": value} | ends)
     return pd.DataFrame(rows)
 
 
-def test_where_the_systematic_part_overtakes_is_told_from_the_table():
-    def told(*values, **more):
+def test_widths_at_which_the_systematic_part_is_larger_come_from_the_table():
+    def widths(*values, **more):
         return findings.overtaking(parts(*values, **more)).removeprefix("its systematic part is larger than the random one ")
 
-    assert told([1, 3, 3], [2, 2, 1], reach=0.6) == "from width 16 on (95% intervals apart at width 32)"
-    assert told([1, 1], [2, 2]) == "at no width"
-    assert told([3, 3], [2, 2]) == "at every width (95% intervals apart at every width)"
-    assert told([3, 1, 3, 1], [2, 2, 2, 2], reach=1) == "at widths 8, 32 (95% intervals apart at no width)"
-    assert told([np.nan, 3], [np.nan, 2]) == "at width 16 (95% intervals apart at width 16)"
+    assert widths([1, 3, 3], [2, 2, 1], reach=0.6) == "from width 16 on (95% intervals apart at width 32)"
+    assert widths([1, 1], [2, 2]) == "at no width"
+    assert widths([3, 3], [2, 2]) == "at every width (95% intervals apart at every width)"
+    assert widths([3, 1, 3, 1], [2, 2, 2, 2], reach=1) == "at widths 8, 32 (95% intervals apart at no width)"
+    assert widths([np.nan, 3], [np.nan, 2]) == "at width 16 (95% intervals apart at width 16)"
     assert findings.overtaking(parts([], []).assign(quantity="", width=0, root_mean_square=0.0)) is None
 
 
@@ -138,15 +138,15 @@ def test_verdicts_name_networks_and_levels():
     assert lines == ["rich: a at width 8", "untrained: c at width 8", "lazy: a from width 16 on; b at every width"]
 
 
-def test_numbers_of_the_summary_have_digits(results, smooth):
-    """Three that count, however small; one width is told once."""
+def test_numbers_in_the_summary_have_three_significant_digits(results, smooth):
+    """Small numbers are not rounded to 0. A study of one width names it once."""
     assert "0.0000" not in summary.summary(results)
     errors = ntksim.read_table(smooth, "convergence").query("quantity == 'relative_frobenius_error'")
     line = next(line for line in summary.summary(smooth).splitlines() if line.startswith("  tanh"))
     assert line.split(";")[0].split() == ["tanh", f"{errors['root_mean_square'].item():.3g}", "at", "width", "32"]
 
 
-def test_the_page_holds_networks_verdicts_and_accuracies(smooth):
+def test_the_page_lists_networks_verdicts_and_accuracies(smooth):
     write_html(smooth, Path(smooth) / "summary.html")
     networks, _, verdicts = (Path(smooth) / "summary.html").read_text().split("<table")[1:]
     assert "activation" in networks
@@ -157,8 +157,8 @@ def test_the_page_holds_networks_verdicts_and_accuracies(smooth):
         assert f"<td>{lazy[name]:.3g}</td>" in verdicts
 
 
-def test_the_loss_figure_ends_where_losses_are_rounding(results):
-    """On 4 points trained to t = 100 / lambda_max some losses, and predictions, are rounding or 0."""
+def test_the_loss_figure_ends_where_losses_are_rounding_error(results):
+    """On 4 points trained to t = 100 / lambda_max some losses and predictions are rounding error or 0."""
     training = ntksim.read_table(results, "training")
     relu = training["network"] == "relu"
     training.loc[relu & (training["relative_time"] == 100), ["closed_form_loss", "limit_closed_form_loss", "ensemble_loss"]] = 0.0
@@ -173,7 +173,7 @@ def test_the_loss_figure_ends_where_losses_are_rounding(results):
     assert np.isnan(theory.get_ydata()[-1])
 
 
-def test_the_distance_from_the_linearisation_stands_beside_its_level(results):
+def test_the_drift_figure_shows_the_distance_from_the_linearisation_and_its_lazy_level(results):
     drift = ntksim.read_table(results, "drift").query("quantity == 'relative_linearized_deviation' and network == 'relu'")
     axis = drawn(results, "drift").axes[-1]
     assert any(
@@ -193,7 +193,7 @@ def test_parts_of_the_drift_are_on_one_scale_and_zeros_are_marked(results):
     assert [line.get_xdata()[0] for line in hollow] == zeros.sort_values(["network", "width"])["width"].to_list()
 
 
-def test_medians_have_quartiles(results):
+def test_bars_of_medians_are_quartiles(results):
     axis = drawn(results, "lazy_or_rich").axes[1]
     final = ntksim.read_table(results, "final")
     drifts = final[(final["network"] == "tanh_scale_1") & (final["width"] == 64)]["kernel_drift"]
@@ -202,7 +202,7 @@ def test_medians_have_quartiles(results):
     assert axis.containers[1][0].get_ydata()[-1] == pytest.approx(drifts.median())
 
 
-def test_accuracies_are_drawn_beside_the_limits(results):
+def test_the_accuracy_figure_shows_the_accuracy_of_the_limit(results):
     drift = ntksim.read_table(results, "drift").query("network == 'relu'").set_index(["quantity", "width"])["mean"]
     axis = drawn(results, "accuracy").axes[0]
     assert list(axis.containers[0][0].get_ydata()) == drift["test_accuracy"].to_list()
@@ -218,7 +218,7 @@ def test_indices_of_eigenvalues_are_whole_numbers(results):
         assert not len(axis.xaxis.get_minorticklocs())
 
 
-def test_outputs_that_prefer_no_class_tell_none():
+def test_outputs_that_prefer_no_class_have_no_accuracy():
     two = Data(np.zeros((2, 1)), np.array([1.0, -1.0]), np.zeros((2, 1)), np.array([1.0, -1.0]), are_classes=True)
     outputs = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, -1.0], [np.nan, 1.0]])
     assert training_shards._accuracy(outputs, two) == pytest.approx([np.nan, 0.5, 1.0, np.nan], nan_ok=True)
@@ -239,13 +239,13 @@ def test_outputs_that_prefer_no_class_tell_none():
         ({"method": "gradient_flow", "layer_rates": [1.0, 0.5]}, "tolerance 0.0001, layer rates [1.0, 0.5]"),
     ],
 )
-def test_a_schedule_in_words_has_its_defaults(options, words):
+def test_a_schedule_in_words_includes_its_defaults(options, words):
     training = Training(widths=[4], seeds=2, relative_time=10.0, **options).model_dump()
     start = f"{options['method'].replace('_', ' ')} of f to t = 10 / lambda_max(K_inf), "
     assert description._schedule(training) == start + words
 
 
-def test_intervals_that_are_not_there_are_not_compared():
+def test_missing_intervals_are_not_compared():
     parts = {"width": [8, 16], "root_mean_square": [2.0, 1.0], "interval_low": [np.nan] * 2, "interval_high": [np.nan] * 2}
     systematic, random = (pd.DataFrame(parts | {"quantity": name}) for name in PARTS)
     random["root_mean_square"] /= 2
@@ -253,7 +253,7 @@ def test_intervals_that_are_not_there_are_not_compared():
     assert findings.overtaking(pd.concat([systematic, random])) == sentence
 
 
-def test_dollars_below_a_figure_are_dollars(results, tmp_path, monkeypatch):
+def test_dollar_signs_below_a_figure_are_not_read_as_mathematics(results, tmp_path, monkeypatch):
     monkeypatch.setattr(figures.description, "data", lambda metadata: "a$b_$c.csv, classes <=$50K and >$50K")
     figures.draw("spectrum", [Path(results) / "tables" / "spectrum.parquet"], [tmp_path / "spectrum.png"])
     assert (tmp_path / "spectrum.png").stat().st_size > 0

@@ -93,7 +93,7 @@ def test_whatever_fails_the_study_finishes(cluster, undisturbed, tmp_path):
         cluster.call("scancel", *(job[-1] for job in cluster.jobs("running") if job[0].endswith(WILDCARDS[2])))
         assert process.wait(timeout=300) == 0, output(tmp_path)
     assert all(map(has_happened, faults)), output(tmp_path)
-    assert "cancelling 4 Slurm jobs that a killed run left" in output(tmp_path)
+    assert "cancelling 4 Slurm jobs of a killed run" in output(tmp_path)
     states = {name: [job for job in cluster.jobs("all") if job[0].endswith(name)] for name in WILDCARDS}
     assert [[state for _, _, state, _ in jobs] for jobs in states.values()] == [
         ["CANCELLED", "FAILED", "COMPLETED"], ["CANCELLED", "FAILED", "COMPLETED"],

@@ -97,7 +97,7 @@ def test_any_truncation_is_found(file):
         (errno.ENOSPC, "free some space"),
         (errno.EROFS, "make it writable"),
         (errno.EDQUOT, "free some space"),
-        (errno.EIO, "see to"),
+        (errno.EIO, "check the file system"),
     ],
 )
 @pytest.mark.parametrize("step", ["fsync", "replace", "open"])
@@ -224,7 +224,7 @@ with only_writer(Path(sys.argv[1])) as lock:
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     with only_writer(tmp_path):
-        assert "ending what a killed run left running" in capsys.readouterr().err
+        assert "ending the processes of a killed run" in capsys.readouterr().err
     writer.stdout.read()  # ends once every process that could write to it has
     writer.stdout.close()
     assert lock.has_ended(job)

@@ -65,7 +65,7 @@ def table(tmp_path, request):
     ],
 )
 def test_targets_that_tell_classes(y, expected):
-    assert targets.tell_classes(np.array(y, dtype=np.float64)) is expected
+    assert targets.encode_classes(np.array(y, dtype=np.float64)) is expected
 
 
 def test_classes_are_those_of_all_points_whatever_is_drawn(arrays):
@@ -96,8 +96,8 @@ def test_labels_that_are_not_named(arrays, capsys):
     ):
         first, last = values
         assert refused(arrays(y)) == (
-            f"dataset.classes: the targets are {first} and {last} alone; name these labels (classes: [{first}, {last}]), or take "
-            "all numbers as they are (scaling: none)"
+            f"dataset.classes: the targets take only the values {first} and {last}; list them as classes (classes: [{first}, "
+            f"{last}]), or leave points and targets unscaled (scaling: none)"
         )
         assert not data_of(arrays(y), scaling="none").are_classes
         assert data_of(arrays(y), classes=[first, last]).are_classes
@@ -105,11 +105,9 @@ def test_labels_that_are_not_named(arrays, capsys):
     for y in (np.arange(60) % 3, 1 + np.arange(60) % 10):
         data = data_of(arrays(y))
         assert data.y_train.std() == pytest.approx(1)
-        told = capsys.readouterr().err
-        assert (
-            f"the targets are the whole numbers {y.min()} to {y.max()}, and are taken for real ones; if they are labels" in told
-        )
-        assert len(told.splitlines()) == 1
+        warning = capsys.readouterr().err
+        assert f"the targets are the whole numbers {y.min()} to {y.max()}, and are used as real numbers; if they are" in warning
+        assert len(warning.splitlines()) == 1
     for y in (np.arange(60), np.arange(60) % 30, 2 * (np.arange(60) % 3), np.arange(60) % 3 / 2, 3 + np.arange(60) % 3):
         data_of(arrays(y))
     data_of(arrays(np.arange(60) % 3), scaling="none")
@@ -153,7 +151,7 @@ def test_columns_that_are_neither_labels_nor_numbers(tmp_path):
     ):
         file = written(values)
         message = refused(file, target="odd", classes=["x", "y"])
-        assert f"labels are text or numbers, but row 0 of the column 'odd' (counted from 0) is {shown}; write" in message
+        assert f"labels must be text or numbers, but row 0 of the column 'odd' (counted from 0) is {shown}; convert" in message
         for columns in ("odd", ["d", "odd"]):
             message = refused(file, target=columns)
             assert f"the column 'odd' does not hold numbers: row 0 (counted from 0) is {shown}; give real numbers" in message
@@ -163,23 +161,23 @@ def test_columns_that_are_neither_labels_nor_numbers(tmp_path):
     # the row that keeps a column from being numbers
     file = written([*map(str, X[:57, 0]), "1,5", "2", "3"])
     message = refused(file, target="odd")
-    assert "the column 'odd' does not hold numbers: row 57 (counted from 0) is '1,5'; name its labels in" in message
+    assert "the column 'odd' does not hold numbers: row 57 (counted from 0) is '1,5'; list its labels in" in message
 
 
 def test_a_class_without_a_training_point_is_named(table):
     kinds = np.array(["x"] * 3 + ["y"] * 30 + ["z"] * 27)
     message = refused(table(kind=kinds), target="kind", classes=["z", "x", "y"], train=6, test=6)
     assert message == (
-        "dataset.train: no point of the class 'x' (3 of 60) falls among the 6 training points; raise train or leave it out of "
-        "classes"
+        "dataset.train: none of the 6 training points has the class 'x', which has 3 of all 60 points; raise train or leave this "
+        "class out of classes"
     )
     message = refused(table(kind=kinds), target="kind", classes=["x", "y"], train=5, test=6)
-    assert message.endswith("no point of the class 'x' (3 of 33) falls among the 5 training points; raise train")
+    assert message.endswith("none of the 5 training points has the class 'x', which has 3 of all 33 points; raise train")
 
 
 def test_long_lists_and_labels_are_cut(arrays, tmp_path):
     message = refused(arrays(np.arange(60) % 12), classes=list(range(12)), train=1000)
-    assert "but the classes [0, 1, 2, 3, 4, 5, ...] have 60; ask for fewer" in message
+    assert "but the classes [0, 1, 2, 3, 4, 5, ...] have only 60 points; lower" in message
     long = np.array(["a" * 500, "b"] * 30)
     assert len(refused(arrays(long), classes=["c" * 500, "b"])) < 400
     assert "no point has the label 1" in refused(arrays(long), classes=[1, 10**400])

@@ -233,7 +233,7 @@ def test_kernels_are_kept(study, run):
     assert kept.seeds.tolist() == list(range(7))
     assert (kept.times == run[1].times).all()
     assert (kept.kernels == run[1].kernels).all()
-    with pytest.raises(FileNotFoundError, match="no network 'relu' of width 5 was trained; there are relu at width 128"):
+    with pytest.raises(FileNotFoundError, match="no network 'relu' was trained at width 5; trained were relu at width 128"):
         ntksim.read_kernels(study.results, "relu", 5)
 
 

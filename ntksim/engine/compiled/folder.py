@@ -1,4 +1,4 @@
-"""Where this package keeps what it need not compute again, and which state of the engine that belongs to. Loads no Numba."""
+"""The cache folder of this package, and the digest of the engine's source that names what is kept there. Loads no Numba."""
 
 import hashlib
 from functools import cache
@@ -10,13 +10,13 @@ _ENGINE = Path(__file__).parents[1]
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of ntksim: `$XDG_CACHE_HOME/ntksim`, or `~/.cache/ntksim`, on Linux. It need not exist."""
+    """The user's cache folder of ntksim, which need not exist: on Linux `$XDG_CACHE_HOME/ntksim`, or else `~/.cache/ntksim`."""
     return platformdirs.user_cache_path("ntksim")
 
 
 @cache
 def source_digest() -> str:
-    """A digest of all files of the engine, 12 hexadecimal digits; quick, since every job of a study asks."""
+    """A digest of all files of the engine, 12 hexadecimal digits. It is quick, since every job of a study asks for it."""
     digest = hashlib.sha256()
     for source in sorted(_ENGINE.rglob("*.py")):
         digest.update(source.read_bytes())

@@ -1,1 +1,1 @@
-"""Points and targets."""
+"""Data sets: points, targets, and how they are read, scaled and described."""

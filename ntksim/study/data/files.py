@@ -1,4 +1,4 @@
-"""A data set as numbers, and the file that stages read: all that they know of it. How it is made is `datasets`' business."""
+"""The numbers of a data set, and the file from which the stages read them. `data.dataset` makes them from a configuration."""
 
 import math
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from ntksim.study.files.storage import content_hash, read_arrays, write_arrays
 class Data:
     """Training and test points, (n, d) and (n*, d), with targets (n,) and (n*,), or (n, k) and (n*, k), all float64.
 
-    ``are_classes`` says whether targets tell classes (:func:`targets.tell_classes`). It is known of all that there are to
-    choose from, before any scaling: a few chosen ones may look like classes by chance.
+    ``are_classes`` says whether the targets encode classes (:func:`targets.encode_classes`). It is determined from all targets of
+    the source, before points are selected and scaled: a few real targets could look like classes by chance.
     """
 
     x_train: np.ndarray
@@ -27,24 +27,24 @@ class Data:
 
     @property
     def hash(self) -> str:
-        """Hash of every number, and of what targets are."""
+        """Hash of all numbers and of ``are_classes``."""
         return content_hash(self.x_train, self.y_train, self.x_test, self.y_test, np.array(self.are_classes))
 
     @property
     def outputs(self) -> int:
-        """Targets of a point: the outputs of its networks."""
+        """Number of targets of a point, which is the number of network outputs."""
         return math.prod(self.y_train.shape[1:])
 
 
 def write(path: str | Path, data: Data) -> None:
-    """Write a data set as .npz, atomically."""
+    """Write a data set atomically as an .npz file."""
     identity = {"stage": "dataset", "dataset": data.hash}
     metadata = {"identity": identity, "provenance": provenance()}
     write_arrays(path, metadata, **{name: np.asarray(value) for name, value in vars(data).items()})
 
 
 def read(path: str | Path) -> Data:
-    """Read a data set. Raises StageError for a file that is missing or damaged."""
+    """Read a data set. Raises StageError if the file is missing or damaged."""
     arrays = read_arrays(path)
     try:
         return Data(are_classes=bool(arrays.pop("are_classes")), **arrays)

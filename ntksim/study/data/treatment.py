@@ -1,23 +1,23 @@
-"""What a data set's points and targets have been through, in words, and what is unwise about them."""
+"""Sentences on how a data set's points and targets were scaled, and warnings about them."""
 
 import numpy as np
 
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.data.files import Data
 
-_DOMINANT = 0.9  # of the squared norm, from which on a few features are said to outweigh the others
+_DOMINANT = 0.9  # a few features dominate if they hold at least this share of the squared norm
 
 
 def treatment(options: Dataset, data: Data) -> list[str]:
-    """A line on the points and one on the targets of a data set that :func:`datasets.load` has made."""
+    """A line on the points and a line on the targets of a data set that :func:`dataset.load` returned."""
     features = data.x_train.shape[1]
     constant = int(np.sum(~data.x_train.any(axis=0)))
     points = {
-        "none": "taken as they are",
+        "none": "used unchanged",
         "sphere": f"centred with the training mean, and each scaled to norm sqrt({features})",
         "standardize": "centred with the training mean, each feature scaled to variance 1 over the training points"
-        + (f" ({constant} that are constant there set to 0)" if constant else "")
-        + f", and each point to norm sqrt({features})",
+        + (f" ({constant} constant features set to 0)" if constant else "")
+        + f", and each point scaled to norm sqrt({features})",
     }[options.scaling_or_default]
     scale = "" if options.target_scale == 1 else f", times {options.target_scale:g}"
     return [f"Points: {points} (scaling: {options.scaling_or_default})", f"Targets: {_targets(options, data)}{scale}"]
@@ -28,26 +28,26 @@ def _targets(options: Dataset, data: Data) -> str:
     if labels and len(labels) == 2:
         return f"class {labels[0]} is -1, class {labels[1]} is +1"
     if labels:
-        return f"{len(labels)} classes, one-hot less 1/{len(labels)}"
+        return f"{len(labels)} classes, one-hot vectors minus 1/{len(labels)}"
     if options.is_synthetic and options.scaling_or_default == "none":
         return "x_1 x_2"
     if data.are_classes:
-        return "classes as they stand, not standardized"
+        return "numbers that encode classes, not standardized"
     if options.scaling_or_default == "none":
-        return "real numbers, taken as they are"
-    return "real numbers, brought to mean 0 and variance 1 over the training points"
+        return "real numbers, used unchanged"
+    return "real numbers, scaled to mean 0 and variance 1 over the training points"
 
 
 def remarks(data: Data) -> list[str]:
-    """A line if a tenth of the points' features, or one of fewer than twenty, outweighs all others in what networks see."""
+    """A warning if at most a tenth of the features, or a single one, holds most of the points' squared norm; else nothing."""
     squares = np.square(data.x_train / (np.abs(data.x_train).max() or 1.0)).sum(axis=0)
     order = np.argsort(-squares, kind="stable")
     shares = np.cumsum(squares[order]) / (squares.sum() or 1.0)
-    few, all_of_them = int(np.searchsorted(shares, _DOMINANT)) + 1, len(squares)
-    if few > max(1, all_of_them // 10) or few == all_of_them:
+    few, features = int(np.searchsorted(shares, _DOMINANT)) + 1, len(squares)
+    if few > max(1, features // 10) or few == features:
         return []
-    which = f"feature {order[0]} holds" if few == 1 else f"features {', '.join(map(str, sorted(order[:few])))} hold"
+    dominant = f"feature {order[0]} holds" if few == 1 else f"features {', '.join(map(str, sorted(order[:few])))} hold"
     return [
-        f"of {all_of_them} features (counted from 0) {which} {shares[few - 1]:.1%} of the points' squared norm, so that networks "
-        "see little else; dataset.scaling: standardize brings all features to one variance"
+        f"{dominant} {shares[few - 1]:.1%} of the points' squared norm (of {features} features, counted from 0), so the others "
+        "have little influence on the networks; dataset.scaling: standardize gives all features the same variance"
     ]

@@ -1,1 +1,1 @@
-"""Bytes on disk: atomic, sealed, with their provenance."""
+"""Files on disk: atomic writes, checksums, provenance, and digests of code."""

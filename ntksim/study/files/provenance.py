@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, machine, commit, and a digest of the code they depend on."""
+"""Provenance of results: versions, machine, commit, and a digest of the code that computed them."""
 
 import json
 import platform
@@ -16,14 +16,15 @@ _PACKAGE = Path(ntksim.__file__).parent
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
-    """Where results come from: package versions, Python, processor or GPU, git commit. No time: equal runs, equal files.
+    """Provenance of results: versions of packages and Python, processor or GPU, git commit.
 
-    ``device`` is "cpu" or "cuda", as :func:`engine.devices.chosen_device` gives it.
+    It holds no time, so equal runs write equal files. ``device`` is "cpu" or "cuda", as :func:`engine.devices.chosen_device`
+    returns it.
     """
-    own = device_identity(device)
-    name = own.pop("device")
+    device_versions = device_identity(device)
+    name = device_versions.pop("device")
     return {
-        "versions": {package: installed_version(package) for package in _PACKAGES} | own,
+        "versions": {package: installed_version(package) for package in _PACKAGES} | device_versions,
         "python": platform.python_version(),
         "device": f"{device} ({processor() if device == 'cpu' else name})",
         "git_commit": git("rev-parse", "HEAD") if (_PACKAGE.parent / ".git").exists() else _installed_commit(),
@@ -31,9 +32,9 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
 
 
 def code_identity(kind: str = "package") -> dict[str, str]:
-    """The version of ntksim, and a digest of the code behind a kind of result (`source.MODULES`), or of all of it.
+    """The version of ntksim, and a digest of the code behind a kind of result (a key of `source.MODULES`; by default all code).
 
-    A new digest may well give the same numbers, an equal one surely does.
+    Code with equal digests computes equal numbers. Code with different digests may compute equal numbers too.
     """
     return {"version": ntksim.__version__, "source": digest_of(kind)}
 
@@ -41,7 +42,7 @@ def code_identity(kind: str = "package") -> dict[str, str]:
 def processor() -> str:
     """The processor's name.
 
-    By hand on Linux: `platform` does not know it there, nor does psutil.
+    On Linux it is read by hand, since neither `platform` nor psutil knows it there.
     """
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -53,7 +54,7 @@ def processor() -> str:
 
 
 def _installed_commit() -> str | None:
-    """The commit that the package was installed from, where pip took it from a repository (PEP 610); else None."""
+    """The commit that the package was installed from, if pip installed it from a repository (PEP 610); else None."""
     try:
         found = distribution("ntksim")
         origin = json.loads(found.read_text("direct_url.json") or "{}")
@@ -64,7 +65,7 @@ def _installed_commit() -> str | None:
 
 
 def git(*arguments: str) -> str | None:
-    """What git says of the package's own checkout, or None for an installed copy."""
+    """Output of a git command in the package's checkout; None for an installed copy, or if git fails."""
     here = _PACKAGE.parent
     if not (here / ".git").exists():
         return None

@@ -1,8 +1,8 @@
-"""The code that results depend on: a digest of a module and of every module of ntksim that it imports, directly or not.
+"""Digests of the code that results depend on: a module and all modules of ntksim that it imports, directly or indirectly.
 
-It is taken of syntax trees without docstrings, so that no comment and no layout ages a result, and follows the import
-statements of the source, those inside functions too: no list is kept by hand. It loads nothing but Python's own library, since
-the workflow reads it in every job.
+A digest is a hash of syntax trees without docstrings, so changes of comments and layout leave results up to date. The imported
+modules are found from the import statements in the source, including those inside functions, so no list is kept by hand. This
+module imports only the standard library, since every job of the workflow loads it.
 """
 
 import ast
@@ -13,7 +13,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[2]
 _ROOT = _PACKAGE.name
-# What computes each kind of result.
+# The module that computes each kind of result.
 MODULES = {
     "limit": "ntksim.study.stages.initial",
     "initial": "ntksim.study.stages.initial",
@@ -26,26 +26,26 @@ MODULES = {
 
 
 def digest_of(kind: str) -> str:
-    """The digest of the code behind a kind of result, a key of ``MODULES``."""
+    """Digest of the code behind a kind of result, which is a key of ``MODULES``."""
     return digest(MODULES[kind])
 
 
 @cache
 def digest(module: str) -> str:
-    """Hash of the code of a module and of all that it imports from ntksim; 16 hexadecimal digits."""
+    """Hash of a module's code and of all code that it imports from ntksim: 16 hexadecimal digits."""
     lines = (f"{name} {_read(name)[0]}\n" for name in sorted(reached(module)))
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def reached(module: str) -> set[str]:
-    """The module and all modules of ntksim that it imports, directly or not, with the packages that hold them.
+    """Names of a module, of all modules of ntksim that it imports, directly or indirectly, and of the packages around them.
 
-    The package ``ntksim`` itself is left out: it holds the version, which identities name, and loads what it names on first use.
+    The package ``ntksim`` itself is left out: identities name its version separately, and it imports its contents on first use.
     """
     found, fresh = set[str](), {module}
     while fresh:
         found |= fresh
-        imported = {name for own in fresh for name in _read(own)[1]}
+        imported = {name for importer in fresh for name in _read(importer)[1]}
         fresh = {parent for name in imported | fresh for parent in _with_packages(name)} - found
     return found
 
@@ -57,7 +57,7 @@ def _with_packages(name: str) -> Iterator[str]:
 
 @cache
 def _read(module: str) -> tuple[str, frozenset[str]]:
-    """The hash of a module's own code, and what it imports from ntksim."""
+    """Hash of a module's code, without that of its imports, and the names that it imports from ntksim."""
     path = _path(module)
     assert path is not None, module
     tree, words, imports = ast.parse(path.read_bytes(), str(path)), list[str](), list[ast.stmt]()
@@ -68,13 +68,16 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
 
 
 def _path(module: str) -> Path | None:
-    """The file of a module or package; None for any other name."""
+    """The file of a module or package of ntksim; None for any other name."""
     base = _PACKAGE.joinpath(*module.split(".")[1:])
     return next((path for path in (base.with_name(f"{base.name}.py"), base / "__init__.py") if path.is_file()), None)
 
 
 def _names(node: ast.stmt, package: str) -> Iterator[str]:
-    """What an import statement may load of ntksim; ``package`` is the one in which it stands."""
+    """Names of ntksim that an import statement may load; ``package`` is the package of the importing module.
+
+    `from a import b` yields both a and a.b, since b may be a module.
+    """
     names: list[str] = []
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
@@ -86,9 +89,10 @@ def _names(node: ast.stmt, package: str) -> Iterator[str]:
 
 
 def _write(node: ast.AST, words: list[str], imports: list[ast.stmt]) -> None:
-    """A syntax tree in words, without docstrings, and its import statements but for those that serve type checkers alone.
+    """Append a syntax tree to ``words``, without docstrings, and its import statements to ``imports``.
 
-    What is absent is not written: Python's versions add fields, empty at first.
+    Imports under `if TYPE_CHECKING` are left out. Empty fields are skipped, since new Python versions add fields, which are empty
+    in existing code.
     """
     words.append(type(node).__name__)
     if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -101,10 +105,10 @@ def _write(node: ast.AST, words: list[str], imports: list[ast.stmt]) -> None:
             continue
         words.append(name)
         parts = value if isinstance(value, list) else [value]
-        for place, part in enumerate(parts):
+        for index, part in enumerate(parts):
             if not isinstance(part, ast.AST):
                 words.append(repr(part))
-            elif place > 0 or name != "body" or not _is_docstring(part):
+            elif index > 0 or name != "body" or not _is_docstring(part):
                 _write(part, words, imports)
         words.append(".")
 

@@ -1,8 +1,9 @@
-"""Files of a study: atomic writes, a checksum inside each file, content hashes.
+"""Files of a study: atomic writes, a checksum inside each file, hashes of arrays.
 
-Every Parquet and .npz file of a study carries the SHA-256 of all its bytes (`write_table`, `write_arrays`), in Parquet's
-key-value metadata or in the zip's comment, so that the file stays what it is to every other reader. It is taken with
-zeros in the digest's own place, and checked before anything is decoded: a flipped bit anywhere is found, not only in values.
+Every Parquet and .npz file of a study contains the SHA-256 digest of all its bytes (`write_table`, `write_arrays`). It is stored
+in Parquet's key-value metadata or in the zip's comment, so other programs can read the file as usual. The digest is computed with
+zeros at the position where it is then written. It is checked before anything is decoded, so a flipped bit is found anywhere in
+the file, not only in values.
 """
 
 import errno
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METADATA_KEY = b"ntksim"
-PARTIAL = ".*.partial.*"  # what a killed writer leaves behind
-CHECKPOINT = "checkpoint"  # ends the name of the folder beside a file that is being computed
+PARTIAL = ".*.partial.*"  # pattern of the unfinished files that a killed process leaves behind
+CHECKPOINT = "checkpoint"  # suffix of the folder with checkpoints beside a file that is being computed
 _SEAL_KEY, _SEAL = b"ntksim-seal", b"ntksim-sha256:"
-_OPEN = b"0" * 64  # stands where the digest goes
+_OPEN = b"0" * 64  # zeros that the digest replaces
 _REMEDIES = {
     errno.EROFS: "make it writable, or set the key results to another folder",
     errno.ENOSPC: "free some space, or set the key results to a folder on another disk",
@@ -41,9 +42,10 @@ _REMEDIES |= dict.fromkeys((errno.EDQUOT, errno.EFBIG), _REMEDIES[errno.ENOSPC])
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place, file and folder synced to disk, when the block ends well.
+    """Yield a temporary path next to ``path``, and rename it to ``path`` when the block ends without an exception.
 
-    Raises StageError, with the remedy, if the disk is full or the folder cannot be written; what was there stays.
+    File and folder are synced to disk. Raises StageError, with the remedy, if the disk is full or the folder cannot be written.
+    An existing file stays unchanged if anything fails.
     """
     path = Path(path)
     temporary = None
@@ -66,14 +68,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def unwritable(path: str | Path, error: OSError) -> StageError:
-    """The error for a file or folder that cannot be written, with the remedy."""
-    remedy = _REMEDIES.get(error.errno or 0, "see to the file system")
+    """The StageError for a file or folder that cannot be written, with the remedy."""
+    remedy = _REMEDIES.get(error.errno or 0, "check the file system")
     why = os.strerror(error.errno) if error.errno else str(error)
     return StageError(f"{path}: cannot be written ({why}); {remedy}, and run the same command again; nothing is lost")
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries, are on disk."""
+    """Wait until a file's content or a folder's entries are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -85,7 +87,7 @@ def _sync(path: Path) -> None:
 
 
 def write_arrays(path: str | Path, metadata: Mapping[str, Any] | None = None, /, **arrays: Any) -> None:
-    """Write named arrays as .npz with ``metadata`` as JSON in its comment, sealed and atomically."""
+    """Write named arrays atomically to an .npz file, with a checksum, and with ``metadata`` as JSON in the zip's comment."""
     with atomic(path) as temporary:
         with temporary.open("wb") as out:
             np.savez(out, **arrays)
@@ -95,7 +97,7 @@ def write_arrays(path: str | Path, metadata: Mapping[str, Any] | None = None, /,
 
 
 def write_table(path: str | Path, table: pa.Table, metadata: Mapping[str, Any]) -> None:
-    """Write an Arrow table as Parquet with ``metadata`` as JSON in its schema, sealed and atomically."""
+    """Write an Arrow table atomically to a Parquet file, with a checksum, and with ``metadata`` as JSON in its schema."""
     encoded = json.dumps(metadata, sort_keys=True).encode()
     with atomic(path) as temporary:
         pq.write_table(table.replace_schema_metadata({METADATA_KEY: encoded, _SEAL_KEY: _SEAL + _OPEN}), temporary)
@@ -103,7 +105,7 @@ def write_table(path: str | Path, table: pa.Table, metadata: Mapping[str, Any]) 
 
 
 def tensors(values: np.ndarray) -> pa.ExtensionArray:
-    """Arrays (rows, ...) as a column of Arrow tensors of one shape."""
+    """A column of Arrow tensors, all of the same shape, from an array (rows, ...)."""
     shape = values.shape[1:]
     rows = list(values.reshape(len(values), -1))
     flat = pa.array(rows, pa.list_(pa.from_numpy_dtype(values.dtype), len(rows[0])))
@@ -111,9 +113,9 @@ def tensors(values: np.ndarray) -> pa.ExtensionArray:
 
 
 def read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays that :func:`write_arrays` wrote and their metadata, read and hashed once.
+    """Read the arrays that :func:`write_arrays` wrote, and their metadata; the file is read and hashed once.
 
-    Raises StageError for a file that is missing, DamagedFile for a damaged one.
+    Raises StageError if the file is missing, DamagedFile if it is damaged.
     """
     content = _sealed_content(path)
     with _decoding(path), np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -126,7 +128,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_arrow(path: str | Path) -> tuple[pa.Table, dict[str, Any]]:
-    """An Arrow table and its metadata. Raises StageError for a file that is missing, DamagedFile for a damaged one."""
+    """Read an Arrow table and its metadata. Raises StageError if the file is missing, DamagedFile if it is damaged."""
     content = _sealed_content(path)
     with _decoding(path):
         table = pq.read_table(pa.BufferReader(content))
@@ -134,7 +136,7 @@ def read_arrow(path: str | Path) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def read_frame(path: str | Path) -> "pd.DataFrame":
-    """A table as a data frame, its metadata in ``frame.attrs``. Raises what :func:`read_arrow` does."""
+    """Read a table as a data frame, with its metadata in ``frame.attrs``. Raises the same errors as :func:`read_arrow`."""
     table, metadata = read_arrow(path)
     frame = table.to_pandas()
     frame.attrs.update(metadata)
@@ -142,7 +144,7 @@ def read_frame(path: str | Path) -> "pd.DataFrame":
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The metadata of a file of either kind, its checksum checked. Raises like :func:`read_arrow`."""
+    """Read the metadata of a Parquet or .npz file and verify its checksum. Raises the same errors as :func:`read_arrow`."""
     content = _sealed_content(path)
     with _decoding(path):
         if Path(path).suffix == ".npz":
@@ -156,36 +158,36 @@ def _npz_metadata(content: bytes) -> dict[str, Any]:
 
 
 def _seal(path: Path) -> None:
-    """Put the digest of a file's bytes in its place."""
+    """Write the digest of a file's bytes over the zeros that were reserved for it."""
     content = path.read_bytes()
-    place = content.rindex(_SEAL + _OPEN) + len(_SEAL)
+    position = content.rindex(_SEAL + _OPEN) + len(_SEAL)
     with path.open("r+b") as file:
-        file.seek(place)
+        file.seek(position)
         file.write(hashlib.sha256(content).hexdigest().encode())
 
 
 def _sealed_content(path: str | Path) -> bytes:
-    """A file's bytes, once they fit the digest among them."""
+    """Read a file's bytes, and verify them against the digest that they contain."""
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
         raise StageError(f"{path}: no such file; run the study to make it") from None
     except OSError as error:
-        raise StageError(f"{path}: cannot be read ({error.strerror}); see to the file system and run again") from None
+        raise StageError(f"{path}: cannot be read ({error.strerror}); check the file system and run again") from None
     start = content.rfind(_SEAL) + len(_SEAL)
     found, rest = content[start : start + len(_OPEN)], content[start + len(_OPEN) :]
     if start < len(_SEAL):
-        # whole to its format's last byte: a Parquet footer, or the end of a zip without a comment
+        # The file is complete, but has no checksum: it ends in a Parquet footer, or as a zip without a comment.
         if (content.endswith(b"PAR1") and len(content) > 12) or (content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0"):
             raise ForeignFile(
                 f"{path}: written without a checksum, by another version of ntksim; delete it and run the study again"
             )
-        raise _damaged(path, "it holds no checksum, and is cut short")
+        raise _damaged(path, "it is truncated and holds no checksum")
     digest = hashlib.sha256(content[:start])
     digest.update(_OPEN)
     digest.update(rest)
     if digest.hexdigest().encode() != found:
-        raise _damaged(path, "its bytes do not fit their checksum")
+        raise _damaged(path, "its bytes do not match its checksum")
     return content
 
 
@@ -195,15 +197,15 @@ def _damaged(path: str | Path, why: str) -> DamagedFile:
 
 @contextmanager
 def _decoding(path: str | Path) -> Iterator[None]:
-    """Whole bytes that are no file of ours all the same: say so in one line."""
+    """Turn any error in decoding a file whose checksum is right into a one-line DamagedFile: ntksim did not write the file."""
     try:
         yield
     except Exception as error:
-        raise _damaged(path, f"not a file of ntksim: {' '.join(str(error).split())[:200]}") from None
+        raise _damaged(path, f"not a file that ntksim wrote: {' '.join(str(error).split())[:200]}") from None
 
 
 def content_hash(*arrays: np.ndarray) -> str:
-    """Hash of arrays' shapes, types and values."""
+    """Hash of the shapes, types and values of arrays: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())

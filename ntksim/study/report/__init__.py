@@ -1,1 +1,1 @@
-"""From tables to figures, sentences and pages."""
+"""Figures, sentences and pages that are made from tables."""

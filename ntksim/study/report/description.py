@@ -1,4 +1,4 @@
-"""A study in words, from the metadata that its tables carry: its data, and of how many networks its statistics are."""
+"""A study in words, from the metadata in its tables: its data, its networks and its training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,16 +8,16 @@ from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.stages import Training
 from ntksim.study.errors import ForeignFile
 
-_MOST_CLASSES = 4  # that are named
+_MOST_CLASSES = 4  # classes that are named one by one; more are counted
 
 
 def data(metadata: Mapping[Any, Any]) -> str:
-    """The points: where they come from, how many there are, and the outputs of their networks.
+    """Describe the data set: its source, its classes, the numbers of points, and the number of network outputs.
 
-    Raises ForeignFile for tables of versions that did not say.
+    Raises ForeignFile for tables of an earlier version, whose metadata lack this.
     """
     if "data" not in metadata:
-        raise ForeignFile("tables of an earlier version of ntksim; run the study again, with --recompute")
+        raise ForeignFile("these tables come from an earlier version of ntksim; run the study again with --recompute")
     options, sizes = Dataset.model_validate(metadata["config"]["dataset"]), metadata["data"]
     labels = options.classes_or_default
     source = ", ".join(Path(file).name for file in options.files) or str(options.name)
@@ -27,13 +27,13 @@ def data(metadata: Mapping[Any, Any]) -> str:
 
 
 def seeds(metadata: Mapping[Any, Any], stage: str) -> str:
-    """The networks of a stage, initial or training, behind every number at a width."""
-    of_one = ", kernels of one output" if stage == "initial" and metadata["data"]["outputs"] > 1 else ""
-    return f"{metadata['config'][stage]['seeds']} seeds at each width{of_one}"
+    """Number of seeds behind every statistic of a stage, ``initial`` or ``training``."""
+    one_output = ", kernels of one output" if stage == "initial" and metadata["data"]["outputs"] > 1 else ""
+    return f"{metadata['config'][stage]['seeds']} seeds at each width{one_output}"
 
 
 def study(metadata: Mapping[Any, Any]) -> list[str]:
-    """A line on the data, what was done to points and to targets and what is unwise about them, and a line on each stage."""
+    """Lines on the data, on the scaling of points and targets, on what is unwise about the data, and on each stage."""
     training = metadata["config"]["training"]
     lines = [f"Data: {data(metadata)}", *metadata["data"]["treatment"]]
     lines += [f"Warning: {remark}" for remark in metadata["data"]["remarks"]]
@@ -43,8 +43,8 @@ def study(metadata: Mapping[Any, Any]) -> list[str]:
 
 def _networks(metadata: Mapping[Any, Any], stage: str) -> str:
     widths = metadata["config"][stage]["widths"]
-    which = f"{len(widths)} widths, {widths[0]} to {widths[-1]}" if len(widths) > 1 else f"width {widths[0]}"
-    return f"{seeds(metadata, stage)}; {which}; {metadata['config']['precision']}"
+    span = f"{len(widths)} widths, {widths[0]} to {widths[-1]}" if len(widths) > 1 else f"width {widths[0]}"
+    return f"{seeds(metadata, stage)}; {span}; {metadata['config']['precision']}"
 
 
 def _schedule(training: Mapping[str, Any]) -> str:
@@ -53,8 +53,8 @@ def _schedule(training: Mapping[str, Any]) -> str:
     words = [f"{schedule['method'].replace('_', ' ')} of {trained} to t = {schedule['relative_time']:g} / lambda_max(K_inf)"]
     nesterov = "Nesterov " if schedule.get("nesterov") else ""
     names = ("tolerance", "relative_learning_rate", "momentum", "batch_size", "layer_rates", "ridge")
-    kinds = {"momentum": nesterov}
-    words += [f"{kinds.get(name, '')}{name.replace('_', ' ')} {schedule[name]}" for name in names if schedule.get(name)]
+    prefixes = {"momentum": nesterov}
+    words += [f"{prefixes.get(name, '')}{name.replace('_', ' ')} {schedule[name]}" for name in names if schedule.get(name)]
     return ", ".join(words)
 
 

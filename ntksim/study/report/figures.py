@@ -1,7 +1,7 @@
-"""Figures: each one function of tables.
+"""Figures. Each is a function of tables.
 
-What is measured is drawn with markers and bars, which the captions explain; a fit is a solid line, theory dashed or dotted. A
-line below says the data and the number of seeds.
+Measurements have markers and error bars, which the captions in workflow/report explain. Fits are solid lines. Theory is dashed
+or dotted. A line below the panels gives the data and the number of seeds.
 """
 
 import textwrap
@@ -23,15 +23,15 @@ from ntksim.study.report import description, panels
 from ntksim.study.statistics import laziness
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
-_LETTERS = 20  # of the line below, in an inch
-_VERDICTS = dict(zip(laziness.VERDICTS, "^voDsX", strict=True))  # markers
+_CHARACTERS_PER_INCH = 20  # in the line below the panels
+_VERDICT_MARKERS = dict(zip(laziness.VERDICTS, "^voDsX", strict=True))
 
 
 def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
-    """Error of the empirical kernel to its limit against width, a column per depth.
+    """Relative error of the empirical kernel, compared with its infinite-width limit, against width; a column per depth.
 
-    ``table`` is ``convergence``, ``laws`` is ``scaling_laws``. Fits carry their exponent and interval; the exact law of one
-    hidden layer is dashed, and the slope -1/2 of deeper ones is dotted.
+    ``table`` is the table ``convergence``, ``laws`` is ``scaling_laws``. The legend gives each fitted exponent and its interval.
+    The exact law for one hidden layer is dashed. The slope -1/2 of the central limit theorem is dotted.
     """
     labels = {"relative_frobenius_error": r"relative error $\|K_m - K_\infty\|_F\,/\,\|K_\infty\|_F$"}
     figure = panels.against_width(table, laws, labels, {"slope −½": -0.5})
@@ -40,17 +40,18 @@ def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
         exact = table[(table["depth"] == depth) & table["exact_root_mean_square"].notna()]
         for name, rows in exact.groupby("network", sort=False):
             rows = rows.sort_values("width")
-            place = names.index(name)
-            axis.plot(rows["width"], rows["exact_root_mean_square"], "--", color=panels.colour(place), label=f"{name}: exact law")
+            colour = panels.colour(names.index(name))
+            axis.plot(rows["width"], rows["exact_root_mean_square"], "--", color=colour, label=f"{name}: exact law")
         panels.legend(axis, beside=True)
     return figure
 
 
 def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
-    """Movement in training against width, a column per depth: the kernel's, the parameters', and f_t off its linearisation.
+    """Movement in training against width: kernel drift, parameter drift, and distance from the linearised network.
 
-    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. The guides are slopes of theory: see `scaling_laws.theory_exponent`.
-    In units of the targets the distance from the linearisation has the level below which it is lazy.
+    Each quantity has a row of panels and each depth a column. ``table`` is the table ``drift``, ``laws`` is ``scaling_laws``.
+    The guide lines have the slopes of theory (`scaling_laws.theory_exponent`). A horizontal line marks the distance below which
+    a network is lazy.
     """
     labels = {
         "kernel_drift": r"kernel drift $\|K_t - K_0\|_F\,/\,\|K_0\|_F$",
@@ -59,7 +60,7 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     }
     figure = panels.against_width(table, laws, labels, {"slope −½": -0.5, "slope −1": -1.0})
     config = table.attrs["config"]
-    if in_batches(config["training"]["batch_size"], config["dataset"]["train"]):  # then no verdict rests on that distance
+    if in_batches(config["training"]["batch_size"], config["dataset"]["train"]):  # verdicts then ignore this distance
         return figure
     for axis in figure.axes[-table["depth"].nunique() :]:
         axis.axhline(laziness.LAZY, color="0.4", linewidth=0.8, label=f"lazy below {laziness.LAZY:g}")
@@ -68,10 +69,10 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
 
 
 def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
-    """The kernel drift in its systematic and its random part against width, a column per depth.
+    """Systematic and random part of the kernel drift against width, a column per depth.
 
-    ``table`` is ``drift``, ``laws`` is ``scaling_laws``. Bars are 95% intervals, which reach to 0 where a part is lost. All
-    panels have one scale, on which the parts may be compared.
+    ``table`` is the table ``drift``, ``laws`` is ``scaling_laws``. Bars are 95% intervals; they reach 0 if a part is
+    indistinguishable from 0. All panels share one scale, so that the parts can be compared.
     """
     labels = {
         "systematic_kernel_drift": r"systematic: $\|\mathrm{mean}_s\,(K_T - K_0)\,/\,\|K_0\|\,\|_F$",
@@ -81,22 +82,22 @@ def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
 
 
 def accuracy(table: pd.DataFrame) -> plt.Figure:
-    """Test accuracy at the end of training against width, a panel per network: the networks', and their linearisations'.
+    """Test accuracy at the end of training against width, of networks and of their linearisations; a panel per network.
 
-    ``table`` is ``drift``. Points are means over seeds and bars their 95% intervals; the level is that of the same training
-    with the widest network's K_infinity.
+    ``table`` is the table ``drift``. Points are means over seeds and bars their 95% intervals. The dashed level is the accuracy
+    of the same training with the constant kernel K_infinity of the widest network.
     """
     figure, filled = panels.per_network(table)
     for axis, rows in filled:
-        for place, (quantity, label) in enumerate((("test_accuracy", "trained"), ("test_linearized_accuracy", "linearised"))):
-            own = rows[(rows["quantity"] == quantity) & rows["mean"].notna()].sort_values("width")
-            if len(own):
-                beside = own["width"] * 1.06**place
+        for index, (quantity, label) in enumerate((("test_accuracy", "trained"), ("test_linearized_accuracy", "linearised"))):
+            series = rows[(rows["quantity"] == quantity) & rows["mean"].notna()].sort_values("width")
+            if len(series):
+                shifted = series["width"] * 1.06**index  # so that the bars of the two series do not overlap
                 axis.errorbar(
-                    beside, own["mean"], panels.bars(own["mean"], own["interval_low"], own["interval_high"]), label=label,
-                    capsize=3, markersize=5, linewidth=0.8, **panels.style(place),
+                    shifted, series["mean"], panels.bars(series["mean"], series["interval_low"], series["interval_high"]),
+                    label=label, capsize=3, markersize=5, linewidth=0.8, **panels.style(index),
                 )  # fmt: skip
-                panels.mark(axis, beside, own["mean"], own["marked"])
+                panels.mark(axis, shifted, series["mean"], series["marked"])
         limit = rows[rows["quantity"] == "test_limit_closed_form_accuracy"].sort_values("width")["mean"].iloc[-1]
         if np.isfinite(limit):
             axis.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$")
@@ -104,16 +105,16 @@ def accuracy(table: pd.DataFrame) -> plt.Figure:
             panels.width_axis(axis, rows)
         else:
             panels.note(axis)
-        axis.set_ylabel("share of test points told their class")
+        axis.set_ylabel("test accuracy (share of test points)")
         axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
     return figure
 
 
 def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
-    """The phase diagram of width and output scale, and movement against sqrt(width) x output_scale.
+    """Phase diagram over width and output scale, and three quantities against sqrt(width) x output_scale.
 
-    ``table`` is ``lazy``, ``final`` the table of that name; two rows of panels per family of networks with several output
-    scales. Lines are medians over seeds and bars quartiles.
+    ``table`` is the table ``lazy``, ``final`` the table ``final``. Each family of networks (one configuration with several
+    output scales) has two rows of panels. Lines are medians over seeds and bars quartiles.
     """
     seeds = final[final["status"] == "finished"].merge(table[["network", "width", "family", "scaled_width", "marked"]])
     seeds["relative_test_loss"] = seeds["test_loss"] / seeds["test_linearized_loss"]
@@ -122,31 +123,31 @@ def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
     figure, axes = plt.subplots(
         2 * max(1, len(families)), 2, figsize=(10, 7.6 * max(1, len(families))), squeeze=False, layout="constrained"
     )
-    for place, (name, rows) in enumerate(families):
-        diagram, *others = axes[2 * place : 2 * place + 2].ravel()
+    for index, (name, rows) in enumerate(families):
+        diagram, *others = axes[2 * index : 2 * index + 2].ravel()
         _phase_diagram(figure, diagram, rows)
         diagram.set_title(str(name), fontsize=10)
-        own_seeds = seeds[seeds["family"] == name].groupby("width")
+        seeds_by_width = seeds[seeds["family"] == name].groupby("width")
         labels = {
             "kernel_drift": r"kernel drift $\|K_T - K_0\|_F\,/\,\|K_0\|_F$",
             "feature_drift": r"feature drift $\|h_T - h_0\|_F\,/\,\|h_0\|_F$",
             "relative_test_loss": "test loss over the linearised network's",
         }
         for axis, (column, label) in zip(others, labels.items(), strict=True):
-            for line, (width, own) in enumerate(own_seeds):
+            for line, (width, at_width) in enumerate(seeds_by_width):
                 low, median, high = (
-                    own.groupby("scaled_width")[column].quantile(np.array([0.25, 0.5, 0.75])).unstack().to_numpy().T
+                    at_width.groupby("scaled_width")[column].quantile(np.array([0.25, 0.5, 0.75])).unstack().to_numpy().T
                 )
                 axis.errorbar(
-                    np.unique(own["scaled_width"]), median, [median - low, high - median], markersize=4, linewidth=1.0,
+                    np.unique(at_width["scaled_width"]), median, [median - low, high - median], markersize=4, linewidth=1.0,
                     label=f"$m$ = {width}", **panels.style(line),
                 )  # fmt: skip
-                marked = own.groupby("scaled_width")["marked"].first()
+                marked = at_width.groupby("scaled_width")["marked"].first()
                 panels.mark(axis, marked.index.to_series(), pd.Series(median), marked)
             panels.logarithmic(axis, r"$\sqrt{m}\,\alpha$", label)
             if column == "relative_test_loss":
                 axis.set_yscale("linear")
-            elif column == "kernel_drift":  # the verdict's levels
+            elif column == "kernel_drift":  # the thresholds of the verdicts
                 for level, style in ((laziness.LAZY, "--"), (laziness.RICH, ":")):
                     axis.axhline(level, color="0.4", linestyle=style, linewidth=0.8)
             panels.legend(axis)
@@ -154,18 +155,18 @@ def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
 
 
 def _phase_diagram(figure: plt.Figure, axis: Axes, rows: pd.DataFrame) -> None:
-    """Kernel drift over width and output scale, a marker per verdict, and lines of equal sqrt(width) x output_scale."""
+    """Kernel drift by width and output scale, with a marker for the verdict and lines of equal sqrt(width) x output_scale."""
     grid = rows.pivot(index="output_scale", columns="width", values="kernel_drift")
     edges = [_edges(np.array(values, dtype=np.float64)) for values in (grid.columns, grid.index)]
     drifts = np.ma.masked_less_equal(np.ma.masked_invalid(grid.to_numpy()), 0)
     if drifts.count():
         colours = axis.pcolormesh(*edges, drifts, norm=matplotlib.colors.LogNorm(), cmap="viridis")
         figure.colorbar(colours, ax=axis, label="kernel drift")
-    for verdict, marker in _VERDICTS.items():
-        of = rows[rows["verdict"] == verdict]
-        if len(of):
-            axis.scatter(of["width"], of["output_scale"], s=22, c="white", edgecolors="black", linewidths=0.7, marker=marker,
-                         label=verdict)  # fmt: skip
+    for verdict, marker in _VERDICT_MARKERS.items():
+        cells = rows[rows["verdict"] == verdict]
+        if len(cells):
+            axis.scatter(cells["width"], cells["output_scale"], s=22, c="white", edgecolors="black", linewidths=0.7,
+                         marker=marker, label=verdict)  # fmt: skip
     widths = np.array([grid.columns.min(), grid.columns.max()], dtype=np.float64)
     low, high = np.log10([rows["scaled_width"].min(), rows["scaled_width"].max()])
     for power in range(int(np.ceil(low)), int(np.floor(high)) + 1):
@@ -181,31 +182,33 @@ def _phase_diagram(figure: plt.Figure, axis: Axes, rows: pd.DataFrame) -> None:
 
 
 def _edges(values: np.ndarray) -> np.ndarray:
-    """Edges of cells around ascending values, half way between them in logarithms."""
+    """Edges of cells around ascending values: the geometric means of neighbours."""
     between = np.sqrt(values[1:] * values[:-1])
     first, last = (values[0] ** 2 / between[0], values[-1] ** 2 / between[-1]) if len(between) else (values[0] / 2, values[0] * 2)
     return np.concatenate([[first], between, [last]])
 
 
 def spectrum(table: pd.DataFrame) -> plt.Figure:
-    """Eigenvalues of the empirical kernel at three widths beside the limit's, a panel per network.
+    """Eigenvalues of the empirical kernel at three widths and of its infinite-width limit, a panel per network.
 
-    ``table`` is ``spectrum``. Lines are means over seeds and bands one standard deviation.
+    ``table`` is the table ``spectrum``. Lines are means over seeds; bands are one standard deviation on either side.
     """
     figure, filled = panels.per_network(table)
     for axis, rows in filled:
         widths = sorted(rows["width"].unique())
         shown = dict.fromkeys([widths[0], widths[len(widths) // 2], widths[-1]])
-        for place, width in enumerate(shown):
-            at = rows[rows["width"] == width].sort_values("index")
-            mean, spread = at["mean"].to_numpy(), at["standard_deviation"].fillna(0.0).to_numpy()
-            order = at["index"] + 1
-            axis.plot(order, mean, markersize=2.5, linewidth=0.8, label=f"$m$ = {width}", **panels.style(place))
-            panels.mark(axis, order[:1], at["mean"][:1], at["marked"][:1])
+        for line, width in enumerate(shown):
+            at_width = rows[rows["width"] == width].sort_values("index")
+            mean, spread = at_width["mean"].to_numpy(), at_width["standard_deviation"].fillna(0.0).to_numpy()
+            order = at_width["index"] + 1
+            axis.plot(order, mean, markersize=2.5, linewidth=0.8, label=f"$m$ = {width}", **panels.style(line))
+            panels.mark(axis, order[:1], at_width["mean"][:1], at_width["marked"][:1])
+            # a logarithmic axis cannot show a band that reaches 0
             axis.fill_between(
-                order, np.maximum(mean - spread, mean / 10), mean + spread, color=panels.colour(place), alpha=0.2, linewidth=0
+                order, np.maximum(mean - spread, mean / 10), mean + spread, color=panels.colour(line), alpha=0.2, linewidth=0
             )
-        limit = rows[rows["width"] == widths[-1]].sort_values("index")  # in the standard parameterization, that of the widest
+        # In the standard parameterization the limit depends on the width: the widest network's is drawn.
+        limit = rows[rows["width"] == widths[-1]].sort_values("index")
         axis.plot(
             limit["index"] + 1, limit["limit_eigenvalue"], color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$"
         )
@@ -215,24 +218,25 @@ def spectrum(table: pd.DataFrame) -> plt.Figure:
 
 
 def loss(table: pd.DataFrame) -> plt.Figure:
-    """Training loss against time at the narrowest and the widest network, beside constant-kernel theory; a panel per network.
+    """Training loss against time for the narrowest and the widest network, with constant-kernel theory; a panel per network.
 
-    ``table`` is ``training``. Solid lines are medians over seeds and bands span all seeds. Theory is that of the widest
-    network's seeds: gradient flow with each one's K_0 (dashed) and the same training with K_infinity (dotted), from its own f_0;
-    and the expected loss over infinitely wide networks (grey). The axis ends where losses are rounding (`_rounding`).
+    ``table`` is the table ``training``. Solid lines are medians over seeds; bands span all seeds. Theory is computed for the
+    seeds of the widest network, each from its initial outputs f_0: gradient flow with the seed's K_0 (dashed) and the same
+    training with K_infinity (dotted). Grey is the expected loss over infinitely wide networks. The loss axis ends where losses
+    are only rounding error (`_rounding`).
     """
     figure, filled = panels.per_network(table)
     for axis, rows in filled:
         floor = _rounding(rows, table.attrs["config"]["precision"])
-        left = (rows["status"] != "finished").groupby(rows["width"]).mean()
+        left_out = (rows["status"] != "finished").groupby(rows["width"]).mean()
         rows = rows[(rows["status"] == "finished") & (rows["relative_time"] > 0)]
         widths = sorted(rows["width"].unique())
-        for place, width in enumerate(dict.fromkeys(widths[:1] + widths[-1:])):
+        for line, width in enumerate(dict.fromkeys(widths[:1] + widths[-1:])):
             runs = rows[rows["width"] == width].groupby("relative_time")["loss"]
             time = np.array(sorted(runs.groups))
-            axis.plot(time, runs.median(), markersize=3, linewidth=1.2, label=f"$m$ = {width}", **panels.style(place))
-            panels.mark(axis, pd.Series(time[:1]), runs.median()[:1], pd.Series([left[width] > MOST_EXCLUDED]))
-            axis.fill_between(time, runs.min(), runs.max(), color=panels.colour(place), alpha=0.2, linewidth=0)
+            axis.plot(time, runs.median(), markersize=3, linewidth=1.2, label=f"$m$ = {width}", **panels.style(line))
+            panels.mark(axis, pd.Series(time[:1]), runs.median()[:1], pd.Series([left_out[width] > MOST_EXCLUDED]))
+            axis.fill_between(time, runs.min(), runs.max(), color=panels.colour(line), alpha=0.2, linewidth=0)
         widest = rows[rows["width"] == widths[-1]] if widths else rows
         for column, style, label in (
             ("closed_form_loss", "--", r"gradient flow with $K_0$"),
@@ -240,10 +244,10 @@ def loss(table: pd.DataFrame) -> plt.Figure:
             ("ensemble_loss", "-", "mean over infinitely wide networks"),
         ):
             predicted = widest.groupby("relative_time")[column].median()
-            wide: dict[str, Any] = {"color": "0.75", "linewidth": 5.0, "zorder": 0}
+            look: dict[str, Any] = {"color": "0.75", "linewidth": 5.0, "zorder": 0}
             if style != "-":
-                wide = {"color": "black", "linewidth": 1.3}
-            axis.plot(predicted.index, predicted.where(predicted > 0), linestyle=style, label=label, **wide)
+                look = {"color": "black", "linewidth": 1.3}
+            axis.plot(predicted.index, predicted.where(predicted > 0), linestyle=style, label=label, **look)
         panels.logarithmic(axis, r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless", r"training loss $\frac{1}{2}\sum r^2$")
         if axis.get_yscale() == "log":
             axis.set_ylim(bottom=max(floor, axis.get_ylim()[0]))
@@ -251,7 +255,7 @@ def loss(table: pd.DataFrame) -> plt.Figure:
 
 
 def _rounding(rows: pd.DataFrame, precision: str) -> float:
-    """The loss that is left of the initial one by rounding: outputs are sums over the width, off by sqrt(width) units of it."""
+    """The loss that rounding alone leaves: an output is a sum over the width m, with relative error sqrt(m) x epsilon."""
     initial = rows.loc[rows["relative_time"] == 0, "loss"].median()
     return float(np.nan_to_num(rows["width"].max() * np.finfo(precision).eps ** 2 * initial))
 
@@ -268,7 +272,7 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
 
 
 def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) -> None:
-    """Draw the figure ``name`` from the files of its tables. Raises StageError for tables that are not the ones it needs."""
+    """Draw the figure ``name`` from the files of its tables. Raises StageError if these are not the tables that it needs."""
     frames = [read_frame(path) for path in tables]
     found = tuple(str(frame.attrs.get("table")) for frame in frames)
     if found != jobs.FIGURES[name]:
@@ -276,5 +280,6 @@ def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) 
     figure, metadata = FIGURES[name](*frames), frames[0].attrs
     stage = "training" if set(found) & set(jobs.TRAINING_TABLES) else "initial"
     words = f"{description.data(metadata)}; {description.seeds(metadata, stage)}"
-    figure.supxlabel(textwrap.fill(words, int(_LETTERS * figure.get_figwidth())), fontsize=7, color="0.3", parse_math=False)
+    characters = int(_CHARACTERS_PER_INCH * figure.get_figwidth())
+    figure.supxlabel(textwrap.fill(words, characters), fontsize=7, color="0.3", parse_math=False)
     panels.save(figure, output)

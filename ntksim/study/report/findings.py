@@ -1,4 +1,4 @@
-"""What a study found, in sentences that are made from its tables: none of them stands where a table says otherwise."""
+"""What a study found, in sentences. All are made from the study's tables, so none can contradict a table."""
 
 import numpy as np
 import pandas as pd
@@ -9,28 +9,31 @@ from ntksim.study.statistics.drift_parts import PARTS
 from ntksim.study.statistics.scaling_laws import is_asymptotic
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
-# What theory says, and why no fit at finite widths need agree with it.
+# What theory says about kinked activations, and why a fit at finite widths need not agree with it.
 FLIPS = (
-    "(asymptotic): where gates flip (relu, leaky_relu, abs) theory's exponents are those of very large widths. Flips move the "
-    "kernel by a random part, -3/4, and since gates do not shut as often as they open, by one that all seeds share, -1/2, which "
-    "wins in the end; the part of smooth networks, -1, is there besides. At which widths which of them wins depends on the data: "
-    "fits mix them, and a z-score says how far the study's widths are from the end, not that theory fails."
+    "(asymptotic): where gates flip (relu, leaky_relu, abs), theory's exponents hold for very large widths only. Three parts add "
+    "up at finite widths. The flips move the kernel by a random part with exponent -3/4. Gates do not close as often as they "
+    "open, which moves it by a systematic part with exponent -1/2, the same for all seeds; this part dominates at very large "
+    "widths. The part that smooth activations have too falls with exponent -1. Which part dominates at which width depends on "
+    "the data, and a fit mixes them. A large z-score here shows that the study's widths are not yet asymptotic, not that theory "
+    "fails."
 )
 _MEANINGS = (
     f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "
-    f"kernel drift and, but for batches, distance from the linearised network below {laziness.LAZY:g}"
+    f"kernel drift and, unless training uses batches, distance from the linearised network below {laziness.LAZY:g}"
 )
 
 
 def mark(row: pd.Series) -> str:
-    """What stands behind the number of a row of statistics: a star if it is marked."""
+    """A star, to be written after a number, if its row leaves out too many seeds (column ``marked``); else nothing."""
     return "*" if row["marked"] else ""
 
 
 def stops(initial: pd.DataFrame, final: pd.DataFrame | None) -> list[str]:
-    """On the networks that no statistic holds, for each stage how many, why, when they stopped, and where; then what to change.
+    """Lines on the networks that did not finish and are left out of all statistics; empty if all finished.
 
-    ``initial`` and ``final`` are the tables of these names. Empty if all finished.
+    For each stage the lines give their number, why and when they stopped, and their names and widths. Then come the remedies.
+    ``initial`` and ``final`` are the tables of these names; ``final`` is None in a study without training.
     """
     lines, statuses = [], []
     for table, stage in ((initial, "at initialisation"), (final, "in training")):
@@ -46,20 +49,21 @@ def stops(initial: pd.DataFrame, final: pd.DataFrame | None) -> list[str]:
         if (shares > MOST_EXCLUDED).any():
             lines.append(
                 f"* more than {MOST_EXCLUDED:.0%} of the seeds are left out of {_cells(table[shares > MOST_EXCLUDED])}. Seeds "
-                "that stop early are often those that move most: without them numbers are biased, and intervals do not hold that."
+                "that stop early are often those that move most: without them numbers are biased, and intervals do not show this "
+                "bias."
             )
     remedies = {status: REMEDIES[status] for status in dict.fromkeys(statuses) if status in REMEDIES}
     return lines + [f"For {status}: {remedy}." for status, remedy in remedies.items()]
 
 
 def _cells(rows: pd.DataFrame) -> str:
-    """The networks and widths in some rows, the first of them by name."""
+    """The networks and widths in some rows: the first five by name, the others as a number."""
     cells = [f"{network} at width {width}" for network, width in dict.fromkeys(zip(rows["network"], rows["width"], strict=True))]
     return ", ".join(cells[:5]) + (f" and {len(cells) - 5} more cells" if len(cells) > 5 else "")
 
 
 def _when(bad: pd.DataFrame) -> str:
-    """When seeds stopped, of those that were in training."""
+    """When the seeds stopped, if their table is one of training."""
     if "relative_time_reached" not in bad:
         return ""
     first, last = (f"{end:.3g}" for end in (bad["relative_time_reached"].min(), bad["relative_time_reached"].max()))
@@ -67,15 +71,15 @@ def _when(bad: pd.DataFrame) -> str:
 
 
 def has_asymptotic_laws(laws: pd.DataFrame) -> bool:
-    """Whether `FLIPS` has to be said."""
+    """Whether any law's theory is asymptotic, so that `FLIPS` is needed to explain it."""
     keys = laws[["quantity", "activation", "parameterization"]].itertuples(index=False)
     return any(is_asymptotic(*key) for key in keys)
 
 
 def overtaking(drift: pd.DataFrame) -> str | None:
-    """Where the systematic part of one network's kernel drift is the larger one; None if it has no parts.
+    """At which widths the systematic part of a network's kernel drift exceeds the random part; None if there are no parts.
 
-    ``drift`` holds that network's rows of the table.
+    ``drift`` holds this network's rows of the table ``drift``.
     """
     parts = [drift[drift["quantity"] == name].set_index("width").sort_index() for name in PARTS]
     systematic, random = (part[part["root_mean_square"].notna()] for part in parts)
@@ -83,13 +87,13 @@ def overtaking(drift: pd.DataFrame) -> str | None:
         return None
     larger = systematic["root_mean_square"] > random["root_mean_square"]
     apart = systematic["interval_low"] > random["interval_high"]
-    told = larger.any() and systematic["interval_low"].notna().any()  # of few seeds there are no intervals
-    beyond = f" (95% intervals apart {_where(apart)})" if told else ""
+    has_intervals = systematic["interval_low"].notna().any()  # few seeds have none
+    beyond = f" (95% intervals apart {_where(apart)})" if larger.any() and has_intervals else ""
     return f"its systematic part is larger than the random one {_where(larger)}{beyond}"
 
 
 def _where(holds: pd.Series) -> str:
-    """At which widths, the index, something holds."""
+    """Say at which widths a condition holds; ``holds`` is indexed by width."""
     widths = [int(width) for width in holds.index[holds]]
     if not widths:
         return "at no width"
@@ -103,31 +107,34 @@ def _where(holds: pd.Series) -> str:
 
 
 def verdicts(lazy: pd.DataFrame) -> list[str]:
-    """The verdicts and their meaning, then a line per verdict: the networks and widths that have it."""
+    """A line that explains the verdicts, then a line per verdict with the networks and widths that have it."""
     lines = [f"Verdicts ({_MEANINGS}):"]
     for word in laziness.VERDICTS:
         holds = {
-            name: own.set_index("width")["verdict"].sort_index() == word for name, own in lazy.groupby("network", sort=False)
+            name: rows.set_index("width")["verdict"].sort_index() == word for name, rows in lazy.groupby("network", sort=False)
         }
-        cells = [f"{network!s} {_where(own)}" for network, own in holds.items() if own.any()]
+        cells = [f"{network!s} {_where(at_widths)}" for network, at_widths in holds.items() if at_widths.any()]
         lines += [f"{word}: {'; '.join(cells)}"] if cells else []
     return lines
 
 
 def accuracies(drift: pd.DataFrame, test_points: int) -> str | None:
-    """The share of test points told their class at the largest width of one network; None where targets are no classes."""
+    """Test accuracies of one network at its largest width; None if the targets are not classes.
+
+    ``drift`` holds this network's rows of the table ``drift``.
+    """
     widest = drift[drift["width"] == drift["width"].max()].set_index("quantity")
     count = int(widest["count"].get("test_accuracy", 0))
     if not count:
         return None
     names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
-    own, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
+    trained, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
     row = widest.loc["test_accuracy"]
     spread = ""
     if not np.isnan(row["interval_low"]):
         interval = f"{row['interval_low']:.3f} to {row['interval_high']:.3f}"
         spread = f" (standard error {row['standard_error']:.2g}, 95% interval {interval})"
     return (
-        f"mean test accuracy {own}{mark(row)}{spread} over {count} seeds, on {test_points} test points; "
+        f"mean test accuracy {trained}{mark(row)}{spread} over {count} seeds, on {test_points} test points; "
         f"linearised {linearized}, with K_inf {limit}"
     )

@@ -1,4 +1,4 @@
-"""A results folder as a self-contained page: the study, its scaling laws, verdicts and findings, and where they come from."""
+"""A self-contained HTML page on a results folder: the study, scaling laws, verdicts, findings and their provenance."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from ntksim.study.report import description, findings
 from ntksim.study.report.summary import has_table, left_out, theory
 from ntksim.study.statistics.tables import read_table
 
-# The template stands here, and in no file of its own, so that the digest of the code behind a page (`files.source`) holds it.
+# The template is not in a file of its own, so that the digest of the code behind a page (`files.source`) covers it.
 _PAGE = """\
 {% macro lines(texts) %}
 {% for text in texts %}
@@ -37,14 +37,14 @@ th, td { padding: .25em .8em; border-bottom: 1px solid #ccc; text-align: right }
 {{ lines(study) }}
 {{ table(networks) }}
 <h2>Scaling laws</h2>
-<p>Fits of c m^exponent to root mean squares over seeds, m the width. z is the distance from theory in standard errors, which
-hold the scatter of seeds alone: finite widths are off besides.</p>
+<p>Fits of c m^exponent to root mean squares over seeds, where m is the width. z is the difference from theory in standard
+errors. The standard errors contain the scatter between seeds only, not the deviations from the power law at finite widths.</p>
 {{ table(laws) }}
 {{ lines(flips) }}
 {% if verdicts %}
 {{ lines(overtaking) }}
 <h2>Lazy or rich</h2>
-<p>{{ heading }}. What moved: medians over seeds; losses and accuracies: means.</p>
+<p>{{ heading }}. Test losses and accuracies are means over seeds. All other measurements are medians.</p>
 {{ table(verdicts) }}
 {% endif %}
 {{ lines(left_out) }}
@@ -78,7 +78,7 @@ def write_html(results: str | Path, output: str | Path) -> None:
     }
     if has_table(results, "lazy"):
         drift, lazy = read_table(results, "drift"), read_table(results, "lazy")
-        found = {name: findings.overtaking(own) for name, own in drift.groupby("network", sort=False)}
+        found = {name: findings.overtaking(rows) for name, rows in drift.groupby("network", sort=False)}
         shown["overtaking"] = [f"{name!s}, kernel drift: {sentence}." for name, sentence in found.items() if sentence]
         shown["heading"] = findings.verdicts(lazy)[0].rstrip(":")
         shown["verdicts"] = _verdicts(lazy)
@@ -88,7 +88,7 @@ def write_html(results: str | Path, output: str | Path) -> None:
 
 
 def _template() -> jinja2.Template:
-    """The template, in which values are escaped and a name that is not given is an error."""
+    """The template. It escapes values, and a missing name is an error."""
     strict = jinja2.StrictUndefined
     environment = jinja2.Environment(
         autoescape=True, undefined=strict, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -97,13 +97,13 @@ def _template() -> jinja2.Template:
 
 
 def _table(frame: pd.DataFrame) -> _Table:
-    """Of a frame whose floats, if it has any, are shown with six digits."""
+    """The table of a frame, with six digits of floats."""
     rows = [[f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row] for row in frame.itertuples(index=False)]
     return _Table(list(map(str, frame)), rows)
 
 
 def _networks(networks: dict[str, dict]) -> _Table:
-    """The networks' options, those that any of them has, a row each."""
+    """The networks' options, a row per network; options that no network sets are left out."""
     shown = pd.DataFrame.from_dict(networks, orient="index").dropna(axis="columns", how="all").fillna("none")
     return _table(shown.rename_axis("network").reset_index())
 
@@ -117,7 +117,7 @@ def _laws(laws: pd.DataFrame) -> _Table:
         "theory": [theory(law) for _, law in laws.iterrows()],
         "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
-        "its 95% interval": _intervals(laws, "prefactor", "{:.4g}"),
+        "95% interval of c": _intervals(laws, "prefactor", "{:.4g}"),
         "widths": laws["widths_fitted"],
         "seeds left out": _left_out(laws),
     }))  # fmt: skip
@@ -133,7 +133,7 @@ def _intervals(laws: pd.DataFrame, name: str, form: str) -> list[str]:
 
 
 def _verdicts(lazy: pd.DataFrame) -> _Table:
-    numbers = lazy[list(_SHOWN)].dropna(axis="columns", how="all")  # targets that are no classes have no accuracies
+    numbers = lazy[list(_SHOWN)].dropna(axis="columns", how="all")  # without classes there are no accuracies
     cells = lazy[["network", "width", "verdict", "count"]].assign(excluded=_left_out(lazy))
     shown = pd.concat([cells, numbers.map("{:.3g}".format)], axis="columns")
     return _table(shown.rename(columns=lambda name: name.replace("_", " ")))

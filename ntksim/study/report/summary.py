@@ -1,4 +1,4 @@
-"""A results folder in a few lines of text: what the study is, its laws beside theory's, and what it found."""
+"""Summary of a results folder in lines of text: the study, fitted and theoretical exponents, and findings."""
 
 import textwrap
 from pathlib import Path
@@ -17,10 +17,10 @@ def summary(results: str | Path) -> str:
     results = Path(results)
     errors, laws = read_table(results, "convergence"), read_table(results, "scaling_laws")
     lines = ["", *description.study(errors.attrs)]
-    lines.append("Error of the empirical kernel to its limit, ||K_m - K_inf||_F / ||K_inf||_F, root mean square over seeds:")
+    lines.append("Relative error of the empirical kernel, ||K_m - K_inf||_F / ||K_inf||_F, root mean square over seeds:")
     for network in dict.fromkeys(errors["network"]):
         rows = errors[(errors["network"] == network) & (errors["quantity"] == "relative_frobenius_error")].sort_values("width")
-        ends = [rows.iloc[place] for place in dict.fromkeys([0, len(rows) - 1])]
+        ends = [rows.iloc[index] for index in dict.fromkeys([0, len(rows) - 1])]
         values = ", ".join(f"{row['root_mean_square']:.3g}{findings.mark(row)} at width {row['width']}" for row in ends)
         lines.append(f"  {network:<14} {values}; {_law(laws, network, 'relative_frobenius_error')}")
     if has_table(results, "drift"):
@@ -48,27 +48,27 @@ def _indented(text: str) -> list[str]:
 
 
 def _movement(drift: pd.DataFrame, laws: pd.DataFrame) -> list[str]:
-    """Lines on what moved in training, a network at a time."""
+    """Lines on how far each network moved in training."""
     lines = ["Movement in training, root mean square over seeds at the largest width:"]
     for network in dict.fromkeys(drift["network"]):
-        own = drift[drift["network"] == network]
+        of_network = drift[drift["network"] == network]
         found: list[str | None] = []
         for name, quantity in QUANTITIES.items():
-            rows = own[own["quantity"] == name].sort_values("width")
+            rows = of_network[of_network["quantity"] == name].sort_values("width")
             if len(rows) and quantity.words is not None:
                 widest = rows.iloc[-1]
                 value = f"{widest['root_mean_square']:.3g}{findings.mark(widest)}"
                 found.append(f"{quantity.words} {value}; {_law(laws, network, name)}")
-        found += [findings.overtaking(own), findings.accuracies(own, drift.attrs["data"]["test"])]
+        found += [findings.overtaking(of_network), findings.accuracies(of_network, drift.attrs["data"]["test"])]
         lines += [f"  {network:<14} {sentence}" for sentence in found if sentence]
     return lines
 
 
 def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
-    """The fitted exponent with its interval, beside theory's."""
+    """The fitted exponent with its interval, and theory's exponent."""
     rows = laws[(laws["network"] == network) & (laws["quantity"] == quantity)]
     if rows.empty:
-        return "no law (fewer than two widths, or not told from 0 at one)"
+        return "no law (fewer than two widths, or indistinguishable from 0 at one)"
     law = rows.iloc[0]
     interval = "no interval (few seeds)"
     if not np.isnan(law["interval_low"]):
@@ -77,13 +77,13 @@ def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
 
 
 def theory(law: pd.Series) -> str:
-    """Theory's exponent of a law, or that it has none."""
+    """Theory's exponent of a law, "none" if there is no theory."""
     if np.isnan(law["theory_exponent"]):
         return "none"
-    far = is_asymptotic(law["quantity"], law["activation"], law["parameterization"])
-    return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if far else ''}"
+    asymptotic = is_asymptotic(law["quantity"], law["activation"], law["parameterization"])
+    return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if asymptotic else ''}"
 
 
 def left_out(results: str | Path) -> list[str]:
-    """Lines on the networks that no statistic holds (`findings.stops`). Empty if all finished."""
+    """Lines on the networks that did not finish and are left out of all statistics (`findings.stops`); empty if all finished."""
     return findings.stops(read_table(results, "initial"), read_table(results, "final") if has_table(results, "final") else None)

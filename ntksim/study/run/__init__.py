@@ -1,1 +1,1 @@
-"""Running a study: Snakemake, clusters, locks, faults of files, and recomputation."""
+"""Running a study: Snakemake, clusters, locks, checks of files, and verification by recomputation."""

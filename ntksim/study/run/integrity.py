@@ -1,9 +1,8 @@
-"""What is wrong with the files of a study, before anything is computed, and what is done about it.
+"""Checks of a study's files before anything is computed, and the removal of files that cannot be used.
 
-Damaged files (checksum) and files of another configuration in this study's own places are removed and computed again: the
-first hold nothing, and the second are what the configuration no longer asks for. Files of another version of ntksim are
-refused: they may have cost weeks, and only the user can say whether they are to be given up. Nothing of either kind
-enters a table, whoever asks for it: the stages check what they read as well.
+Damaged files (wrong checksum) and files that were computed for another configuration are removed and computed again. Files of
+another version of ntksim are refused instead: they may have cost weeks, so the user must decide whether to replace them. No such
+file can enter a table, since every stage also checks the files that it reads.
 """
 
 import hashlib
@@ -22,12 +21,15 @@ from ntksim.study.files.provenance import code_identity
 from ntksim.study.files.storage import CHECKPOINT, PARTIAL, atomic, read_metadata
 from ntksim.study.plan import identity, jobs
 
-_SHOWN = 5  # files of a kind that are named one by one
+_SHOWN = 5  # files of each kind that are named one by one
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that cannot be used; ``kind`` is missing, damaged, configuration or version."""
+    """A file that cannot be used.
+
+    ``kind``: missing, damaged, configuration (computed for another one) or version (computed by another one). ``why``: details.
+    """
 
     path: Path
     kind: str
@@ -35,20 +37,20 @@ class Fault:
 
 
 def inspect(study: Study, dataset_hash: str) -> list[Fault]:
-    """The faults of every file that the study has or should have; tables, and figures that have changed, last."""
+    """Faults of all files that the study has or should have. Tables come last, followed by figures and pages if changed."""
     found = [fault for path, wanted in _wanted(study, dataset_hash) if (fault := _fault(path, wanted))]
-    return found + [Fault(path, "damaged", "") for path in _spoilt(Path(study.results))]
+    return found + [Fault(path, "damaged", "") for path in _changed_drawings(Path(study.results))]
 
 
 def _wanted(study: Study, dataset_hash: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every file that holds numbers, and the identity that is asked of it."""
+    """Every file that holds numbers, with the identity that it should have."""
     results = Path(study.results)
     yield results / "dataset.npz", {"stage": "dataset", "dataset": dataset_hash}
-    every = jobs.shards(study)
-    limits = {jobs.limit_file(study, shard.network, shard.width): shard for shard in every}
+    shards = jobs.shards(study)
+    limits = {jobs.limit_file(study, shard.network, shard.width): shard for shard in shards}
     for file, shard in limits.items():
         yield results / file, identity.limit_identity(study.networks[shard.network].network(shard.width), dataset_hash)
-    for shard in every:
+    for shard in shards:
         for file in jobs.shard_files(study, shard):
             yield results / file, identity.of_shard(study, shard, dataset_hash)
     table = {"config_hash": study.science_hash(), "dataset_hash": dataset_hash, **code_identity("tables")}
@@ -71,26 +73,26 @@ def _fault(path: Path, wanted: dict[str, Any]) -> Fault | None:
     return Fault(path, "version" if identity.is_of_another_version(differing) else "configuration", ", ".join(differing))
 
 
-_SUMS = Path("record") / "drawn.sha256"  # as `sha256sum --check` reads it, in the results folder
+_CHECKSUMS = Path("record") / "drawn.sha256"  # in the results folder, in the format of `sha256sum --check`
 
 
 def seal_drawn(results: Path) -> None:
-    """Keep the checksums of figures, summary and report, which carry none themselves."""
+    """Write the checksums of figures, summary and report to a list, since these files hold no checksum themselves."""
     files = sorted([*results.glob("figures/*"), *results.glob("*.html")])
-    with atomic(results / _SUMS) as temporary:
+    with atomic(results / _CHECKSUMS) as temporary:
         temporary.write_text("".join(f"{_digest(file)}  {file.relative_to(results)}\n" for file in files), encoding="utf-8")
 
 
 def unseal_drawn(results: Path) -> None:
-    """Forget them: from now on figures may be drawn anew."""
-    (results / _SUMS).unlink(missing_ok=True)
+    """Remove the list of checksums, before figures are drawn again."""
+    (results / _CHECKSUMS).unlink(missing_ok=True)
 
 
-def _spoilt(results: Path) -> Iterator[Path]:
-    """Figures and pages that are there, but not as they were drawn."""
+def _changed_drawings(results: Path) -> Iterator[Path]:
+    """Figures and pages that exist but were changed since they were drawn."""
     lines: list[str] = []
     with suppress(OSError, UnicodeDecodeError):
-        lines = (results / _SUMS).read_text(encoding="utf-8").splitlines()
+        lines = (results / _CHECKSUMS).read_text(encoding="utf-8").splitlines()
     for line in lines:
         digest, _, name = line.partition("  ")
         with suppress(OSError, ValueError):  # the list itself may be damaged
@@ -105,21 +107,23 @@ def _digest(path: Path) -> str:
 
 
 def refuse_other_versions(results: Path, faults: list[Fault]) -> None:
-    """Raise StageError if files with numbers of their own (tables have none) come from another version of ntksim."""
+    """Raise StageError if any shard, limit or data set comes from another version of ntksim. Tables are simply made again."""
     others = [fault.path for fault in faults if fault.kind == "version" and fault.path.parent != results / "tables"]
     if others:
         now = code_identity()
         raise StageError(
             f"{results}: {len(others)} files were computed by another version of ntksim than this one ({now['version']}, source "
-            f"{now['source']}), the first {others[0]}; their numbers may differ and are never mixed: set the key results to "
-            "another folder, go back to that version, or compute them again with --recompute (make study RECOMPUTE=1)"
+            f"{now['source']}), for example {others[0]}; the numbers of two versions may differ and are never mixed: set the key "
+            "results to another folder, go back to that version, or compute the files again with --recompute (make study "
+            "RECOMPUTE=1)"
         )
 
 
 def mend(study: Study, dataset_hash: str, *, recompute: bool) -> list[Fault]:
-    """Remove every file that cannot be used, those of another version only to ``recompute`` them; returns all faults.
+    """Remove every file that cannot be used, and return all faults.
 
-    Where a shard is removed others may take its seeds, which are then looked into as well.
+    Files of another version are removed only with ``recompute``; otherwise they raise StageError. When a shard is removed, the
+    plan may give its seeds to other shards; these are then inspected too.
     """
     found: dict[Path, Fault] = {}
     while True:
@@ -134,26 +138,29 @@ def mend(study: Study, dataset_hash: str, *, recompute: bool) -> list[Fault]:
 
 
 def clear(study: Study, faults: list[Fault]) -> None:
-    """Remove what cannot be used, each kind announced."""
+    """Remove the files that cannot be used, and print which and why. Tables are removed only if damaged."""
     results = Path(study.results)
     announced = {
-        "damaged": "damaged, computed again",
-        "configuration": "computed for another configuration, computed again",
-        "version": "computed by another version of ntksim, computed again",
+        "damaged": "damaged; will be computed again",
+        "configuration": "computed for another configuration; will be computed again",
+        "version": "computed by another version of ntksim; will be computed again",
     }
     for kind, text in announced.items():
-        mine = [fault for fault in faults if fault.kind == kind]
-        for fault in mine[:_SHOWN]:
+        of_kind = [fault for fault in faults if fault.kind == kind]
+        for fault in of_kind[:_SHOWN]:
             print(f"{fault.path}: {text}" + (f" ({fault.why})" if kind == "configuration" else ""), file=sys.stderr)
-        if len(mine) > _SHOWN:
-            print(f"{results}: {len(mine) - _SHOWN} more files {text}", file=sys.stderr)
-        for fault in mine:
+        if len(of_kind) > _SHOWN:
+            print(f"{results}: {len(of_kind) - _SHOWN} more files {text}", file=sys.stderr)
+        for fault in of_kind:
             if fault.path.parent != results / "tables" or kind == "damaged":
                 fault.path.unlink(missing_ok=True)
 
 
 def inputs_to_restore(study: Study, faults: list[Fault]) -> list[str]:
-    """The inputs (data set, limits) that are to be made again first, and alone: shards hang on them which are whole and stay."""
+    """Unusable inputs (data set, limits) of shards that are usable.
+
+    They must be made again before anything else, so that Snakemake does not compute these shards again (`make_older`).
+    """
     results, unusable = Path(study.results), {fault.path for fault in faults}
     needed: dict[str, None] = {}
     for shard in jobs.shards(study):
@@ -163,7 +170,7 @@ def inputs_to_restore(study: Study, faults: list[Fault]) -> list[str]:
 
 
 def make_older(study: Study) -> None:
-    """Give the inputs the time of the oldest shard: it was computed from the same numbers, and is not outdated by them."""
+    """Set the inputs' file times to that of the oldest shard, so that no shard is out of date: the numbers are the same."""
     results = Path(study.results)
     shards = [results / shard.file for shard in jobs.shards(study)]
     oldest = min(path.stat().st_mtime_ns for path in shards if path.is_file())
@@ -172,9 +179,10 @@ def make_older(study: Study) -> None:
 
 
 def remove_partial(results: Path) -> None:
-    """Remove the unfinished files of writers that were killed. Only the holder of the lock may."""
+    """Remove unfinished files that killed processes left. Only the holder of the lock may call this."""
     for path in [*results.glob(PARTIAL), *results.glob(f"*/{PARTIAL}")]:
         path.unlink(missing_ok=True)
     for folder in results.glob(f"*/.*.{CHECKPOINT}"):
-        if folder.with_name(folder.name[1:].removesuffix(CHECKPOINT) + "parquet").is_file():  # killed between the two
+        # The shard was finished, but its process was killed before it removed the checkpoint.
+        if folder.with_name(folder.name[1:].removesuffix(CHECKPOINT) + "parquet").is_file():
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""One writer per results folder: a lock that dies with the processes that hold it.
+"""A lock that allows one writer per results folder and ends with the processes that hold it.
 
-It is flock's, on `.lock` in the results folder, so nothing stale is ever left. `ntksim study` holds it and hands it on to
-Snakemake: if the former alone is killed, the lock lives on with Snakemake, and the next run ends that orphan before it
-begins, so that no two runs write the same files.
+It is a flock on the file `.lock` in the results folder, so no stale lock can remain. `ntksim study` holds the lock, and Snakemake
+inherits it. If only `ntksim study` is killed, Snakemake still holds the lock. The next run then ends this orphan before it
+begins, so two runs never write the same files.
 """
 
 import fcntl
@@ -22,14 +22,14 @@ import psutil
 from ntksim.study.errors import StageError
 from ntksim.study.files.storage import unwritable
 
-_PATIENCE = 60.0  # seconds for orphans to end; after a third of it they are killed
+_PATIENCE = 60.0  # seconds for orphans to end; after a third of this time they are killed
 
 
 @contextmanager
 def only_writer(results: Path) -> Iterator[IO[str]]:
-    """Hold the results folder; yields the lock's file, for children to inherit.
+    """Lock the results folder, and yield the open lock file for child processes to inherit.
 
-    Raises StageError if another run holds it, with who that is, or if the folder cannot be written.
+    Raises StageError if another run holds the lock (the message names it) or if the folder cannot be written.
     """
     path = results / ".lock"
     try:
@@ -40,9 +40,9 @@ def only_writer(results: Path) -> Iterator[IO[str]]:
     with handle:
         if not _acquired(handle, results):
             holder = _holder(handle)
-            if not _is_gone(holder) or not _outlived(handle, path):
+            if not _is_gone(holder) or not _taken_from_orphans(handle, path):
                 who = f"process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "an unknown process"
-                raise StageError(f"{results}: another run is writing this study ({who}); wait for it, or stop it first")
+                raise StageError(f"{results}: another run is writing this study ({who}); wait for it to end, or stop it first")
         _sign(handle, results)
         yield handle
 
@@ -54,17 +54,17 @@ def _acquired(handle: IO[str], results: Path) -> bool:
         return False
     except OSError as error:
         raise StageError(
-            f"{results}: its file system has no locks ({error.strerror}); set the key results to a folder on another"
+            f"{results}: the file system has no locks ({error.strerror}); set the key results to a folder on another file system"
         ) from None
     return True
 
 
 def _sign(handle: IO[str], results: Path) -> None:
-    """Write down who holds the lock, for the message of whoever comes next."""
-    me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    """Write into the lock file which process holds it, for the error message of a second run."""
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     try:
         handle.truncate(0)
-        handle.write(json.dumps(me))
+        handle.write(json.dumps(holder))
         handle.flush()
     except OSError as error:
         raise unwritable(results, error) from None
@@ -80,21 +80,24 @@ def _holder(handle: IO[str]) -> dict[str, Any]:
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
-    """Whether the holder ran on this machine and has ended: what still holds its lock are its orphans."""
+    """Whether the process that took the lock ran on this machine and has ended, so that only its orphans hold the lock."""
     if not holder or holder["host"] != socket.gethostname():
         return False
     try:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # another user's, of which psutil may see nothing
+    except PermissionError:  # a process of another user, which psutil may not see
         return False
     return has_ended(holder["pid"])
 
 
-def _outlived(handle: IO[str], path: Path) -> bool:
-    """End the orphans that hold the lock, and take it. Snakemake cancels cluster jobs when interrupted."""
-    print(f"{path.parent}: ending what a killed run left running", file=sys.stderr, flush=True)
+def _taken_from_orphans(handle: IO[str], path: Path) -> bool:
+    """End the orphans that hold the lock, and take it; whether this worked in time.
+
+    They are interrupted first, since Snakemake then cancels its cluster jobs.
+    """
+    print(f"{path.parent}: ending the processes of a killed run", file=sys.stderr, flush=True)
     start = time.monotonic()
     _signal_orphans(path, signal.SIGINT)
     while (waited := time.monotonic() - start) < _PATIENCE:
@@ -107,9 +110,9 @@ def _outlived(handle: IO[str], path: Path) -> bool:
 
 
 def _signal_orphans(path: Path, sent: signal.Signals) -> None:
-    """Signal the processes that hold the lock, and end the jobs that they started on this machine.
+    """Send a signal to the processes that hold the lock, and terminate the jobs that they started on this machine.
 
-    psutil tells a process by its number and the time when it started: none that has taken a number since is signalled.
+    psutil identifies a process by its number and its start time, so a process that reuses a number is never signalled.
     """
     holders = [process for process in psutil.process_iter() if process.pid != os.getpid() and _has_open(process, path)]
     jobs: set[psutil.Process] = set()
@@ -123,7 +126,7 @@ def _signal_orphans(path: Path, sent: signal.Signals) -> None:
 
 
 def _has_open(process: psutil.Process, path: Path) -> bool:
-    """Whether a process has the file open, by whatever name it knows it."""
+    """Whether a process has the file open, under any name."""
     with suppress(psutil.Error, OSError):
         wanted = path.stat()
         return any(_is_same(opened.path, wanted) for opened in process.open_files())
@@ -137,7 +140,7 @@ def _is_same(name: str, wanted: os.stat_result) -> bool:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether there is no such process, or one that has ended and waits for its parent to notice (a zombie)."""
+    """Whether there is no such process, or only a zombie, which has ended."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

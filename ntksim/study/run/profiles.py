@@ -1,4 +1,4 @@
-"""What a study reads in a Snakemake profile: where its jobs run, and what the machine has for them."""
+"""The settings that a study reads from a Snakemake profile: where jobs run, and which resources they may use."""
 
 import importlib.util
 import os
@@ -17,27 +17,29 @@ from ntksim.study.run.project import CONSTRAINTS, profile_folder
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile's folder, its executor (local if it names none), and its limits of ``resources``, such as gpu=1."""
+    """A profile: its folder, its executor (local by default), and its limits under ``resources``, such as gpu=1."""
 
     folder: Path
     executor: str
     resources: tuple[str, ...]
 
     def options(self, megabytes: int) -> list[str]:
-        """Snakemake's options: the executor, and on this machine no more memory than it has, unless the profile limits it."""
+        """Snakemake's options for the executor and its resources.
+
+        On this machine jobs together get at most ``megabytes`` of memory, unless the profile sets another limit.
+        """
         options, limits = ["--executor", self.executor], list(self.resources)
         if self.executor != "local":
             return options
         if not any(re.match(r"mem(_\w+)?=", limit) for limit in limits):
             limits.append(f"mem_mb={megabytes}")
-        return [*options, "--resources", *limits]  # an option replaces what a profile says
+        return [*options, "--resources", *limits]  # this option replaces the profile's own limits
 
 
 def read_profile(profile: str | Path) -> Profile:
-    """Read a profile: a folder, or the name of one that ships with ntksim.
+    """Read a profile, given by its folder or by the name of a profile that ships with ntksim.
 
-    Raises ConfigError for one that is not there or cannot be read, for a key that is there twice, and for an executor that is
-    not installed.
+    Raises ConfigError if the profile does not exist, cannot be read, repeats a key, or names an executor that is not installed.
     """
     folder = profile_folder(profile)
     path = folder / "profile.yaml"
@@ -48,7 +50,7 @@ def read_profile(profile: str | Path) -> Profile:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--profile: {path} cannot be read as YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(content, dict | None):
-        raise ConfigError(f"--profile: {path}: expected options of Snakemake by name, got {type(content).__name__}")
+        raise ConfigError(f"--profile: {path}: expected a mapping of Snakemake options, got {type(content).__name__}")
     content = content or {}
     executor = content.get("executor", "local")
     if not isinstance(executor, str) or not re.fullmatch("[a-z][a-z0-9-]*", executor) or executor in ("dryrun", "touch"):
@@ -60,16 +62,16 @@ def read_profile(profile: str | Path) -> Profile:
                f"pip install -c {os.path.relpath(CONSTRAINTS)} snakemake-executor-plugin-{executor}")
         )  # fmt: skip
     if executor == "slurm" and not shutil.which("sbatch"):
-        raise ConfigError(f"--profile: {folder} submits to Slurm, but there is no sbatch here; run it on a login node")
+        raise ConfigError(f"--profile: {folder} submits to Slurm, but this machine has no sbatch; run it on a login node")
     return Profile(folder, executor, tuple(_resources(path, content.get("resources") or [])))
 
 
 def _resources(path: Path, limits: Any) -> list[str]:
-    given = [f"{name}={value}" for name, value in limits.items()] if isinstance(limits, dict) else limits
-    words = [word for limit in (given if isinstance(given, list) else [given]) for word in str(limit).split()]
-    if not all(re.fullmatch(r"\w+=(?!None$)\S+", word) for word in words):
+    listed = [f"{name}={value}" for name, value in limits.items()] if isinstance(limits, dict) else limits
+    settings = [setting for limit in (listed if isinstance(listed, list) else [listed]) for setting in str(limit).split()]
+    if not all(re.fullmatch(r"\w+=(?!None$)\S+", setting) for setting in settings):
         raise ConfigError(f"--profile: {path}: resources: expected limits such as gpu=1, got {shown(limits)}")
-    return words
+    return settings
 
 
 def _is_installed(executor: str) -> bool:

@@ -1,7 +1,7 @@
-"""The files beside the code: the workflow with its profiles, the default study, the pins.
+"""Paths of the project's files outside the package: the workflow with its profiles, the default study, the pinned versions.
 
-In a checkout they lie at its top. An installed package carries a copy of them, which `setup.py` puts into the folder `project`.
-Only the standard library is imported.
+In a checkout they are in its top folder. An installed package has a copy in its folder `project`, made by `setup.py`. This module
+imports only the standard library.
 """
 
 import shutil
@@ -18,24 +18,24 @@ CONSTRAINTS = ROOT / "constraints.txt"
 _PROFILES = ROOT / "workflow" / "profiles"
 
 _HEADER = """\
-# A study of ntksim. Change this file, then, in this folder:
+# A study with ntksim. Change this file, then run in this folder:
 #
 #     ntksim plan config.yaml     shows the jobs with their time and memory; computes nothing
-#     ntksim study config.yaml    runs them; called again after a change, it computes only what is new
+#     ntksim study config.yaml    runs the jobs; run it again after a change, and it computes only what is new
 #
 # Tables, figures and report.html are written to the folder `results`. `ntksim schema` describes every key.
-# As it stands, this is ntksim's default study, of some minutes:
+# This is ntksim's default study, which takes some minutes:
 
 """
 
 
 def profiles() -> list[str]:
-    """Names of the profiles that ship with ntksim."""
+    """Names of the Snakemake profiles that ship with ntksim."""
     return sorted(path.parent.name for path in _PROFILES.glob("*/profile.yaml"))
 
 
 def profile_folder(profile: str | Path) -> Path:
-    """The folder of a profile that is named by its path, or is one that ships with ntksim; a folder of that name goes first.
+    """The folder of a profile, given by its path or by the name of a profile that ships with ntksim; the path is tried first.
 
     Raises ConfigError if there is no such profile.
     """
@@ -43,22 +43,23 @@ def profile_folder(profile: str | Path) -> Path:
         if (folder / "profile.yaml").is_file():
             return folder
     raise ConfigError(
-        f"--profile: {profile} holds no profile.yaml; give the folder of one, or the name of one that ships with ntksim: "
+        f"--profile: {profile} holds no profile.yaml; give a folder that does, or the name of a profile that ships with ntksim: "
         f"{', '.join(profiles())}"
     )
 
 
 def new_study(folder: str | Path, profile: str | None = None) -> Path:
-    """Write the default study into a folder, to be changed, and a copy of ``profile`` if one is named; returns its path.
+    """Write the default study, for the user to change, into a folder, and return the path of its configuration.
 
-    Raises ConfigError, before anything is written, where a file would be overwritten.
+    With ``profile`` the profile of this name is copied too. Raises ConfigError, before anything is written, if a file would be
+    overwritten.
     """
     folder = Path(folder)
     config, ignored = folder / "config.yaml", folder / ".gitignore"
     copies = [folder / profile] if profile else []
     for path in (config, *copies):
         if path.exists():
-            raise ConfigError(f"{path} is there already, and is not overwritten; name another folder, or remove it first")
+            raise ConfigError(f"{path} exists already and is not overwritten; name another folder, or remove it first")
     folder.mkdir(parents=True, exist_ok=True)
     config.write_text(_HEADER + _without_header((ROOT / "config.yaml").read_text(encoding="utf-8")), encoding="utf-8")
     for copy in copies:
@@ -69,7 +70,7 @@ def new_study(folder: str | Path, profile: str | None = None) -> Path:
 
 
 def _without_header(text: str) -> str:
-    """A configuration without the comment that it begins with."""
+    """The text of a configuration without its leading comment."""
     lines = text.splitlines(keepends=True)
-    first = next(place for place, line in enumerate(lines) if line.strip() and not line.startswith("#"))
+    first = next(number for number, line in enumerate(lines) if line.strip() and not line.startswith("#"))
     return "".join(lines[first:])

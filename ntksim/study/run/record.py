@@ -1,8 +1,8 @@
-"""What a results folder keeps so that its numbers can be computed again years later: the folder `record`.
+"""The folder `record` in a results folder: everything needed to compute its numbers again years later.
 
-`config.yaml` is the configuration as run, byte for byte; `constraints.txt` the project's pins, `requirements.txt` what was
-really installed; `runs.jsonl` has a line per run that computed anything: when, by which command, on which machine, with
-which commit; `changes.patch` what that commit lacks, if anything. The points and targets are in `dataset.npz`.
+`config.yaml` is the configuration as run, byte for byte. `constraints.txt` holds the project's pinned versions,
+`requirements.txt` the versions that were installed. `runs.jsonl` has a line for every run that computed anything, with its time,
+command, machine and commit. `changes.patch` holds changes that were not committed. The points and targets are in `dataset.npz`.
 """
 
 import json
@@ -24,7 +24,7 @@ from ntksim.study.run import project
 
 
 def write_record(study: Study, config: str | Path) -> None:
-    """Write what the run that begins now depends on."""
+    """Write the folder `record` for the run that begins now."""
     folder = Path(study.results) / "record"
     changes = git("diff", "HEAD", "--", "ntksim", "workflow", "Snakefile")
     files = {
@@ -32,14 +32,14 @@ def write_record(study: Study, config: str | Path) -> None:
         "constraints.txt": project.CONSTRAINTS.read_text(encoding="utf-8"),
         "requirements.txt": _installed(),
         "changes.patch": f"{changes}\n" if changes else "",
-        "runs.jsonl": _earlier(folder) + json.dumps(_run(study), sort_keys=True) + "\n",
+        "runs.jsonl": _earlier_runs(folder) + json.dumps(_run(study), sort_keys=True) + "\n",
     }
     for name, text in files.items():
         with atomic(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
-def _earlier(folder: Path) -> str:
+def _earlier_runs(folder: Path) -> str:
     path = folder / "runs.jsonl"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
@@ -67,9 +67,9 @@ def _run(study: Study) -> dict[str, Any]:
 
 
 def recorded_study(results: str | Path) -> Study:
-    """The study that a results folder holds, wherever it has been moved: as recorded, or as its tables tell.
+    """The study of a results folder, also if the folder was moved: from its record, or else from the metadata of its tables.
 
-    Raises StageError if it tells neither.
+    Raises StageError if the folder has neither.
     """
     results = Path(results)
     config = results / "record" / "config.yaml"
@@ -79,5 +79,5 @@ def recorded_study(results: str | Path) -> Study:
         else:
             study = parse_study(read_metadata(results / "tables" / "initial.parquet")["config"], source=str(results))
     except (ConfigError, StageError) as error:
-        raise StageError(f"{results}: no study of this version of ntksim is recorded here ({error})") from None
+        raise StageError(f"{results}: holds no record of a study that this version of ntksim can read ({error})") from None
     return study.model_copy(update={"results": str(results)})

@@ -1,4 +1,4 @@
-"""Run a whole study through Snakemake: one writer per results folder, faults of files mended, a report at the end."""
+"""Running a whole study through Snakemake: lock the results folder, remove unusable files, run the jobs, make the report."""
 
 import importlib.util
 import json
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from ntksim.study.data.files import Data
 
 _REPORT_DATA = re.compile('<script id="(results|categories|rules)">.*?</script>', re.DOTALL)  # in Snakemake's report
-_LITTLE_SPACE = 20e6  # bytes; with less left, a failed study is put down to the full disk
+_LITTLE_SPACE = 20e6  # bytes; if less is free, a full disk is named as the cause of a failure
 
 
 def run_study(config: str, cores: str, profile: str, *, recompute: bool = False) -> int:
     """Run the study of a configuration file and return Snakemake's exit status.
 
-    ``recompute`` allows files of another version of ntksim to be replaced.
+    With ``recompute`` files of another version of ntksim are replaced.
 
     Raises ConfigError for a bad configuration or profile; ModuleNotFoundError if the extra `study` is not installed; StageError
-    if another run writes the same folder, if it cannot be written, if it holds files of another version, or if jobs of a killed
-    run do not end.
+    if another run is writing to the same folder, if the folder cannot be written or holds files of another version, or if the
+    jobs of a killed run do not end.
     """
-    for module in EXTRA:  # figures come last, and would be missed after everything has been computed
+    for module in EXTRA:  # figures come last: a missing module must not be found out only after hours of computing
         if importlib.util.find_spec(module) is None:
             raise ModuleNotFoundError(name=module)
     study = load_study(config)
@@ -53,11 +53,11 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
     with only_writer(results) as lock:
         jobs.end_orphans()
         jobs.begin()
-        # The executor is said here, lest a profile of the user's own choose another, whose jobs would not be known.
+        # These options name the executor, so that no other profile of the user can set one whose jobs are not tracked.
         options = ["--workflow-profile", str(settings.folder), *settings.options(machine_megabytes()), *jobs.options()]
         snakemake = _Snakemake(config, cores, options, lock.fileno(), uses_gpu)
         status = _run(study, dataset_hash, snakemake, recompute)
-        if status >= 0:  # Snakemake was not killed, and has seen the end of all its jobs
+        if status >= 0:  # Snakemake was not killed, so all its jobs have ended
             integrity.remove_partial(results)
             jobs.ended()
     if status and (free := shutil.disk_usage(results).free) < _LITTLE_SPACE:
@@ -66,7 +66,7 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
 
 
 def _finds_gpu(study: Study) -> bool:
-    """Whether this machine's jobs will use a GPU. Raises ConfigError, in one line, if they ask for one that is not there."""
+    """Whether jobs on this machine will use a GPU. Raises ConfigError if the configuration asks for a GPU that is missing."""
     if study.device == "cpu":
         return False
     from ntksim.engine.devices import DeviceError, chosen_device
@@ -92,49 +92,49 @@ def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bo
     else:
         integrity.unseal_drawn(results)
         write_record(study, snakemake.config)
-        # Snakemake would not miss a shard whose tables are there.
+        # Snakemake does not notice that a shard is missing if the tables made from it exist.
         if status := snakemake.run(*(["--forcerun", "tables"] if faults else [])).returncode:
             return status
     return _write_report(study, snakemake)
 
 
 def _report_is_current(results: Path) -> bool:
-    report, shown = results / "report.html", [results / "summary.html", *results.glob("figures/*.svg")]
-    return report.is_file() and all(report.stat().st_mtime >= file.stat().st_mtime for file in shown)
+    report, contents = results / "report.html", [results / "summary.html", *results.glob("figures/*.svg")]
+    return report.is_file() and all(report.stat().st_mtime >= file.stat().st_mtime for file in contents)
 
 
 def _write_report(study: Study, snakemake: "_Snakemake") -> int:
-    """Make report.html, whole or not at all; what Snakemake says is shown if it fails. Returns its exit status."""
+    """Make report.html atomically and return Snakemake's exit status. If Snakemake fails, its messages are printed."""
     results = Path(study.results)
-    unfinished = results / ".report.html"  # Snakemake tells the format by the suffix
+    unfinished = results / ".report.html"  # Snakemake takes the format from the suffix
     made = snakemake.run("--report", str(unfinished), quiet=True)
     if made.returncode:
         print(made.stdout + made.stderr, file=sys.stderr)
     else:
         page = unfinished.read_text(encoding="utf-8")
-        unfinished.write_text(without_places(page, [str(results), *study.dataset.files]), encoding="utf-8")
+        unfinished.write_text(without_folders(page, [str(results), *study.dataset.files]), encoding="utf-8")
         os.replace(unfinished, results / "report.html")
         integrity.seal_drawn(results)
     return made.returncode
 
 
-def without_places(page: str, paths: Iterable[str]) -> str:
-    """A report of Snakemake's that names none of the absolute ``paths``: each becomes its last part.
+def without_folders(page: str, paths: Iterable[str]) -> str:
+    """Snakemake's report with each of the absolute ``paths`` shortened to its last component.
 
-    Only Snakemake's data is touched: the scripts beside it are libraries, which may hold a text such as "/data" too.
+    Only Snakemake's data in the page is changed. The other scripts are libraries, which may contain a text such as "/data" too.
     """
     names = {json.dumps(path)[1:-1]: json.dumps(Path(path).name)[1:-1] for path in paths if os.path.isabs(path)}
     if not names:
         return page
-    # neither a part of a longer path, nor by chance in a figure's base64
-    place = re.compile(rf"(?<![\w/+.-])({'|'.join(map(re.escape, sorted(names, reverse=True)))})(?![\w.-])")
-    return _REPORT_DATA.sub(lambda data: place.sub(lambda path: names[path[0]], data[0]), page)
+    # The path must not be a part of a longer path, or occur by chance in the base64 text of a figure.
+    pattern = re.compile(rf"(?<![\w/+.-])({'|'.join(map(re.escape, sorted(names, reverse=True)))})(?![\w.-])")
+    return _REPORT_DATA.sub(lambda data: pattern.sub(lambda path: names[path[0]], data[0]), page)
 
 
 def _check_data(study: Study) -> str:
-    """Make the data set once in memory: what is wrong or unwise about it is said now, a line each, not by a failed job.
+    """Load the data set, print a warning for everything unwise about it, and return its hash.
 
-    Returns its hash.
+    So errors in the data appear before any job starts.
     """
     from ntksim.study.data.treatment import remarks
 
@@ -145,7 +145,7 @@ def _check_data(study: Study) -> str:
 
 
 def load_data(study: Study) -> "Data":
-    """The data set of a study. Raises ConfigError for one that cannot be used."""
+    """The data set of a study. Raises ConfigError if it cannot be used."""
     from ntksim.study.data.dataset import load
 
     try:
@@ -155,7 +155,7 @@ def load_data(study: Study) -> "Data":
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which unlike a terminal's interrupt has reached this process alone."""
+    """A SIGTERM. Unlike Ctrl-C in a terminal, it reaches only this process and not its children."""
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -163,23 +163,23 @@ def _terminate(*_: object) -> NoReturn:
 
 
 class _Snakemake:
-    """Snakemake on one study. It inherits the lock, and holds it should this process be killed."""
+    """Snakemake for one study. It inherits the lock, and keeps it if this process is killed."""
 
     def __init__(self, config: str, cores: str, options: list[str], lock: int, uses_gpu: bool) -> None:
         self.config, self._lock = config, lock
-        # The jobs' commands begin with `ntksim`: the one of this environment. On a GPU shards take turns, with device auto too.
+        # Jobs call `ntksim`, which must be that of this environment. NTKSIM_GPU makes the shards take turns on the GPU.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._environment = os.environ | {"PATH": path, "NTKSIM_GPU": str(int(uses_gpu))}
-        # The results folder has a lock of our own, so Snakemake's, which a killed run would leave behind, is not needed.
+        # `only_writer` locks the results folder. Snakemake's own lock is off, since a killed run would leave it behind.
         self._options = ["--snakefile", str(project.SNAKEFILE), "--nolock", "--cores", cores, "--configfile", config, *options]
 
     def run(self, *options: str, first: bool = False, quiet: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run it with more options; with ``first`` they stand before all others, as targets must."""
+        """Run Snakemake with additional options, which come ``first`` if they are targets. ``quiet`` captures its output."""
         command = [sys.executable, "-m", "snakemake", *(options if first else ()), *self._options]
         command += () if first else options
-        kept = subprocess.PIPE if quiet else None
+        output = subprocess.PIPE if quiet else None
         with subprocess.Popen(
-            command, env=self._environment, stdout=kept, stderr=kept, text=True, pass_fds=[self._lock]
+            command, env=self._environment, stdout=output, stderr=output, text=True, pass_fds=[self._lock]
         ) as process:
             try:
                 out, err = process.communicate()
@@ -191,13 +191,13 @@ class _Snakemake:
         return subprocess.CompletedProcess(command, process.returncode, out or "", err or "")
 
     def has_nothing_to_do(self) -> bool:
-        """Whether Snakemake finds everything there, of these parameters and in this order."""
+        """Whether Snakemake finds every file present and up to date."""
         pending = self.run("--dry-run", "--quiet", quiet=True)
         return pending.returncode == 0 and "Nothing to be done" in pending.stdout + pending.stderr
 
     @staticmethod
     def _await(process: subprocess.Popen[str]) -> None:
-        """Let Snakemake cancel its jobs, on a cluster as well; a second interrupt kills it."""
+        """Wait while Snakemake cancels its jobs, including those on a cluster; a second interrupt kills it."""
         try:
             process.wait()
         except KeyboardInterrupt:

@@ -1,8 +1,8 @@
-"""Compute a sample of a study's shards again and compare: bits where everything is the same, tolerances elsewhere.
+"""Verification of a study: a sample of its shards is computed again and compared with the stored files.
 
-Bits are owed by the same source, libraries and kind of processor. Another compiler or processor rounds differently; then
-numbers must agree to a tolerance, relative to the largest number of their column: eigenvalues to the largest eigenvalue,
-condition numbers in their reciprocals.
+With the same source, libraries and kind of processor all bits must agree. Another compiler or processor rounds differently; then
+numbers must agree within a tolerance, relative to the largest number in their column. Eigenvalues are compared relative to the
+largest eigenvalue, and condition numbers by their reciprocals.
 """
 
 import tempfile
@@ -25,7 +25,7 @@ from ntksim.study.run.record import recorded_study
 from ntksim.study.stages import initial
 from ntksim.study.stages.training import training_shard
 
-# What rounding may do to a sum of some thousand terms, with room; training amplifies it.
+# Generous bounds on the rounding error of a sum of some thousand terms. Training amplifies rounding errors.
 TOLERANCES = {
     ("initial", "float64"): 1e-9,
     ("training", "float64"): 1e-6,
@@ -38,7 +38,7 @@ _COMPILERS = ("numba", "llvmlite", "numpy", "scipy")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of a file with its recomputation; ``verdict`` is bits, tolerance or different."""
+    """Result of comparing a file with its recomputation; ``verdict`` is bits, tolerance or different."""
 
     file: str
     verdict: str
@@ -53,11 +53,14 @@ _Again = Callable[[str, Study, plan.Shard, Path], Comparison]
 
 
 def verify(results: str | Path, *, fraction: float = 0.05, shards: int | None = None, seed: int = 0) -> bool:
-    """Recompute a random sample of shards, and the limits they hang on; print a line for each; whether all agree.
+    """Recompute a random sample of shards and their limits, print a line for each file, and return whether all agree.
 
     Parameters
     ----------
-    fraction : share of the shards, at least one. ``shards``: their number instead. ``seed`` chooses them.
+    results : the study's results folder.
+    fraction : share of the shards to recompute; at least one shard is.
+    shards : number of shards to recompute, in place of ``fraction``.
+    seed : seed of the random choice.
 
     Raises
     ------
@@ -66,12 +69,12 @@ def verify(results: str | Path, *, fraction: float = 0.05, shards: int | None = 
     if not 0 < fraction <= 1 or (shards is not None and shards < 1):
         raise ValueError(f"expected 0 < fraction <= 1 and shards >= 1; got {fraction} and {shards}")
     study = recorded_study(results)
-    every = plan.shards(study)
-    size = min(len(every), shards or max(1, round(fraction * len(every))))
-    chosen = [every[i] for i in sorted(np.random.default_rng(seed).choice(len(every), size, replace=False))]
+    planned = plan.shards(study)
+    size = min(len(planned), shards or max(1, round(fraction * len(planned))))
+    chosen = [planned[i] for i in sorted(np.random.default_rng(seed).choice(len(planned), size, replace=False))]
     limits = {plan.limit_file(study, shard.network, shard.width): shard for shard in chosen}
     jobs = [(file, shard, _limit_again) for file, shard in limits.items()]
-    for shard in chosen:  # the kernels that it keeps come with the shard
+    for shard in chosen:  # recomputing a shard also writes the kernels that it keeps, so these only need comparing
         jobs += zip(plan.shard_files(study, shard), (shard, shard), (_shard_again, _compared), strict=False)
     verdicts = []
     with tempfile.TemporaryDirectory(prefix="ntksim-verify-") as scratch:
@@ -80,7 +83,7 @@ def verify(results: str | Path, *, fraction: float = 0.05, shards: int | None = 
             print(found, flush=True)
             verdicts.append(found.verdict)
     bits, near, different = (verdicts.count(word) for word in ("bits", "tolerance", "different"))
-    print(f"{len(chosen)} of {len(every)} shards and {len(limits)} limits computed again: {bits} files equal in bits, "
+    print(f"{len(chosen)} of {len(planned)} shards and {len(limits)} limits computed again: {bits} files equal in bits, "
           f"{near} within tolerance, {different} different")  # fmt: skip
     return not different
 
@@ -107,7 +110,7 @@ def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
     network, data = study.networks[shard.network].network(shard.width), Path(study.results) / "dataset.npz"
     limit = scratch / plan.limit_file(study, shard.network, shard.width)
     common = (data, limit, network, shard.seeds, study.precision, scratch / file)
-    # What a GPU computed one computes again, where there is one.
+    # A shard that was computed on a GPU is recomputed on a GPU, if this machine has one.
     there = read_metadata(Path(study.results) / file).get("provenance", {}).get("device", "")
     device = "auto" if there.startswith("cuda") else "cpu"
     if shard.stage == "initial":
@@ -120,7 +123,7 @@ def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
 
 
 def _compared(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
-    """A file of a shard with the one in ``scratch``."""
+    """Compare a file of a shard with the recomputed one in ``scratch``."""
     results = Path(study.results)
     wanted = identity.of_shard(study, shard, files.read(results / "dataset.npz").hash)
     (there, stored), (here, again) = read_arrow(results / file), read_arrow(scratch / file)
@@ -129,34 +132,34 @@ def _compared(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comp
 
 
 def _why_not_bits(there: dict[str, Any], here: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """What differs between two computations, by the metadata of their files, that lets bits differ; empty if nothing does."""
+    """Reasons why the bits of two files may differ, from their metadata: other versions or another device; empty if none."""
     differing = identity.differences(there.get("identity"), wanted)
     if not identity.is_of_another_version(differing):
-        raise StageError(f"computed with another {', '.join(differing)} than the study records")
+        raise StageError(f"computed with a {', '.join(differing)} that differs from the study's record")
     reasons = []
     if differing:
         old = there["identity"]
-        reasons.append(f"version {old.get('version')}, source {old.get('source')} there, {wanted['source']} here")
+        reasons.append(f"stored by version {old.get('version')}, source {old.get('source')}; source here: {wanted['source']}")
     before, now = there["provenance"], here["provenance"]
     if before["device"] != now["device"]:
-        reasons.append(f"{before['device']} there, {now['device']} here")
+        reasons.append(f"stored: {before['device']}, here: {now['device']}")
     for name in _COMPILERS:
         if before["versions"].get(name) != now["versions"].get(name):
-            reasons.append(f"{name} {before['versions'].get(name)} there, {now['versions'].get(name)} here")
+            reasons.append(f"stored: {name} {before['versions'].get(name)}, here: {now['versions'].get(name)}")
     return "; ".join(reasons)
 
 
 def _compare(file: str, there: pd.DataFrame, here: pd.DataFrame, why: str, tolerance: float) -> Comparison:
     if list(there) != list(here) or len(there) != len(here):
-        return Comparison(file, "different", "other columns or rows")
-    apart = [str(name) for name in there if not _same_bits(there[name], here[name])]
-    if not apart:
+        return Comparison(file, "different", "different columns or number of rows")
+    differing = [str(name) for name in there if not _same_bits(there[name], here[name])]
+    if not differing:
         return Comparison(file, "bits", "")
-    distances = {name: _distance(name, there, here) for name in apart}
+    distances = {name: _distance(name, there, here) for name in differing}
     worst = max(distances, key=lambda name: distances[name])
     detail = f"{worst} differs by {distances[worst]:.1e}"
     if not why:
-        return Comparison(file, "different", f"{detail}, on the same kind of machine with the same versions")
+        return Comparison(file, "different", f"{detail}, although machine and versions are the same")
     within = distances[worst] <= tolerance
     return Comparison(file, "tolerance" if within else "different", f"{detail}, tolerance {tolerance:.0e}; {why}")
 
@@ -170,9 +173,9 @@ def _same_bits(there: pd.Series, here: pd.Series) -> bool:
 
 
 def _distance(name: str, there: pd.DataFrame, here: pd.DataFrame) -> float:
-    """Largest difference in a column over the largest number of its scale; infinite where one is NaN or no number."""
+    """Largest difference in a column, relative to the largest number; infinite if only one is NaN, or if text differs."""
     present = there[name].notna()
-    if there[name].dtype == object:  # what belongs to a whole run stands in one of its rows
+    if there[name].dtype == object:  # a value that belongs to a whole run is stored in one of its rows only
         if not present.equals(here[name].notna()):
             return np.inf
         there, here = there[present], here[present]

@@ -1,1 +1,1 @@
-"""From shards to tables."""
+"""Statistics over seeds: from the files of the shards to the tables."""

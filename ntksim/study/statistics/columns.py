@@ -1,4 +1,4 @@
-"""What is measured, each quantity declared once, and what every column of the tables means."""
+"""The measured quantities, each declared once, and the meaning of every column of the tables."""
 
 import math
 from typing import Literal, NamedTuple
@@ -7,27 +7,29 @@ Where = Literal["convergence", "drift", "lazy", "modes", "run", "parts"]
 
 
 class Law(NamedTuple):
-    """Exponents of the width that theory gives a quantity, NaN where it gives none.
+    """Exponents of the width that theory predicts for a quantity; NaN if it predicts none.
 
-    ``smooth`` and ``kinked`` are those of activations in ntk and notes, ``deep`` that of both with more than one hidden layer
-    where it is another, ``rich`` that in mup and mean_field, and ``scaled`` in standard and abc, where time and rates scale
-    with the width or any power of it.
+    ``smooth`` and ``kinked`` hold for smooth and kinked activations in the ntk and notes parameterizations. ``deep`` replaces
+    both with more than one hidden layer, if it differs. ``rich`` holds in mup and mean_field. ``scaled`` holds in standard and
+    abc, in which time and learning rates scale with a power of the width.
     """
 
     smooth: float
     kinked: float
     deep: float | None = None
-    rich: float = 0.0  # kernel and features move as much at every width (Yang & Hu 2021), and leave linearisation as far
+    # kernel, features and distance from the linearised network are of the same order at every width (Yang & Hu 2021)
+    rich: float = 0.0
     scaled: float = math.nan
 
 
 class Quantity(NamedTuple):
-    """Something that is measured of every seed.
+    """A quantity that is measured for every seed. If its name is largest_x, it is the largest value of x during the run.
 
-    ``where``: the tables with statistics over seeds of it, ``convergence``, ``drift``, ``lazy``; ``modes``, where shards hold
-    a list of it per run; ``run``, where they hold one value per run; ``parts``, where it takes all seeds (`drift_parts`). With a
-    ``law`` it is in `scaling_laws`; ``statistic`` is that of `lazy`, ``words`` its name in the summary, if it is there. A
-    ``share`` lies in [0, 1]. One that is called largest_x is the largest x along the run.
+    ``meaning``: the description of its column. ``where``: the tables with statistics of it over seeds (``convergence``,
+    ``drift``, ``lazy``), and in which form shards hold it: ``modes``, a list per run; ``run``, one value per run; ``parts``, not
+    in shards, since it needs all seeds (`drift_parts`). ``law``: theory's exponents; quantities with a law are in `scaling_laws`.
+    ``statistic``: the statistic over seeds in `lazy`. ``words``: its name in the summary, if it appears there. ``share``: whether
+    it lies in [0, 1].
     """
 
     meaning: str
@@ -40,122 +42,128 @@ class Quantity(NamedTuple):
 
 _LIMIT = Law(-0.5, -0.5, rich=-0.5, scaled=-0.5)  # the central limit theorem
 _HALF = Law(-0.5, -0.5)
-# Smooth: Dyer & Gur-Ari 2019, Huang & Yau 2020. With a kink a share m^(-1/2) of the gates flips: what is random in it moves the
-# kernel by m^(-3/4), but flips on and off do not balance, since a neuron feels the residuals of the points for which it is on
-# alone, and this systematic part goes like m^(-1/2), which wins in the end. The deviation from the linearised network follows
-# (Lee et al. 2019 bound it by -1/2), and the kernel distance, quadratic in the angle, goes like the square.
+# Smooth activations: Dyer & Gur-Ari 2019, Huang & Yau 2020. With a kinked activation a share m^(-1/2) of the gates flips. Which
+# gates flip is random, and this moves the kernel by m^(-3/4). But opening and closing do not balance, since a neuron receives the
+# residuals of only those points at which it is on. This moves the kernel systematically by m^(-1/2), which dominates at large
+# widths. The distance from the linearised network has the same exponents (Lee et al. 2019 prove a bound of -1/2). The kernel
+# distance is quadratic in the angle between kernels, so its exponents are doubled.
 _KERNEL = Law(-1.0, -0.5)
 
 QUANTITIES = {
     "relative_frobenius_error": Quantity("||K_m - K_inf||_F / ||K_inf||_F", ("convergence",), _LIMIT),
     "relative_operator_error": Quantity("||K_m - K_inf||_2 / ||K_inf||_2", ("convergence",), _LIMIT),
-    "smallest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
-    "largest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
+    "smallest_eigenvalue": Quantity("smallest eigenvalue of K_m, in units of the kernel", ("convergence",)),
+    "largest_eigenvalue": Quantity("largest eigenvalue of K_m, in units of the kernel", ("convergence",)),
     "condition_number": Quantity(
-        "largest over smallest eigenvalue of K_m; infinite where the precision does not tell that from 0", ("convergence",)
+        "largest over smallest eigenvalue of K_m; infinite if the smallest is 0 to the precision", ("convergence",)
     ),
-    "trace": Quantity("of K_m, units of the kernel", ("convergence",)),
+    "trace": Quantity("trace of K_m, in units of the kernel", ("convergence",)),
     "kernel_drift": Quantity(
-        "||K_t - K_0||_F / ||K_0||_F, of k outputs that of the whole kernels (n k, n k), and so the distance; with layer_rates "
-        "of the kernels that training sees, sums over layers with their rates; in `layers` of the layer's part of the plain "
-        "kernel, whose drift its rate leaves as it is", ("drift", "lazy"), _KERNEL, words="kernel drift",
+        "||K_t - K_0||_F / ||K_0||_F. With k outputs this is the drift of the whole kernel (n k, n k). With layer_rates it is "
+        "the drift of the kernel that training sees, the sum over layers weighted by their rates. In `layers` it is the drift of "
+        "the layer's part of the plain kernel, which does not depend on the layer's rate", ("drift", "lazy"), _KERNEL,
+        words="kernel drift",
     ),
     "systematic_kernel_drift": Quantity(
-        "the norm of the mean over seeds of (K_T - K_0) / ||K_0||_F, without the bias of finitely many seeds", ("parts",),
+        "norm of the mean over seeds of (K_T - K_0) / ||K_0||_F, without the bias of a finite number of seeds", ("parts",),
         _KERNEL, words="its systematic part",
     ),
     "random_kernel_drift": Quantity(
-        "the rms deviation from it: their squares add up to kernel_drift's", ("parts",), Law(-1.0, -0.75, rich=math.nan),
-        words="its random part",
+        "root mean square deviation of (K_T - K_0) / ||K_0||_F from its mean over seeds; the squares of the two parts add up to "
+        "the mean square of kernel_drift", ("parts",), Law(-1.0, -0.75, rich=math.nan), words="its random part",
     ),
     "kernel_distance": Quantity(
-        "1 - <K_t, K_0> / (||K_t||_F ||K_0||_F), between 0 and 1: blind to the kernel's size (Fort et al. 2020)",
+        "1 - <K_t, K_0> / (||K_t||_F ||K_0||_F), between 0 and 1; does not depend on the size of the kernels (Fort et al. 2020)",
         ("drift", "lazy"), Law(-2.0, -1.0),
     ),
     "parameter_drift": Quantity(
-        "||theta_t - theta_0|| / ||theta_0||, of all parameters, or in `layers` of the layer's", ("drift", "lazy"),
+        "||theta_t - theta_0|| / ||theta_0|| over all parameters, or in `layers` over the layer's parameters", ("drift", "lazy"),
         Law(-0.5, -0.5, deep=-1.0, rich=math.nan), words="parameter drift",
     ),
     "feature_drift": Quantity(
-        "||h_t - h_0||_F / ||h_0||_F, h the last hidden layer's activations on training points", ("drift", "lazy"), _HALF
+        "||h_t - h_0||_F / ||h_0||_F, where h are the last hidden layer's activations on the training points", ("drift", "lazy"),
+        _HALF,
     ),
     "gates_flipped": Quantity(
-        "share of pairs of a hidden neuron and a training point whose pre-activation changed sign since t = 0; NaN for the "
+        "share of pairs of a hidden neuron and a training point whose pre-activation has changed sign since t = 0; NaN for the "
         "activation sin", ("drift", "lazy"), _HALF, share=True,
     ),
     "kernel_target_alignment": Quantity(
-        "<K, YY'>_F / (||K||_F ||YY'||_F), y'Ky / (||K||_F ||y||^2) for one target; kernels of several outputs are summed, here "
-        "and in the centred alignments", ("convergence", "drift"),
+        "<K, YY'>_F / (||K||_F ||YY'||_F), for one target y'Ky / (||K||_F ||y||^2). With several outputs K is summed over them, "
+        "here and in the centred alignments", ("convergence", "drift"),
     ),
     "limit_alignment": Quantity("cosine of K_m and K_inf in the Frobenius inner product", ("convergence",)),
     "centred_kernel_target_alignment": Quantity(
         "kernel_target_alignment of the centred kernels H K H and H yy' H, H = I - 11'/n (Cortes et al. 2012)", ("drift",)
     ),
-    "centred_alignment": Quantity("cosine of the centred K_t and K_0 (CKA)", ("drift",)),
+    "centred_alignment": Quantity("cosine of the centred K_t and the centred K_0 (CKA)", ("drift",)),
     "effective_rank": Quantity(
-        "exp of the entropy of K_t's eigenvalues over their sum, from 1 to n, or n k for k outputs", ("drift",)
+        "exponential of the entropy of K_t's eigenvalues divided by their sum; from 1 to n, or to n k with k outputs", ("drift",)
     ),
-    "loss_left": Quantity("loss at the end of training over that at t = 0", ("drift", "lazy")),
-    "loss": Quantity("1/2 sum of squared residuals on training points, over all outputs", ("drift", "lazy"), statistic="mean"),
+    "loss_left": Quantity("loss at the end of training, divided by the loss at t = 0", ("drift", "lazy")),
+    "loss": Quantity("1/2 sum of squared residuals over training points and outputs", ("drift", "lazy"), statistic="mean"),
     "test_loss": Quantity("1/2 sum of squared residuals on test points", ("drift", "lazy"), statistic="mean"),
     "test_linearized_loss": Quantity("linearized_loss on test points", ("drift", "lazy"), statistic="mean"),
     "test_accuracy": Quantity(
-        "share of test points whose class is told: by the sign of the output, or the largest of more than two; NaN where targets "
-        "are no classes, and where outputs tell none, as at t = 0 with f - f_0 trained", ("drift", "lazy"), statistic="mean",
-        share=True,
+        "share of test points that are classified correctly, by the sign of the output, or by the largest of several outputs. "
+        "NaN if the targets are not classes, or if the outputs prefer no class, as at t = 0 when f - f_0 is trained",
+        ("drift", "lazy"), statistic="mean", share=True,
     ),
     "test_linearized_accuracy": Quantity(
-        "test_accuracy of the network linearised at theta_0 under the same training", ("drift", "lazy"), statistic="mean",
+        "test_accuracy of the network linearised at theta_0, under the same training", ("drift", "lazy"), statistic="mean",
         share=True,
     ),
     "test_limit_closed_form_accuracy": Quantity(
         "test_accuracy of the same training with the constant kernel K_inf", ("drift", "lazy"), statistic="mean", share=True
     ),
     "initial_kernel_regression_test_loss": Quantity(
-        "test loss of kernel regression, K(x*, X) (K + ridge)^-1 y, with K_0; ridgeless unless training.ridge is set, on the "
-        "eigenvectors that the precision tells from the null space", ("run", "drift", "lazy"), statistic="mean"
+        "test loss of kernel regression K(x*, X) (K + ridge)^-1 y with K_0. The ridge is training.ridge, or else 0; then only "
+        "the eigenvectors with an eigenvalue that is distinguishable from 0 in the precision are used", ("run", "drift", "lazy"),
+        statistic="mean",
     ),
     "after_kernel_regression_test_loss": Quantity(
-        "initial_kernel_regression_test_loss with the kernel after training in place of K_0", ("run", "drift", "lazy"),
+        "as initial_kernel_regression_test_loss, with the kernel after training instead of K_0", ("run", "drift", "lazy"),
         statistic="mean",
     ),
     "limit_kernel_regression_test_loss": Quantity(
-        "initial_kernel_regression_test_loss with K_inf in place of K_0", ("run", "drift", "lazy"), statistic="mean"
+        "as initial_kernel_regression_test_loss, with K_inf instead of K_0", ("run", "drift", "lazy"), statistic="mean"
     ),
     "relative_linearized_deviation": Quantity(
-        "the larger of largest_linearized_deviation and largest_test_linearized_deviation, in units of the root mean square of "
+        "the larger of largest_linearized_deviation and largest_test_linearized_deviation, divided by the root mean square of "
         "the training targets", ("drift", "lazy"), _KERNEL, words="distance from the linearised network, in units of the targets",
     ),
-    "largest_linearized_deviation": Quantity("the largest linearized_deviation of the run", ("drift", "lazy"), _KERNEL),
-    "largest_test_linearized_deviation": Quantity("the largest test_linearized_deviation of the run", ("drift", "lazy"), _KERNEL),
+    "largest_linearized_deviation": Quantity("largest linearized_deviation during the run", ("drift", "lazy"), _KERNEL),
+    "largest_test_linearized_deviation": Quantity(
+        "largest test_linearized_deviation during the run", ("drift", "lazy"), _KERNEL
+    ),
     "largest_limit_closed_form_deviation": Quantity(
-        "the largest limit_closed_form_deviation of the run", ("drift",), Law(-0.5, -0.5, rich=math.nan)
+        "largest limit_closed_form_deviation during the run", ("drift",), Law(-0.5, -0.5, rich=math.nan)
     ),
     "eigenvalue": Quantity(
-        "of K_0, as a rate of training (times n^(-c) in abc parameterizations, layer rates included); null where the precision "
-        "does not tell it from 0: no larger than e min(n lambda_max, 2 tr K), e the precision's relative error", ("modes",),
+        "eigenvalue of K_0 as a rate of training (with layer rates, and times n^(-c) in abc parameterizations). Null if it is "
+        "indistinguishable from 0: at most e min(n lambda_max, 2 tr K), where e is the precision's relative error", ("modes",),
     ),
     "after_eigenvalue": Quantity(
-        "the eigenvalue of the same index of the kernel after training, as a rate; null where it is not told from 0", ("modes",)
+        "eigenvalue of the same index of the kernel after training, as a rate; null if indistinguishable from 0", ("modes",)
     ),
-    "initial_share": Quantity("of the squared norm of the residual at t = 0 that lies along the eigenvector of K_0", ("modes",)),
+    "initial_share": Quantity("share of the squared norm of the residual at t = 0 along the eigenvector of K_0", ("modes",)),
     "decay_rate": Quantity(
-        "fitted to the residual along the eigenvector of K_0 while it is above the noise and other modes add less than a tenth "
-        "to its change (measures.MIXING); NaN where that leaves fewer than two snapshots or less change than noise, and where "
-        "the mode oscillates under momentum", ("modes",),
+        "rate at which the residual along the eigenvector of K_0 decays. It is fitted while this residual is above the noise and "
+        "other modes contribute less than a tenth to its change (measures.MIXING). NaN if this leaves fewer than two snapshots "
+        "or less change than noise, and if the mode oscillates under momentum", ("modes",),
     ),
 }  # fmt: skip
 
 
 def quantities(where: Where) -> tuple[str, ...]:
-    """The names of the quantities that are there (`Quantity.where`), in their order."""
+    """Names of the quantities that have ``where`` in their `Quantity.where`, in the order of `QUANTITIES`."""
     return tuple(name for name, quantity in QUANTITIES.items() if where in quantity.where)
 
 
-# What a shard holds a list of in every row, a number a layer, and its name in `layers`.
+# Columns of a shard that hold a list in every row, with a number for each layer, and their names in the table `layers`.
 LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"}
 
-# What lets more seeds finish, by the status of those that did not.
+# Advice on how to let more seeds finish, by the status of those that did not.
 REMEDIES = {
     "diverged": "in gradient descent lower relative_learning_rate; in gradient flow raise tolerance, or set precision to float64",
     "step_limit": "lower relative_time, or raise tolerance",
@@ -164,94 +172,99 @@ REMEDIES = {
     "eigensolver_failed": "set precision to float64",
 }
 
-# Units and meaning of every column, kept in the Parquet schema.
+# Meaning and units of every column; stored in the Parquet schema.
 COLUMNS = {
     "network": "name of the network in the configuration",
     "activation": "activation of the hidden layers",
     "depth": "number of hidden layers",
-    "parameterization": "where the 1/sqrt(width) stands",
+    "parameterization": "powers of the width in weights, biases and learning rates: ntk, notes, standard, mup, mean_field or abc",
     "width": "neurons per hidden layer",
     "seed": "seed of the network",
-    "quantity": "the column of the per-seed table that is summarised",
-    "count": "seeds in the statistics",
-    "excluded": "seeds left out (of all widths in scaling_laws): they did not finish (see status), or the value is not finite",
-    "excluded_share": "excluded over all seeds; in scaling_laws at the width with the largest share",
-    "marked": "true where excluded_share is above 0.1: seeds that stop early are often those that move most, and without them "
+    "quantity": "quantity that the row summarises: a column of the table per seed",
+    "count": "number of seeds in the statistics",
+    "excluded": "number of seeds left out (in scaling_laws at all widths together), since they did not finish (see status) or "
+    "their value is not finite",
+    "excluded_share": "excluded divided by the number of all seeds; in scaling_laws at the width where this share is largest",
+    "marked": "true if excluded_share is above 0.1: seeds that stop early are often those that move most, and without them "
     "the statistic is biased",
-    "earliest_stop": "relative_time up to which there are numbers of the first of the seeds that did not finish; NaN if all did",
-    "latest_stop": "relative_time up to which there are numbers of the last of the seeds that did not finish; NaN if all did",
-    "time_reached": "the last snapshot's time up to which a seed has numbers: the end of training, if it finished",
+    "earliest_stop": "relative_time_reached of the seed that stopped first; NaN if all seeds finished",
+    "latest_stop": "relative_time_reached of the seed that stopped last; NaN if all seeds finished",
+    "time_reached": "time of the last snapshot up to which all numbers of a seed are finite: the end of training if it finished",
     "relative_time_reached": "time_reached times lambda_max(K_inf)",
-    "mean": "over seeds; NaN for the parts of the kernel drift, which no single seed has",
-    "root_mean_square": "; ".join(["over seeds", *(f"of {name} {QUANTITIES[name].meaning}" for name in quantities("parts"))]),
-    "exact_root_mean_square": "what the exact law of one hidden layer gives for the root mean square; NaN where none is known",
-    "standard_deviation": "over seeds, n - 1 in the denominator",
-    "standard_error": "of the mean; by the jackknife over 5 seeds at least of the exponent and of the random part of the kernel "
-    "drift; of its systematic part the interval's length over twice Student's quantile",
-    "interval_low": "95% interval of the mean, the exponent, or a part of the kernel drift (docs/statistics.md)",
-    "interval_high": "95% interval of the mean, the exponent, or a part of the kernel drift (docs/statistics.md)",
-    "root_mean_square_low": "95% interval of the root mean square, of 5 seeds at least (docs/statistics.md)",
-    "root_mean_square_high": "95% interval of the root mean square, of 5 seeds at least (docs/statistics.md)",
-    "time": "t of the flow, or learning rate x steps; units of 1 / eigenvalue of the kernel",
+    "mean": "mean over seeds; NaN for the parts of the kernel drift, since single seeds do not have them",
+    "root_mean_square": "; ".join(
+        ["root mean square over seeds", *(f"for {name}: {QUANTITIES[name].meaning}" for name in quantities("parts"))]
+    ),
+    "exact_root_mean_square": "root mean square by the exact law for one hidden layer; NaN if no exact law is known",
+    "standard_deviation": "standard deviation over seeds, n - 1 in the denominator",
+    "standard_error": "standard error of the mean. For the exponent, and for the random part of the kernel drift, it is that of "
+    "the jackknife, with at least 5 seeds. For the systematic part it is the interval's length over twice Student's quantile",
+    "interval_low": "lower end of the 95% interval of the mean, the exponent or a part of the kernel drift (docs/statistics.md)",
+    "interval_high": "upper end of the 95% interval of the mean, the exponent or a part of the kernel drift (docs/statistics.md)",
+    "root_mean_square_low": "lower end of the 95% interval of the root mean square, with at least 5 seeds (docs/statistics.md)",
+    "root_mean_square_high": "upper end of the 95% interval of the root mean square, with at least 5 seeds (docs/statistics.md)",
+    "time": "time t of gradient flow, or learning rate x steps; in units of 1 / eigenvalue of the kernel",
     "relative_time": "t times lambda_max(K_inf)",
-    "kernel_velocity": "kernel distance from the snapshot before, per unit of time; NaN at t = 0",
-    "layer": "1 for the first hidden layer's weights and biases, depth + 1 for the readout's",
-    "linearized_loss": "loss of the network linearised at theta_0 under the same training; (I - eta K_0)^k for descent, what "
-    "momentum makes of it, and for batches that of all points at once",
-    "closed_form_loss": "loss of gradient flow with the constant kernel K_0, e^(-K_0 t), from the network's own f_0; under "
-    "momentum mu at t / (1 - mu)",
-    "limit_closed_form_loss": "loss of the same training with the constant kernel K_inf, from the network's own f_0: "
-    "e^(-K_inf t), or the steps of descent; for batches that of all points at once",
-    "ensemble_loss": "expected loss of the same training over infinitely wide networks: that of their mean plus half the sum of "
-    "their variances (Lee et al. 2019); for batches that of all points at once",
+    "kernel_velocity": "kernel distance from the previous snapshot, per unit of time; NaN at t = 0",
+    "layer": "1 for the first hidden layer's weights and biases, ..., depth + 1 for those of the readout",
+    "linearized_loss": "loss of the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, "
+    "and the corresponding formula with momentum. For batches it is computed with the full batch",
+    "closed_form_loss": "loss of gradient flow with the constant kernel K_0, e^(-K_0 t), from the network's f_0; with momentum "
+    "mu at time t / (1 - mu)",
+    "limit_closed_form_loss": "loss of the same training with the constant kernel K_inf, from the network's f_0: e^(-K_inf t), "
+    "or the steps of gradient descent. For batches it is computed with the full batch",
+    "ensemble_loss": "expected loss of the same training over infinitely wide networks: the loss of their mean plus half the sum "
+    "of their variances (Lee et al. 2019). For batches it is computed with the full batch",
     "test_closed_form_accuracy": "test_accuracy of gradient flow with the constant kernel K_0",
     "test_closed_form_loss": "closed_form_loss on test points",
     "test_limit_closed_form_loss": "limit_closed_form_loss on test points",
     "test_ensemble_loss": "ensemble_loss on test points",
-    "linearized_deviation": "root mean square over training points, and outputs, of f_t minus the linearised network",
-    "closed_form_deviation": "root mean square over training points of f_t minus e^(-K_0 t)",
-    "limit_closed_form_deviation": "root mean square over training points of f_t minus the same training with K_inf",
+    "linearized_deviation": "root mean square, over training points and outputs, of f_t minus the linearised network's output",
+    "closed_form_deviation": "root mean square, over training points and outputs, of f_t minus the output of gradient flow with "
+    "the constant kernel K_0",
+    "limit_closed_form_deviation": "root mean square, over training points and outputs, of f_t minus the output of the same "
+    "training with the constant kernel K_inf",
     "test_linearized_deviation": "linearized_deviation over test points",
     "test_closed_form_deviation": "closed_form_deviation over test points",
     "test_limit_closed_form_deviation": "limit_closed_form_deviation over test points",
-    "points": "train or test: those over which the row's means are taken",
+    "points": "train or test: the points over which the means in this row are taken",
     "limit_mean": "root mean square of mu, the mean of f_t over infinitely wide networks under the same training (Lee et al. "
-    "2019; for batches, that of all points at once): what mean_difference is to be measured by",
-    "mean_difference": "root mean square of the mean of f_t over seeds less mu, without the bias of finitely many seeds; 0 where "
-    "it is lost in their scatter",
-    "mean_difference_error": "standard error of mean_difference, of 5 seeds at least: its interval's length over twice Student's "
-    "quantile",
-    "mean_difference_low": "95% interval of mean_difference, of 5 seeds at least (docs/statistics.md)",
-    "mean_difference_high": "95% interval of mean_difference, of 5 seeds at least (docs/statistics.md)",
-    "limit_variance": "mean variance of f_t over infinitely wide networks; 0 where f_0 is removed",
+    "2019; for batches with the full batch): a scale to compare mean_difference with",
+    "mean_difference": "root mean square of the mean of f_t over seeds minus mu, without the bias of a finite number of seeds; 0 "
+    "if it is indistinguishable from the scatter",
+    "mean_difference_error": "standard error of mean_difference, with at least 5 seeds: the interval's length over twice "
+    "Student's quantile",
+    "mean_difference_low": "lower end of the 95% interval of mean_difference, with at least 5 seeds (docs/statistics.md)",
+    "mean_difference_high": "upper end of the 95% interval of mean_difference, with at least 5 seeds (docs/statistics.md)",
+    "limit_variance": "mean variance of f_t over infinitely wide networks; 0 if f - f_0 is trained",
     "variance": "mean variance of f_t over seeds, n - 1 in the denominator",
-    "variance_error": "standard error of variance, by the jackknife over 5 seeds at least",
-    "variance_low": "95% interval of variance, of 5 seeds at least (docs/statistics.md)",
-    "variance_high": "95% interval of variance, of 5 seeds at least (docs/statistics.md)",
-    "status": "of the whole run: finished; overflow or nan: a value is infinite or NaN; eigensolver_failed; in training also "
-    "diverged, or step_limit (see Trajectory). What to change: "
+    "variance_error": "standard error of variance, by the jackknife over at least 5 seeds",
+    "variance_low": "lower end of the 95% interval of variance, with at least 5 seeds (docs/statistics.md)",
+    "variance_high": "upper end of the 95% interval of variance, with at least 5 seeds (docs/statistics.md)",
+    "status": "how the whole run ended: finished; overflow or nan (a value is infinite or NaN); eigensolver_failed; in training "
+    "also diverged, or step_limit (gradient flow reached its largest number of steps). What to change: "
     + "; ".join(f"{status}: {remedy}" for status, remedy in REMEDIES.items()),
-    "widths_fitted": "widths in the fit",
+    "widths_fitted": "number of widths in the fit",
     "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
-    "prefactor_low": "95% interval of the prefactor, of 5 seeds at least (docs/statistics.md)",
-    "prefactor_high": "95% interval of the prefactor, of 5 seeds at least (docs/statistics.md)",
-    "exponent": "of the width, least squares in logarithms",
-    "theory_exponent": "of the width as it grows, for this activation, depth and parameterization; NaN where theory gives none. "
-    "Where gates flip (relu, leaky_relu, abs) movement at finite widths has steeper parts beside it (-3/4, -1)",
-    "z_score": "(exponent - theory_exponent) / standard_error: with steeper parts in it no test of the asymptotic exponent",
-    "index": "0 for the largest eigenvalue; in training of k outputs there are n k",
-    "limit_eigenvalue": "of K_inf, units of the kernel",
-    "relative_rate_difference": "(decay_rate - eigenvalue) / eigenvalue: 0 under a constant kernel, but for finite steps of "
-    "descent, and for batches, whose noise leaves a floor under the residual",
-    "family": "name of the network in the configuration, without the output scale where several are given",
+    "prefactor_low": "lower end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
+    "prefactor_high": "upper end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
+    "exponent": "exponent of the width, by least squares in logarithms",
+    "theory_exponent": "theory's exponent of the width, for large widths and this activation, depth and parameterization; NaN if "
+    "theory gives none. With gates that flip (relu, leaky_relu, abs) movement at finite widths also has steeper parts (-3/4, -1)",
+    "z_score": "(exponent - theory_exponent) / standard_error; not a test of theory if movement also has steeper parts",
+    "index": "index of the eigenvalue, 0 for the largest; in training with k outputs there are n k eigenvalues",
+    "limit_eigenvalue": "eigenvalue of K_inf, in units of the kernel",
+    "relative_rate_difference": "(decay_rate - eigenvalue) / eigenvalue. A constant kernel gives 0, except for the finite steps "
+    "of gradient descent, and for batches, whose noise keeps the residual from vanishing",
+    "family": "name of the network in the configuration, without the suffix of its output scale if several scales are given",
     "output_scale": "factor alpha of the output",
     "scaled_width": "sqrt(width) x output_scale, the variable of the crossover from rich to lazy in ntk and notes (Geiger et "
     "al. 2020); NaN in other parameterizations",
-    "verdict": "rich, untrained or lazy: more than half of the seeds are; else between; undecided: more than a quarter of the "
-    "seeds did not finish; none: no seed did. In `lazy` what moved, and the loss left, are medians over seeds, losses and "
-    "accuracies means",
-    "rich_share": "share of the seeds whose kernel drift is 1 or more",
-    "untrained_share": "share of the seeds that are not rich and have more than half of their loss left (loss_left above 0.5)",
-    "lazy_share": "share of the seeds that are neither, and whose kernel drift and, but for batches, "
-    "relative_linearized_deviation are below 0.1",
+    "verdict": "rich, untrained or lazy if more than half of the seeds are; otherwise between. undecided: more than a quarter of "
+    "the seeds did not finish; none: no seed did. In the table `lazy` losses and accuracies are means over seeds; measures of "
+    "movement and loss_left are medians",
+    "rich_share": "share of seeds whose kernel drift is 1 or more",
+    "untrained_share": "share of seeds that are not rich and have more than half of their loss left (loss_left above 0.5)",
+    "lazy_share": "share of seeds that are neither rich nor untrained, and whose kernel drift is below 0.1, and, unless training "
+    "uses batches, also relative_linearized_deviation",
 } | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in quantities("parts")}

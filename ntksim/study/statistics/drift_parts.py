@@ -1,15 +1,15 @@
-"""The kernel's change in training in two parts: what all seeds share, and what scatters between them.
+"""The kernel's change in training, split into a systematic part, common to all seeds, and a random part.
 
-With D_s = (K_T - K_0) / ||K_0||_F of seed s and <.,.> the Frobenius inner product, for seeds that start from one residual r_0
-(`remove_initial_output`: r_0 = -y),
+Let D_s = (K_T - K_0) / ||K_0||_F be the relative change of seed s, and <.,.> the Frobenius inner product. If all seeds start from
+the same residual r_0 (`remove_initial_output`: r_0 = -y), the parts are
 
-    systematic^2 = ||E D||^2 = E <D_s, D_t> over pairs of different seeds,    random^2 = E ||D - E D||^2,
+    systematic^2 = ||E D||^2 = E <D_s, D_t> over pairs of different seeds,    random^2 = E ||D - E D||^2.
 
-and the two add up to the mean square of the kernel drift. Means over pairs of different seeds are unbiased: the square of the
-seeds' mean holds 1/S of the random part besides. The square of a systematic part that is lost in the scatter may come out
-below zero; the part is then 0.
+Their squares add up to the mean square of the kernel drift. Means over pairs of different seeds are unbiased; the squared norm of
+the mean over S seeds would also contain 1/S of the random part's square. If the systematic part is small compared with the
+scatter, the estimate of its square may be negative; the part is then set to 0.
 
-All is a function of the Gram matrix <D_s, D_t>.
+Everything is computed from the Gram matrix <D_s, D_t>.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ import numpy as np
 from ntksim.study.statistics.columns import quantities
 from ntksim.study.statistics.seeds import FEWEST, UNKNOWN, Interval, moments, positive_interval, quantile
 
-PARTS = quantities("parts")  # the systematic one first
+PARTS = quantities("parts")  # names of the parts, the systematic one first
 
 
 class Part(NamedTuple):
-    """The square of a part, its interval, and the squares without each of the seeds (S,)."""
+    """Estimate of a part's square, the interval of this square, and the estimates without each of the seeds (S,)."""
 
     square: float
     interval: Interval
@@ -32,12 +32,16 @@ class Part(NamedTuple):
 
     @property
     def root(self) -> float:
-        """The part itself; 0 where it is lost."""
+        """The part: the root of its square, or 0 if the estimate of the square is negative."""
         return float(np.sqrt(np.maximum(self.square, 0.0)))
 
     @property
     def of_root(self) -> Interval:
-        """Its interval; the error is that of which Student's interval would be as long: at 0 a root has no slope."""
+        """Interval of the part.
+
+        Its error is the one for which Student's interval would have the same length. The delta method fails, since the root has
+        no finite derivative at 0.
+        """
         if np.isnan(self.interval.low):
             return UNKNOWN
         low, high = np.sqrt([self.interval.low, self.interval.high])
@@ -45,27 +49,27 @@ class Part(NamedTuple):
 
 
 def gram_matrix(changes: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """<D_s, D_t>, (S, S), of relative changes (S, ...); (0, 0) of none."""
+    """Gram matrix <D_s, D_t>, (S, S), of relative changes (S, ...)."""
     flat = np.array([np.ravel(change) for change in changes], dtype=np.float64).reshape(len(changes), -1 if len(changes) else 0)
     return flat @ flat.T
 
 
 def mean_squares(gram: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The squares of the two parts, (...) each, over seeds with weights (..., S): 0 leaves a seed out.
+    """Estimates of the squares of the two parts, each of shape (...), with weights (..., S) of the seeds.
 
-    Pairs of a seed with itself are left out. NaN where one seed is all that has a weight.
+    A weight of 0 leaves a seed out. Pairs of a seed with itself are excluded. The result is NaN if only one seed has a weight.
     """
-    own = np.diagonal(gram)
+    diagonal = np.diagonal(gram)
     pairs = np.sum(weights, axis=-1) ** 2 - np.sum(weights**2, axis=-1)
-    among = np.sum(weights @ gram * weights, axis=-1) - weights**2 @ own
+    among = np.sum(weights @ gram * weights, axis=-1) - weights**2 @ diagonal
     with np.errstate(invalid="ignore"):
         systematic = among / np.where(pairs > 0, pairs, np.nan)
-    total = weights @ own / np.sum(weights, axis=-1)
+    total = weights @ diagonal / np.sum(weights, axis=-1)
     return dict(zip(PARTS, (systematic, total - systematic), strict=True))
 
 
 def estimates(gram: np.ndarray) -> dict[str, Part]:
-    """The two parts, by name, of 2 seeds at least, and with intervals of `FEWEST`; NaN of fewer."""
+    """Estimates of the two parts, by name: NaN for fewer than 2 seeds, without intervals for fewer than `FEWEST`."""
     seeds = len(gram)
     if seeds < 2:
         return {name: Part(np.nan, UNKNOWN, np.full(seeds, np.nan)) for name in PARTS}
@@ -75,22 +79,23 @@ def estimates(gram: np.ndarray) -> dict[str, Part]:
         return found
     systematic, random = (found[name] for name in PARTS)
     ends = (_systematic_interval(gram, systematic.square), positive_interval(random.square, random.without))
-    return {name: part._replace(interval=own) for (name, part), own in zip(found.items(), ends, strict=True)}
+    return {name: part._replace(interval=interval) for (name, part), interval in zip(found.items(), ends, strict=True)}
 
 
 def _systematic_interval(gram: np.ndarray, square: float) -> Interval:
-    """The squares q that are at most t standard errors from their estimate, with the variance at q and not at the estimate.
+    """Interval of the systematic part's square: all q that differ from the estimate by at most t standard errors.
 
-    The idea is Wilson's (1927). The estimate is a mean over pairs, with the variance 4 q v / S + 2 tr(Sigma^2) / (S (S - 1))
-    (Chen & Qin 2010): Sigma is the covariance of D, and v its variance along the mean. Where the part is lost in the scatter
-    the second term is all there is, and a variance taken at the estimate may come out as next to nothing.
+    The standard error is that at q, not at the estimate, as in Wilson's interval (1927). The estimate is a mean over pairs of
+    seeds. Its variance is 4 q v / S + 2 tr(Sigma^2) / (S (S - 1)) (Chen & Qin 2010), where Sigma is the covariance of D and v the
+    variance of D along its mean. If q is small compared with the scatter, only the second term matters; a variance at the
+    estimate could then come out much too small.
     """
     seeds, reach = len(gram), quantile(len(gram) - 1)
     with_mean = gram.mean(axis=0)  # <D_s, mean>
     along = float(with_mean.var(ddof=1) / max(with_mean.mean(), np.finfo(np.float64).tiny))
     centred = gram - with_mean - with_mean[:, None] + with_mean.mean()
     trace, trace_of_square = np.trace(centred) / (seeds - 1), np.sum(centred**2) / (seeds - 1) ** 2
-    # less what the noise of the covariance adds; in one dimension nothing is taken off
+    # Unbiased tr(Sigma^2): the noise of the sample covariance is subtracted. In one dimension this leaves the trace as it is.
     scatter = max((seeds - 1) / (seeds - 2) * (trace_of_square - trace**2 / (seeds - 1)), 0.0) / (seeds * (seeds - 1))
     estimate = max(square, 0.0)
     slope = 2 * reach**2 * along / seeds
@@ -100,9 +105,9 @@ def _systematic_interval(gram: np.ndarray, square: float) -> Interval:
 
 
 def parts(gram: np.ndarray) -> dict[str, dict[str, float]]:
-    """The two parts with standard errors and intervals, by name.
+    """The two parts by name, each as a row's columns: the part, its standard error and its interval.
 
-    NaN where there are too few seeds: fewer than 2, or, of errors and intervals, than `FEWEST`.
+    All are NaN for fewer than 2 seeds; errors and intervals are NaN for fewer than `FEWEST`.
     """
     found = {}
     for name, part in estimates(gram).items():

@@ -1,9 +1,9 @@
-"""Lazy or rich: a verdict for every network and width, and the numbers behind it.
+"""Lazy or rich: a verdict on every network and width, with the numbers behind it.
 
-A network is lazy where training leaves its kernel, and with it its linearisation, as they were (Chizat et al. 2019), and rich
-where the kernel it ends with is another one. Between the two lies a crossover, which in the ntk and notes
-parameterizations is one in sqrt(width) x output_scale (Geiger et al. 2020). Whatever has hardly trained has hardly moved, and
-is no more lazy for that: it is untrained.
+A network is lazy if training hardly changes its kernel, so that it stays close to its linearisation (Chizat et al. 2019). It is
+rich if training changes its kernel by as much as the kernel's norm. Between the two lies a crossover; in the ntk and notes
+parameterizations its variable is sqrt(width) x output_scale (Geiger et al. 2020). A network that has hardly trained has hardly
+moved; it is called untrained, not lazy.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,22 +17,22 @@ from ntksim.study.config.study import Study
 from ntksim.study.statistics.columns import QUANTITIES, quantities
 from ntksim.study.statistics.seeds import cells, counts, usable
 
-# Of the kernel drift, and of the distance from the linearised network in units of the targets: below the first is lazy.
+# A seed is lazy if its kernel drift, and its distance from the linearised network in units of the targets, are below this.
 LAZY = 0.1
-# Kernel drift from which on a network is rich: its kernel has changed by as much as its own norm.
+# A seed is rich if its kernel drift is at least this: the kernel has changed by as much as its norm.
 RICH = 1.0
-UNTRAINED = 0.5  # more of the loss than this share is left
-UNDECIDED = 0.25  # no verdict on a network and width of which a larger share of seeds did not finish
-_OF_SEEDS = ("rich", "untrained", "lazy")  # what more than half of the seeds have to be
-VERDICTS = (*_OF_SEEDS, "between", "undecided", "none")
+UNTRAINED = 0.5  # a seed is untrained if a larger share of its initial loss is left
+UNDECIDED = 0.25  # a network and width is undecided if a larger share of its seeds did not finish
+_SEED_VERDICTS = ("rich", "untrained", "lazy")  # verdicts that need more than half of the seeds
+VERDICTS = (*_SEED_VERDICTS, "between", "undecided", "none")
 
 
 def verdict(kernel_drift: float, deviation: float, loss_left: float) -> str:
-    """Of a seed: rich, untrained, lazy or between; none where the numbers are not finite.
+    """Verdict on one seed: rich, untrained, lazy or between; none if a number is not finite.
 
-    ``kernel_drift`` is ||K_T - K_0|| / ||K_0||, ``deviation`` the largest distance from the linearised network, root mean
-    square over points, in units of the targets' root mean square, ``loss_left`` the loss at the end over that at the start.
-    A kernel that has become another one has, however much of the loss is left: rich comes first.
+    ``kernel_drift`` is ||K_T - K_0|| / ||K_0||. ``deviation`` is the largest distance from the linearised network during
+    training, root mean square over points, in units of the targets' root mean square. ``loss_left`` is the final loss divided by
+    the initial loss. A seed whose kernel has changed this much is rich even if most of its loss is left, so rich is tested first.
     """
     if not np.isfinite([kernel_drift, deviation, loss_left]).all():
         return "none"
@@ -44,13 +44,13 @@ def verdict(kernel_drift: float, deviation: float, loss_left: float) -> str:
 
 
 def lazy_table(study: Study, final: pd.DataFrame) -> pd.DataFrame:
-    """A row per network and width: the coordinates of the phase diagram, what moved, test losses, and the verdict.
+    """A row per network and width: coordinates in the phase diagram, measures of movement, test losses, and the verdict.
 
-    The verdict is rich, untrained or lazy where more than half of the seeds that finished are, and else between: a single seed
-    decides nothing. It is undecided where more than `UNDECIDED` of the seeds did not finish: those are the rich ones. Under
-    batches, whose noise no linearised network shares, lazy rests on the kernel drift alone.
+    The verdict is rich, untrained or lazy if more than half of the finished seeds are; otherwise it is between. It is undecided
+    if a share of more than `UNDECIDED` of the seeds did not finish, since those are often the rich ones. If training uses
+    batches, lazy depends on the kernel drift alone, since the linearised network is trained without the noise of the batches.
 
-    ``final`` is the table of that name.
+    ``final`` is the table ``final``.
     """
     return pd.DataFrame([cell | _row(study, cell, group) for cell, group in cells(final, "width")])
 
@@ -59,10 +59,10 @@ def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame) -> dict[str
     scale = study.networks[cell["network"]].output_scale
     scaled = np.sqrt(cell["width"]) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
     seeds = group[group["status"] == "finished"]
-    apart = 0.0 * seeds["kernel_drift"] if study.trains_in_batches else seeds["relative_linearized_deviation"]
-    of_seeds = [verdict(*numbers) for numbers in zip(seeds["kernel_drift"], apart, seeds["loss_left"], strict=True)]
-    known = [word for word in of_seeds if word != "none"]
-    shares = {word: known.count(word) / len(known) if known else np.nan for word in _OF_SEEDS}
+    deviations = 0.0 * seeds["kernel_drift"] if study.trains_in_batches else seeds["relative_linearized_deviation"]
+    verdicts = [verdict(*numbers) for numbers in zip(seeds["kernel_drift"], deviations, seeds["loss_left"], strict=True)]
+    known = [word for word in verdicts if word != "none"]
+    shares = {word: known.count(word) / len(known) if known else np.nan for word in _SEED_VERDICTS}
     found = next((word for word, share in shares.items() if share > 0.5), "between" if known else "none")
     undecided = 0 < len(seeds) < (1 - UNDECIDED) * len(group)
     return {

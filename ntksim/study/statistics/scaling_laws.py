@@ -1,8 +1,8 @@
-"""Power laws in the width: exponent and prefactor per network and quantity, beside the exponent that theory gives.
+"""Power laws in the width: exponent and prefactor for each network and quantity, and the exponent that theory predicts.
 
-The fit is least squares of the logarithm of the root mean square over seeds against the logarithm of the width. Each of these
-logarithms has an error by the jackknife over its width's seeds; exponent and prefactor are combinations of them over widths
-(`seeds.combined`). The exponent is reported as it comes out, never forced.
+The logarithm of the root mean square over seeds is fitted by least squares against the logarithm of the width. Each logarithm has
+a standard error by the jackknife over the seeds of its width. Exponent and prefactor are linear combinations of these logarithms,
+which gives their intervals (`seeds.combined`). The fit does not use theory's exponent.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ SMOOTH = ("tanh", "erf", "linear", "gelu", "sin")
 
 
 def theory_exponent(quantity: str, activation: str, depth: int, parameterization: str) -> float:
-    """The exponent of the width that theory gives a quantity that has a law (`columns.QUANTITIES`), NaN where it gives none."""
+    """Theory's exponent of the width for a quantity with a law (`columns.QUANTITIES`); NaN if theory gives none."""
     law = QUANTITIES[quantity].law
     assert law is not None
     if parameterization in ("mup", "mean_field"):
@@ -43,8 +43,10 @@ def theory_exponent(quantity: str, activation: str, depth: int, parameterization
 
 
 def is_asymptotic(quantity: str, activation: str, parameterization: str) -> bool:
-    """Whether theory's exponent is that of very large widths alone: flips of gates give a kinked activation another one than
-    smooth ones have, and the smooth part, which falls faster, is beside it at finite widths.
+    """Whether theory's exponent holds at very large widths only.
+
+    With kinked activations the flips of gates add parts to those of smooth activations. The smooth part falls faster with the
+    width, but contributes at finite widths.
     """
     law = QUANTITIES[quantity].law
     return law is not None and law.kinked != law.smooth and activation not in SMOOTH and parameterization in ("ntk", "notes")
@@ -56,30 +58,35 @@ def scaling_laws(
     grams: Mapping[tuple[str, int], np.ndarray] | None = None,
     in_batches: bool = False,
 ) -> pd.DataFrame:
-    """Fit every network and quantity: a row each.
+    """Fit a power law for every network and quantity; return a row for each.
 
-    ``initial`` is the table of that name; ``final`` likewise, or None without training. ``grams`` holds per network and width
-    the Gram matrix of the kernel's changes (`drift_parts`), where it has parts. ``in_batches``: distances from full-batch
-    theory hold the noise of batches, for which there is no exponent.
+    Parameters
+    ----------
+    initial : the table ``initial``.
+    final : the table ``final``; None in a study without training.
+    grams : the Gram matrix of the kernel's changes (`drift_parts`) by network and width, if the drift has parts.
+    in_batches : whether training uses batches. Distances from theory, which is for the full batch, then contain the noise of the
+        batches, and have no theoretical exponent.
 
-    Networks with fewer than two widths have no law and no row. Nor have quantities that one seed alone tells from 0 at some
-    width, nor parts of the kernel drift whose interval there holds 0: widths at which a quantity is lost in the scatter cannot be
-    left out without a bias. With fewer than `FEWEST` seeds at some width errors and intervals are NaN, and a part of the kernel
-    drift has no law. Seeds that :func:`seeds.usable` leaves out are counted; a law is marked if any of its widths is.
+    There is no row for a network with fewer than two widths. There is none either if a quantity is indistinguishable from 0 at
+    any width: its root mean square is 0 without one of the seeds, or the interval of a part of the kernel drift contains 0.
+    Leaving out only these widths would bias the fit. If any width has fewer than `FEWEST` seeds, errors and intervals are NaN,
+    and the parts of the kernel drift have no law. Seeds that :func:`seeds.usable` leaves out are counted. A law is marked if any
+    of its widths is.
     """
     rows: list[dict] = []
     for frame, names in ((initial, quantities("convergence")), (final, quantities("drift"))):
         if frame is None:
             continue
         for cell, group in cells(frame):
-            seeds = {int(str(width)): len(own) for width, own in group.groupby("width")}
+            seeds = {int(str(width)): len(at_width) for width, at_width in group.groupby("width")}
             for quantity in (name for name in names if QUANTITIES[name].law):
-                samples = {int(str(width)): sample(usable(own, quantity)) for width, own in group.groupby("width")}
+                samples = {int(str(width)): sample(usable(at_width, quantity)) for width, at_width in group.groupby("width")}
                 known = not (in_batches and quantity.endswith("_deviation"))
                 rows += _law(cell, quantity, samples, seeds, known)
-            own_grams = {width: gram for (name, width), gram in (grams or {}).items() if name == cell["network"]}
-            for part in PARTS if frame is final and own_grams else ():
-                samples = {width: part_sample(gram, part) for width, gram in own_grams.items()}
+            by_width = {width: gram for (name, width), gram in (grams or {}).items() if name == cell["network"]}
+            for part in PARTS if frame is final and by_width else ():
+                samples = {width: part_sample(gram, part) for width, gram in by_width.items()}
                 rows += _law(cell, part, samples, seeds)
     columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted", "excluded"]
     columns += ["excluded_share", "marked"]
@@ -89,9 +96,9 @@ def scaling_laws(
 
 
 class Sample(NamedTuple):
-    """One width's seeds: their number, the logarithm of a root mean square over them, and its standard error.
+    """A quantity at one width: the number of seeds, the logarithm of its root mean square, and the logarithm's standard error.
 
-    The logarithm is NaN where the quantity is not told from 0.
+    The logarithm is NaN if the quantity is indistinguishable from 0.
     """
 
     size: int
@@ -100,66 +107,77 @@ class Sample(NamedTuple):
 
 
 def sample(values: np.ndarray) -> Sample:
-    """Of a quantity's values (seeds,) at one width."""
+    """Sample from a quantity's values (seeds,) at one width."""
     squares = values**2
     without = (squares.sum() - squares) / max(len(values) - 1, 1)
     return _logarithm(float(np.mean(squares)) if len(values) else np.nan, without)
 
 
 def part_sample(gram: np.ndarray, part: str) -> Sample:
-    """Of a part of the kernel drift at one width, from the Gram matrix of the changes; lost if its interval holds 0."""
+    """Sample from a part of the kernel drift at one width, given the Gram matrix of the changes.
+
+    The logarithm is NaN if the part's interval contains 0.
+    """
     found = estimates(gram)[part]
-    told = found.interval.low > 0
-    return _logarithm(found.square if told else np.nan, found.without)
+    distinguishable = found.interval.low > 0
+    return _logarithm(found.square if distinguishable else np.nan, found.without)
 
 
 def _logarithm(square: float, without: np.ndarray) -> Sample:
-    """Of a mean square, and those without each seed."""
+    """Sample from a mean square and the mean squares ``without`` each seed (seeds,)."""
     if len(without) < 2 or not has_logarithm(square, without):
         return Sample(len(without), np.nan, np.nan)
     estimate, others = 0.5 * np.log(square), 0.5 * np.log(without)
     return Sample(len(without), float(estimate), mean_interval(jackknife(estimate, others)).error)
 
 
-def _law(cell: dict, quantity: str, every: Mapping[int, Sample], seeds: Mapping[int, int], known: bool = True) -> Iterable[dict]:
-    """The row of a law, if there is one, from each width's sample and number of seeds."""
-    samples = {width: sample for width, sample in sorted(every.items()) if sample.size > 1}
+def _law(cell: dict, quantity: str, given: Mapping[int, Sample], seeds: Mapping[int, int], known: bool = True) -> Iterable[dict]:
+    """The row of a law, if there is one, from the sample and the number of seeds at each width.
+
+    ``known`` says whether theory may have an exponent for it.
+    """
+    samples = {width: sample for width, sample in sorted(given.items()) if sample.size > 1}
     few = any(sample.size < FEWEST for sample in samples.values())
-    lost = any(np.isnan(sample.logarithm) for sample in samples.values())
-    if len(samples) < 2 or lost or (few and quantity in PARTS):
+    any_zero = any(np.isnan(sample.logarithm) for sample in samples.values())
+    if len(samples) < 2 or any_zero or (few and quantity in PARTS):
         return []
-    exponent, intercept, spread, of_intercept = fit(samples)
+    exponent, intercept, of_exponent, of_intercept = fit(samples)
     theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"]) if known else np.nan
     law = {
         "quantity": quantity,
         "widths_fitted": len(samples),
-        **_excluded(every, seeds),
+        **_excluded(given, seeds),
         "prefactor": np.exp(intercept),
         "prefactor_low": np.exp(of_intercept.low),
         "prefactor_high": np.exp(of_intercept.high),
         "exponent": exponent,
-        "standard_error": spread.error,
-        "interval_low": spread.low,
-        "interval_high": spread.high,
+        "standard_error": of_exponent.error,
+        "interval_low": of_exponent.low,
+        "interval_high": of_exponent.high,
         "theory_exponent": theory,
-        "z_score": (exponent - theory) / spread.error if spread.error > 0 else np.nan,
+        "z_score": (exponent - theory) / of_exponent.error if of_exponent.error > 0 else np.nan,
     }
     return [cell | law]
 
 
 def fit(samples: Mapping[int, Sample]) -> tuple[float, float, Interval, Interval]:
-    """Exponent of the width and logarithm of the prefactor, and their intervals, NaN of few seeds, from each width's sample."""
+    """Fit a power law to the samples at each width: exponent, logarithm of the prefactor, and the intervals of the two.
+
+    The intervals are NaN if any width has too few seeds.
+    """
     log_width = np.log(np.array(list(samples), dtype=np.float64))
-    # what least squares multiply the logarithms by
+    # Slope and intercept of the least-squares line are linear in the logarithms. These are their coefficients.
     weights = np.linalg.pinv(np.stack([log_width, np.ones_like(log_width)], axis=1))
     sizes, logarithms, errors = np.array(list(samples.values())).T
     slope, intercept = weights @ logarithms
-    of_slope, of_intercept = (combined(own, logarithms, errors, sizes) if sizes.min() >= FEWEST else UNKNOWN for own in weights)
+    of_slope, of_intercept = (combined(row, logarithms, errors, sizes) if sizes.min() >= FEWEST else UNKNOWN for row in weights)
     return float(slope), float(intercept), of_slope, of_intercept
 
 
-def _excluded(every: Mapping[int, Sample], seeds: Mapping[int, int]) -> dict:
-    """Seeds left out at all widths together, and what is said of the width with the largest share of them."""
-    of_widths = [counts(sample.size, seeds[width]) for width, sample in every.items()]
-    most = max(of_widths, key=lambda own: own["excluded_share"])
-    return {"excluded": sum(own["excluded"] for own in of_widths)} | {name: most[name] for name in ("excluded_share", "marked")}
+def _excluded(given: Mapping[int, Sample], seeds: Mapping[int, int]) -> dict:
+    """The number of seeds left out at all widths together, and share and mark of the width with the largest share."""
+    by_width = [counts(sample.size, seeds[width]) for width, sample in given.items()]
+    most = max(by_width, key=lambda width_counts: width_counts["excluded_share"])
+    return {"excluded": sum(at_width["excluded"] for at_width in by_width)} | {
+        name: most[name] for name in ("excluded_share", "marked")
+    }

@@ -1,10 +1,10 @@
-"""Statistics over seeds: which values enter them, their moments, and 95% intervals.
+"""Statistics over seeds: which values are used, their moments, and 95% intervals.
 
-Means have the wider end, on either side, of two intervals: Student's, which is exact for normal values, and that of Hall (1992),
-whose cubic transformation of the studentised mean takes out the skewness. Whatever else is estimated is turned into a mean by the
-jackknife: n estimate - (n - 1) (estimate without seed s) are its pseudo-values (Tukey 1958). Positive quantities are
-treated by their logarithms. Combinations over independent widths have Student's interval with the degrees of freedom
-of Welch (1947) and Satterthwaite (1946). Nothing is drawn at random. What the intervals cover is measured in docs/statistics.md.
+The interval of a mean is the hull of two intervals: Student's, which is exact for normal values, and Hall's (1992), whose cubic
+transformation of the studentised mean removes the skewness. All other estimates become means by the jackknife: their
+pseudo-values are n estimate - (n - 1) (estimate without seed s) (Tukey 1958). Positive quantities are treated by their
+logarithms. Linear combinations over independent widths have Student's interval with the degrees of freedom of Welch (1947) and
+Satterthwaite (1946). No method is random. docs/statistics.md gives the measured coverage of the intervals.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,14 @@ import pandas as pd
 from scipy.special import expit, logit, stdtrit
 
 CONFIDENCE = 0.95
-FEWEST = 5  # seeds of all intervals but Student's of a mean: fewer tell no skewness, and logarithms of fewer scatter too much
-MOST_EXCLUDED = 0.1  # of the seeds behind a statistic that is not marked
+# Fewest seeds for all intervals other than Student's interval of a mean. Fewer do not show the skewness, and their logarithms
+# scatter too much.
+FEWEST = 5
+MOST_EXCLUDED = 0.1  # a statistic is marked if a larger share of its seeds is left out
 
 
 class Interval(NamedTuple):
-    """Standard error and ends of an interval, NaN where there are too few seeds."""
+    """Standard error and ends of a 95% interval; NaN if there are too few seeds."""
 
     error: float
     low: float
@@ -31,33 +33,37 @@ UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 
 def cells(frame: pd.DataFrame, *more: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """What tells networks apart, by name, and their rows; with the columns ``more``, such as the width, each of their values."""
+    """Split a table by network, and by the columns ``more``, such as the width.
+
+    Yields the values of these columns and of those that describe the network, by name, with the rows that have them.
+    """
     key = ["network", "activation", "depth", "parameterization", *more]
     for values, group in frame.groupby(key, sort=False):
         yield dict(zip(key, values, strict=True)), group
 
 
 def usable(group: pd.DataFrame, quantity: str) -> np.ndarray:
-    """The values of a quantity that enter statistics: those of seeds that finished, and finite."""
+    """The values of a quantity that enter statistics: finite values of seeds that finished."""
     values = group[quantity].to_numpy()
     return values[(group["status"] == "finished").to_numpy() & np.isfinite(values)]
 
 
 def counts(used: int, seeds: int) -> dict[str, Any]:
-    """How many of the seeds are in a statistic, how many are not, and whether it is marked for that."""
+    """The columns that count seeds: how many a statistic uses and leaves out, and whether it is marked for leaving out many."""
     share = (seeds - used) / seeds if seeds else 0.0
     return {"count": used, "excluded": seeds - used, "excluded_share": share, "marked": share > MOST_EXCLUDED}
 
 
 def quantile(freedom: float) -> float:
-    """Of Student's distribution: how many standard errors an interval reaches to either side."""
+    """Quantile of Student's distribution: the number of standard errors from an estimate to the ends of its interval."""
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def moments(values: np.ndarray, *, share: bool = False, step: float = 0.0) -> dict[str, float]:
-    """Mean, root mean square, standard deviation and error, and intervals of the first two; NaN where there are too few.
+    """Mean, root mean square, standard deviation, standard error, and intervals of the first two; NaN for too few values.
 
-    A ``share`` lies in [0, 1], and so do its intervals; ``step`` is the least by which seeds may differ in it, 0 if unknown.
+    Values of a ``share`` are in [0, 1], and so are its intervals. ``step`` is the smallest difference between two possible values
+    of the share, such as 1 / (test points) for an accuracy; 0 if unknown.
     """
     n = len(values)
     deviation = values.std(ddof=1) if n > 1 else np.nan
@@ -66,7 +72,7 @@ def moments(values: np.ndarray, *, share: bool = False, step: float = 0.0) -> di
     square = np.mean(squares) if n else np.nan
     _, *ends = positive_interval(square, (squares.sum() - squares) / (n - 1)) if n >= FEWEST else UNKNOWN
     root_low, root_high = np.sqrt(ends)
-    if share and n >= FEWEST:  # of equal shares the root mean square is the mean
+    if share and n >= FEWEST:  # if all shares are equal, the root mean square is the mean
         root_low, root_high = (low, high) if np.ptp(values) == 0 else (root_low, min(root_high, 1.0))
     return {
         "mean": values.mean() if n else np.nan,
@@ -81,10 +87,11 @@ def moments(values: np.ndarray, *, share: bool = False, step: float = 0.0) -> di
 
 
 def mean_interval(values: np.ndarray, estimate: float | None = None) -> Interval:
-    """Of the mean of independent values (n,), or of an ``estimate`` with these pseudo-values; Hall's ends need 5 values.
+    """Interval of the mean of independent values (n,), or of an ``estimate`` with these pseudo-values.
 
-    With a = skewness / sqrt(n), Hall's transformation T + a T^2 / 3 + a^2 T^3 / 27 + a / 6 of T = (estimate - truth) / error
-    is nearly Student's. Its inverse is 3 (cbrt(1 + a (t - a / 6)) - 1) / a.
+    It is the hull of Student's and Hall's interval; Hall's needs `FEWEST` values. With a = skewness / sqrt(n), Hall's
+    transformation T + a T^2 / 3 + a^2 T^3 / 27 + a / 6 of T = (estimate - truth) / error has nearly Student's distribution. Its
+    inverse is 3 (cbrt(1 + a (t - a / 6)) - 1) / a.
     """
     n, centre = len(values), float(np.mean(values))
     estimate = centre if estimate is None else estimate
@@ -95,27 +102,27 @@ def mean_interval(values: np.ndarray, estimate: float | None = None) -> Interval
     if n >= FEWEST and error > 0:
         scaled = (values - centre) / np.sqrt(second / n)
         a = float(np.mean(scaled**3)) * np.sqrt(n - 1) / (n - 2)  # the skewness G1 (Joanes & Gill 1998) over sqrt(n)
-        if abs(a) > 1e-6:  # else the transformation is the identity to rounding
+        if abs(a) > 1e-6:  # otherwise the transformation is the identity up to rounding
             below, above = 3 * (np.cbrt(1 + a * (np.array([reach, -reach]) - a / 6)) - 1) / a
             low, high = min(low, estimate - error * below), max(high, estimate - error * above)
     return Interval(error, low, high)
 
 
 def jackknife(estimate: float, without: np.ndarray) -> np.ndarray:
-    """The pseudo-values (n,) of an estimate from n seeds, and of those ``without`` each of them (n,)."""
+    """Pseudo-values (n,) of an estimate from n seeds, given the estimates ``without`` each seed (n,)."""
     return len(without) * estimate - (len(without) - 1) * without
 
 
 def has_logarithm(estimate: float, without: np.ndarray) -> bool:
-    """Whether an estimate of a positive quantity, also without any one of its seeds (n,), is positive and finite."""
-    every = np.append(without, estimate)
-    return bool((np.isfinite(every) & (every > 0)).all())
+    """Whether an estimate, and the estimates ``without`` each seed (n,), are all positive and finite."""
+    estimates = np.append(without, estimate)
+    return bool((np.isfinite(estimates) & (estimates > 0)).all())
 
 
 def positive_interval(estimate: float, without: np.ndarray) -> Interval:
-    """Of a quantity that is not negative, from the estimates ``without`` each seed (n,).
+    """Interval of a quantity that cannot be negative, from its estimate and the estimates ``without`` each seed (n,).
 
-    In logarithms; where one of the estimates has none, not in logarithms, and cut at 0.
+    It is computed in logarithms. If any of the estimates is not positive, it is computed without logarithms and cut off at 0.
     """
     if not has_logarithm(estimate, without):
         error, low, high = mean_interval(jackknife(estimate, without), estimate)
@@ -125,14 +132,14 @@ def positive_interval(estimate: float, without: np.ndarray) -> Interval:
 
 
 def _share_ends(values: np.ndarray, step: float) -> tuple[float, float]:
-    """Of the mean of shares: Student's interval for its logit, by the delta method.
+    """Ends of the interval of a mean of shares: Student's interval of its logit, by the delta method.
 
-    Of n equal shares no scatter is known. An outcome that none of them has shown has a probability of at most
-    1 - 0.025^(1/n) (Clopper & Pearson 1934), and moves a share by one ``step``, or by more, which nothing here tells.
-    NaN where they are equal and the step is not known (0).
+    If all n shares are equal, their scatter is unknown. A different value, which none of n seeds has taken, has a probability of
+    at most 1 - 0.025^(1/n) (Clopper & Pearson 1934). It is assumed to differ by one ``step``; the data cannot show whether it
+    differs by more. The ends are NaN if all shares are equal and the step is unknown (0).
     """
     n, mean = len(values), float(np.mean(values))
-    if np.ptp(values) == 0:  # their standard deviation may be rounding
+    if np.ptp(values) == 0:  # rounding may make the standard deviation of equal values positive
         if not step > 0:
             return np.nan, np.nan
         reach = step * (1 - ((1 - CONFIDENCE) / 2) ** (1 / n))
@@ -143,7 +150,10 @@ def _share_ends(values: np.ndarray, step: float) -> tuple[float, float]:
 
 
 def combined(weights: np.ndarray, estimates: np.ndarray, errors: np.ndarray, sizes: np.ndarray) -> Interval:
-    """Of sum(weights x estimates) over independent samples, whose estimates have standard errors from so many seeds."""
+    """Interval of sum(weights x estimates), where the estimates are independent.
+
+    ``errors`` are the standard errors of the estimates, ``sizes`` the numbers of seeds behind them.
+    """
     estimate, variances = float(weights @ estimates), (weights * errors) ** 2
     error = float(np.sqrt(variances.sum()))
     if not error > 0:

@@ -1,4 +1,4 @@
-"""The tables of a study: tidy, typed Parquet files with units and provenance."""
+"""The tables of a study: tidy Parquet files with typed columns, descriptions, units and provenance."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -27,23 +27,23 @@ from ntksim.study.statistics.seeds import cells, counts, moments, usable
 
 
 def read_table(results: str | Path, name: str) -> pd.DataFrame:
-    """A table of a study as a data frame, its provenance in ``frame.attrs``.
+    """Read a table of a study as a data frame, with its provenance in ``frame.attrs``.
 
     Parameters
     ----------
     results : the study's results folder.
-    name : initial, convergence, spectrum, scaling_laws, and with training: training, ensemble, layers, modes, final, drift or
+    name : initial, convergence, spectrum or scaling_laws; with training also training, ensemble, layers, modes, final, drift or
         lazy.
 
     Raises
     ------
-    FileNotFoundError that lists the tables there are; ValueError for a damaged one.
+    FileNotFoundError if there is no such table (the message lists the existing ones); ValueError if it is damaged.
     """
     folder = Path(results) / "tables"
     path = folder / f"{name}.parquet"
     if not path.is_file():
         present = sorted(p.stem for p in folder.glob("*.parquet"))
-        known = f"there are {', '.join(present)}" if present else f"{folder} holds no tables; run the study first"
+        known = f"its tables are {', '.join(present)}" if present else f"{folder} holds no tables; run the study first"
         raise FileNotFoundError(f"no table {name!r} in {results}: {known}")
     try:
         return read_frame(path)
@@ -51,12 +51,12 @@ def read_table(results: str | Path, name: str) -> pd.DataFrame:
         raise ValueError(str(error)) from None
 
 
-# Sums of products over seeds have the bits of one thread, and are too small for more.
+# One BLAS thread makes sums over seeds independent of the number of threads. They are too small to gain from several.
 @one_blas_thread()
 def make_tables(study: Study, output: str | Path) -> None:
-    """Collect every shard of a study into its tables, in the folder ``output``.
+    """Collect all shards of a study and write its tables to the folder ``output``.
 
-    Raises StageError for a shard that is missing, damaged, or computed from something else than the study asks for.
+    Raises StageError for a shard that is missing, damaged, or computed from other inputs than the study asks for.
     """
     results = Path(study.results)
     data = files.read(results / "dataset.npz")
@@ -96,7 +96,7 @@ def make_tables(study: Study, output: str | Path) -> None:
 
 
 def _config(study: Study) -> dict[str, Any]:
-    """The configuration without the folders of this machine: equal studies have equal tables, wherever they are."""
+    """The configuration without this machine's folders, so that a study writes equal tables on every machine."""
     config, file = study.model_dump(exclude={"results"}), study.dataset.file
     if file is not None:
         names = [Path(path).name for path in study.dataset.files]
@@ -105,36 +105,40 @@ def _config(study: Study) -> dict[str, Any]:
 
 
 def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
-    """The rows of ``training`` at the last time, with what the whole run tells beside them: the largest deviations from theory,
-    that from the linearised network also in units of the training ``targets``, the share of the loss that is left, and the time
-    up to which there are numbers.
+    """The rows of ``training`` at the last time, with columns that describe the whole run.
+
+    These are the largest deviations from theory, the one from the linearised network also in units of the training ``targets``
+    (n,) or (n, k); the share of the loss that is left; and the time up to which numbers are finite.
     """
     run = ["network", "width", "seed"]
     runs = training.groupby(run, sort=False)
     final = training[runs["time"].transform("max") == training["time"]].copy()
     for name in quantities("drift"):
         if name.startswith("largest_"):
-            # a run that diverged has no largest deviation
+            # NaN for a run that diverged
             final[name] = runs[name.removeprefix("largest_")].transform(lambda values: values.max(skipna=False))
-    apart = final[["largest_linearized_deviation", "largest_test_linearized_deviation"]].max(axis=1, skipna=False)
-    final["relative_linearized_deviation"] = apart / (float(np.sqrt(np.mean(np.square(targets)))) or 1.0)
+    deviation = final[["largest_linearized_deviation", "largest_test_linearized_deviation"]].max(axis=1, skipna=False)
+    final["relative_linearized_deviation"] = deviation / (float(np.sqrt(np.mean(np.square(targets)))) or 1.0)
     final["loss_left"] = final["loss"] / runs["loss"].transform("first")
     finite = np.isfinite(training[["loss", "test_loss", "kernel_drift", "parameter_drift"]].to_numpy()).all(axis=1)
-    up_to = training[run].assign(whole=finite).groupby(run, sort=False)["whole"].cummin()
+    finite_so_far = training[run].assign(finite=finite).groupby(run, sort=False)["finite"].cummin()
     for name in ("time", "relative_time"):
-        reached = training[run].assign(reached=training[name].where(up_to)).groupby(run, sort=False)["reached"]
+        reached = training[run].assign(reached=training[name].where(finite_so_far)).groupby(run, sort=False)["reached"]
         final[f"{name}_reached"] = reached.transform("max").fillna(0.0)
     return final
 
 
 def _with_stops(table: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
-    """``table`` with the times at which seeds that did not finish stopped, the first and the last of a network and width."""
+    """Add to ``table`` the times at which the first and the last seed of each network and width stopped early."""
     stopped = final[final["status"] != "finished"].groupby(["network", "width"])["relative_time_reached"]
     return table.merge(stopped.agg(earliest_stop="min", latest_stop="max").reset_index(), on=["network", "width"], how="left")
 
 
 def _with_exact_law(limits: "_Limits", convergence: pd.DataFrame) -> pd.DataFrame:
-    """``convergence`` with the exact law of one hidden layer, E||K_m - K_inf||_F^2 = (sum of variances) / m."""
+    """Add to ``convergence`` the exact law for one hidden layer, E||K_m - K_inf||_F^2 = (sum over i, j of v_ij) / m.
+
+    v_ij / m is the variance of the entry K_m(x_i, x_j); the limit's file holds v.
+    """
     exact = np.full(len(convergence), np.nan)
     errors = convergence["quantity"] == "relative_frobenius_error"
     for row in np.flatnonzero(errors & (convergence["depth"] == 1)):
@@ -146,10 +150,10 @@ def _with_exact_law(limits: "_Limits", convergence: pd.DataFrame) -> pd.DataFram
 
 
 def summarise(frame: pd.DataFrame, quantities: Iterable[str], test_points: int = 0) -> pd.DataFrame:
-    """Statistics over seeds of each quantity per network and width, a row each; accuracies are multiples of 1 / ``test_points``.
+    """Statistics over seeds, a row per network, width and quantity.
 
-    Seeds that did not finish, and values that are not finite, are counted in ``excluded`` and enter no statistic. A row
-    without any value holds NaN.
+    Seeds that did not finish, and values that are not finite, are counted in ``excluded`` and enter no statistic. A row without
+    any value is NaN. With ``test_points`` accuracies are known to be multiples of 1 / ``test_points``.
     """
     rows = []
     for cell, group in cells(frame, "width"):
@@ -162,18 +166,19 @@ def summarise(frame: pd.DataFrame, quantities: Iterable[str], test_points: int =
 
 
 def _ordered(study: Study, stage: str) -> list[jobs.Shard]:
-    """A stage's shards: networks as in the configuration, widths and seeds ascending."""
-    mine = [shard for shard in jobs.shards(study) if shard.stage == stage]
-    return sorted(mine, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
+    """A stage's shards: networks in the order of the configuration, widths and seeds ascending."""
+    shards = [shard for shard in jobs.shards(study) if shard.stage == stage]
+    return sorted(shards, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
 
 
 def _read_training(
     study: Study, dataset_hash: str, devices: set[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
-    """All shards of training; the rows of `ensemble`; and per network and width the Gram matrix of the kernel's changes, where
-    r_0 is the same.
+    """Read all training shards.
 
-    What is large, outputs and changes of kernels, is taken from the frames a cell at a time.
+    Returns their rows, the rows of the table `ensemble`, and the Gram matrix of the kernel's changes by network and width (only
+    if all seeds start from the same residual). Outputs and kernel changes are large, so they are reduced and dropped one network
+    and width at a time.
     """
     frames, ensembles, grams = [], [], {}
     for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
@@ -188,23 +193,23 @@ def _read_training(
 
 
 def _layers(training: pd.DataFrame) -> pd.DataFrame:
-    """A row per network, width, seed, time and layer."""
+    """The table `layers`: a row per network, width, seed, time and layer."""
     layers = training[["network", "width", "seed", "time", "relative_time", "status"]].copy()
-    own = training[list(LAYERS)].rename(columns=LAYERS)
-    layers.insert(5, "layer", [np.arange(1, len(drifts) + 1) for drifts in own.iloc[:, 0]])
-    for place, name in enumerate(own, 6):
-        layers.insert(place, name, own[name])
-    layers = layers.explode(["layer", *own], ignore_index=True)
-    return layers.astype({"layer": np.int64} | dict.fromkeys(own, np.float64))
+    lists = training[list(LAYERS)].rename(columns=LAYERS)
+    layers.insert(5, "layer", [np.arange(1, len(drifts) + 1) for drifts in lists.iloc[:, 0]])
+    for position, name in enumerate(lists, 6):
+        layers.insert(position, name, lists[name])
+    layers = layers.explode(["layer", *lists], ignore_index=True)
+    return layers.astype({"layer": np.int64} | dict.fromkeys(lists, np.float64))
 
 
 def _modes(final: pd.DataFrame) -> pd.DataFrame:
-    """A row per network, width, seed and eigenvector of K_0, the largest eigenvalue first."""
-    own = list(quantities("modes"))
-    modes = final[["network", "width", "seed", "status", *own]].copy()
+    """The table `modes`: a row per network, width, seed and eigenvector of K_0, the largest eigenvalue first."""
+    lists = list(quantities("modes"))
+    modes = final[["network", "width", "seed", "status", *lists]].copy()
     modes.insert(3, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
-    modes = modes.explode(["index", *own], ignore_index=True)
-    modes = modes.astype({"index": np.int64} | dict.fromkeys(own, np.float64))
+    modes = modes.explode(["index", *lists], ignore_index=True)
+    modes = modes.astype({"index": np.int64} | dict.fromkeys(lists, np.float64))
     modes["relative_rate_difference"] = (modes["decay_rate"] - modes["eigenvalue"]) / modes["eigenvalue"].where(
         modes["eigenvalue"] > 0
     )
@@ -212,7 +217,7 @@ def _modes(final: pd.DataFrame) -> pd.DataFrame:
 
 
 def _parts(final: pd.DataFrame, grams: Mapping[tuple[str, int], np.ndarray]) -> pd.DataFrame:
-    """Rows of `drift` for the systematic and the random part of the kernel drift."""
+    """Rows of the table `drift` for the systematic and the random part of the kernel drift."""
     rows = []
     for cell, group in cells(final, "width"):
         gram = grams.get((cell["network"], cell["width"]))
@@ -223,7 +228,7 @@ def _parts(final: pd.DataFrame, grams: Mapping[tuple[str, int], np.ndarray]) -> 
 
 
 def _read_shard(study: Study, shard: jobs.Shard, dataset_hash: str, devices: set[str]) -> pd.DataFrame:
-    """A shard's rows; the device that computed them is added to ``devices``."""
+    """Read a shard's rows, and add the device that computed them to ``devices``."""
     path = Path(study.results) / shard.file
     table, metadata = read_arrow(path)
     options = study.networks[shard.network]
@@ -243,8 +248,8 @@ def _read_shard(study: Study, shard: jobs.Shard, dataset_hash: str, devices: set
 
 
 class _Limit(NamedTuple):
-    """Of an infinite-width NTK: its eigenvalues (n,), descending, its norm, and the width times the sum of all entries' variances
-    at a finite one, NaN where it is not known.
+    """An infinite-width NTK: eigenvalues (n,), descending, and Frobenius norm; ``variance`` is the sum of v_ij of
+    :func:`_with_exact_law`, NaN for more than one hidden layer.
     """
 
     eigenvalues: np.ndarray
@@ -253,14 +258,14 @@ class _Limit(NamedTuple):
 
 
 class _Limits:
-    """The infinite-width kernels of a study's networks. Widths may share a file, which is read once."""
+    """The infinite-width kernels of a study's networks. Widths may share a file, which is read only once."""
 
     def __init__(self, study: Study, dataset_hash: str) -> None:
         self._study, self._hash = study, dataset_hash
         self._read: dict[Path, _Limit] = {}
 
     def of(self, network: str, width: int) -> _Limit:
-        """That of a network. Raises StageError unless the file is of this network and these data."""
+        """The kernel of a network. Raises StageError if the file is of another network or of other data."""
         path = Path(self._study.results) / jobs.limit_file(self._study, network, width)
         if path not in self._read:
             arrays, metadata = read_npz(path)
@@ -293,7 +298,7 @@ def _spectrum(limits: _Limits, initial: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-_KINDS = {"f": pa.float64(), "i": pa.int64(), "b": pa.bool_()}  # of columns; of all others strings
+_KINDS = {"f": pa.float64(), "i": pa.int64(), "b": pa.bool_()}  # Arrow types by kind of NumPy type; all others are strings
 
 
 def _write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
@@ -305,5 +310,5 @@ def _write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
 
 
 def json_ready(value: Any) -> Any:
-    """The value as JSON would give it back (tuples become lists)."""
+    """The value as it comes back from JSON: tuples become lists."""
     return json.loads(json.dumps(value))
