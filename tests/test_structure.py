@@ -194,6 +194,23 @@ print(*({"numba", "pandas", "pyarrow", "scipy"} & set(sys.modules)))
     assert done.stdout.split() == []
 
 
+def test_reading_results_loads_no_numba():
+    """Tables, kernels, the summary and the page are read on machines and in notebooks that compute nothing."""
+    code = """
+import sys
+import ntksim
+import ntksim.study.report.page
+for read in (ntksim.read_table, ntksim.read_kernels):
+    try:
+        read("nowhere", "convergence", *([8] if read is ntksim.read_kernels else []))
+    except FileNotFoundError:
+        print("missing")
+print(*({"numba", "sklearn"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["missing", "missing"]
+
+
 def test_public_names_are_functions_and_classes():
     """`ntksim.train` is not the module of that name."""
     modules = {name for name in ntksim.__all__ if isinstance(getattr(ntksim, name), ModuleType)}
