@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -26,9 +27,13 @@ from timing import best
 import ntksim
 from ntksim.engine import devices
 
-if find_spec("threadpoolctl") is None:  # the engine needs it to limit BLAS threads; this script also runs without
+# Stand-ins for what the engine needs beside Numba and SciPy: this script also runs without them.
+if find_spec("threadpoolctl") is None:  # BLAS may have its threads here
     unlimited = type("ThreadpoolController", (), {"limit": lambda *_, **__: nullcontext()})
     sys.modules["threadpoolctl"] = SimpleNamespace(ThreadpoolController=unlimited)  # type: ignore[assignment]
+if find_spec("platformdirs") is None:
+    caches = Path.home() / ".cache"
+    sys.modules["platformdirs"] = SimpleNamespace(user_cache_path=caches.joinpath)  # type: ignore[assignment]
 CPU_THREADS = 2  # threads for this engine's times on the CPU
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # otherwise JAX takes most of the GPU's memory
 DTYPES = {"float32": 1e-5, "float64": 1e-12}

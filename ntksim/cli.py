@@ -88,7 +88,8 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from ntksim.study.report.summary import summary, write_html
+    from ntksim.study.report.page import write_html
+    from ntksim.study.report.summary import summary
 
     if options.html is None:
         print(summary(options.results))

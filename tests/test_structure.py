@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 import ntksim
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +23,31 @@ UPWARD = {
     ("engine/known_answers", "engine/parameters"),
     ("engine/known_answers", "engine/training"),
 }
+# Limits on size, and what may exceed them, each with its reason. Whoever mends what is TO_SPLIT deletes its line. Other
+# lines are to be deleted once they are not needed, which a test says.
+MOST_LINES, MOST_FUNCTION_LINES, MOST_ARGUMENTS, MOST_FILES = 400, 60, 8, 14
+TO_SPLIT = "to split"
+LONG_FILES = {
+    "engine/cpu/passes.py": TO_SPLIT,
+    "engine/cuda/kernels.py": TO_SPLIT,
+    "study/stages/training.py": TO_SPLIT,
+}
+LONG_FUNCTIONS = {
+    "engine/training/train.py: train": TO_SPLIT,
+}
+# Beside compiled functions, which cannot take objects, and public ones, whose arguments are keywords that users know.
+MANY_ARGUMENTS = {
+    "engine/cuda/library.py: multiply": "the operands, places and shapes of a product, as its kernel has them",
+    "engine/cuda/library.py: _library_products": "the same",
+    "engine/cuda/machine.py: advance": TO_SPLIT,
+    "engine/cuda/passes.py: _gram": "the operands, places and shapes of a product, as its kernel has them",
+    "engine/layout.py: make_room": TO_SPLIT,
+    "engine/training/descent.py: _advance": TO_SPLIT,
+    "engine/training/watch.py: advance": TO_SPLIT,
+    "study/stages/training.py: training_shard": TO_SPLIT,
+}
+COMPILED = {"jit", "jit_inner", "jit_inline", "jit_parallel", "jit_allocating", "compiled_once"}
+COMPILED |= {"launched", "device_function", "intrinsic"}
 
 
 def floors():
@@ -83,9 +110,81 @@ def test_only_one_package_imports_numba_cuda():
             assert path.name in ("devices.py", "known_answers.py"), path
 
 
+def functions():
+    """(file: name, node) of every function of the package, those inside others too."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{path.relative_to(PACKAGE).as_posix()}: {node.name}", node
+
+
+def lines_of(node):
+    """From `def` to the last line, but for the docstring, which public functions have a long one of."""
+    lines, first = node.end_lineno - node.lineno + 1, node.body[0]
+    return lines - (first.end_lineno - first.lineno + 1 if ast.get_docstring(node) is not None else 0)
+
+
+def arguments_of(node):
+    """The number of arguments of a function that Python runs, but for `self`; 0 of compiled ones."""
+    called = [decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in node.decorator_list]
+    if any(isinstance(name, ast.Name) and name.id in COMPILED for name in called):
+        return 0
+    taken, also = node.args, [node.args.vararg, node.args.kwarg]
+    names = [argument.arg for argument in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")]) + len([one for one in also if one is not None])
+
+
+def public(name):
+    """Whether a user of Python calls it, so that its arguments are what the interface says."""
+    file, _, function = name.partition(": ")
+    return ntksim._HOME.get(function) == "ntksim." + file.removesuffix(".py").replace("/", ".")
+
+
+def check_sizes(sizes, most, exceptions):
+    """No size (name, number) is above the limit but for exceptions, which must be needed unless they are to be split."""
+    above = {name: size for name, size in sizes if size > most}
+    assert {name: size for name, size in above.items() if name not in exceptions} == {}
+    assert [name for name, reason in exceptions.items() if name not in above and reason != TO_SPLIT] == []
+
+
 def test_folders_are_small():
     for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
-        assert len(list(folder.glob("*.py"))) <= 14, folder
+        assert len(list(folder.glob("*.py"))) <= MOST_FILES, folder
+
+
+def test_files_are_short():
+    files = PACKAGE.rglob("*.py")
+    sizes = [(path.relative_to(PACKAGE).as_posix(), len(path.read_text(encoding="utf-8").splitlines())) for path in files]
+    assert len(sizes) > 90
+    check_sizes(sizes, MOST_LINES, LONG_FILES)
+
+
+def test_functions_are_short_and_take_few_arguments():
+    found = list(functions())
+    assert len(found) > 800
+    check_sizes([(name, lines_of(node)) for name, node in found], MOST_FUNCTION_LINES, LONG_FUNCTIONS)
+    check_sizes([(name, arguments_of(node)) for name, node in found if not public(name)], MOST_ARGUMENTS, MANY_ARGUMENTS)
+
+
+def test_what_counts_as_a_line_and_as_an_argument():
+    code = '''
+class A:
+    @property
+    def plain(self, a, /, b, *rest, c, **others):
+        """Docs."""
+        return a
+
+@compiled_once(types)
+def kernel(a, b, c):
+    return a
+'''
+    plain, kernel = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)][::-1]
+    assert (lines_of(plain), arguments_of(plain)) == (2, 5)
+    assert (lines_of(kernel), arguments_of(kernel)) == (2, 0)
+    for size, exceptions in ((9, {}), (8, {"f": "a reason"})):
+        with pytest.raises(AssertionError):
+            check_sizes([("f", size)], 8, exceptions)
+    check_sizes([("f", 8), ("g", 9)], 8, {"f": TO_SPLIT, "g": "a reason"})
 
 
 def test_the_workflow_and_options_of_jobs_load_no_numba():
@@ -100,6 +199,23 @@ print(*({"numba", "pandas", "pyarrow", "scipy"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
+
+
+def test_reading_results_loads_no_numba():
+    """Tables, kernels, the summary and the page are read on machines and in notebooks that compute nothing."""
+    code = """
+import sys
+import ntksim
+import ntksim.study.report.page
+for read in (ntksim.read_table, ntksim.read_kernels):
+    try:
+        read("nowhere", "convergence", *([8] if read is ntksim.read_kernels else []))
+    except FileNotFoundError:
+        print("missing")
+print(*({"numba", "sklearn"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["missing", "missing"]
 
 
 def test_public_names_are_functions_and_classes():

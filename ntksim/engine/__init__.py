@@ -1,1 +1,1 @@
-"""The engine: kernels, limits and training. It needs NumPy, SciPy, Numba and threadpoolctl, and nothing of the study."""
+"""The engine: kernels, limits, training. It needs NumPy, SciPy, Numba, threadpoolctl and platformdirs, nothing of the study."""

@@ -243,7 +243,11 @@ def empirical_ntk(
         else:
             _evaluate(net, columns, pairs, seed_list, no_outputs, out, place, theta)
     _warn_of_overflow("kernels", seed_list, out, parameters is not None)
-    out = out if parameters is None else out[0]
+    return _arranged(out if parameters is None else out[0], form, k, rows, cols)
+
+
+def _arranged(out: np.ndarray, form: str, k: int, rows: int, cols: int) -> np.ndarray:
+    """Kernels as `empirical_ntk` returns them, with axes of outputs behind those of points."""
     if k == 1 or form == "trace":
         return out[..., 0, :, :]
     return out.reshape(*out.shape[:-3], rows, k, cols, k) if form == "full" else np.ascontiguousarray(np.moveaxis(out, -3, -1))

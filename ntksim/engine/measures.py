@@ -43,16 +43,24 @@ def _scaled(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @without_masks
+def relative_change(change: np.ndarray, norm: np.ndarray) -> np.ndarray:
+    """||A - B|| / ||B|| from the two norms, (...): 0 where nothing has changed, of zeros too, and infinite if zeros have."""
+    change, norm = np.asarray(change, np.float64), np.asarray(norm, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(change == 0, 0.0, change / norm)[()]
+
+
+@without_masks
 def relative_frobenius_error(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """||K - K_ref||_F / ||K_ref||_F, (...); with K_0 as reference it is the kernel drift (Fort et al. 2020)."""
-    return frobenius_norm(np.asarray(kernels, np.float64) - reference) / frobenius_norm(reference)
+    return relative_change(frobenius_norm(np.asarray(kernels, np.float64) - reference), frobenius_norm(reference))
 
 
 @without_masks
 def relative_operator_error(kernels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """||K - K_ref||_2 / ||K_ref||_2 in the operator norm, (...); both symmetric."""
     difference = np.abs(_eigenvalues(np.asarray(kernels, np.float64) - reference)).max(axis=-1)
-    return difference / np.abs(_eigenvalues(reference)).max(axis=-1)
+    return relative_change(difference, np.abs(_eigenvalues(reference)).max(axis=-1))
 
 
 @without_masks
@@ -187,8 +195,8 @@ def residual_modes(
 
     Parameters
     ----------
-    kernel : (..., n, n), symmetric: K_0 of each run, or one kernel for all. Multiply by `Network.learning_rate_scale` for
-        the rates of the abc parameterizations.
+    kernel : (..., n, n), symmetric: K_0 of each run, or one kernel for all; in abc parameterizations `Network.effective`
+        of it, whose eigenvalues are the rates.
     outputs : (..., T, n), f_t of training points, such as `Trajectory.outputs`.
     targets : (n,). times : (T,), ascending; infinity is allowed.
     floor : below it components are noise; by default the square root of the precision of ``outputs`` times their or the

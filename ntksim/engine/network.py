@@ -43,6 +43,17 @@ class Scales:
     bias_init: np.ndarray
     rate: np.ndarray
 
+    def covariance_factors(self, layer: int, fan_in: int) -> tuple[float, float]:
+        """(g s)^2 n and (beta t)^2 of layer 0 .. L with n = ``fan_in`` inputs.
+
+        Pre-activations have the covariance (g s)^2 n S + (beta t)^2, where S is the mean of products of inputs.
+        """
+        return (self.weight[layer] * self.weight_init[layer]) ** 2 * fan_in, (self.bias[layer] * self.bias_init[layer]) ** 2
+
+    def kernel_factors(self, layer: int, fan_in: int) -> tuple[float, float]:
+        """rate g^2 n and rate beta^2 of layer 0 .. L: its own weights and biases have the kernel rate (g^2 n S + beta^2)."""
+        return self.rate[layer] * self.weight[layer] ** 2 * fan_in, self.rate[layer] * self.bias[layer] ** 2
+
 
 @dataclass(frozen=True)
 class ABC:
@@ -179,6 +190,10 @@ class Network:
         It is 1 in ``"ntk"``, ``"notes"`` and ``"standard"``.
         """
         return 1.0 if self.exponents is None else _shrunk(1.0, self.widths[0], self.exponents.c)
+
+    def effective(self, kernel: np.ndarray) -> np.ndarray:
+        """The effective kernel n^(-c) K of a plain one, whose eigenvalues are the rates of training."""
+        return self.learning_rate_scale * kernel
 
     @property
     def stream(self) -> int:

@@ -32,7 +32,7 @@ def shown(value: object) -> str:
 
 
 # Modules of the packages that the extra `study` installs (pyproject.toml).
-EXTRA = ("matplotlib", "pandas", "pyarrow", "pydantic", "pygments", "sklearn", "snakemake", "yaml")
+EXTRA = ("jinja2", "matplotlib", "pandas", "psutil", "pyarrow", "pydantic", "pygments", "sklearn", "snakemake", "yaml")
 
 
 def lacking(what: str, error: ModuleNotFoundError) -> str:

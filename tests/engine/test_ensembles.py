@@ -6,6 +6,7 @@ import pytest
 from tolerances import assert_close
 
 import ntksim
+from ntksim.engine.infinite import ensembles
 
 RNG = np.random.default_rng(8)
 X, Y, X_TEST = RNG.normal(size=(5, 3)), RNG.normal(size=5), RNG.normal(size=(3, 3))
@@ -75,6 +76,16 @@ def test_it_is_the_affine_image_of_gaussian_starts(descent):
         maps = (outputs[:-1] - offset).transpose(1, 2, 0)  # (T, points, 8)
         assert_close(mean, offset, 1e-13)
         assert_close(covariance, maps @ nngp @ maps.transpose(0, 2, 1), 1e-12)
+
+
+def test_a_kernel_that_is_known_is_not_computed_again(monkeypatch):
+    network, options = NETWORKS[0], {"learning_rate": 0.1, "momentum": 0.5}
+    expected = ntksim.infinite_ensemble(network, X, Y, TIMES, X_TEST, **options)
+    kernel = ntksim.infinite_kernel(network, np.concatenate([X, X_TEST]))
+    monkeypatch.setattr(ensembles, "infinite_kernel", lambda *_: pytest.fail("computed again"))
+    found = ntksim.infinite_ensemble(network, X, Y, TIMES, X_TEST, **options, kernel=kernel)
+    for name, values in vars(expected).items():
+        assert (getattr(found, name) == values).all()
 
 
 def test_test_points_that_are_training_points():
@@ -162,6 +173,8 @@ def test_trained_wide_networks():
         ({"x_test": X_TEST[:, :2]}, "x_test must have 3 features"),
         ({"times": [-1.0]}, "times must be a 1-D array of numbers of at least 0"),
         ({"learning_rate": 0.3}, "times must be whole numbers of steps"),
+        ({"kernel": np.eye(5)}, "kernel must be a ntksim.Kernel, as infinite_kernel returns it; got ndarray"),
+        ({"kernel": ntksim.Kernel(np.eye(3), np.eye(3))}, r"kernel must have arrays of shape \(5, 5\).* got \(3, 3\)"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -51,8 +51,18 @@ PUBLIC = {
 }
 ARRAYS = {
     "kernels": np.stack([OTHER] * 3), "kernel": OTHER, "reference": OTHER, "targets": Y, "outputs": RNG.normal(size=(3, 6)),
-    "times": np.arange(3.0),
+    "times": np.arange(3.0), "change": np.ones(3), "norm": np.ones(3),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("measure", [measures.relative_frobenius_error, measures.relative_operator_error])
+def test_relative_errors_of_what_has_not_changed(measure):
+    """0 where kernels are equal, zeros too, and infinite where a kernel of zeros has changed; a number for one kernel."""
+    zero = np.zeros((6, 6))
+    assert measure(np.stack([OTHER, zero]), np.stack([OTHER, zero])).tolist() == [0, 0]
+    assert measure(OTHER, zero) == np.inf
+    assert isinstance(measure(OTHER, 2 * OTHER), np.floating)
+    assert np.isnan(measure(np.full((6, 6), np.nan), OTHER))
 
 
 @pytest.mark.parametrize("named", [False, True])

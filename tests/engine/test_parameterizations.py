@@ -84,7 +84,7 @@ def test_shifted_exponents_are_the_same_network(abc, theta, tolerance, method):
     assert_close(*(ntksim.network_outputs(each, POINTS, seeds=SEEDS) for each in (one, two)), tolerance)
     effective = [each.learning_rate_scale * ntksim.empirical_ntk(each, POINTS, seeds=SEEDS) for each in (one, two)]
     assert_close(*effective, tolerance)
-    limits = [each.learning_rate_scale * ntksim.infinite_kernel(each, POINTS).ntk for each in (one, two)]
+    limits = [each.effective(ntksim.infinite_kernel(each, POINTS).ntk) for each in (one, two)]
     assert_close(*limits, 1e-12)
     assert_close(*(ntksim.infinite_kernel(each, POINTS).nngp for each in (one, two)), 1e-12)
     options = {"times": [0, 1 / np.linalg.eigvalsh(limits[0])[-1]], "x_test": POINTS[:2] + 0.1} | (

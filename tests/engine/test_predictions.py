@@ -7,6 +7,7 @@ import pytest
 from scipy.linalg import expm
 
 import ntksim
+from ntksim.engine.infinite.decay import StepRule, critical_damping, integral
 from tests.tolerances import assert_close
 
 TARGETS = np.array([1.0, -1.0, 0.5, 2.0, 0.0])
@@ -135,6 +136,26 @@ def test_momentum_keeps_its_digits(mu, nesterov):
             p, s = _exact(a, mu, nesterov, k)
             assert abs(train[t, j] - p) < 1e-9 + 1e-15 * min(k, 10**6) * abs(p)
             assert abs(-test[t, j] - s) < 1e-9 * abs(s) + 1e-13 / a
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("mu", [0.3, 0.9, 0.99])
+def test_modes_swing_from_critical_damping_on(mu, nesterov):
+    """A hundredth below it no component changes its sign in 20,000 steps, a hundredth above it does."""
+    bound, steps = critical_damping(mu, nesterov), np.arange(20_001.0)
+    decay, _ = StepRule(1.0, mu, nesterov).decay(bound * np.array([0.99, 1.01]), steps)
+    assert (decay[:, 0] >= 0).all()
+    assert (decay[:, 1] < 0).any()
+
+
+def test_the_integral_of_a_decay():
+    """Against quadrature; at rate 0 nothing moves, and at t = infinity it is 1 / rate."""
+    rates, times = np.array([0.0, 1e-9, 0.3, 5.0]), np.array([0.0, 0.7, 4.0])
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    expected = np.array([[0.5 * t * weights @ np.exp(-rate * 0.5 * t * (1 + nodes)) for rate in rates] for t in times])
+    expected[:, 0] = 0
+    assert_close(integral(rates, times[:, None]), expected, 1e-14)
+    assert_close(integral(rates, np.inf), np.array([0.0, 1e9, 1 / 0.3, 0.2]), 1e-15)
 
 
 def test_momentum_above_the_stable_rate_diverges():

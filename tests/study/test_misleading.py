@@ -17,6 +17,7 @@ from ntksim.study.data.treatment import remarks, treatment
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.plan.cost import NOMINAL
 from ntksim.study.report import summary
+from ntksim.study.report.page import write_html
 
 X = np.random.default_rng(0).normal(size=(20, 3))
 FRAME = pd.DataFrame(X, columns=["a", "b", "target"])
@@ -259,7 +260,7 @@ def test_plan_and_summary_describe_the_scaling(tmp_path, capsys, monkeypatch):
     text = summary.summary(study.results)
     assert points in text.splitlines()
     assert "\nWarning: feature 12 holds 9" in text
-    summary.write_html(study.results, tmp_path / "page.html")
+    write_html(study.results, tmp_path / "page.html")
     assert points in (tmp_path / "page.html").read_text()
 
 

@@ -13,6 +13,7 @@ from ntksim.study.data import dataset
 from ntksim.study.errors import StageError
 from ntksim.study.plan import jobs
 from ntksim.study.report import figures, summary
+from ntksim.study.report.page import write_html
 from ntksim.study.stages import initial as stages
 from ntksim.study.stages import training as training_shards
 from ntksim.study.statistics import tables
@@ -84,7 +85,7 @@ def test_summary_and_page_name_unfinished_networks(results, tmp_path):
     assert "of 32 networks" in diverged
     assert "diverged" in diverged
     assert "relu at width 2" in diverged
-    summary.write_html(results, tmp_path / "summary.html")
+    write_html(results, tmp_path / "summary.html")
     assert diverged in (tmp_path / "summary.html").read_text()
 
 
@@ -116,7 +117,7 @@ def test_the_summary_gives_stopping_times_and_remedies(results, tmp_path):
     assert len(stars) == 2  # at initialisation, and in training
     assert "relu at width 2, " in stars[1]
     assert any("* [" in line or "* no interval" in line for line in text.splitlines() if line.startswith("  relu"))
-    summary.write_html(results, tmp_path / "summary.html")
+    write_html(results, tmp_path / "summary.html")
     assert "<td>" + f"{laws['excluded'].item()}*</td>" in (tmp_path / "summary.html").read_text()
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+import sys
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from scipy import stats
 
 from ntksim import cli
 from ntksim.engine import measures
+from ntksim.engine.compiled.folder import cache_folder
 from ntksim.study.config.network import Exponents
 from ntksim.study.config.study import parse_study
 from ntksim.study.errors import ConfigError
@@ -86,6 +88,17 @@ PINNED = {
     ("training", "std", 4096): 1,
     ("training", "std", 16384): 1,
 }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders for caches")
+def test_caches_stay_where_they_were(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for value, folder in (("", ".cache/ntksim"), (str(tmp_path / "own"), "own/ntksim")):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert cache_folder() == calibration._file().parent == tmp_path / folder
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == tmp_path / ".cache" / "ntksim"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("content", ["null", "{}", '{"flops": {}}', '{"flops": 0, "draws": {}}', "[" * 100_000, "\x00"])

@@ -16,6 +16,7 @@ from ntksim.study.data.dataset import Data
 from ntksim.study.errors import ForeignFile
 from ntksim.study.plan import jobs
 from ntksim.study.report import description, figures, findings, panels, summary
+from ntksim.study.report.page import write_html
 from ntksim.study.stages import training as training_shards
 from ntksim.study.statistics import laziness, scaling_laws
 from ntksim.study.statistics.drift_parts import PARTS
@@ -101,7 +102,7 @@ def test_laws_are_called_asymptotic_only_if_gates_flip(results, smooth):
     assert "systematic part" in without
     assert "gates" not in without
     assert "asymptotic" not in without
-    summary.write_html(results, Path(results) / "summary.html")
+    write_html(results, Path(results) / "summary.html")
     page = (Path(results) / "summary.html").read_text()
     assert "-0.5 (asymptotic)" in page
     assert "where gates flip" in page
@@ -146,7 +147,7 @@ def test_numbers_in_the_summary_have_three_significant_digits(results, smooth):
 
 
 def test_the_page_lists_networks_verdicts_and_accuracies(smooth):
-    summary.write_html(smooth, Path(smooth) / "summary.html")
+    write_html(smooth, Path(smooth) / "summary.html")
     networks, _, verdicts = (Path(smooth) / "summary.html").read_text().split("<table")[1:]
     assert "activation" in networks
     assert "verdict" in verdicts

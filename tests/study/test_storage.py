@@ -46,7 +46,9 @@ def test_equal_content_gives_equal_bytes_and_keeps_its_metadata(file):
     assert file.read_bytes() == before
     assert storage.read_metadata(file) == METADATA
     if file.suffix == ".npz":
-        assert storage.read_arrays(file)["a"].tolist() == [0, 1, 2]
+        arrays, metadata = storage.read_npz(file)
+        assert arrays["a"].tolist() == storage.read_arrays(file)["a"].tolist() == [0, 1, 2]
+        assert metadata == METADATA
         assert np.load(file)["b"].sum() == 4  # still an ordinary file
     else:
         assert storage.read_arrow(file)[0].to_pydict() == {"a": [1.0, 2.0], "b": ["x", "y"]}
@@ -225,4 +227,4 @@ with only_writer(Path(sys.argv[1])) as lock:
         assert "ending the processes of a killed run" in capsys.readouterr().err
     writer.stdout.read()  # returns when all processes that could write to it have ended
     writer.stdout.close()
-    assert lock._parent(job) is None
+    assert lock.has_ended(job)

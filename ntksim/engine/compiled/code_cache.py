@@ -31,6 +31,7 @@ from numba.core.bytecode import FunctionIdentity
 from numba.core.serialize import dumps
 
 import ntksim.engine
+from ntksim.engine.compiled.folder import cache_folder, source_digest
 from ntksim.engine.compiled.function_names import digest_of
 from ntksim.engine.devices import DeviceError
 
@@ -52,14 +53,7 @@ def number_at_random(identity: Any) -> None:
 number_at_random(FunctionIdentity)
 
 
-def _source_digest() -> str:
-    digest = hashlib.sha256()
-    for source in sorted(Path(str(ntksim.engine.__file__)).parent.rglob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-SOURCE_DIGEST = _source_digest()  # of all files of the engine
+SOURCE_DIGEST = source_digest()
 
 
 def _folder() -> Path:
@@ -67,8 +61,7 @@ def _folder() -> Path:
 
     One per state, since the code of a callee is part of its caller's.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(config.CACHE_DIR or Path(home) / "ntksim") / f"code-{SOURCE_DIGEST}"
+    return Path(config.CACHE_DIR or cache_folder()) / f"code-{SOURCE_DIGEST}"
 
 
 FOLDER = _folder()

@@ -52,6 +52,18 @@ def shared_gap(gap, along1, across1, along2, across2):
     return math.copysign(square / (1 + abs(inner)), inner)
 
 
+@jit_inline
+def through_layer(weight, bias, root):
+    """Of weight u + bias w, with u of root mean square ``root`` and w of 1: standard deviation, and the shares of u and of w.
+
+    It is what a layer makes of a point: z = g W h + beta b over all weights and biases. The shares are 0 where z is.
+    """
+    s = math.hypot(weight * root, bias)
+    if s > 0:
+        return s, weight * root / s, bias / s
+    return s, 0.0, 0.0
+
+
 def roots_and_gaps(x1: np.ndarray, x2: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Root mean squares (n1,) and (n2,) of points over their features, and gaps (n1, n2); the upper half if ``symmetric``.
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ntksim.engine.arguments import points, targets
 from ntksim.engine.blas import one_blas_thread
-from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
+from ntksim.engine.infinite.kernel import Kernel, infinite_kernel, kernel_error
 from ntksim.engine.infinite.predictions import closed_form
 from ntksim.engine.network import Network
 from ntksim.engine.rounding import null_level
@@ -52,6 +52,8 @@ def infinite_ensemble(
     momentum: float = 0.0,
     nesterov: bool = False,
     ridge: float = 0.0,
+    *,
+    kernel: Kernel | None = None,
 ) -> Ensemble:
     """Mean and covariance over initialisations of f_t under training at infinite width.
 
@@ -67,6 +69,8 @@ def infinite_ensemble(
     times : (T,), at least 0, in the units of `train`; infinity is allowed.
     learning_rate, momentum, nesterov : for gradient descent instead of the flow, as in `closed_form`.
     ridge : added to the NTK's diagonal, as in `closed_form`; in units of the effective kernel, n^(-c) times the NTK.
+    kernel : what `infinite_kernel` gives for this network and the training points followed by the test points, where it is
+        known already; computed if left out.
 
     Raises
     ------
@@ -81,12 +85,8 @@ def infinite_ensemble(
     y = targets("y", y, len(x), network.outputs)
     n = len(x)
     every = x if x_test is None else np.concatenate([x, points("x_test", x_test, features=x.shape[1])])
-    kernel = infinite_kernel(network, every)
-    ntk = network.learning_rate_scale * kernel.ntk
-    values, vectors = np.linalg.eigh(kernel.nngp)
-    # Under closed_form with targets 0 each row of this root of the NNGP goes its own way, and what the rows' outer products add
-    # up to is the covariance: no difference of large terms, no negative variance.
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    kernel = _kernel_of(network, every, kernel)
+    ntk, root = network.effective(kernel.ntk), _root(kernel.nngp)
     own, across = ntk[:n, :n], ntk[n:, :n]
     error = kernel_error(network)
     options: dict[str, Any] = {"learning_rate": learning_rate, "momentum": momentum, "nesterov": nesterov}
@@ -101,6 +101,31 @@ def infinite_ensemble(
         test_mean=None if x_test is None else test_mean,
         test_covariance=None if x_test is None else _sum_of_squares(test_spread),
     )
+
+
+def _kernel_of(network: Network, every: np.ndarray, kernel: object) -> Kernel:
+    """The kernel of all points: the one that is given, or computed."""
+    if kernel is None:
+        return infinite_kernel(network, every)
+    expected = (len(every), len(every))
+    if not isinstance(kernel, Kernel):
+        raise TypeError(f"kernel must be a ntksim.Kernel, as infinite_kernel returns it; got {type(kernel).__name__}")
+    if kernel.nngp.shape != expected or kernel.ntk.shape != expected:
+        raise ValueError(
+            f"kernel must have arrays of shape {expected}, of the training points followed by the test points; got "
+            f"{kernel.nngp.shape} and {kernel.ntk.shape}"
+        )
+    return kernel
+
+
+def _root(nngp: np.ndarray) -> np.ndarray:
+    """R (N, N) with R'R = K.
+
+    Under closed_form with targets 0 each row of it goes its own way, and what the rows' outer products add up to is the
+    covariance: no difference of large terms, no negative variance.
+    """
+    values, vectors = np.linalg.eigh(nngp)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))).T
 
 
 def _warn_of_hidden_modes(ntk: np.ndarray, error: float, last: float, ridge: float) -> None:

@@ -23,9 +23,9 @@ from ntksim.engine.arguments import points
 from ntksim.engine.compiled.jit import jit, jit_parallel, wide_vectors
 from ntksim.engine.formulas.activations import TANH, activation_code
 from ntksim.engine.infinite import expectations
-from ntksim.engine.infinite.correlations import correlation, roots_and_gaps, shared_gap
+from ntksim.engine.infinite.correlations import correlation, roots_and_gaps, shared_gap, through_layer
 from ntksim.engine.infinite.duals import closed_duals, has_closed_dual, point_of
-from ntksim.engine.network import Network, Scales
+from ntksim.engine.network import Network
 from ntksim.engine.threads import refuse_forked
 
 _SMALLEST = 1e-150  # root mean squares below this have products with correlations that may have lost digits
@@ -88,25 +88,15 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     ntk = np.zeros_like(gaps)
     watch = _Watch()
     for layer in range(network.depth):
-        weight = (scales.weight[layer] * scales.weight_init[layer]) ** 2 * fan_in[layer]
-        bias = (scales.bias[layer] * scales.bias_init[layer]) ** 2
-        # the kernel of the layer's own parameters
-        local_weight, local_bias = _local(scales, layer, fan_in[layer])
-        points1 = _points(code, weight, bias, roots1)
-        points2 = points1 if symmetric else _points(code, weight, bias, roots2)
+        factors = scales.covariance_factors(layer, fan_in[layer])
+        points1 = _points(code, *factors, roots1)
+        points2 = points1 if symmetric else _points(code, *factors, roots2)
         watch.range(roots1, roots2)
-        _layer(code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
-        if has_closed_dual(code):
-            roots1, roots2 = points1[_S] * points1[_GAIN], points2[_S] * points2[_GAIN]
-        else:
-            watch.close_pairs(symmetric, points1, points2, gaps)
-            own1, own2 = expectations.correlations(code, points1[_S], gaps, points2[_S], ntk, symmetric)
-            watch.amplification(points1, own1)
-            roots1, roots2 = own1[0], own2[0]
+        _layer(code, symmetric, points1, points2, *factors, *scales.kernel_factors(layer, fan_in[layer]), gaps, ntk)
+        roots1, roots2 = _activated(code, symmetric, points1, points2, gaps, ntk, watch)
     watch.range(roots1, roots2)
-    weight = (scales.weight[-1] * scales.weight_init[-1]) ** 2 * fan_in[-1]
-    bias = (scales.bias[-1] * scales.bias_init[-1]) ** 2
-    _readout(symmetric, roots1, roots2, weight, bias, *_local(scales, -1, fan_in[-1]), gaps, ntk)
+    factors = scales.covariance_factors(-1, fan_in[-1])
+    _readout(symmetric, roots1, roots2, *factors, *scales.kernel_factors(-1, fan_in[-1]), gaps, ntk)
     if symmetric:
         mirror(gaps)
         mirror(ntk)
@@ -114,15 +104,22 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     return Kernel(gaps, ntk)
 
 
+def _activated(
+    code: int, symmetric: bool, points1: np.ndarray, points2: np.ndarray, gaps: np.ndarray, ntk: np.ndarray, watch: "_Watch"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Root mean squares of activations; without a closed form also their gaps and the NTK times E[phi' phi'], in place."""
+    if has_closed_dual(code):
+        return points1[_S] * points1[_GAIN], points2[_S] * points2[_GAIN]
+    watch.close_pairs(symmetric, points1, points2, gaps)
+    own1, own2 = expectations.correlations(code, points1[_S], gaps, points2[_S], ntk, symmetric)
+    watch.amplification(points1, own1)
+    return own1[0], own2[0]
+
+
 def kernel_error(network: Network) -> float:
     """Relative error of the entries of infinite kernels, as :func:`closed_form` takes it for ``precision``."""
     exact = has_closed_dual(activation_code(network.activation))
     return float(np.finfo(np.float64).eps) if exact else network.depth * expectations.TOLERANCE
-
-
-def _local(scales: Scales, layer: int, fan_in: int) -> tuple[float, float]:
-    """Factors of the kernel of a layer's own weights and biases."""
-    return scales.rate[layer] * scales.weight[layer] ** 2 * fan_in, scales.rate[layer] * scales.bias[layer] ** 2
 
 
 class _Watch:
@@ -190,9 +187,7 @@ def _points(code: int, weight: float, bias: float, roots: np.ndarray) -> np.ndar
 @jit
 def _fill_points(code, weight, bias, points):
     for i in range(points.shape[1]):
-        s = math.hypot(weight * points[_ROOT, i], bias)
-        if s > 0:
-            points[_SHARE, i], points[_BIAS_SHARE, i] = weight * points[_ROOT, i] / s, bias / s
+        s, points[_SHARE, i], points[_BIAS_SHARE, i] = through_layer(weight, bias, points[_ROOT, i])
         points[3, i], points[4, i], points[5, i], points[6, i], points[7, i] = point_of(code, s)
 
 

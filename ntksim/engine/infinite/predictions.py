@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ntksim.engine.arguments import finite_array, momentum_options, numeric, positive_number, ridge_number
+from ntksim.engine.arguments import finite_array, momentum_options, numeric, ridge_number
 from ntksim.engine.blas import one_blas_thread
+from ntksim.engine.infinite.decay import StepRule, flow_decay
 from ntksim.engine.rounding import null_level, relative_error
 
 
@@ -63,46 +64,34 @@ def closed_form(
     ------
     TypeError or ValueError for shapes that do not fit, negative times, or times that are no whole number of steps.
     """
-    error = relative_error(precision, *(np.asarray(given) for given in (kernel, kernel_test) if given is not None))
-    ridge = ridge_number(ridge)
-    y, kernel = finite_array("y", y, None), finite_array("kernel", kernel, None)
-    if y.ndim not in (1, 2) or y.size == 0:
-        raise ValueError(f"y must have shape (n,), or (n, k) for k outputs, neither of them 0; got {y.shape}")
-    form = _Form(len(y), y.shape[1:], joint=kernel.ndim == 4)
-    kernel = form.kernel("kernel", kernel, len(y))
-    if not np.allclose(kernel, kernel.T, rtol=1e-5, atol=1e-6 * np.abs(kernel).max(initial=0)):
-        raise ValueError("kernel must be symmetric; pass training points with training points, and the test block as kernel_test")
-    start, target = form.outputs("f0", f0, len(y)), form.outputs("y", y, len(y))
-    times, rate = _times(times), None if learning_rate is None else positive_number("learning_rate", learning_rate)
-    mu, nesterov = momentum_options(momentum, nesterov)
-    if rate is None and mu:
+    given = [np.asarray(array) for array in (kernel, kernel_test) if array is not None]
+    error, ridge = relative_error(precision, *given), ridge_number(ridge)
+    problem = _Problem.checked(kernel, f0, y, kernel_test, f0_test)
+    times, rule = _times(times), _step_rule(learning_rate, momentum, nesterov)
+    rates, vectors = _modes(problem.kernel, ridge, error)
+    decay, gain = flow_decay(rates, times) if rule is None else rule.decay(rates, times)
+    if ridge:
+        decay = decay + ridge * gain  # 1 - lambda gain, since 1 - decay = (lambda + rho) gain
+    return problem.solution(vectors, decay, gain)
+
+
+def _step_rule(learning_rate: object, momentum: object, nesterov: object) -> StepRule | None:
+    """The rule of gradient descent, or None for gradient flow."""
+    if learning_rate is not None:
+        return StepRule.checked(learning_rate, momentum, nesterov)
+    if momentum_options(momentum, nesterov)[0]:
         raise ValueError("momentum belongs to gradient descent: give learning_rate too")
-    tests = None
-    if kernel_test is not None:
-        kernel_test = finite_array("kernel_test", kernel_test, 4 if form.joint else 2)
-        size = len(kernel_test)
-        kernel_test = form.kernel("kernel_test", kernel_test, size)
-        tests = form.outputs("f0_test", np.zeros((size, *form.extra)) if f0_test is None else f0_test, size)
-        if f0_test is not None and np.shape(f0)[: -len(form.expected(0))] != np.shape(f0_test)[: -len(form.expected(0))]:
-            raise ValueError(f"f0 and f0_test must be of as many seeds; got shapes {np.shape(f0)} and {np.shape(f0_test)}")
-    elif f0_test is not None:
-        raise ValueError("f0_test belongs to test points: give kernel_test too, or leave it out")
+    return None
+
+
+def _modes(kernel: np.ndarray, ridge: float, error: float) -> tuple[np.ndarray, np.ndarray]:
+    """The rates lambda + rho (n,), 0 where nothing moves, and the eigenvectors of a kernel with a relative ``error``."""
     values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
     if values[0] < -1e-3 * np.abs(values).max():
         raise ValueError(f"kernel must be positive semidefinite; its eigenvalues go from {values[0]:.3g} to {values[-1]:.3g}")
     rates = np.maximum(values, 0.0) + ridge
     # J v = 0 where v'Kv = 0, so that these directions move nothing, test points neither: what K* v is there is rounding.
-    rates = np.where(rates > null_level(values, error), rates, 0.0)
-    decay, gain = _flow(rates, times) if rate is None else _descent(rates, times, rate, mu, nesterov)
-    if ridge:
-        decay = decay + ridge * gain  # 1 - lambda gain, since 1 - decay = (lambda + rho) gain
-
-    residual = (start - target) @ vectors
-    with np.errstate(over="ignore", invalid="ignore"):  # a learning rate that diverges: infinite or NaN, as it is
-        train = form.unfold(target[..., None, :] + (decay * residual[..., None, :]) @ vectors.T)
-        if tests is None:
-            return train
-        return train, form.unfold(tests[..., None, :] - (gain * residual[..., None, :]) @ (kernel_test @ vectors).T)
+    return np.where(rates > null_level(values, error), rates, 0.0), vectors
 
 
 @dataclass(frozen=True)
@@ -143,98 +132,51 @@ class _Form:
         return array.reshape(*array.shape[:-1], -1, *self.extra) if self.joint else np.moveaxis(array, -3, -1)
 
 
-def stable_rate(momentum: float, nesterov: bool) -> float:
-    """eta lambda at which descent ceases to be stable along an eigenvector of a constant kernel."""
-    return 2 * (1 + momentum) / (1 + 2 * momentum if nesterov else 1)
+@dataclass(frozen=True)
+class _Problem:
+    """Kernels, initial outputs and targets, checked, along the axis that ``form`` describes; None without test points."""
 
+    form: _Form
+    kernel: np.ndarray
+    start: np.ndarray
+    target: np.ndarray
+    kernel_test: np.ndarray | None
+    start_test: np.ndarray | None
 
-def _flow(values: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """e^(-lambda t) and (1 - e^(-lambda t)) / lambda, (T, n); 1 and 0 where lambda = 0: nothing moves."""
-    still = values == 0
-    with np.errstate(invalid="ignore"):  # 0 x infinity, replaced below
-        exponent = np.where(still, 0.0, -values * times[:, None])
-    gain = np.where(still, 0.0, -np.expm1(exponent) / np.where(still, 1.0, values))
-    return np.exp(exponent), gain
+    @classmethod
+    def checked(cls, kernel: object, f0: Any, y: object, kernel_test: object, f0_test: Any) -> "_Problem":
+        """Of the arguments of `closed_form`. Raises ValueError or TypeError naming the one that does not fit."""
+        y, kernel = finite_array("y", y, None), finite_array("kernel", kernel, None)
+        if y.ndim not in (1, 2) or y.size == 0:
+            raise ValueError(f"y must have shape (n,), or (n, k) for k outputs, neither of them 0; got {y.shape}")
+        form = _Form(len(y), y.shape[1:], joint=kernel.ndim == 4)
+        kernel = form.kernel("kernel", kernel, len(y))
+        if not np.allclose(kernel, kernel.T, rtol=1e-5, atol=1e-6 * np.abs(kernel).max(initial=0)):
+            raise ValueError(
+                "kernel must be symmetric; pass training points with training points, and the test block as kernel_test"
+            )
+        start, target = form.outputs("f0", f0, len(y)), form.outputs("y", y, len(y))
+        if kernel_test is None:
+            if f0_test is not None:
+                raise ValueError("f0_test belongs to test points: give kernel_test too, or leave it out")
+            return cls(form, kernel, start, target, None, None)
+        across = finite_array("kernel_test", kernel_test, 4 if form.joint else 2)
+        size = len(across)
+        across = form.kernel("kernel_test", across, size)
+        tests = form.outputs("f0_test", np.zeros((size, *form.extra)) if f0_test is None else f0_test, size)
+        if f0_test is not None and np.shape(f0)[: -len(form.expected(0))] != np.shape(f0_test)[: -len(form.expected(0))]:
+            raise ValueError(f"f0 and f0_test must be of as many seeds; got shapes {np.shape(f0)} and {np.shape(f0_test)}")
+        return cls(form, kernel, start, target, across, tests)
 
-
-def _descent(
-    values: np.ndarray, times: np.ndarray, learning_rate: float, momentum: float, nesterov: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """p_k and (1 - p_k) / lambda, (T, n), p_k = (1 - eta lambda)^k or what momentum makes of it; 1 and 0 where lambda = 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        exact = times / learning_rate
-        steps = np.round(exact)
-        off = np.abs(exact - steps) > 1e-6 * np.maximum(steps, 1)
-    if np.any(off & np.isfinite(times)):
-        raise ValueError(f"times must be whole numbers of steps of {learning_rate}; got {times[off & np.isfinite(times)][0]}")
-    if momentum:
-        decay, gain = _with_momentum(learning_rate * values, steps, momentum, nesterov)
-        return decay, learning_rate * gain
-    factor = 1 - learning_rate * values
-    still = values == 0
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        # log1p keeps the digits of slow modes; beyond one step's full decay the factor is negative
-        small = learning_rate * values < 0.5
-        exponent = np.where(steps[:, None] == 0, 0.0, steps[:, None] * np.log1p(np.where(small, -learning_rate * values, 0.0)))
-        decay = np.where(small, np.exp(exponent), factor ** steps[:, None])
-        decay[np.isinf(steps)[:, None] & (factor <= -1)] = np.nan  # neither here nor there
-        lost = np.where(small, -np.expm1(exponent), 1 - decay)
-    return np.where(still, 1.0, decay), np.where(still, 0.0, lost / np.where(still, 1.0, values))
-
-
-def _with_momentum(a: np.ndarray, steps: np.ndarray, mu: float, nesterov: bool) -> tuple[np.ndarray, np.ndarray]:
-    """p_k and s_k = (1 - p_k) / a at the given numbers of steps, (T, n), for a = eta lambda, (n,).
-
-    The recursions of `descent` have p_0 = 1, p_1 = 1 - first a, and two roots, of sum 2 ``half`` and ``product``, half their
-    difference squared ``square``; (1 - root)(1 - other root) = a. Each is written so that nothing cancels, in slow modes too.
-    """
-    if nesterov:
-        first, half, product = 1 + mu, (1 - a) * (1 + mu) / 2, (1 - a) * mu
-        square, ahead = (1 - a) * ((1 - mu) ** 2 - a * (1 + mu) ** 2) / 4, (1 - mu - a * (1 + mu)) / 2
-    else:
-        root = math.sqrt(mu)
-        first, half, product = 1.0, (1 + mu - a) / 2, np.full_like(a, mu)
-        square, ahead = (((1 - mu) / (1 + root)) ** 2 - a) * ((1 + root) ** 2 - a) / 4, (1 - mu - a) / 2
-    still, stable = a == 0, a < stable_rate(mu, nesterov)
-    decay, gain = np.ones((steps.size, a.size)), np.zeros((steps.size, a.size))
-    with np.errstate(all="ignore"):  # each form is taken where it holds; what diverges is infinite or NaN, as it is
-        for at, k in enumerate(steps):
-            if np.isinf(k):
-                decay[at] = np.where(still, 1.0, np.where(stable, 0.0, np.nan))
-                gain[at] = np.where(still, 0.0, np.where(stable, 1 / a, np.nan))
-            elif k > 0:
-                far, p, lost = _apart(a, k, half, product, square, ahead, first)
-                near = _together(k, half, product, square, ahead)
-                decay[at] = np.where(still, 1.0, np.where(far, p, near))
-                gain[at] = np.where(still, 0.0, np.where(far, lost, 1 - near) / a)
-    return decay, gain
-
-
-def _apart(
-    a: np.ndarray, k: float, half: np.ndarray, product: np.ndarray, square: np.ndarray, ahead: np.ndarray, first: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where k-th powers of two real roots differ, p_k and 1 - p_k as sums of them."""
-    difference = np.sqrt(square)
-    large = half + np.copysign(difference, half)
-    small = product / large
-    slow = half > 0  # the large root is 1 - rate
-    rate = a / (1 - small)
-    weight = -np.where(slow, a * (1 / (1 - small) - first), ahead + difference) / (large - small)  # of the small root
-    lost = np.where(slow, -np.expm1(k * np.log1p(-rate)), 1 - large**k)
-    lost = (1 - weight) * lost + weight * (1 - small**k)
-    p = (1 - weight) * np.where(slow, np.exp(k * np.log1p(-rate)), large**k) + weight * small**k
-    angle = np.arcsinh(difference / np.sqrt(np.maximum(product, 0)))
-    return (square > 0) & ~(slow & (product > 0) & (k * angle < 1)), p, lost
-
-
-def _together(k: float, half: np.ndarray, product: np.ndarray, square: np.ndarray, ahead: np.ndarray) -> np.ndarray:
-    """p_k where the roots are complex, or so close that their k-th powers hardly differ."""
-    radius, difference = np.sqrt(np.maximum(product, 0)), np.sqrt(np.abs(square))
-    turn, grow = np.arctan2(difference, half), np.where(difference > 0, np.arcsinh(difference / radius), 0.0)
-    sine = np.where(square < 0, np.sin(k * turn), np.sinh(k * grow))
-    cosine = np.where(square < 0, np.cos(k * turn), np.cosh(k * grow))
-    ratio = np.where(difference > 0, sine * radius / difference, k)
-    return radius ** (k - 1) * (ahead * ratio + radius * cosine)
+    def solution(self, vectors: np.ndarray, decay: np.ndarray, gain: np.ndarray) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Outputs from the decay and the gain (T, n) of every eigenvector, of training points, or with those of test points."""
+        residual = (self.start - self.target) @ vectors
+        with np.errstate(over="ignore", invalid="ignore"):  # a learning rate that diverges: infinite or NaN, as it is
+            train = self.form.unfold(self.target[..., None, :] + (decay * residual[..., None, :]) @ vectors.T)
+            if self.kernel_test is None or self.start_test is None:
+                return train
+            moved = (gain * residual[..., None, :]) @ (self.kernel_test @ vectors).T
+            return train, self.form.unfold(self.start_test[..., None, :] - moved)
 
 
 def _times(value: object) -> np.ndarray:

@@ -19,7 +19,7 @@ from ntksim.engine.arguments import points
 from ntksim.engine.compiled.jit import jit
 from ntksim.engine.formulas.activations import ABS, CROSS, LEAKY_RELU, RELU, SQUARES, activation_code
 from ntksim.engine.infinite import expectations
-from ntksim.engine.infinite.correlations import roots_and_gaps, shared_gap
+from ntksim.engine.infinite.correlations import roots_and_gaps, shared_gap, through_layer
 from ntksim.engine.infinite.duals import kinks, piecewise_fourth_moments
 from ntksim.engine.infinite.kernel import infinite_kernel, mirror
 from ntksim.engine.network import Network
@@ -54,13 +54,13 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
     roots, _, gaps = roots_and_gaps(x, x, True)
     np.fill_diagonal(gaps, 0.0)
     mirror(gaps)
-    moments = np.outer(roots, roots) * np.copysign(1 - np.abs(gaps), gaps) * x.shape[1]
-    weight = scales.weight[0] * scales.weight_init[0] * math.sqrt(x.shape[1])
+    moments = _products(roots, gaps)
+    weight, bias = scales.covariance_factors(0, x.shape[1])
     s = np.empty_like(roots)
-    _through_bias(weight, scales.bias[0] * scales.bias_init[0], roots, s, gaps)
+    _through_layer(math.sqrt(weight), math.sqrt(bias), roots, s, gaps)
     squares, cross, slopes = _fourth_moments(activation_code(network.activation), s, gaps)
-    gain, readout = width * scales.weight[1] ** 2, scales.weight_init[1] ** 2
-    tangent = readout * (scales.weight[0] ** 2 * moments + scales.bias[0] ** 2)
+    (local_weight, local_bias), (gain, _) = scales.kernel_factors(0, x.shape[1]), scales.kernel_factors(1, width)
+    tangent = scales.weight_init[1] ** 2 * (local_weight * moments + local_bias)
     with np.errstate(over="ignore", invalid="ignore"):
         variance = (gain**2 * (squares + 2 * tangent * cross + 3 * tangent**2 * slopes) - mean**2) / width
     if not np.isfinite(variance).all():
@@ -78,15 +78,21 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
     return variance
 
 
+def _products(roots: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """E[u v] of variables of these root mean squares (n,) and gaps (n, n)."""
+    return np.copysign(1 - np.abs(gaps), gaps) * np.outer(roots, roots)
+
+
 @jit
-def _through_bias(weight, bias, roots, s, gaps):
+def _through_layer(weight, bias, roots, s, gaps):
     """Standard deviations of pre-activations, and, in place, the gaps of pairs of them."""
+    share, bias_share = np.empty_like(s), np.empty_like(s)
     for i in range(s.size):
-        s[i] = math.hypot(weight * roots[i], bias)
+        s[i], share[i], bias_share[i] = through_layer(weight, bias, roots[i])
     if bias > 0:
         for i in range(s.size):
             for j in range(s.size):
-                gaps[i, j] = shared_gap(gaps[i, j], weight * roots[i] / s[i], bias / s[i], weight * roots[j] / s[j], bias / s[j])
+                gaps[i, j] = shared_gap(gaps[i, j], share[i], bias_share[i], share[j], bias_share[j])
 
 
 def _fourth_moments(code: int, s: np.ndarray, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -100,9 +106,7 @@ def _fourth_moments(code: int, s: np.ndarray, gaps: np.ndarray) -> tuple[np.ndar
     cross_roots, _ = expectations.correlations(code, s, cross, s, unused, True, CROSS)
     for half in (squares, slopes, cross):
         mirror(half)
-    for half, roots in ((squares, square_roots[0]), (cross, cross_roots[0])):
-        half[:] = np.copysign(1 - np.abs(half), half) * np.outer(roots, roots)
-    return squares, cross, slopes
+    return _products(square_roots[0], squares), _products(cross_roots[0], cross), slopes
 
 
 @jit

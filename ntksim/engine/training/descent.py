@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ntksim.engine.infinite.decay import StepRule
 from ntksim.engine.layout import Pairs, Room
 from ntksim.engine.training.batches import batches
 from ntksim.engine.training.checkpoints import SeedCheckpoint
@@ -36,15 +37,13 @@ class Descent:
     """
 
     steps: np.ndarray
-    learning_rate: float
-    momentum: float
-    nesterov: bool
+    rule: StepRule
     batch_size: int | None
 
 
 def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> str:
     """Train one seed, from its checkpoint on if there is one, and fill its rows; returns its status."""
-    room, theta, velocity = watch.make_room(), watch.copy(watch.start), watch.velocity(descent.momentum)
+    room, theta, velocity = watch.make_room(), watch.copy(watch.start), watch.velocity(descent.rule.momentum)
     small, pairs = watch.make_descent_room(room, descent.batch_size)
     most, step, at = _steps_at_a_time(watch, descent), 0, 0  # snapshots before number ``at`` are taken
     if (kept := checkpoint.resume()) is not None:
@@ -75,13 +74,13 @@ def _steps_at_a_time(watch: Watch, descent: Descent) -> int:
     return max(1, min(longest, _WORK // (watch.start.size * points)))
 
 
-def _momentum_factors(descent: Descent) -> tuple[float, float, float]:
+def _momentum_factors(rule: StepRule) -> tuple[float, float, float]:
     """mu, ``before`` and ``after`` in theta <- theta - before w, w <- mu w - eta g, theta <- theta + after w, with w = -eta v.
 
     Nesterov's -eta (g + mu v) is (1 + mu) w less mu times the w before: one pull-back, into w, serves both kinds.
     """
-    mu = descent.momentum
-    return (mu, mu, 1 + mu) if descent.nesterov else (mu, 0.0, 1.0)
+    mu = rule.momentum
+    return (mu, mu, 1 + mu) if rule.nesterov else (mu, 0.0, 1.0)
 
 
 def _advance(
@@ -103,6 +102,6 @@ def _advance(
     if size is not None:
         order = batches(watch.seed, first, count, len(watch.targets), size)
     ready = looked and size is None
-    done = watch.advance(theta, velocity, room, pairs, order, count, ready, descent.learning_rate, *_momentum_factors(descent))
+    done = watch.advance(theta, velocity, room, pairs, order, count, ready, descent.rule.rate, *_momentum_factors(descent.rule))
     watch.passes += min(done + 1, count) - ready
     return bool(done == count)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntksim.engine.arguments import momentum_options, numeric, positive_number
+from ntksim.engine.infinite.decay import StepRule, stable_rate
 from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
-from ntksim.engine.infinite.predictions import stable_rate
 from ntksim.engine.network import Network
 from ntksim.engine.rounding import null_level
 from ntksim.engine.training.descent import Descent
@@ -72,7 +72,8 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple
         asked = np.concatenate([[0], log_spaced])
     # Step 0 is the reference of every drift, asked for or not.
     shown, where = np.unique(np.concatenate([[0], asked]), return_inverse=True)
-    descent = Descent(shown, network.learning_rate_scale * rate, momentum, nesterov, batch_size)
+    rule = StepRule(network.learning_rate_scale * rate, momentum, nesterov)
+    descent = Descent(shown, rule, batch_size)
     return descent, rate * asked, where[1:], rate
 
 
@@ -100,7 +101,7 @@ def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) 
 
 def _limit_kernel(network: Network, x: np.ndarray) -> np.ndarray:
     """n^(-c) K_infinity."""
-    return network.learning_rate_scale * infinite_kernel(network, x).ntk
+    return network.effective(infinite_kernel(network, x).ntk)
 
 
 def _stiffest_batch(kernel: np.ndarray, largest: float, size: int) -> float:

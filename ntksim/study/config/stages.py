@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ntksim.engine.infinite.predictions import stable_rate
+from ntksim.engine.infinite.decay import stable_rate
 from ntksim.study.config.section import MOST, Section
 from ntksim.study.errors import shown
 

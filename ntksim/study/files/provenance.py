@@ -40,7 +40,10 @@ def code_identity(kind: str = "package") -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """The processor's name.
+
+    On Linux it is read by hand, since neither `platform` nor psutil knows it there.
+    """
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -20,7 +20,7 @@ MODULES = {
     "training": "ntksim.study.stages.training",
     "tables": "ntksim.study.statistics.tables",
     "figures": "ntksim.study.report.figures",
-    "summary": "ntksim.study.report.summary",
+    "summary": "ntksim.study.report.page",
     "package": "ntksim.cli",
 }
 

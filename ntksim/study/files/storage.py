@@ -112,11 +112,19 @@ def tensors(values: np.ndarray) -> pa.ExtensionArray:
     return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(flat.type.value_type, shape), flat)
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Read the arrays that :func:`write_arrays` wrote. Raises StageError if the file is missing, DamagedFile if it is damaged."""
+def read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the arrays that :func:`write_arrays` wrote, and their metadata; the file is read and hashed once.
+
+    Raises StageError if the file is missing, DamagedFile if it is damaged.
+    """
     content = _sealed_content(path)
     with _decoding(path), np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        return {name: arrays[name] for name in arrays.files}, _npz_metadata(content)
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of :func:`read_npz` alone."""
+    return read_npz(path)[0]
 
 
 def read_arrow(path: str | Path) -> tuple[pa.Table, dict[str, Any]]:
@@ -140,9 +148,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     content = _sealed_content(path)
     with _decoding(path):
         if Path(path).suffix == ".npz":
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                return json.loads(archive.comment.split(b"\n")[0])
+            return _npz_metadata(content)
         return json.loads(pq.read_schema(pa.BufferReader(content)).metadata[METADATA_KEY])
+
+
+def _npz_metadata(content: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return json.loads(archive.comment.split(b"\n")[0])
 
 
 def _seal(path: Path) -> None:

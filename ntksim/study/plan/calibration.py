@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from ntksim.engine.compiled.folder import cache_folder, source_digest
 from ntksim.study.files.provenance import processor
 from ntksim.study.plan.cost import NOMINAL, Rates, parameters
 
@@ -54,11 +55,8 @@ def measured() -> Rates:
 
 
 def _file() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    engine = Path(__file__).parents[2] / "engine"
-    text = b"".join(path.read_bytes() for path in sorted(engine.rglob("*.py")))  # quick: every job of a study asks
-    identity = json.dumps([processor(), os.cpu_count(), hashlib.sha256(text).hexdigest()])
-    return home / "ntksim" / f"rates-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
+    identity = json.dumps([processor(), os.cpu_count(), source_digest()])
+    return cache_folder() / f"rates-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 
 
 def _best(work: Callable[[], object]) -> float:

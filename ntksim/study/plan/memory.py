@@ -19,7 +19,10 @@ def machine_megabytes() -> int:
 
 
 def _allowed_megabytes() -> Iterator[int]:
-    """What each group that this process is in allows, in version 2 (a line 0::PATH, memory.max) and 1 (memory.limit_in_bytes)."""
+    """What each group that this process is in allows, in version 2 (a line 0::PATH, memory.max) and 1 (memory.limit_in_bytes).
+
+    This is by hand because psutil only knows the memory of the machine, not the limit of a group.
+    """
     with suppress(OSError):
         for line in _GROUPS.read_text().splitlines():
             _, kinds, path = line.split(":", 2)

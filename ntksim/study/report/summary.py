@@ -1,32 +1,15 @@
-"""Summary of a results folder, as lines of text and as a page: the study, fitted and theoretical exponents, and findings."""
+"""Summary of a results folder in lines of text: the study, fitted and theoretical exponents, and findings."""
 
-import html
 import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ntksim.study.files.storage import atomic
 from ntksim.study.report import description, findings
 from ntksim.study.statistics.columns import QUANTITIES
 from ntksim.study.statistics.scaling_laws import is_asymptotic
 from ntksim.study.statistics.tables import read_table
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Scaling laws</title><style>
-body {{ font: 14px sans-serif; margin: 1.5em }} table {{ border-collapse: collapse }}
-th, td {{ padding: .25em .8em; border-bottom: 1px solid #ccc; text-align: right }} td:nth-child(-n+2) {{ text-align: left }}
-</style></head><body>
-{parts}
-</body></html>
-"""
-_FITS = (
-    "Fits of c m^exponent to root mean squares over seeds, where m is the width. z is the difference from theory in standard "
-    "errors. The standard errors contain the scatter between seeds only, not the deviations from the power law at finite widths."
-)
-_OVER_SEEDS = "Test losses and accuracies are means over seeds. All other measurements are medians."
 
 
 def summary(results: str | Path) -> str:
@@ -40,7 +23,7 @@ def summary(results: str | Path) -> str:
         ends = [rows.iloc[index] for index in dict.fromkeys([0, len(rows) - 1])]
         values = ", ".join(f"{row['root_mean_square']:.3g}{findings.mark(row)} at width {row['width']}" for row in ends)
         lines.append(f"  {network:<14} {values}; {_law(laws, network, 'relative_frobenius_error')}")
-    if _has(results, "drift"):
+    if has_table(results, "drift"):
         lines += _movement(read_table(results, "drift"), laws)
         if findings.has_asymptotic_laws(laws):
             lines += _indented(findings.FLIPS)
@@ -55,7 +38,8 @@ def summary(results: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _has(results: str | Path, table: str) -> bool:
+def has_table(results: str | Path, table: str) -> bool:
+    """Whether a results folder has a table."""
     return (Path(results) / "tables" / f"{table}.parquet").is_file()
 
 
@@ -89,10 +73,11 @@ def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
     interval = "no interval (few seeds)"
     if not np.isnan(law["interval_low"]):
         interval = f"[{law['interval_low']:+.2f}, {law['interval_high']:+.2f}]"
-    return f"exponent {law['exponent']:+.2f}{findings.mark(law)} {interval}, theory {_theory(law)}"
+    return f"exponent {law['exponent']:+.2f}{findings.mark(law)} {interval}, theory {theory(law)}"
 
 
-def _theory(law: pd.Series) -> str:
+def theory(law: pd.Series) -> str:
+    """Theory's exponent of a law, "none" if there is no theory."""
     if np.isnan(law["theory_exponent"]):
         return "none"
     asymptotic = is_asymptotic(law["quantity"], law["activation"], law["parameterization"])
@@ -101,85 +86,4 @@ def _theory(law: pd.Series) -> str:
 
 def left_out(results: str | Path) -> list[str]:
     """Lines on the networks that did not finish and are left out of all statistics (`findings.stops`); empty if all finished."""
-    return findings.stops(read_table(results, "initial"), read_table(results, "final") if _has(results, "final") else None)
-
-
-def write_html(results: str | Path, output: str | Path) -> None:
-    """Write a self-contained HTML page on a results folder: the study, scaling laws, verdicts, findings and their provenance."""
-    laws = read_table(results, "scaling_laws")
-    parts = [
-        _lines(description.study(laws.attrs)),
-        _networks(laws.attrs["config"]["networks"]),
-        "<h2>Scaling laws</h2>",
-        _lines([_FITS]),
-        _laws(laws),
-        _lines([findings.FLIPS] if findings.has_asymptotic_laws(laws) else []),
-    ]
-    if _has(results, "lazy"):
-        drift, lazy = read_table(results, "drift"), read_table(results, "lazy")
-        found = {name: findings.overtaking(rows) for name, rows in drift.groupby("network", sort=False)}
-        parts += [
-            _lines(f"{name!s}, kernel drift: {sentence}." for name, sentence in found.items() if sentence),
-            "<h2>Lazy or rich</h2>",
-            _lines([f"{findings.verdicts(lazy)[0].rstrip(':')}. {_OVER_SEEDS}"]),
-            _verdicts(lazy),
-        ]
-    source = laws.attrs["provenance"]
-    words = [f"configuration {laws.attrs['config_hash']}", f"data {laws.attrs['dataset_hash']}"]
-    words += [
-        f"commit {source['git_commit'] or 'unknown (not run from a git checkout)'}",
-        str(source["device"]),
-        f"Python {source['python']}",
-    ]
-    words += [f"{package} {version}" for package, version in source["versions"].items()]
-    parts.append(_lines([*(left_out(results) or ["Every network finished."]), "; ".join(words)]))
-    with atomic(output) as temporary:
-        temporary.write_text(_PAGE.format(parts="\n".join(parts)), encoding="utf-8")
-
-
-def _lines(texts: Iterable[str]) -> str:
-    return "\n".join(f"<p>{html.escape(text)}</p>" for text in texts)
-
-
-def _networks(networks: dict[str, dict]) -> str:
-    """An HTML table of the networks' options, a row per network; options that no network sets are left out."""
-    shown = pd.DataFrame.from_dict(networks, orient="index").dropna(axis="columns", how="all").fillna("none")
-    return shown.rename_axis("network").reset_index().to_html(index=False, border=0, float_format="{:.6g}".format)
-
-
-def _laws(laws: pd.DataFrame) -> str:
-    shown = pd.DataFrame({
-        "network": laws["network"],
-        "quantity": laws["quantity"].str.replace("_", " "),
-        "exponent": laws["exponent"].map("{:+.3f}".format),
-        "95% interval": _intervals(laws, "interval", "{:+.3f}"),
-        "theory": [_theory(law) for _, law in laws.iterrows()],
-        "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
-        "prefactor c": laws["prefactor"].map("{:.4g}".format),
-        "95% interval of c": _intervals(laws, "prefactor", "{:.4g}"),
-        "widths": laws["widths_fitted"],
-        "seeds left out": _left_out(laws),
-    })  # fmt: skip
-    return shown.to_html(index=False, border=0)
-
-
-def _left_out(table: pd.DataFrame) -> list[str]:
-    return [f"{row['excluded']}{findings.mark(row)}" for _, row in table.iterrows()]
-
-
-def _intervals(laws: pd.DataFrame, name: str, form: str) -> list[str]:
-    ends = zip(laws[f"{name}_low"], laws[f"{name}_high"], strict=True)
-    return ["none (few seeds)" if np.isnan(low) else f"{form.format(low)} to {form.format(high)}" for low, high in ends]
-
-
-_SHOWN = (
-    "kernel_drift", "relative_linearized_deviation", "parameter_drift", "feature_drift", "gates_flipped", "loss_left",
-    "test_loss", "test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy",
-)  # fmt: skip
-
-
-def _verdicts(lazy: pd.DataFrame) -> str:
-    numbers = lazy[list(_SHOWN)].dropna(axis="columns", how="all")  # without classes there are no accuracies
-    cells = lazy[["network", "width", "verdict", "count"]].assign(excluded=_left_out(lazy))
-    shown = pd.concat([cells, numbers.map("{:.3g}".format)], axis="columns")
-    return shown.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0)
+    return findings.stops(read_table(results, "initial"), read_table(results, "final") if has_table(results, "final") else None)

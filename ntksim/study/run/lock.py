@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from ntksim.study.errors import StageError
 from ntksim.study.files.storage import unwritable
 
@@ -85,9 +87,9 @@ def _is_gone(holder: dict[str, Any]) -> bool:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except PermissionError:  # a process of another user, which psutil may not see
         return False
-    return _parent(holder["pid"]) is None
+    return has_ended(holder["pid"])
 
 
 def _taken_from_orphans(handle: IO[str], path: Path) -> bool:
@@ -108,45 +110,38 @@ def _taken_from_orphans(handle: IO[str], path: Path) -> bool:
 
 
 def _signal_orphans(path: Path, sent: signal.Signals) -> None:
-    """Send a signal to the processes that hold the lock, and terminate the jobs that they started on this machine."""
-    holders = [pid for pid in _processes() if _has_open(pid, path) and pid != os.getpid()]
-    jobs = _descendants(holders)
-    for pid in holders:
-        with suppress(OSError):
-            os.kill(pid, sent)
-    for pid in jobs:
-        with suppress(OSError):
-            os.kill(pid, signal.SIGTERM)
+    """Send a signal to the processes that hold the lock, and terminate the jobs that they started on this machine.
+
+    psutil identifies a process by its number and its start time, so a process that reuses a number is never signalled.
+    """
+    holders = [process for process in psutil.process_iter() if process.pid != os.getpid() and _has_open(process, path)]
+    jobs: set[psutil.Process] = set()
+    for holder in holders:
+        with suppress(psutil.Error):
+            jobs.update(holder.children(recursive=True))
+    for processes, signum in ((holders, sent), (jobs, signal.SIGTERM)):
+        for process in processes:
+            with suppress(psutil.Error):
+                process.send_signal(signum)
 
 
-def _processes() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
-
-
-def _has_open(pid: int, path: Path) -> bool:
-    wanted = path.stat()
-    for entry in Path(f"/proc/{pid}/fd").glob("*"):
-        with suppress(OSError):
-            found = entry.stat()
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                return True
+def _has_open(process: psutil.Process, path: Path) -> bool:
+    """Whether a process has the file open, under any name."""
+    with suppress(psutil.Error, OSError):
+        wanted = path.stat()
+        return any(_is_same(opened.path, wanted) for opened in process.open_files())
     return False
 
 
-def _descendants(roots: list[int]) -> set[int]:
-    parents = {pid: _parent(pid) for pid in _processes()}
-    found: set[int] = set()
-    fresh = set(roots)
-    while fresh:
-        fresh = {pid for pid, parent in parents.items() if parent in fresh} - found
-        found |= fresh
-    return found
+def _is_same(name: str, wanted: os.stat_result) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.stat(name), wanted)
+    return False
 
 
-def _parent(pid: int) -> int | None:
-    """The parent of a process, or None if the process has ended or is a zombie."""
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process, or only a zombie, which has ended."""
     try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
-    except (OSError, ValueError):
-        return None
-    return None if state == "Z" else int(parent)
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

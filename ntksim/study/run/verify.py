@@ -17,7 +17,7 @@ import pandas as pd
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.errors import StageError
-from ntksim.study.files.storage import read_arrays, read_arrow, read_metadata
+from ntksim.study.files.storage import read_arrow, read_metadata, read_npz
 from ntksim.study.plan import identity
 from ntksim.study.plan import jobs as plan
 from ntksim.study.plan.identity import limit_width
@@ -100,8 +100,8 @@ def _limit_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
     network = options.network(limit_width(options.parameterization, shard.width) or 1)
     initial.limit(results / "dataset.npz", network, scratch / file)
     wanted = identity.limit_identity(network, files.read(results / "dataset.npz").hash)
-    why = _why_not_bits(results / file, scratch / file, wanted)
-    there, here = read_arrays(results / file), read_arrays(scratch / file)
+    (there, stored), (here, again) = read_npz(results / file), read_npz(scratch / file)
+    why = _why_not_bits(stored, again, wanted)
     before, now = (pd.DataFrame({name: [values.ravel()] for name, values in arrays.items()}) for arrays in (there, here))
     return _compare(file, before, now, why, LIMIT_TOLERANCE)
 
@@ -126,15 +126,13 @@ def _compared(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comp
     """Compare a file of a shard with the recomputed one in ``scratch``."""
     results = Path(study.results)
     wanted = identity.of_shard(study, shard, files.read(results / "dataset.npz").hash)
-    stored, _ = read_arrow(results / file)
-    why = _why_not_bits(results / file, scratch / file, wanted)
-    again, _ = read_arrow(scratch / file)
-    return _compare(file, stored.to_pandas(), again.to_pandas(), why, TOLERANCES[shard.stage, study.precision])
+    (there, stored), (here, again) = read_arrow(results / file), read_arrow(scratch / file)
+    why = _why_not_bits(stored, again, wanted)
+    return _compare(file, there.to_pandas(), here.to_pandas(), why, TOLERANCES[shard.stage, study.precision])
 
 
-def _why_not_bits(stored: Path, again: Path, wanted: dict[str, Any]) -> str:
-    """Reasons why the bits of the two files may differ: other versions or another device; empty if they must be equal."""
-    there, here = read_metadata(stored), read_metadata(again)
+def _why_not_bits(there: dict[str, Any], here: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Reasons why the bits of two files may differ, from their metadata: other versions or another device; empty if none."""
     differing = identity.differences(there.get("identity"), wanted)
     if not identity.is_of_another_version(differing):
         raise StageError(f"computed with a {', '.join(differing)} that differs from the study's record")

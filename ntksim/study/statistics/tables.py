@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
 from ntksim.study.errors import StageError
 from ntksim.study.files.provenance import code_identity, provenance
-from ntksim.study.files.storage import read_arrays, read_arrow, read_frame, read_metadata, write_table
+from ntksim.study.files.storage import read_arrow, read_frame, read_npz, write_table
 from ntksim.study.plan import identity, jobs
 from ntksim.study.statistics import drift_parts
 from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantities
@@ -60,13 +60,13 @@ def make_tables(study: Study, output: str | Path) -> None:
     """
     results = Path(study.results)
     data = files.read(results / "dataset.npz")
-    devices: set[str] = set()
+    devices, limits = set[str](), _Limits(study, data.hash)
     initial = pd.concat(
         [_read_shard(study, shard, data.hash, devices) for shard in _ordered(study, "initial")], ignore_index=True
     )
-    made = {"spectrum": _spectrum(study, initial, data.hash)}
+    made = {"spectrum": _spectrum(limits, initial)}
     initial = initial.drop(columns="eigenvalues")
-    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, quantities("convergence")), data.hash)}
+    made |= {"initial": initial, "convergence": _with_exact_law(limits, summarise(initial, quantities("convergence")))}
     final, grams = None, None
     if study.training is not None:
         training, ensemble, grams = _read_training(study, data.hash, devices)
@@ -134,7 +134,7 @@ def _with_stops(table: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
     return table.merge(stopped.agg(earliest_stop="min", latest_stop="max").reset_index(), on=["network", "width"], how="left")
 
 
-def _with_exact_law(study: Study, convergence: pd.DataFrame, dataset_hash: str) -> pd.DataFrame:
+def _with_exact_law(limits: "_Limits", convergence: pd.DataFrame) -> pd.DataFrame:
     """Add to ``convergence`` the exact law for one hidden layer, E||K_m - K_inf||_F^2 = (sum over i, j of v_ij) / m.
 
     v_ij / m is the variance of the entry K_m(x_i, x_j); the limit's file holds v.
@@ -143,8 +143,8 @@ def _with_exact_law(study: Study, convergence: pd.DataFrame, dataset_hash: str) 
     errors = convergence["quantity"] == "relative_frobenius_error"
     for row in np.flatnonzero(errors & (convergence["depth"] == 1)):
         network, width = str(convergence["network"].iloc[row]), int(convergence["width"].iloc[row])
-        limits = _read_limit(study, network, width, dataset_hash)
-        exact[row] = np.sqrt(limits["kernel_variance"].sum() / width) / np.linalg.norm(limits["ntk"])
+        limit = limits.of(network, width)
+        exact[row] = np.sqrt(limit.variance / width) / limit.norm
     convergence.insert(list(convergence).index("root_mean_square") + 1, "exact_root_mean_square", exact)
     return convergence
 
@@ -247,18 +247,40 @@ def _read_shard(study: Study, shard: jobs.Shard, dataset_hash: str, devices: set
     return frame
 
 
-def _read_limit(study: Study, network: str, width: int, dataset_hash: str) -> dict[str, np.ndarray]:
-    path = Path(study.results) / jobs.limit_file(study, network, width)
-    wanted = identity.limit_identity(study.networks[network].network(width), dataset_hash)
-    identity.require(path, read_metadata(path).get("identity"), wanted)
-    return read_arrays(path)
+class _Limit(NamedTuple):
+    """An infinite-width NTK: eigenvalues (n,), descending, and Frobenius norm; ``variance`` is the sum of v_ij of
+    :func:`_with_exact_law`, NaN for more than one hidden layer.
+    """
+
+    eigenvalues: np.ndarray
+    norm: float
+    variance: float
 
 
-def _spectrum(study: Study, initial: pd.DataFrame, dataset_hash: str) -> pd.DataFrame:
+class _Limits:
+    """The infinite-width kernels of a study's networks. Widths may share a file, which is read only once."""
+
+    def __init__(self, study: Study, dataset_hash: str) -> None:
+        self._study, self._hash = study, dataset_hash
+        self._read: dict[Path, _Limit] = {}
+
+    def of(self, network: str, width: int) -> _Limit:
+        """The kernel of a network. Raises StageError if the file is of another network or of other data."""
+        path = Path(self._study.results) / jobs.limit_file(self._study, network, width)
+        if path not in self._read:
+            arrays, metadata = read_npz(path)
+            wanted = identity.limit_identity(self._study.networks[network].network(width), self._hash)
+            identity.require(path, metadata.get("identity"), wanted)
+            ntk, variance = arrays["ntk"], arrays.get("kernel_variance", np.array(np.nan))
+            values = np.linalg.eigvalsh(ntk)[::-1]
+            self._read[path] = _Limit(values, float(np.linalg.norm(ntk)), float(variance.sum()))
+        return self._read[path]
+
+
+def _spectrum(limits: _Limits, initial: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for _, group in initial.groupby(["network", "width"], sort=False):
         network, width = str(group["network"].iloc[0]), int(group["width"].iloc[0])
-        reference = _read_limit(study, network, width, dataset_hash)["ntk"]
         values = np.stack(group["eigenvalues"].to_list())
         finite = values[np.isfinite(values).all(axis=1) & (group["status"] == "finished").to_numpy()]
         n = values.shape[1]
@@ -267,7 +289,7 @@ def _spectrum(study: Study, initial: pd.DataFrame, dataset_hash: str) -> pd.Data
             "network": network,
             "width": width,
             "index": np.arange(n),
-            "limit_eigenvalue": np.linalg.eigvalsh(reference)[::-1],
+            "limit_eigenvalue": limits.of(network, width).eigenvalues,
             "mean": finite.mean(axis=0) if len(finite) else np.full(n, np.nan),
             "standard_deviation": finite.std(axis=0, ddof=1) if enough else np.full(n, np.nan),
             **counts(len(finite), len(values)),
