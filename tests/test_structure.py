@@ -37,6 +37,7 @@ LONG_FUNCTIONS = {
 }
 # Beside compiled functions, which cannot take objects, and public ones, whose arguments are keywords that users know.
 MANY_ARGUMENTS = {
+    "estimators.py: __init__": "scikit-learn reads an estimator's parameters there",
     "engine/cuda/library.py: multiply": "the operands, places and shapes of a product, as its kernel has them",
     "engine/cuda/library.py: _library_products": "the same",
     "engine/cuda/machine.py: advance": TO_SPLIT,
