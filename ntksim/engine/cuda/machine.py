@@ -47,7 +47,7 @@ class CudaMachine(Machine):
         return host
 
     def unpack(self, array: np.ndarray) -> Any:
-        return self.copy(array)
+        return self.copy(array.reshape(1, -1))
 
     def square_distances(self, a: Any, b: Any) -> np.ndarray:
         return self._squares(a, b)[:, 0]
