@@ -25,6 +25,7 @@ from math import factorial
 import numpy as np
 
 from ntksim.engine.cpu.descent import relative_distance
+from ntksim.engine.machine import Theta
 from ntksim.engine.rounding import null_level
 from ntksim.engine.training.checkpoints import SeedCheckpoint
 from ntksim.engine.training.watch import State, Watch
@@ -46,18 +47,25 @@ class _Flow:
     """The flow of one seed."""
 
     def __init__(self, watch: Watch) -> None:
-        self.watch, self.precision = watch, float(np.finfo(watch.start.dtype).eps)
+        self.watch, self.machine = watch, watch.machine
+        self.precision = float(np.finfo(self.machine.kind).eps)
 
-    def look(self, theta: np.ndarray) -> State:
+    def look(self, theta: Theta) -> State:
         """Outputs and kernel at ``theta``, in room of their own."""
-        return self.watch.look(theta, self.watch.make_room())
+        return self.watch.look(theta, self.machine.make_room())
+
+    def pulled(self, theta: Theta, *pulls: tuple[State, np.ndarray]) -> Theta:
+        """A copy of theta, less rate J' v for each state's J and vector v."""
+        moved = self.machine.copy(theta)
+        for state, vector in pulls:
+            self.machine.pull_back(state.room, vector, moved)
+        return moved
 
     def step(self, state: State, modes: Modes, size: float) -> tuple[Callable[[float], State], State, float]:
         """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""
         residual = self.watch.residual(state)
         values, vectors = modes
-        predicted = self.watch.copy(state.theta)
-        self.watch.pull_back(state, vectors @ (_integral(values, size) * (residual @ vectors)), predicted)
+        predicted = self.pulled(state.theta, (state, vectors @ (_integral(values, size) * (residual @ vectors))))
         ahead = self.look(predicted)
         if not np.isfinite(ahead.kernel).all():
             return lambda s: ahead, ahead, np.inf
@@ -66,10 +74,9 @@ class _Flow:
 
         def dense(s: float) -> State:
             late = _weighted_integral(values, s) / size
-            theta = self.watch.copy(state.theta)
-            self.watch.pull_back(state, vectors @ ((_integral(values, s) - late) * components), theta)
-            self.watch.pull_back(ahead, vectors @ (late * components), theta)
-            return self.look(theta)
+            early = _integral(values, s) - late
+            pulls = (state, vectors @ (early * components)), (ahead, vectors @ (late * components))
+            return self.look(self.pulled(state.theta, *pulls))
 
         end = dense(size)
         if not np.isfinite(end.kernel).all():
@@ -100,7 +107,7 @@ class _Flow:
             self.watch.record(at, state, rows)
             at += 1
         # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
-        largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(state.theta.dtype).tiny)
+        largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(self.machine.kind).tiny)
         rounding = 100 * self.precision * float(largest)
         bound = max(tolerance * float(np.sqrt(np.mean(self.watch.residual(state) ** 2))), rounding)
         fastest = float(self.modes(state.kernel)[0][-1])
@@ -110,7 +117,7 @@ class _Flow:
             return "finished"
         size, first = 1 / fastest, 0
         if (kept := checkpoint.resume()) is not None:
-            state = self.look(self.watch.copy(kept["theta"]))
+            state = self.look(self.machine.unpack(kept["theta"]))
             time, size, at, first = float(kept["time"]), float(kept["size"]), int(kept["at"]), int(kept["count"])
             self.watch.passes = int(kept["passes"])
         modes: Modes | None = None
@@ -137,7 +144,9 @@ class _Flow:
                 at += 1
             state, modes, time = end, None, time + size
             size *= min(_GROWTH, _SAFETY * (bound / max(error, np.finfo(np.float64).tiny)) ** (1 / 3))
-            checkpoint.keep(theta=state.theta, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
+            if checkpoint.is_due():
+                kept_theta = self.machine.pack(state.theta)
+                checkpoint.keep(theta=kept_theta, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
         return "finished" if at == len(times) else "step_limit"
 
 
