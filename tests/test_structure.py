@@ -39,6 +39,7 @@ MANY_ARGUMENTS = {
     "engine/cuda/library.py: multiply": "the operands, places and shapes of a product, as its kernel has them",
     "engine/cuda/library.py: _library_products": "the same",
     "engine/cuda/machine.py: advance": TO_SPLIT,
+    "engine/cuda/passes.py: add_products": "the same",
     "engine/cuda/passes.py: _gram": "the operands, places and shapes of a product, as its kernel has them",
     "engine/layout.py: make_room": TO_SPLIT,
     "engine/training/descent.py: _advance": TO_SPLIT,

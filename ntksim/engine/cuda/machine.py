@@ -208,5 +208,5 @@ def _squares(a: Any, b: Any, begin: int, end: int) -> np.ndarray:
 def _total(parts: Any, size: int) -> np.ndarray:
     """Sums (size,) of all blocks' shares, on the host."""
     sums = allocate((1, size), np.float64)
-    kernels.add_parts[over(size)](parts, parts.shape[1] // size, size, sums, 0)
+    kernels.add_parts[over(size)](parts, parts.shape[1] // size, size, sums, 0, True)
     return sums.copy_to_host()[0]
