@@ -14,8 +14,8 @@ This module needs NumPy alone, so that a workflow can check its networks without
 
 import math
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -26,6 +26,7 @@ ACTIVATIONS = ("relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "si
 PARAMETERIZATIONS = ("ntk", "notes", "standard", "mup", "mean_field", "abc")
 # Beyond these, float32 weights or squares of multipliers lose digits; an equivalent choice of exponents is within them.
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 1e-15, 1e15
+_SMALLEST_RATE, _LARGEST_RATE = 1e-30, 1e30  # of a layer, but for 0: float32 holds their products with multipliers
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,48 @@ class Network:
             bias[:-1], bias_init[:-1] = _shrunk(self.sigma_b, n, abc.a_input), _shrunk(1.0, n, abc.b_input)
         weight_init = np.array([_shrunk(1.0, n, b) for b in initial])
         return Scales(weight, weight_init, bias, bias_init, np.ones(self.depth + 1))
+
+
+@dataclass(frozen=True)
+class RatedNetwork(Network):
+    """A network and its ``layer_rates``, factors on the learning rates of its L + 1 layers, the readout's last.
+
+    theta_l' = -rate_l dL/dtheta_l, with or without momentum, has the kernel sum_l rate_l K_l, whose eigenvalues are the rates of
+    training. Limits are those of this kernel. Rates change neither the parameters at initialisation nor the outputs: only
+    training knows of them, where it pulls back a gradient and where it sums the layers' kernels. A layer of rate 0 is frozen.
+    """
+
+    layer_rates: tuple[float, ...] = ()
+
+    def scales(self, input_dim: int) -> Scales:
+        """Those of the network, with its rates."""
+        return replace(super().scales(input_dim), rate=np.array(self.layer_rates))
+
+
+def rated(network: Network, layer_rates: Sequence[float] | None) -> RatedNetwork:
+    """The network with its layers' rates; None stands for rates of 1.
+
+    Raises
+    ------
+    ValueError unless there are L + 1 rates, each 0 or from 1e-30 to 1e30, and not all of them 0.
+    """
+    count = network.depth + 1
+    rates = np.ones(count)
+    if layer_rates is not None:
+        expected = (
+            f"layer_rates must be {count} numbers from 1e-30 to 1e30, or 0 for a frozen layer, one per hidden layer and one for "
+            "the readout"
+        )
+        try:
+            rates = np.asarray(layer_rates, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"{expected}; got {layer_rates!r}") from None
+        if rates.shape != (count,) or not ((rates == 0) | (rates >= _SMALLEST_RATE) & (rates <= _LARGEST_RATE)).all():
+            raise ValueError(f"{expected}; got {layer_rates!r}")
+        if not rates.any():
+            raise ValueError(f"layer_rates must not all be 0, which trains nothing: give a layer the rate 1; got {layer_rates!r}")
+    own = {field.name: getattr(network, field.name) for field in fields(Network)}
+    return RatedNetwork(**own, layer_rates=tuple(rates.tolist()))
 
 
 def _shrunk(value: float, width: int, exponent: float) -> float:

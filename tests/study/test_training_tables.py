@@ -11,7 +11,7 @@ import ntksim
 import studies
 from ntksim import cli
 from ntksim.engine import measures
-from ntksim.engine.layer_rates import rated
+from ntksim.engine.network import rated
 from ntksim.study.config.network import family
 from ntksim.study.config.study import parse_study
 from ntksim.study.data import dataset

@@ -22,10 +22,9 @@ from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
 from ntksim.engine.empirical import is_wide
-from ntksim.engine.layer_rates import rated
 from ntksim.engine.layout import Net, parameter_offsets
 from ntksim.engine.machine import Machine, Task
-from ntksim.engine.network import Network
+from ntksim.engine.network import Network, rated
 from ntksim.engine.parameters import Parameters, packed, unpacked
 from ntksim.engine.threads import spread
 from ntksim.engine.training import checkpoints

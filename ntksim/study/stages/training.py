@@ -21,8 +21,7 @@ from ntksim.engine.devices import chosen_device
 from ntksim.engine.infinite.ensembles import infinite_ensemble
 from ntksim.engine.infinite.kernel import kernel_error
 from ntksim.engine.infinite.predictions import closed_form
-from ntksim.engine.layer_rates import rated
-from ntksim.engine.network import Network
+from ntksim.engine.network import Network, rated
 from ntksim.engine.training.train import Trajectory, train
 from ntksim.study.data import files as datasets
 from ntksim.study.files.provenance import provenance
