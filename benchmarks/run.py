@@ -26,6 +26,7 @@ import studies
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.formulas.normals import fill_normals
 from ntksim.engine.layout import for_descent
+from ntksim.engine.network import ACTIVATIONS
 from ntksim.engine.training.watch import State, Task, Watch
 
 DTYPES = ("float32", "float64")
@@ -204,8 +205,8 @@ def activations(bench: Bench) -> Iterator[Row]:
     x = points(64, 64)
     for dtype in DTYPES:
         call = {
-            name: partial(ntksim.empirical_ntk, ntksim.Network(3, 1024, name, sigma_w=1.4), x, seeds=range(8), dtype=dtype)
-            for name in ("relu", "tanh", "erf", "gelu", "sin")
+            name: partial(ntksim.empirical_ntk, ntksim.Network(3, 1024, name, sigma_w=0.7), x, seeds=range(8), dtype=dtype)
+            for name in ACTIVATIONS
         }
         for name, function in call.items():
             if name != "relu":

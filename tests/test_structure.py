@@ -17,6 +17,7 @@ UPWARD = {
     ("engine/empirical", "engine/cuda"),
     ("engine/training", "engine/cuda"),
     ("engine/known_answers", "engine/empirical"),
+    ("engine/known_answers", "engine/formulas"),
     ("engine/known_answers", "engine/infinite"),
     ("engine/known_answers", "engine/training"),
 }
@@ -78,7 +79,8 @@ def test_only_one_package_imports_numba_cuda():
 
 
 def test_folders_are_small():
-    for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
+    """But for the one that has a file for every activation, which is a list."""
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE / "engine" / "formulas" / "activations"}:
         assert len(list(folder.glob("*.py"))) <= 14, folder
 
 

@@ -14,7 +14,7 @@ from ntksim.engine.cuda import kernels
 from ntksim.engine.cuda.launch import SIMULATED, THREADS, allocate, over
 from ntksim.engine.cuda.library import multiply
 from ntksim.engine.cuda.passes import Batch, Wanted, draw_parameters, zeros
-from ntksim.engine.formulas.activations import gated
+from ntksim.engine.formulas.blocks import gated
 from ntksim.engine.layout import Pairs
 from ntksim.engine.training.watch import State, Watch
 
@@ -78,7 +78,7 @@ class CudaWatch(Watch):
 
     def remember(self, room: Any) -> tuple[Any, Any]:
         net, last = self.net, len(self.rates) - 1
-        values = gated(net.code, room.h, room.slope)
+        values, _ = gated(net, room.h, room.slope)
         features = self._taken(room.h, room.at[last], int(net.widths[last]))
         return features, None if values is None else self._taken(values, room.at[1], int(net.widths[1 : last + 1].sum()))
 
@@ -93,7 +93,7 @@ class CudaWatch(Watch):
         if now[1] is None:
             return change, norm, np.nan
         parts = allocate((1, _BLOCKS), np.float64)
-        kernels.count_sign_changes[_BLOCKS, THREADS](now[1], before[1], parts)
+        kernels.count_sign_changes[_BLOCKS, THREADS](now[1], before[1], gated(self.net, None, None)[1], parts)
         return change, norm, float(_total(parts, 1)[0]) / now[1].shape[1]
 
     def pull_back(self, state: State, vector: np.ndarray, theta: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from ntksim.engine.cpu.descent import advance, evaluate_at, pull_back_at, relative_distance, square_distance_and_norm
 from ntksim.engine.cpu.passes import draw_into, group_rows, read_kernel
 from ntksim.engine.cpu.product import padded_points
-from ntksim.engine.formulas.activations import gated
+from ntksim.engine.formulas.blocks import gated
 from ntksim.engine.layout import (
     Net,
     Pairs,
@@ -228,9 +228,9 @@ class Watch:
     def remember(self, room: Room) -> tuple[np.ndarray, np.ndarray | None]:
         """Of an evaluated room the last layer's activations on the points, and where hidden neurons are open; own arrays."""
         last, points, cols = len(self.rates) - 1, self.pairs.points, self.pairs.cols
-        values = gated(self.net.code, room.h, room.slope)
+        values, bound = gated(self.net, room.h, room.slope)
         features = room.h[room.at[last] : room.at[last + 1]].reshape(-1, points)[:, :cols].copy()
-        return features, None if values is None else values[room.at[1] :].reshape(-1, points)[:, :cols] > 0
+        return features, None if values is None else values[room.at[1] :].reshape(-1, points)[:, :cols] > bound
 
     def movement(
         self, now: tuple[np.ndarray, np.ndarray | None], before: tuple[np.ndarray, np.ndarray | None]

@@ -68,7 +68,7 @@ def _when(bad: pd.DataFrame) -> str:
 
 def has_asymptotic_laws(laws: pd.DataFrame) -> bool:
     """Whether `FLIPS` has to be said."""
-    keys = laws[["quantity", "activation", "parameterization"]].itertuples(index=False)
+    keys = laws[["quantity", "theory_exponent", "parameterization"]].itertuples(index=False)
     return any(is_asymptotic(*key) for key in keys)
 
 

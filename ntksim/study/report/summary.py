@@ -94,7 +94,7 @@ def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
 def _theory(law: pd.Series) -> str:
     if np.isnan(law["theory_exponent"]):
         return "none"
-    far = is_asymptotic(law["quantity"], law["activation"], law["parameterization"])
+    far = is_asymptotic(law["quantity"], law["theory_exponent"], law["parameterization"])
     return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if far else ''}"
 
 
