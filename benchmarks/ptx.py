@@ -15,6 +15,8 @@ from table import Row
 
 from ntksim.engine.cuda import kernels as cuda_kernels
 from ntksim.engine.cuda import product, triangular
+from ntksim.engine.formulas.blocks import code_of
+from ntksim.engine.network import ACTIVATIONS
 
 REALS = (float32, float64)
 CAPABILITIES = ((8, 0), (9, 0))
@@ -37,7 +39,7 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
         cuda_kernels.draw_matrix: (*_DRAWS, *[i] * 5, a, i),
         cuda_kernels.draw_vector: (*_DRAWS, i, i, i, a, i),
         cuda_kernels.put_points: (a, _INTEGERS, a, i),
-        cuda_kernels.finish_layer: (i, f, f, a, i, a, a, i, i, i),
+        **{cuda_kernels.finish_layer(code_of(name)): (f, f, f, a, i, a, a, i, i, i) for name in ACTIVATIONS},
         cuda_kernels.readout_sensitivity: (f, a, i, i, a, i, a, *[i] * 4),
         cuda_kernels.finish_sensitivity: (f, a, i, a, *[i] * 4),
         cuda_kernels.readout_parts: (f, f, a, *[i] * 3, a, *[i] * 4, _DOUBLES),
@@ -45,8 +47,8 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
         cuda_kernels.add_kernel: (f, f, _DOUBLES, _DOUBLES, i, flag, _DOUBLES, i, flag, *[i] * 4),
         cuda_kernels.copy_outputs: (_DOUBLES, a, i, i, i),
         cuda_kernels.copy_kernel: (_DOUBLES, i, a, *[i] * 5, flag, flag),
-        cuda_kernels.evaluate_small: (
-            uint64[::1], uint32, i, _INTEGERS, _DOUBLES, a, i, i, i, a, a, a, _INTEGERS, a, _INTEGERS, _DOUBLES, a, a, i,
+        cuda_kernels.evaluate_small(code_of("gelu")): (
+            uint64[::1], uint32, f, _INTEGERS, _DOUBLES, a, i, i, i, a, a, a, _INTEGERS, a, _INTEGERS, _DOUBLES, a, a, i,
         ),
         cuda_kernels.residuals: (_DOUBLES, float64[::1], _INTEGERS, i, f, i, i, i, a, _INTEGERS),
         cuda_kernels.weigh_sensitivity: (f, f, a, a, i, a, *[i] * 4, a, i),
@@ -54,7 +56,7 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
         cuda_kernels.subtract_scaled: (a, f, a, f),
         cuda_kernels.fill: (a, i),
         cuda_kernels.square_distance_parts: (a, a, i, i, _DOUBLES),
-        cuda_kernels.count_sign_changes: (a, a, _DOUBLES),
+        cuda_kernels.count_sign_changes: (a, a, f, _DOUBLES),
         cuda_kernels.take_columns: (a, i, a, i, i),
     }  # fmt: skip
 

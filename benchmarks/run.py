@@ -28,6 +28,7 @@ from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.formulas.normals import fill_normals
 from ntksim.engine.layout import for_descent
 from ntksim.engine.machine import Task
+from ntksim.engine.network import ACTIVATIONS
 
 DTYPES = ("float32", "float64")
 RELU = {"sigma_w": 2**0.5}
@@ -208,8 +209,8 @@ def activations(bench: Bench) -> Iterator[Row]:
     x = points(64, 64)
     for dtype in DTYPES:
         call = {
-            name: partial(ntksim.empirical_ntk, ntksim.Network(3, 1024, name, sigma_w=1.4), x, seeds=range(8), dtype=dtype)
-            for name in ("relu", "tanh", "erf", "gelu", "sin")
+            name: partial(ntksim.empirical_ntk, ntksim.Network(3, 1024, name, sigma_w=0.7), x, seeds=range(8), dtype=dtype)
+            for name in ACTIVATIONS
         }
         for name, function in call.items():
             if name != "relu":

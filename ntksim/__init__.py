@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ABC": "ntksim.engine.network",
+    "Activation": "ntksim.engine.activation",
     "Ensemble": "ntksim.engine.infinite.ensembles",
     "Kernel": "ntksim.engine.infinite.kernel",
     "KeptKernels": "ntksim.study.results",
@@ -41,6 +42,7 @@ _HOME = {
 }
 __all__ = [
     "ABC",
+    "Activation",
     "Ensemble",
     "Kernel",
     "KeptKernels",
@@ -72,6 +74,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ntksim.engine import measures
+    from ntksim.engine.activation import Activation
     from ntksim.engine.empirical import empirical_ntk, network_outputs
     from ntksim.engine.infinite.continuum import continuum_spectrum
     from ntksim.engine.infinite.ensembles import Ensemble, infinite_ensemble

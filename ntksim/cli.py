@@ -27,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser(arguments).parse_args(arguments)
         if getattr(options, "threads", None):
             os.environ["NUMBA_NUM_THREADS"] = str(options.threads)  # read when Numba is first imported
+        if getattr(options, "allow_imports", False):
+            from ntksim.study.config import imports
+
+            imports.allow()
         return options.run(options) or 0
     except ConfigError as error:
         return _fail(error, 2)
@@ -202,6 +206,12 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _allow_imports(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-imports", action="store_true", help="run the modules that activations of the configuration are imported from"
+    )
+
+
 def _init_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="the study's folder, which is made if there is none")
     parser.add_argument("--profile", choices=project.profiles(), help="copy this profile into the folder too, to be changed")
@@ -213,10 +223,12 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
     profiles = ", ".join(project.profiles())
     parser.add_argument("--profile", default="default", help=f"Snakemake profile: a folder, or one of {profiles}")
     parser.add_argument("--recompute", action="store_true", help="compute again what another version of ntksim computed")
+    _allow_imports(parser)
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config")
+    _allow_imports(parser)
 
 
 def _show_options(parser: argparse.ArgumentParser) -> None:
@@ -229,6 +241,7 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fraction", type=float, default=0.05, help="share of the shards (default: 0.05), at least one")
     parser.add_argument("--shards", type=int, help="number of shards instead")
     parser.add_argument("--seed", type=int, default=0, help="seed of their choice")
+    _allow_imports(parser)
     parser.add_argument("--threads", type=int, help="threads to use (default: all)")
 
 
@@ -260,12 +273,13 @@ def _limit_options(parser: argparse.ArgumentParser) -> None:
         if field.annotation is bool:
             parser.add_argument(option, action="store_true", help=field.description)
         else:
-            kinds: dict[str, Any] = {"activation": str, "parameterization": str, "abc": read_value}
+            kinds: dict[str, Any] = {"activation": read_value, "parameterization": str, "abc": read_value}
             kind = int if field.annotation is int else kinds.get(name, float)
             parser.add_argument(
                 option, type=kind, required=field.is_required(),
                 default=None if field.is_required() else field.default, help=_help(kind, field.description),
             )  # fmt: skip
+    _allow_imports(parser)
     parser.add_argument("--width", type=int, required=True, help="neurons per hidden layer")
     parser.add_argument("--dataset", required=True, help="the data set")
     parser.add_argument("--output", required=True, help="the file to write")
@@ -297,6 +311,7 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
 
 def _tables_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config")
+    _allow_imports(parser)
     parser.add_argument("--output", required=True, help="folder of the tables")
 
 

@@ -17,7 +17,47 @@ PHI = {
     "gelu": (lambda z: z * special.ndtr(z), lambda z: special.ndtr(z) + z * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)),
     "sin": (np.sin, np.cos),
     "linear": (lambda z: z + 0.0, lambda z: np.ones_like(z)),
+    "sigmoid": (special.expit, lambda z: special.expit(z) * special.expit(-z)),
+    "silu": (lambda z: z * special.expit(z), lambda z: special.expit(z) * (1 + z * special.expit(-z))),
+    "softplus": (lambda z: np.logaddexp(0, z), special.expit),
+    "gelu_tanh": (lambda z: z / 2 * (1 + np.tanh(_cubic(z))), lambda z: _gelu_tanh_slope(z)),
+    "elu": (lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), lambda z: np.exp(np.minimum(z, 0))),
+    "selu": (
+        lambda z: SELU[0] * np.where(z > 0, z, SELU[1] * np.expm1(np.minimum(z, 0))),
+        lambda z: SELU[0] * np.where(z > 0, 1.0, SELU[1] * np.exp(np.minimum(z, 0))),
+    ),
+    "cos": (np.cos, lambda z: -np.sin(z)),
+    "gaussian": (lambda z: np.exp(-z * z), lambda z: -2 * z * np.exp(-z * z)),
+    "exp": (np.exp, np.exp),
+    "monomial": (lambda z: z**2, lambda z: 2 * z),
+    "rectified_monomial": (lambda z: np.maximum(z, 0) ** 2, lambda z: 2 * np.maximum(z, 0)),
+    # with a number in brackets
+    "leaky_relu(-0.3)": (lambda z: np.where(z > 0, z, -0.3 * z), lambda z: np.where(z > 0, 1.0, -0.3)),
+    "elu(0.4)": (
+        lambda z: np.where(z > 0, z, 0.4 * np.expm1(np.minimum(z, 0))),
+        lambda z: np.where(z > 0, 1.0, 0.4 * np.exp(np.minimum(z, 0))),
+    ),
+    "monomial(3)": (lambda z: z**3, lambda z: 3 * z**2),
+    "rectified_monomial(3)": (lambda z: np.maximum(z, 0) ** 3, lambda z: 3 * np.maximum(z, 0) ** 2),
+    # a user's own, as tests/engine/cases.py makes them
+    "mish": (lambda z: z * np.tanh(np.logaddexp(0, z)), lambda z: _mish_slope(z)),
+    "cracked": (lambda z: np.where(z > 0, np.arctan(z), 0.5 * z), lambda z: np.where(z > 0, 1 / (1 + z * z), 0.5)),
 }
+SELU = 1.0507009873554805, 1.6732632423543772
+
+
+def _cubic(z):
+    return math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)
+
+
+def _gelu_tanh_slope(z):
+    t = np.tanh(_cubic(z))
+    return (1 + t) / 2 + z / 2 * (1 - t * t) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z**2)
+
+
+def _mish_slope(z):
+    t = np.tanh(np.logaddexp(0, z))
+    return t + z * (1 - t * t) * special.expit(z)
 
 
 # Powers of the width, (a_1, a_l, a_(L+1), b_1, b_l, b_(L+1), c) of Yang & Hu (2021).

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ntksim.engine.cpu.product import padded_points
-from ntksim.engine.formulas.activations import activation_code
+from ntksim.engine.formulas.blocks import phi_of
 from ntksim.engine.layout import Net, Pairs, padded
 from ntksim.engine.network import Network
 
@@ -14,7 +14,8 @@ def compiled_network(network: Network, input_dim: int) -> Net:
     rows = np.stack([scales.weight, scales.weight_init, scales.bias, scales.bias_init, scales.rate])
     widths = np.array([input_dim, *network.widths, network.outputs], dtype=np.int64)
     lengths = np.array([padded(int(width)) for width in widths])
-    return Net(np.uint32(network.stream), activation_code(network.activation), widths, lengths, rows, 0)
+    phi = phi_of(network.activation)
+    return Net(np.uint32(network.stream), phi.code, phi.parameter, phi.single, phi.double, widths, lengths, rows, 0)
 
 
 def check_size(blocks: list[np.ndarray], kind: np.dtype) -> None:

@@ -16,6 +16,7 @@ from ntksim.engine.arguments import points, precision, seed_array
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu import passes
 from ntksim.engine.devices import chosen_device
+from ntksim.engine.formulas.blocks import block_of
 from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
 from ntksim.engine.parameters import Parameters, packed
@@ -102,7 +103,9 @@ def _evaluate(
 
     ``theta``: the parameter vector of the one network there is, in place of those that seeds draw.
     """
-    known_answers.check("outputs and kernels", columns.dtype.name, device)
+    known_answers.check(
+        "outputs and kernels", columns.dtype.name, device, block_of(net.code).name if device == "cuda" else "relu"
+    )
     wanted, joint = kernels.shape[1] > 0, kernels.shape[1] < net.widths[-1]
     if device == "cuda":
         from ntksim.engine.cuda import seeds as cuda_seeds

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numba import config
 
+from ntksim.engine.activation import about
 from ntksim.engine.compiled import code_cache
 from ntksim.engine.compiled.jit import compile_anew
 from ntksim.engine.devices import DeviceError
@@ -34,8 +35,10 @@ _passed: set[tuple[str, ...]] = set()
 _asked: set[tuple[str, ...]] = set()  # by the thread that holds the lock
 
 
-def check(way: str, dtype: str = "float64", device: str = "cpu") -> None:
+def check(way: str, dtype: str = "float64", device: str = "cpu", activation: str = "relu") -> None:
     """Compare known answers of a way into compiled code, one of ``WAYS``, unless that has been done in this process.
+
+    What is compiled for an activation alone is asked about with its name, which may be that of a user's own.
 
     Warns with RuntimeWarning where they are wrong and the code was compiled anew.
 
@@ -43,7 +46,7 @@ def check(way: str, dtype: str = "float64", device: str = "cpu") -> None:
     ------
     DeviceError if freshly compiled code is wrong too.
     """
-    key = way, dtype, device
+    key = way, dtype, device, activation
     if key in _passed or (device == "cuda" and config.ENABLE_CUDASIM):  # a simulator's code is Python
         return
     with _lock:
@@ -51,12 +54,12 @@ def check(way: str, dtype: str = "float64", device: str = "cpu") -> None:
             return
         _asked.add(key)
         try:
-            fault = _fault(way, dtype, device)
+            fault = _fault(way, dtype, device, activation)
             if fault:
                 code_cache.set_aside(fault)
                 compile_anew()
                 _passed.clear()
-                fault = _fault(way, dtype, device)
+                fault = _fault(way, dtype, device, activation)
             if fault:
                 raise DeviceError(
                     f"device={device!r} cannot be used: even code that was compiled just now is wrong: {fault}; report this, and "
@@ -67,9 +70,9 @@ def check(way: str, dtype: str = "float64", device: str = "cpu") -> None:
             _asked.discard(key)
 
 
-def _fault(way: str, dtype: str, device: str) -> str | None:
+def _fault(way: str, dtype: str, device: str, activation: str) -> str | None:
     try:
-        answers = list(WAYS[way](dtype, device))
+        answers = list(WAYS[way](dtype, device, activation))
     except (ArithmeticError, IndexError, SystemError, ValueError) as error:  # of wrong code; others say themselves what is wrong
         return f"{way} in {dtype} on {device} fail ({' '.join(str(error).split())[:200]})"
     for what, found, right in answers:
@@ -93,7 +96,7 @@ def network_of(activation: str, width: int) -> Network:
     return Network(2, width, activation, sigma_w=1.25, sigma_a=0.75, sigma_b=0.5, output_bias=True)
 
 
-def _parameters(dtype: str, device: str) -> Answers:
+def _parameters(dtype: str, device: str, activation: str) -> Answers:
     from ntksim.engine.parameters import sample_parameters
 
     drawn = sample_parameters(network_of("relu", 9), 3, SEED, dtype)
@@ -103,39 +106,52 @@ def _parameters(dtype: str, device: str) -> Answers:
     yield "a network", found, PARAMETERS
 
 
-def _initial(dtype: str, device: str) -> Answers:
-    """Every activation; a network of several panels; many points: every register block, and on a GPU layer by layer."""
+def _activation(dtype: str, device: str, activation: str) -> Answers:
+    from ntksim.engine.formulas.blocks import block_of, code_of
+
+    if activation in VALUES:
+        z, parameter = np.array([-0.75, 0.75], dtype), float((about(activation).parameter or (0.0, 0.0))[1])
+        slope = np.empty_like(z)
+        block_of(code_of(activation)).loop(parameter, z, slope)
+        yield f"the function {activation}", [*z, *slope], VALUES[activation]
+
+
+def _initial(dtype: str, device: str, activation: str) -> Answers:
+    """ReLU and the activation; a network of several panels; many points: every register block, and on a GPU layer by layer."""
     from ntksim.engine.empirical import empirical_ntk, network_outputs
 
     seeds, many = _seeds(device), np.arange(_MANY) % 2
-    for (activation, width), (first, second, k11, k12, k22) in INITIAL.items():
-        network, kernel = network_of(activation, width), np.array([[k11, k12], [k12, k22]])
-        for chosen in (many[:2], many) if (activation, width) == ("relu", 9) else (many[:2],):
+    for name, width in dict.fromkeys([("relu", 9), ("relu", 400), (activation, 9)]):
+        if (name, width) not in INITIAL:
+            continue
+        first, second, k11, k12, k22 = INITIAL[name, width]
+        network, kernel = network_of(name, width), np.array([[k11, k12], [k12, k22]])
+        for chosen in (many[:2], many) if (name, width) == ("relu", 9) else (many[:2],):
             x = POINTS[chosen]
             outputs = network_outputs(network, x, seeds=seeds, dtype=dtype, device=device)
-            yield f"{activation} networks", outputs, np.array([first, second])[chosen]
+            yield f"{name} networks", outputs, np.array([first, second])[chosen]
             kernels = empirical_ntk(network, x, seeds=seeds, dtype=dtype, device=device)
-            yield f"kernels of {activation} networks", kernels, kernel[np.ix_(chosen, chosen)]
+            yield f"kernels of {name} networks", kernels, kernel[np.ix_(chosen, chosen)]
 
 
-def _in_law(dtype: str, device: str) -> Answers:
+def _in_law(dtype: str, device: str, _: str) -> Answers:
     """Networks that are conditioned in every layer, in one panel and in several chunks."""
     from ntksim.engine.empirical import empirical_ntk, network_outputs
 
     options: dict[str, Any] = {"seeds": _seeds(device), "dtype": dtype, "device": device, "sampling": "conditional"}
-    for (activation, width), (first, second, k11, k12, k22) in IN_LAW.items():
-        network = network_of(activation, width)
-        yield f"{activation} networks", network_outputs(network, POINTS, **options), [first, second]
-        yield f"kernels of {activation} networks", empirical_ntk(network, POINTS, **options), np.array([[k11, k12], [k12, k22]])
+    for (name, width), (first, second, k11, k12, k22) in IN_LAW.items():
+        network = network_of(name, width)
+        yield f"{name} networks", network_outputs(network, POINTS, **options), [first, second]
+        yield f"kernels of {name} networks", empirical_ntk(network, POINTS, **options), np.array([[k11, k12], [k12, k22]])
 
 
-def _descent(dtype: str, device: str) -> Answers:
+def _descent(dtype: str, device: str, activation: str) -> Answers:
     yield from _training("gradient descent", DESCENT, dtype, device, momentum=0.5, steps=3, learning_rate=0.125)
     batches = {"batch_size": 1, "steps": 3, "learning_rate": 0.125}
     yield from _training("stochastic gradient descent", STOCHASTIC, dtype, device, **batches)
 
 
-def _flow(dtype: str, device: str) -> Answers:
+def _flow(dtype: str, device: str, activation: str) -> Answers:
     yield from _training("gradient flow", FLOW, dtype, device, times=[0.0, 0.5])
 
 
@@ -153,42 +169,59 @@ def _training(what: str, right: tuple[float, ...], dtype: str, device: str, **op
         yield what, [*run.outputs[seed, -1], *drifts, run.kernel[seed, 0, 1], run.test_kernel[seed, 0, 1]], (*right, right[-1])
 
 
-def _limit(dtype: str, device: str) -> Answers:
-    yield from _limits([activation for activation in LIMITS if activation != "tanh"])
-
-
-def _limit_by_series(dtype: str, device: str) -> Answers:
-    yield from _limits(["tanh"])
-
-
-def _limits(activations: list[str]) -> Answers:
+def _limit(dtype: str, device: str, activation: str) -> Answers:
     from ntksim.engine.infinite.kernel import infinite_kernel
 
-    for activation in activations:
-        kernel = infinite_kernel(network_of(activation, 9), POINTS)
-        yield f"{activation} networks", [*kernel.nngp[0], *kernel.ntk[0]], LIMITS[activation]
+    # The kernel of exp at the points themselves spans 20 orders of magnitude.
+    kernel = infinite_kernel(network_of(activation, 9), POINTS / 2 if activation == "exp" else POINTS)
+    yield f"{activation} networks", [*kernel.nngp[0], *kernel.ntk[0]], LIMITS[activation]
 
 
-def _variance(dtype: str, device: str) -> Answers:
+def _variance(dtype: str, device: str, activation: str) -> Answers:
     from ntksim.engine.infinite.variance import one_hidden_layer_variance
 
-    found = one_hidden_layer_variance(Network(1, 9, "relu", sigma_b=0.5), POINTS)
-    yield "ReLU networks", found[0], VARIANCE
+    for name in dict.fromkeys(["relu", activation]):
+        if name in VARIANCES:
+            found = one_hidden_layer_variance(Network(1, 9, name, sigma_b=0.5), POINTS)
+            yield f"{name} networks", found[0], VARIANCES[name]
 
 
-WAYS: dict[str, Callable[[str, str], Answers]] = {
+WAYS: dict[str, Callable[[str, str, str], Answers]] = {
+    "activation": _activation,
     "parameters": _parameters,
     "outputs and kernels": _initial,
     "networks in law": _in_law,
     "gradient_descent": _descent,
     "gradient_flow": _flow,
     "limits": _limit,
-    "limits by series": _limit_by_series,
+    "limits by series": _limit,
     "variances": _variance,
 }
 
 PARAMETERS = (-0.301326572895, -0.549470245838, 0.288722872734, -0.046480294317, -1.35429251194)
-# Activation and width: outputs at both points; kernel entries 11, 12 and 22.
+# Activation: values and slopes at -0.75 and 0.75.
+VALUES = {
+    "relu": (0.0, 0.75, 0.0, 1.0),
+    "erf": (-0.711155633654, 0.711155633654, 0.642931069195, 0.642931069195),
+    "tanh": (-0.635148952387, 0.635148952387, 0.596585808281, 0.596585808281),
+    "leaky_relu": (-0.075, 0.75, 0.1, 1.0),
+    "abs": (0.75, 0.75, -1.0, 1.0),
+    "gelu": (-0.169970514283, 0.580029485717, 0.000774278260765, 0.999225721739),
+    "sin": (-0.681638760023, 0.681638760023, 0.731688868874, 0.731688868874),
+    "linear": (-0.75, 0.75, 1.0, 1.0),
+    "sigmoid": (0.320821300825, 0.679178699175, 0.217894993762, 0.217894993762),
+    "silu": (-0.240615975618, 0.509384024382, 0.157400055503, 0.842599944497),
+    "softplus": (0.386871006115, 1.13687100611, 0.320821300825, 0.679178699175),
+    "gelu_tanh": (-0.170039444834, 0.579960555166, 0.00106174386259, 0.998938256137),
+    "elu": (-0.527633447259, 0.75, 0.472366552741, 1.0),
+    "selu": (-0.927632015835, 0.788025740517, 0.830467325012, 1.05070098736),
+    "cos": (0.731688868874, 0.731688868874, 0.681638760023, -0.681638760023),
+    "gaussian": (0.569782824731, 0.569782824731, 0.854674237096, -0.854674237096),
+    "exp": (0.472366552741, 2.11700001661, 0.472366552741, 2.11700001661),
+    "monomial": (0.5625, 0.5625, -1.5, 1.5),
+    "rectified_monomial": (0.0, 0.5625, 0.0, 1.5),
+}
+# Activation and width: outputs at both points; kernel entries 11, 12 and 22. The network of exp overflows float32.
 INITIAL = {
     ("relu", 9): (-1.49890238177, -3.35860922765, 1.19602482658, 0.814264649513, 4.30695999577),
     ("erf", 9): (-0.613811997846, -1.40115748566, 1.01955350899, 0.302393108613, 0.597069229423),
@@ -198,6 +231,16 @@ INITIAL = {
     ("abs", 9): (-2.66366862493, -3.65591410431, 4.15333176343, 3.43665517921, 6.71119581447),
     ("gelu", 9): (-1.41574611015, -3.35601381675, 1.09530838924, 0.710593092585, 4.06562953032),
     ("sin", 9): (-0.856763989269, -1.01503700371, 1.11978657864, 0.459112842383, 0.895513586024),
+    ("sigmoid", 9): (-1.13675106256, -1.21000413704, 0.393990246705, 0.40201630673, 0.423455403422),
+    ("silu", 9): (-1.19558190387, -3.28261041536, 0.766215034765, 0.484403423117, 3.9950925106),
+    ("softplus", 9): (-1.61882795012, -3.46069968983, 1.08135449193, 1.25935899995, 4.38979874644),
+    ("gelu_tanh", 9): (-1.41577389008, -3.35609243166, 1.09552207774, 0.710737058811, 4.0659166284),
+    ("elu", 9): (-0.959372943719, -3.32298673441, 1.30829040067, -0.0263228449466, 4.98407911992),
+    ("selu", 9): (-0.434034542396, -3.53234201412, 1.79007393656, -0.713182789663, 7.28132018382),
+    ("cos", 9): (-1.03665108365, -1.28143958629, 0.974403340934, 0.497826456781, 1.32222092744),
+    ("gaussian", 9): (-1.17793273582, -1.02172868723, 0.662258622104, 0.523646084484, 0.647686028137),
+    ("monomial", 9): (-53.8917945158, -185.543958323, 5524.9061188, 7422.35826394, 84580.2097589),
+    ("rectified_monomial", 9): (-4.08271227133, -173.639589124, 50.2899306568, 149.415990669, 73035.6064358),
     ("relu", 400): (-0.212171254493, -0.504246036766, 0.973598935128, 0.518161329745, 1.61752836604),
 }
 # The same of networks in law.
@@ -219,6 +262,19 @@ LIMITS = {
     "abs": (1.21116638184, 1.27462610567, 2.99287414551, 1.68775124585),
     "gelu": (0.452212769567, 0.369418892823, 0.83472189832, 0.435665347249),
     "sin": (0.485725964934, 0.297836182972, 1.05843068761, 0.339945155852),
+    "elu": (0.676177518993, 0.354267499481, 1.48134249833, 0.410596523497),
+    "cos": (0.559335332847, 0.47667227495, 1.00709212391, 0.559033157121),
+    "gaussian": (0.504829644091, 0.484709078519, 0.807999552154, 0.559585088759),
+    "exp": (1308.31116602, 2332.22643272, 8374.37916094, 11519.6504219),
+    "monomial": (31.9708386088, 49.6279632218, 127.406182836, 69.569250739),
+    "rectified_monomial": (4.68556002931, 4.39302849324, 17.6252778148, 5.90758185952),
 }
-# Entries 11 and 12 of the variance of the kernel of one hidden layer of width 9.
-VARIANCE = (0.157552083333, 0.0255330200666)
+# Activation: entries 11 and 12 of the variance of the kernel of one hidden layer of width 9.
+VARIANCES = {
+    "relu": (0.157552083333, 0.0255330200666),
+    "leaky_relu": (0.156517491319, 0.0267873252553),
+    "abs": (0.210069444444, 0.0588488530639),
+    "exp": (98.1737793338, 6.24872326393),
+    "monomial": (7.94325086806, 0.708912539384),
+    "rectified_monomial": (4.27570300632, 0.249085464669),
+}

@@ -16,14 +16,17 @@ _ALIGNMENT = 64  # bytes: a vector that straddles cache lines costs two loads
 class Net(NamedTuple):
     """A network as compiled code knows it.
 
-    ``stream`` is the generator's key, ``code`` the activation's, ``widths`` (n_0, ..., n_L, k) with k outputs, ``lengths`` the
-    same padded: the length of a row of the next layer's weights; ``scales`` (5, L+1) holds g, s, beta, t and the
-    layer's rate. ``first`` is the row of the whole readout that is this network's first: above 0 if k of more outputs are looked
-    at, for their kernels alone.
+    ``stream`` is the generator's key; ``code``, ``parameter``, ``single`` and ``double`` are the activation's (`Phi`). ``widths``
+    (n_0, ..., n_L, k) are with k outputs, ``lengths`` the same padded: the length of a row of the next layer's weights;
+    ``scales`` (5, L+1) holds g, s, beta, t and the layer's rate. ``first`` is the row of the whole readout that is this network's
+    first: above 0 if k of more outputs are looked at, for their kernels alone.
     """
 
     stream: np.uint32
     code: int
+    parameter: float
+    single: int
+    double: int
     widths: np.ndarray
     lengths: np.ndarray
     scales: np.ndarray

@@ -20,9 +20,10 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from ntksim.engine.activation import Activation, names, spelled
 from ntksim.engine.arguments import positive_integer
 
-ACTIVATIONS = ("relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin")
+ACTIVATIONS = names()
 PARAMETERIZATIONS = ("ntk", "notes", "standard", "mup", "mean_field", "abc")
 # Beyond these, float32 weights or squares of multipliers lose digits; an equivalent choice of exponents is within them.
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 1e-15, 1e15
@@ -93,7 +94,8 @@ class Network:
     ----------
     depth : number of hidden layers, at least 1.
     width : neurons of every hidden layer, or a sequence of ``depth`` such numbers.
-    activation : one of ``ACTIVATIONS``.
+    activation : one of ``ACTIVATIONS``, with a number in brackets if it takes one, as in ``"leaky_relu(0.2)"``; or an
+        `Activation` of one's own.
     parameterization : ``"ntk"`` (Jacot et al. 2018), ``"notes"`` (unit multiplier on the first layer, so that its
         term carries x.x' rather than x.x'/d) or ``"standard"`` (multipliers 1; the kernel grows like the width); the
         maximal-update ``"mup"`` and, for one hidden layer, ``"mean_field"``, whose outputs at initialisation vanish like
@@ -114,7 +116,7 @@ class Network:
 
     depth: int
     width: int | tuple[int, ...]
-    activation: str = "relu"
+    activation: str | Activation = "relu"
     parameterization: str = "ntk"
     sigma_w: float = 1.0
     sigma_a: float = 1.0
@@ -128,7 +130,8 @@ class Network:
         object.__setattr__(self, "depth", positive_integer("depth", self.depth))
         object.__setattr__(self, "width", self._checked_width())
         object.__setattr__(self, "outputs", positive_integer("outputs", self.outputs))
-        _one_of("activation", self.activation, ACTIVATIONS)
+        if not isinstance(self.activation, Activation):
+            object.__setattr__(self, "activation", spelled(self.activation))
         _one_of("parameterization", self.parameterization, PARAMETERIZATIONS)
         for name in ("sigma_w", "sigma_a", "output_scale"):
             object.__setattr__(self, name, _real(name, getattr(self, name), positive=True))

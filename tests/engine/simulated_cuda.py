@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import ptx
 import pytest
-from cases import POINTS
+from cases import ACTIVATION_CASES, POINTS
 from numba import cuda, types
 from numba.cuda.simulator import kernel as simulator
 from numba.cuda.simulator import kernelapi
@@ -21,6 +21,7 @@ from numba.np.numpy_support import as_dtype
 from tolerances import assert_close
 
 import ntksim
+from ntksim.engine.activation import name_of
 from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.conditional import networks
 from ntksim.engine.conditional import triangular as cpu_triangular
@@ -33,7 +34,6 @@ from ntksim.engine.cuda import passes as cuda_passes
 from ntksim.engine.cuda import product as cuda_product
 from ntksim.engine.cuda import seeds as cuda_seeds
 from ntksim.engine.layout import parameter_offsets, stored_weights
-from ntksim.engine.network import ACTIVATIONS
 from ntksim.engine.training import checkpoints
 
 # The simulator asks its threads in a loop whether they are done: for 5 ms at a time if Python had its way.
@@ -56,12 +56,12 @@ SEEDS = [3, 2**40 + 5, 7]
 def types_as_compiled(monkeypatch):
     """Every launch has the types for which `test_cuda.py` compiles its kernel."""
     launch = simulator.FakeCUDAKernel.__call__
-    known = [ptx.signatures(real) for real in ptx.REALS]
+    known = [{kernel.fn.__name__: types for kernel, types in ptx.signatures(real).items()} for real in ptx.REALS]
 
     def checked(kernel, *arguments):
         if not kernel._device:
             given = tuple(numba.typeof(getattr(argument, "_ary", argument)) for argument in arguments)
-            assert given in [signatures[kernel] for signatures in known], kernel.fn.__name__
+            assert given in [signatures[kernel.fn.__name__] for signatures in known], kernel.fn.__name__
         return launch(kernel, *arguments)
 
     monkeypatch.setattr(simulator.FakeCUDAKernel, "__call__", checked)
@@ -180,9 +180,9 @@ def test_a_trace_of_a_few_outputs_at_a_time(kept, monkeypatch):
         assert_close(found, expected, TOLERANCE["float64"])
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATION_CASES, ids=name_of)
 def test_activations(activation):
-    network = dataclasses.replace(NETWORK, activation=activation)
+    network = dataclasses.replace(NETWORK, activation=activation, sigma_w=0.8)
     for dtype in DTYPES:
         found, expected = (
             ntksim.empirical_ntk(network, POINTS[:2], seeds=[1], dtype=dtype, device=device) for device in ("cuda", "cpu")

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 
+import exact
+import mpmath
 import naive
 import numpy as np
 import pytest
@@ -230,7 +232,7 @@ def found():
     both(a)
     return a
 
-known_answers.WAYS["sums"] = lambda dtype, device: [("one", found(), np.array([2.0, 3.0]))]
+known_answers.WAYS["sums"] = lambda *_: [("one", found(), np.array([2.0, 3.0]))]
 known_answers.check("sums")
 print(found().tolist(), [str(warning.message) for warning in caught])
 """
@@ -350,9 +352,7 @@ def test_code_that_is_wrong_as_compiled_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(known_answers, "compile_anew", lambda: None)
     monkeypatch.setattr(code_cache, "_trusted", True)
     monkeypatch.setattr(known_answers, "_passed", set())
-    monkeypatch.setitem(
-        known_answers.WAYS, "sums", lambda dtype, device: [("one", np.array([2.0, np.nan]), np.array([2.0, 3.0]))]
-    )
+    monkeypatch.setitem(known_answers.WAYS, "sums", lambda *_: [("one", np.array([2.0, np.nan]), np.array([2.0, 3.0]))])
     with pytest.warns(RuntimeWarning, match="sums of one"), pytest.raises(DeviceError, match="report this"):
         known_answers.check("sums")
 
@@ -379,10 +379,21 @@ def test_known_answers_are_the_oracles():
         drift = np.linalg.norm(kernel - first) / np.linalg.norm(first)
         assert_close([*outputs, moved, drift, kernel[0, 1]], right, tolerance)
 
-    network = known_answers.network_of("erf", 9)
-    for activation in ("erf", "tanh", "gelu", "sin", "linear"):  # the oracle's sum is not made for kinks: see test_infinite
-        nngp, ntk = (network.sigma_a**2 * k[0] + 0.25 for k in naive.infinite_kernels(activation, x, 2, network.sigma_w, 0.5))
-        assert_close([*nngp, *ntk], known_answers.LIMITS[activation], QUADRATURE)
+    for activation, right in known_answers.VALUES.items():
+        phi, slope = naive.PHI[activation]
+        assert_close([*phi(np.array([-0.75, 0.75])), *slope(np.array([-0.75, 0.75]))], right, 1e-11)
+    nngp, ntk = (0.5625 * k[0] + 0.25 for k in naive.infinite_kernels("tanh", x, 2, 1.25, 0.5))
+    assert_close([*nngp, *ntk], known_answers.LIMITS["tanh"], QUADRATURE)
+
+
+def test_known_limits_and_variances_are_those_of_many_digits():
+    points, network = known_answers.POINTS, known_answers.network_of("erf", 9)
+    for activation, right in known_answers.LIMITS.items():
+        own = points / 2 if activation == "exp" else points
+        if activation in exact.DUALS:  # quadrature in many digits takes its time: see test_activations
+            with mpmath.workdps(30):
+                pairs = [exact.pair_kernels(activation, own[0], own[j], 2, network.sigma_w, 0.5) for j in (0, 1)]
+            assert_close([network.sigma_a**2 * float(pairs[j][k]) + 0.25 for k in (0, 1) for j in (0, 1)], right, 1e-11)
 
 
 def test_code_of_other_states_is_removed_after_a_month(monkeypatch, tmp_path):

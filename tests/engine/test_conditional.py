@@ -322,13 +322,13 @@ def test_bits_do_not_depend_on_what_is_kept(monkeypatch):
 FEATURES = llvm.get_host_cpu_features()
 BITS = """
 import numpy as np
-from ntksim.engine.formulas.activations import activation_code
+from ntksim.engine.formulas.blocks import phi_of
 from ntksim.engine.conditional.sweeps import evaluate_seeds
 from ntksim.engine.conditional.layout import CONDITIONED, CUT, ROWS, make_law, make_room
 from ntksim.engine.layout import Net, padded
 from ntksim.engine.cpu.product import _BYTES, padded_points
 widths, x, rows = np.array([7, 150, 40, 600, 2]), np.random.default_rng(0).normal(size=(7, 19)), np.arange(19)
-net = Net(np.uint32(5), activation_code("gelu"), widths, np.array([padded(int(w)) for w in widths]), np.full((5, 4), 0.3), 0)
+net = Net(np.uint32(5), *phi_of("gelu")[:4], widths, np.array([padded(int(w)) for w in widths]), np.full((5, 4), 0.3), 0)
 for kind in ("float32", "float64"):
     lanes = padded_points(19, np.dtype(kind).itemsize)
     columns, outputs, kernels = np.zeros((7, lanes), kind), np.empty((1, 19, 2), kind), np.empty((1, 1, 38, 38), kind)

@@ -104,7 +104,7 @@ from unittest.mock import patch
 from numba.cuda import dispatcher
 from ntksim.engine.compiled import code_cache
 from ntksim.engine.cpu import product
-from ntksim.engine.formulas import activations, layer, normals  # what is the CPU's comes from its cache
+from ntksim.engine.formulas import blocks, layer, normals  # what is the CPU's comes from its cache
 code_cache.FOLDER = Path(sys.argv[1])
 import ptx
 

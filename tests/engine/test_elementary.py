@@ -8,7 +8,7 @@ from scipy import special
 
 from ntksim.engine.compiled.jit import jit
 from ntksim.engine.formulas import elementary
-from ntksim.engine.formulas.activations import _each_erf, _each_gelu, _each_sin, _each_tanh
+from ntksim.engine.formulas.blocks import block_of, code_of
 
 extended = np.longdouble
 pytestmark = pytest.mark.skipif(np.finfo(extended).nmant < 63, reason="needs an 80-bit long double")
@@ -99,26 +99,25 @@ def test_limits_signs_and_nan():
 
 
 @pytest.mark.parametrize(
-    ("loop", "value", "derivative"),
+    ("name", "value", "derivative"),
     [
-        (_each_tanh, np.tanh, lambda x: 1 / np.cosh(x) ** 2),
-        (_each_erf, special.erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
-        (_each_gelu, lambda x: x * special.ndtr(x), None),
-        (_each_sin, np.sin, np.cos),
+        ("tanh", np.tanh, lambda x: 1 / np.cosh(x) ** 2),
+        ("erf", special.erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
+        ("gelu", lambda x: x * special.ndtr(x), None),
+        ("sin", np.sin, np.cos),
     ],
-    ids=["tanh", "erf", "gelu", "sin"],
 )
-def test_float32_is_the_rounded_float64(loop, value, derivative):
+def test_float32_is_the_rounded_float64(name, value, derivative):
     """Every 1009th float32 there is (sine: up to 1e9): half a unit in the last place of float32, by the final rounding."""
     bits = np.arange(0, 2**32, 1009, dtype=np.uint64).astype(np.uint32)
     x = bits.view(np.float32)
     x = np.ascontiguousarray(x[np.isfinite(x)])
-    if loop is _each_sin:
+    if name == "sin":
         x = x[np.abs(x) <= 1e9].copy()
-    if loop is _each_gelu:
+    if name == "gelu":
         x = x[x > -12].copy()  # below, what is left of the tail loses digits to its subtraction from 1
     found, slope = x.copy(), np.empty_like(x)
-    loop(found, slope)
+    block_of(code_of(name)).loop(0.0, found, slope)
     wide = x.astype(np.float64)
     with np.errstate(over="ignore"):
         for got, reference in ((found, value), (slope, derivative)):
@@ -126,7 +125,7 @@ def test_float32_is_the_rounded_float64(loop, value, derivative):
                 continue
             expected = reference(wide)
             unit = np.maximum(np.spacing(np.abs(expected).astype(np.float32)), np.float32(1e-45))
-            tail = 3e-16 * np.abs(wide) if loop is _each_gelu else 1e-15 * (slope is got)  # absolute, where a sum cancels
+            tail = 3e-16 * np.abs(wide) if name == "gelu" else 1e-15 * (slope is got)  # absolute, where a sum cancels
             assert (np.abs(got - expected) <= 0.5001 * unit + tail).all()
 
 

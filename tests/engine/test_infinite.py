@@ -5,13 +5,12 @@ import math
 import naive
 import numpy as np
 import pytest
-from cases import dual, expectations
+from cases import ACTIVATIONS, dual, expectations
 from tolerances import QUADRATURE, assert_close
 
 import ntksim
-from ntksim.engine.formulas.activations import CROSS, MEANS, SQUARES, activation_code
+from ntksim.engine.formulas.blocks import CROSS, MEANS, SQUARES, phi_of
 from ntksim.engine.infinite.expectations import TOLERANCE
-from ntksim.engine.network import ACTIVATIONS
 
 GOLDEN_POINTS = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
 # activation, parameterization, entries 00, 01, 11 of NNGP and NTK (None: not known)
@@ -36,18 +35,18 @@ def test_golden_values(activation, kind, nngp, ntk):
                 assert found[i, j] == pytest.approx(value, rel=1e-8)
 
 
-def pair_expectations(code, k11, k12, k22, factors=MEANS):
+def pair_expectations(activation, k11, k12, k22, factors=MEANS):
     """Both expectations of one pair, from variances and their covariance."""
     value, slope = np.array([[k12]]), np.ones((1, 1))
-    expectations(code, np.array([k11]), value, np.array([k22]), slope, False, factors)
+    expectations(phi_of(activation), np.array([k11]), value, np.array([k22]), slope, False, factors)
     return value[0, 0], slope[0, 0]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("moments", [(1.0, 0.3, 2.0), (0.2, -0.19, 0.2), (9.0, 8.0, 7.5), (1e-4, 0.0, 3.0)])
 def test_duals_against_nested_quadrature(activation, moments):
-    code = activation_code(activation)
-    found = pair_expectations(code, *moments) if activation == "tanh" else dual(code, *moments)
+    phi = phi_of(activation, with_duals=True)
+    found = dual(phi, *moments) if phi.duals else pair_expectations(activation, *moments)
     for value, function in zip(found, naive.PHI[activation], strict=True):
         expected = naive.gaussian_pair(lambda u, v, f=function: float(f(u)) * float(f(v)), *moments)
         own = [naive.gaussian_pair(lambda u, v, f=function: float(f(u)) ** 2, k, k, k) for k in moments[::2]]
@@ -63,20 +62,20 @@ def test_quadrature_at_parallel_and_opposite_points(scale):
     slope = np.sum(weight * (1 - np.tanh(scale * s) ** 2) ** 2)
     k = scale**2
     for sign in (1, -1):
-        value, derivative = pair_expectations(activation_code("tanh"), k, sign * k, k)
+        value, derivative = pair_expectations("tanh", k, sign * k, k)
         assert value == pytest.approx(sign * square, rel=1e-9)
         assert derivative == pytest.approx(slope, rel=1e-9)
 
 
 def test_quadrature_reaches_its_tolerance():
     """Against a dense trapezoidal sum over independent normals, for standard deviations from 0.1 to 10."""
-    rng, code = np.random.default_rng(2), activation_code("tanh")
+    rng = np.random.default_rng(2)
     t = np.linspace(-9, 9, 1501)
     weight = np.exp(-t * t / 2) / math.sqrt(2 * math.pi) * (t[1] - t[0])
     for _ in range(20):
         s1, s2, rho = *np.exp(rng.uniform(np.log(0.1), np.log(10), 2)), rng.uniform(-1, 1)
         u, v = np.tanh(s1 * t)[:, None], np.tanh(s2 * (rho * t[:, None] + math.sqrt(1 - rho * rho) * t))
-        found = pair_expectations(code, s1 * s1, rho * s1 * s2, s2 * s2)
+        found = pair_expectations("tanh", s1 * s1, rho * s1 * s2, s2 * s2)
         for value, integrand in zip(found, (u * v, (1 - u * u) * (1 - v * v)), strict=True):
             both = np.outer(weight, weight)
             assert abs(value - np.sum(both * integrand)) <= TOLERANCE * np.sum(both * np.abs(integrand))
@@ -100,7 +99,7 @@ def test_blocks_agree_with_the_whole(activation):
 @pytest.mark.parametrize("scale", [0.05, 1.0, 6.0])
 def test_interpolation_in_the_angle(activation, factors, scale):
     """Pairs of one variance, parallel and opposite ones among them, against one sum each."""
-    code, k = activation_code(activation), scale**2
+    own, k = phi_of(activation), scale**2
     phi, slope = naive.PHI[activation]
     functions = {
         MEANS: (phi, slope),
@@ -109,7 +108,7 @@ def test_interpolation_in_the_angle(activation, factors, scale):
     }[factors]
     rho = np.concatenate([[1.0, -1.0, 1 - 1e-12, 1e-9 - 1], np.random.default_rng(3).uniform(-1, 1, 596)])
     many = k * rho[None], np.ones((1, 600))
-    expectations(code, np.array([k]), many[0], np.full(600, k), many[1], False, factors)
+    expectations(own, np.array([k]), many[0], np.full(600, k), many[1], False, factors)
     for i in (0, 1, 2, 3, *range(29, 600, 29)):
         for found, function in zip(many, functions, strict=True):
             expected = naive.gaussian_trapezoid(function, scale, scale, math.acos(rho[i]))
@@ -152,7 +151,7 @@ def test_notes_one_hidden_layer_formula():
         expected = np.empty((2, 2))
         for i in range(2):
             for j in range(2):
-                value, slope = dual(activation_code("erf"), q[i, i], q[i, j], q[j, j])
+                value, slope = dual(phi_of("erf", with_duals=True), q[i, i], q[i, j], q[j, j])
                 expected[i, j] = value + 0.49 * (x[i] @ x[j] + one) * slope
         assert_close(ntksim.infinite_kernel(network, x).ntk, expected, 1e-13)
 

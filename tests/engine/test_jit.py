@@ -41,7 +41,7 @@ def test_shorter_vectors_give_the_same_bits(tmp_path):
     code = """
 import numpy as np
 from ntksim.engine.cpu import product
-from ntksim.engine.formulas import activations
+from ntksim.engine.formulas import blocks
 from ntksim.engine.formulas.normals import fill_normals
 from ntksim.engine.compiled.jit import jit
 @jit
@@ -53,7 +53,7 @@ for kind in ("float32", "float64"):
     fill_normals(1, 2, 5, 4, 0, 0, v)
     multiply(b.ravel(), v.ravel(), c.ravel(), 13, 600, 80)
     z = c.ravel() / 10
-    activations._each_gelu(z, slope := np.empty_like(z))
+    blocks.block_of(blocks.code_of("gelu")).loop(0.0, z, slope := np.empty_like(z))
     print([float(np.sum(a, dtype=np.longdouble)) for a in (b, v, c, z, slope)], hash((b.tobytes(), c.tobytes(), z.tobytes())))
 print(product._BYTES)
 """

@@ -10,7 +10,7 @@ import pytest
 from cases import dual, expectations
 
 import ntksim
-from ntksim.engine.formulas.activations import activation_code
+from ntksim.engine.formulas.blocks import phi_of
 from ntksim.engine.infinite.expectations import TOLERANCE
 
 
@@ -59,14 +59,14 @@ def test_wide_range_of_norms():
 @pytest.mark.parametrize("scales", [(0.7, 0.7), (1.0, 1.4), (0.0, 5.0)])
 def test_series_against_closed_forms(activation, scales):
     """Activations of both parities, and of none, whose series the limit itself does not need."""
-    code, rng = activation_code(activation), np.random.default_rng(11)
+    phi, rng = phi_of(activation, with_duals=True), np.random.default_rng(11)
     s1, s2 = (np.concatenate([scales, rng.uniform(*scales, size=28)]) for _ in range(2))
     covariance = np.outer(s1, s2) * np.cos(rng.uniform(0, np.pi, size=(30, 30)))
     value, slope = covariance.copy(), np.full((30, 30), 3.0)
-    own1, own2 = expectations(code, s1**2, value, s2**2, slope, False)
-    slopes1, slopes2 = (np.array([dual(code, k, k, k)[1] for k in s**2]) for s in (s1, s2))
+    own1, own2 = expectations(phi, s1**2, value, s2**2, slope, False)
+    slopes1, slopes2 = (np.array([dual(phi, k, k, k)[1] for k in s**2]) for s in (s1, s2))
     for i, j in np.ndindex(30, 30):
-        expected = dual(code, s1[i] ** 2, covariance[i, j], s2[j] ** 2)
+        expected = dual(phi, s1[i] ** 2, covariance[i, j], s2[j] ** 2)
         assert abs(value[i, j] - expected[0]) <= TOLERANCE * np.sqrt(own1[i] * own2[j])
         assert abs(slope[i, j] - 3 * expected[1]) <= TOLERANCE * 3 * np.sqrt(slopes1[i] * slopes2[j])
 

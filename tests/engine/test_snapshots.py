@@ -3,10 +3,9 @@
 import naive
 import numpy as np
 import pytest
-from cases import POINTS, oracle_arguments
+from cases import ACTIVATIONS, POINTS, oracle_arguments
 
 import ntksim
-from ntksim.engine.network import ACTIVATIONS
 
 TARGETS = np.array([1.0, -1.0, 0.5, 0.0, -0.3])
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ntksim.study.config import imports
 from ntksim.study.config.study import json_schema, load_study, parse_study
 from ntksim.study.errors import ConfigError
+from ntksim.study.plan import jobs
 
 ROOT = Path(__file__).parents[2]
 GOOD = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -47,7 +49,7 @@ BAD = [
     (
         "networks.relu_1.activation",
         "swish",
-        "networks.relu_1.activation: expected 'relu', 'erf', 'tanh', 'linear', 'leaky_relu'",
+        "networks.relu_1.activation: expected one of abs, cos, elu, erf, exp, gaussian, gelu",
     ),
     ("networks.relu_1.sigma_w", -1.0, "networks.relu_1.sigma_w: expected greater than 0, got -1.0"),
     ("networks.relu_1.sigma_w", float("nan"), "networks.relu_1.sigma_w: expected a finite number"),
@@ -252,3 +254,49 @@ import ntksim.engine.measures
 sys.exit(any(name.startswith("ntksim.study") for name in sys.modules))
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# --- activations of one's own -----------------------------------------------------------------------------------------
+
+
+MODULE = """
+import math
+import ntksim
+mish = ntksim.Activation("mish", lambda z: z * math.tanh(math.log1p(math.exp(z))))
+number = 3
+"""
+
+
+def importing(path):
+    content = changed("networks.relu_1.activation", {"import": path})
+    return parse_study(content).networks["relu_1"]
+
+
+def test_an_imported_activation_is_refused_unless_allowed(monkeypatch, tmp_path):
+    (tmp_path / "functions_of_mine.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(imports.ALLOWED, raising=False)
+    with pytest.raises(ConfigError, match="functions_of_mine.mish is code that would be run: allow it with --allow-imports"):
+        importing("functions_of_mine.mish")
+    assert "functions_of_mine" not in sys.modules
+    monkeypatch.setenv(imports.ALLOWED, "1")
+    options = importing("functions_of_mine.mish")
+    assert options.network(4).activation.name == "mish"
+    assert options.network(4) == options.network(4)
+    assert '\'--activation={"import":"functions_of_mine.mish"}\'' in jobs.arguments(options)
+    assert jobs.allowance([options]) == " --allow-imports"
+    assert jobs.allowance(parse_study(changed("networks.relu_1.activation", "elu(0.5)")).networks.values()) == ""
+    for path, message in {
+        "functions_of_mine.number": "must be an ntksim.Activation, got 3",
+        "functions_of_mine.none": "cannot be imported .AttributeError",
+        "no_such_module.mish": "cannot be imported .ModuleNotFoundError",
+        "mish": "expected a name, or {import: my_module.my_activation}",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            importing(path)
+
+
+def test_numbers_in_brackets_are_checked():
+    assert parse_study(changed("networks.relu_1.activation", "leaky_relu(0.10)")).networks["relu_1"].activation == "leaky_relu"
+    with pytest.raises(ConfigError, match=r"activation: expected monomial with a whole number from 2 to 10 in brackets"):
+        parse_study(changed("networks.relu_1.activation", "monomial(2.5)"))

@@ -93,8 +93,8 @@ def test_the_line_below_a_figure(results, name, monkeypatch):
 
 
 def test_laws_are_called_asymptotic_only_if_gates_flip(results, smooth):
-    assert scaling_laws.is_asymptotic("kernel_drift", "relu", "ntk")
-    for key in (("kernel_drift", "tanh", "ntk"), ("kernel_drift", "relu", "mup"), ("parameter_drift", "relu", "ntk")):
+    assert scaling_laws.is_asymptotic("kernel_drift", -0.5, "ntk")
+    for key in (("kernel_drift", -1.0, "ntk"), ("kernel_drift", -0.5, "mup"), ("parameter_drift", -0.5, "ntk")):
         assert not scaling_laws.is_asymptotic(*key)
     text, without = summary.summary(results), summary.summary(smooth)
     assert "theory -0.5 (asymptotic)" in text

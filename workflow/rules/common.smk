@@ -29,6 +29,7 @@ KEEP_KERNELS = (
     if study.training and study.training.keep_kernels
     else ""
 )
+ALLOWANCE = jobs.allowance(study.networks.values())
 # Of a shard. Like the device a resource, and no parameter, whose change would compute shards again. Of device auto
 # `ntksim study` knows whether there is one, and says so by this variable: an option would replace a profile's own.
 GPUS = 1 if study.device == "cuda" or os.environ.get("NTKSIM_GPU") == "1" else 0
@@ -77,7 +78,8 @@ def width_of_limit(cell):
 
 
 def network_options(wildcards):
-    return jobs.arguments(study.networks[wildcards.network])
+    own = study.networks[wildcards.network]
+    return jobs.arguments(own) + jobs.allowance([own])
 
 
 def shard_threads(stage):

@@ -30,7 +30,7 @@ rule tables:
     message:
         "Tables in {params.folder}"
     shell:
-        "ntksim tables {params.config:q} --output {params.folder:q} > {log:q} 2>&1"
+        "ntksim tables {params.config:q}{ALLOWANCE} --output {params.folder:q} > {log:q} 2>&1"
 
 
 for figure, sources in jobs.FIGURES.items():

@@ -15,8 +15,8 @@ from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 from ntksim.engine.compiled.code_cache import KEPT, kept_cache
-from ntksim.engine.compiled.function_names import digest_of, told_apart
 from ntksim.engine.devices import DeviceError
+from ntksim.engine.function_names import digest_of, told_apart
 
 if config.DISABLE_JIT:
     raise DeviceError("ntksim cannot run without compiled code: unset NUMBA_DISABLE_JIT")
@@ -52,6 +52,11 @@ def compiling(compiler: Callable[..., Any], cache: type | None, **options: Any) 
     return decorate
 
 
+def on_compile_anew(action: Callable[[], None]) -> None:
+    """Have ``action`` done when all code is compiled anew: what holds addresses must take new ones."""
+    _at_once.append(action)
+
+
 def compile_anew() -> None:
     """Forget all compiled code in this process; what is called by its address is compiled here and now."""
     for compiled in _compiled:
@@ -85,6 +90,49 @@ def _contents(kind: Any) -> list[Any]:
     if isinstance(kind, types.BaseNamedTuple):
         return [entry for field in kind for entry in _contents(field)]
     return [kind.dtype] if isinstance(kind, types.Array) else []
+
+
+def _call(context, builder, callee, argument_types, arguments):
+    """Call a compiled function that returns nothing, and raise what it raises."""
+    status, _ = context.call_conv.call_function(builder, callee, types.void, argument_types, arguments)
+    with cgutils.if_unlikely(builder, status.is_error):
+        context.call_conv.return_status_propagate(builder, status)
+    return context.get_dummy_value()
+
+
+class CalledByAddress:
+    """A kind of function that compiled code calls by an address that it is given: one caller, compiled once, for many of them.
+
+    ``signature`` gives the types of the arguments for a type of reals, as in `compiled_once`; the functions return nothing.
+    """
+
+    def __init__(self, signature: Callable[[Any], tuple[Any, ...]]) -> None:
+        self._variants = variants = {real: signature(real) for real in REALS}
+
+        def typing(typingctx, address, arguments):
+            given = [_contents(kind) for kind in arguments]
+            real = next((real for real in REALS if [_contents(kind) for kind in variants[real]] == given), REALS[-1])
+
+            def codegen(context, builder, sig, args):
+                kinds = variants[real]
+                values = [
+                    context.cast(builder, builder.extract_value(args[1], i), own, kind)
+                    for i, (own, kind) in enumerate(zip(sig.args[1], kinds, strict=True))
+                ]
+                kind = context.call_conv.get_function_type(types.void, kinds)
+                return _call(context, builder, builder.inttoptr(args[0], kind.as_pointer()), kinds, values)
+
+            return types.void(types.intp, arguments), codegen
+
+        #: compiled code's way to call: ``call(address, (argument, ...))``
+        self.call = intrinsic(typing)
+
+    def address(self, function: Any, real: Any = REALS[-1]) -> int:
+        """The address of a compiled function's variant for a type of reals, compiled here and now."""
+        argument_types = self._variants[real]
+        function.compile(argument_types)
+        result = function.overloads[argument_types]
+        return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
 
 
 def compiled_once(
@@ -123,10 +171,7 @@ def compiled_once(
             def codegen(context, builder, sig, args):
                 kind = context.call_conv.get_function_type(types.void, sig.args)
                 callee = cgutils.get_or_insert_function(builder.module, kind, names[real])
-                status, _ = context.call_conv.call_function(builder, callee, types.void, sig.args, args)
-                with cgutils.if_unlikely(builder, status.is_error):
-                    context.call_conv.return_status_propagate(builder, status)
-                return context.get_dummy_value()
+                return _call(context, builder, callee, sig.args, args)
 
             return call, codegen
 

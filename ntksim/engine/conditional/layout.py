@@ -158,7 +158,7 @@ def make_room(net, law, x, threads):
 def argument_types(real):
     """Types of (seed, net, law, room), which compiled functions hand on, for a type of reals."""
     flat, integers = np.empty(0, real.name), np.empty(0, np.int64)
-    net = Net(np.uint32(0), 0, integers, integers, np.empty((5, 1)), 0)
+    net = Net(np.uint32(0), 0, 0.0, 0, 0, integers, integers, np.empty((5, 1)), 0)
     kept = np.empty(0, np.bool_)
     law = Law(integers, integers, integers, integers, integers, integers, integers, kept, 0, 0, 0, 0, 0, True)
     own, sums, matrix, stack = np.empty((0, 0), real.name), np.empty(0), np.empty((0, 0)), np.empty((0, 0, 0))

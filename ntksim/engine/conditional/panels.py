@@ -9,7 +9,7 @@ from numba import types
 from ntksim.engine.compiled.jit import compiled_once, jit_inner
 from ntksim.engine.conditional.layout import CHUNK, CONDITIONED, ROWS, argument_types, fours
 from ntksim.engine.cpu.product import multiply
-from ntksim.engine.formulas.activations import activate
+from ntksim.engine.formulas.blocks import activate
 from ntksim.engine.formulas.layer import add_readout, finish_layer, finish_sensitivity, readout_sensitivity
 from ntksim.engine.formulas.normals import bias_code, draw_vector, fill_scaled, left_code, right_code, seed_words, weight_code
 from ntksim.engine.layout import LONGEST_VECTOR
@@ -88,11 +88,11 @@ def _activate(seed, net, law, room, thread, layer, r0, rows, at, h_at):
     slope_at, beta = h_at + law.panel * lanes, net.scales[2, layer - 1]
     h, slope = room.panels[h_at : h_at + size], room.panels[slope_at : slope_at + size]
     if beta * net.scales[3, layer - 1] == 0:
-        activate(net.code, h, slope)
+        activate(net, h, slope)
     else:
         b = room.vector[thread][:rows]
         draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, r0, b)
-        finish_layer(net.code, 1.0, beta, b, h.reshape(rows, lanes), slope.reshape(rows, lanes))
+        finish_layer(net, 1.0, beta, b, h.reshape(rows, lanes), slope.reshape(rows, lanes))
 
 
 @jit_inner

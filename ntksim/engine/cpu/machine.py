@@ -7,7 +7,7 @@ import numpy as np
 from ntksim.engine.cpu.descent import advance, evaluate_at, pull_back_at, square_distance_and_norm
 from ntksim.engine.cpu.passes import draw_into, group_rows, read_kernel
 from ntksim.engine.cpu.product import padded_points
-from ntksim.engine.formulas.activations import gated
+from ntksim.engine.formulas.blocks import gated
 from ntksim.engine.layout import (
     Pairs,
     Room,
@@ -106,9 +106,9 @@ class CpuMachine(Machine):
 
     def remember(self, room: Room) -> tuple[np.ndarray, np.ndarray | None]:
         last, points, cols = self.net.widths.size - 2, self.pairs.points, self.pairs.cols
-        values = gated(self.net.code, room.h, room.slope)
+        values, bound = gated(self.net, room.h, room.slope)
         features = room.h[room.at[last] : room.at[last + 1]].reshape(-1, points)[:, :cols].copy()
-        return features, None if values is None else values[room.at[1] :].reshape(-1, points)[:, :cols] > 0
+        return features, None if values is None else values[room.at[1] :].reshape(-1, points)[:, :cols] > bound
 
     def movement(
         self, now: tuple[np.ndarray, np.ndarray | None], before: tuple[np.ndarray, np.ndarray | None]

@@ -45,7 +45,7 @@ _f32 = np.float32
 def argument_types(real):
     """Types of (seed, net, weights, room, pairs), which compiled functions hand on, for a type of reals."""
     flat, integers = np.empty(0, real.name), np.empty(0, np.int64)
-    net = Net(np.uint32(0), 0, integers, integers, np.empty((5, 1)), 0)
+    net = Net(np.uint32(0), 0, 0.0, 0, 0, integers, integers, np.empty((5, 1)), 0)
     weights = Weights(flat, integers, np.empty(0, np.bool_), integers, True)
     matrix, stack = np.empty((0, 0)), np.empty((0, 0, 0))
     own = matrix.astype(real.name)
@@ -211,7 +211,7 @@ def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
     h, slope = room.h[at : at + size].reshape(r1 - r0, points), room.slope[at : at + size].reshape(r1 - r0, points)
     b = room.biases[r0 - begin : r1 - begin]
     _get_biases(seed, net, weights, layer, r0, b)
-    finish_layer(net.code, net.scales[0, layer - 1], net.scales[2, layer - 1], b, h, slope)
+    finish_layer(net, net.scales[0, layer - 1], net.scales[2, layer - 1], b, h, slope)
     if layer == net.widths.size - 2 and room.backward and not room.pulled:
         outputs, at = room.outputs.shape[0], room.delta_at[layer] + offset * room.outputs.shape[0]
         _get_readout(seed, net, weights, r0, r1 - r0, room.readout, r0 - begin)

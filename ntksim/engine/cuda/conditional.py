@@ -313,8 +313,8 @@ class Batch:
         self._multiply(self.left, place, self.values[layer], n, self.h, (rows, n, self.law.terms[layer]), True)
         beta, t = self.net.scales[2, layer - 1], self.net.scales[3, layer - 1]
         self._draw_vector(bias_code(layer), t, 0, r0, rows, 0)
-        kernels.finish_layer[over(rows * n, self.count)](
-            self.net.code, 1.0, beta, self.vectors, 0, self.h, self.slope, 0, rows, n
+        kernels.finish_layer(self.net.code)[over(rows * n, self.count)](
+            self.net.parameter, 1.0, beta, self.vectors, 0, self.h, self.slope, 0, rows, n
         )
 
     def _readout(self, r0: int, rows: int, back: bool) -> None:

@@ -10,13 +10,15 @@ Draws have the CPU's bits: no product in them is added to anything, but by a wri
 compiler to contract (a test looks into the PTX).
 """
 
+from functools import cache
+
 import numpy as np
 from numba import cuda, float32, float64
 
 from ntksim.engine.compiled.jit import multiply_add
 from ntksim.engine.cpu.product import PIECE
 from ntksim.engine.cuda.launch import SIMULATED, THREADS, device_function, launched, unsigned
-from ntksim.engine.formulas.activations import value_and_derivative
+from ntksim.engine.formulas.blocks import block_of
 from ntksim.engine.formulas.layer import descended, features_kernel, pre_activation, pulled, readout_term, residual, sensitivity
 from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, scaled_normals, seed_words, weight_code
 
@@ -82,13 +84,19 @@ def put_points(columns, chosen, h, points):
             h[net, e] = columns[d, chosen[i]]
 
 
-@launched
-def finish_layer(code, weight, bias, b, b_at, h, slope, at, rows, points):
-    """h <- phi(g h + beta b) and slope <- phi'(...), where h holds W h."""
-    net, kind = cuda.blockIdx.y, h.dtype.type
-    for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, rows * points, cuda.gridDim.x * THREADS):
-        z = pre_activation(kind(weight), kind(bias), h[net, at + e], b[net, b_at + e // points])
-        h[net, at + e], slope[net, at + e] = value_and_derivative(code, kind(z))
+@cache
+def finish_layer(code):
+    """The kernel h <- phi(g h + beta b) and slope <- phi'(...), where h holds W h, of an activation."""
+    value_and_slope = block_of(code).value_and_slope
+
+    @launched
+    def finish_layer(parameter, weight, bias, b, b_at, h, slope, at, rows, points):
+        net, kind = cuda.blockIdx.y, h.dtype.type
+        for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, rows * points, cuda.gridDim.x * THREADS):
+            z = pre_activation(kind(weight), kind(bias), h[net, at + e], b[net, b_at + e // points])
+            h[net, at + e], slope[net, at + e] = value_and_slope(kind(z), parameter)
+
+    return finish_layer
 
 
 @launched
@@ -212,30 +220,37 @@ def _sum_of_products(panel, at, step, values, net, place, points, terms, total):
 # What follows is of network ``net`` of a batch, by all threads of its block.
 
 
-@device_function
-def _forward_small(
-    panel, low, high, stream, code, net, widths, scales, points, h, slope, delta, at, vectors, vector_at, backward
-):
-    """h and slope of every layer, and if ``backward`` delta^L; h^0 is there."""
-    last, kind = widths.size - 2, h.dtype.type
-    for layer in range(1, last + 1):
-        terms, weight, bias = widths[layer - 1], kind(scales[0, layer - 1]), kind(scales[2, layer - 1])
-        stride = terms | 1  # odd: rows start in different banks
-        step, below, here = panel_rows(stride), at[layer - 1], at[layer]
-        for begin in range(0, widths[layer], step):
-            count = min(step, widths[layer] - begin)
-            _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
-            cuda.syncthreads()
-            for e in range(cuda.threadIdx.x, count * points, THREADS):
-                r, p = e // points, e % points
-                z = _sum_of_products(panel, r * stride, 1, h, net, below + p, points, terms, kind(0))
-                z = pre_activation(weight, bias, kind(z), vectors[net, vector_at[2 * layer - 1] + begin + r])
-                to = here + begin * points + e
-                h[net, to], slope[net, to] = value_and_derivative(code, kind(z))
-                if backward and layer == last:
-                    a = vectors[net, vector_at[2 * layer] + begin + r]
-                    delta[net, to] = sensitivity(kind(scales[0, last]), a, slope[net, to])
-            cuda.syncthreads()
+@cache
+def _forward_small(code):
+    """The way forward of networks of an activation."""
+    value_and_slope = block_of(code).value_and_slope
+
+    @device_function
+    def forward(
+        panel, low, high, stream, parameter, net, widths, scales, points, h, slope, delta, at, vectors, vector_at, backward
+    ):
+        """h and slope of every layer, and if ``backward`` delta^L; h^0 is there."""
+        last, kind = widths.size - 2, h.dtype.type
+        for layer in range(1, last + 1):
+            terms, weight, bias = widths[layer - 1], kind(scales[0, layer - 1]), kind(scales[2, layer - 1])
+            stride = terms | 1  # odd: rows start in different banks
+            step, below, here = panel_rows(stride), at[layer - 1], at[layer]
+            for begin in range(0, widths[layer], step):
+                count = min(step, widths[layer] - begin)
+                _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
+                cuda.syncthreads()
+                for e in range(cuda.threadIdx.x, count * points, THREADS):
+                    r, p = e // points, e % points
+                    z = _sum_of_products(panel, r * stride, 1, h, net, below + p, points, terms, kind(0))
+                    z = pre_activation(weight, bias, kind(z), vectors[net, vector_at[2 * layer - 1] + begin + r])
+                    to = here + begin * points + e
+                    h[net, to], slope[net, to] = value_and_slope(kind(z), parameter)
+                    if backward and layer == last:
+                        a = vectors[net, vector_at[2 * layer] + begin + r]
+                        delta[net, to] = sensitivity(kind(scales[0, last]), a, slope[net, to])
+                cuda.syncthreads()
+
+    return forward
 
 
 @device_function
@@ -304,30 +319,38 @@ def _kernel_small(net, widths, scales, points, first, rows, cols, h, delta, at, 
         kernels[out, e] = total
 
 
-@launched
-def evaluate_small(
-    seeds, stream, code, widths, scales, columns, first, rows, cols, h, slope, delta, at, vectors, vector_at, shares,
-    outputs, kernels, out,
-):  # fmt: skip
-    """Outputs or kernels of small networks, one a block, weights in shared memory; rows ``out``.. of the results are filled.
+@cache
+def evaluate_small(code):
+    """The kernel that gives outputs or kernels of small networks of an activation, one a block, weights in shared memory.
+
+    Rows ``out``.. of the results are filled.
 
     Kernel rows are columns ``first``.. of ``columns`` (d, points), as in `layout.Pairs`. ``vectors`` holds biases and readout,
     drawn before, at ``vector_at``; ``shares`` (networks, (L+1) rows cols) is scratch. Without a kernel ``rows`` is 0.
     """
-    panel = cuda.shared.array(PANEL, float32)
-    net, points = cuda.blockIdx.x, columns.shape[1]
-    low, high = seed_words(seeds[net])
-    for e in range(cuda.threadIdx.x, widths[0] * points, THREADS):
-        h[net, e] = columns[e // points, e % points]
-    cuda.syncthreads()
-    _forward_small(
-        panel, low, high, stream, code, net, widths, scales, points, h, slope, delta, at, vectors, vector_at, rows > 0
-    )  # fmt: skip
-    if rows == 0:
-        _outputs_small(net, widths, scales, points, h, at, vectors, vector_at, outputs, out + net)
-        return
-    _backward_small(panel, low, high, stream, net, widths, scales, points, slope, delta, at)
-    _kernel_small(net, widths, scales, points, first, rows, cols, h, delta, at, shares, kernels, out + net)
+    forward = _forward_small(code)
+
+    @launched
+    def evaluate_small(
+        seeds, stream, parameter, widths, scales, columns, first, rows, cols, h, slope, delta, at, vectors, vector_at, shares,
+        outputs, kernels, out,
+    ):  # fmt: skip
+        panel = cuda.shared.array(PANEL, float32)
+        net, points = cuda.blockIdx.x, columns.shape[1]
+        low, high = seed_words(seeds[net])
+        for e in range(cuda.threadIdx.x, widths[0] * points, THREADS):
+            h[net, e] = columns[e // points, e % points]
+        cuda.syncthreads()
+        forward(
+            panel, low, high, stream, parameter, net, widths, scales, points, h, slope, delta, at, vectors, vector_at, rows > 0
+        )  # fmt: skip
+        if rows == 0:
+            _outputs_small(net, widths, scales, points, h, at, vectors, vector_at, outputs, out + net)
+            return
+        _backward_small(panel, low, high, stream, net, widths, scales, points, slope, delta, at)
+        _kernel_small(net, widths, scales, points, first, rows, cols, h, delta, at, shares, kernels, out + net)
+
+    return evaluate_small
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -438,11 +461,11 @@ def square_distance_parts(a, b, begin, end, parts):
 
 
 @launched
-def count_sign_changes(a, b, parts):
-    """The number of entries of which one is above 0 and the other is not, a share a block."""
-    count = 0.0
+def count_sign_changes(a, b, bound, parts):
+    """The number of entries of which one is above ``bound`` and the other is not, a share a block."""
+    count, kind = 0.0, a.dtype.type
     for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, a.shape[1], cuda.gridDim.x * THREADS):
-        if (a[0, e] > 0) != (b[0, e] > 0):
+        if (a[0, e] > kind(bound)) != (b[0, e] > kind(bound)):
             count += 1.0
     count = _block_sum(count)
     if cuda.threadIdx.x == 0:

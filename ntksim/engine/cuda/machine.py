@@ -14,7 +14,7 @@ from ntksim.engine.cuda import kernels
 from ntksim.engine.cuda.launch import SIMULATED, THREADS, allocate, over
 from ntksim.engine.cuda.library import multiply
 from ntksim.engine.cuda.passes import Batch, Wanted, draw_parameters, zeros
-from ntksim.engine.formulas.activations import gated
+from ntksim.engine.formulas.blocks import gated
 from ntksim.engine.layout import Pairs, parameter_offsets
 from ntksim.engine.machine import Machine, Points, Step, Task
 
@@ -101,7 +101,7 @@ class CudaMachine(Machine):
 
     def remember(self, room: Batch) -> tuple[Any, Any]:
         net, last = self.net, room.last
-        values = gated(net.code, room.h, room.slope)
+        values, _ = gated(net, room.h, room.slope)
         features = self._taken(room.h, room.at[last], int(net.widths[last]))
         return features, None if values is None else self._taken(values, room.at[1], int(net.widths[1 : last + 1].sum()))
 
@@ -116,7 +116,7 @@ class CudaMachine(Machine):
         if now[1] is None:
             return change, norm, np.nan
         parts = allocate((1, _BLOCKS), np.float64)
-        kernels.count_sign_changes[_BLOCKS, THREADS](now[1], before[1], parts)
+        kernels.count_sign_changes[_BLOCKS, THREADS](now[1], before[1], gated(self.net, None, None)[1], parts)
         return change, norm, float(_total(parts, 1)[0]) / now[1].shape[1]
 
     def pull_back(self, room: Batch, vector: np.ndarray, theta: Any) -> None:

@@ -196,8 +196,8 @@ class Batch:
             )  # fmt: skip
         b, b_at = self._vector(2 * layer - 1)
         weight, bias = self.net.scales[0, layer - 1], self.net.scales[2, layer - 1]
-        kernels.finish_layer[over(rows * points, count)](
-            self.net.code, weight, bias, b, b_at, self.h, self.slope, here, rows, points
+        kernels.finish_layer(self.net.code)[over(rows * points, count)](
+            self.net.parameter, weight, bias, b, b_at, self.h, self.slope, here, rows, points
         )
 
     def _back(self, layer: int, count: int, columns: int) -> None:

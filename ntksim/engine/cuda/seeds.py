@@ -118,8 +118,8 @@ def _evaluate_small(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarr
         count = min(batch, seeds.size - begin)
         some = drawn[begin : begin + count]
         draw_vectors(net, some, vectors, vector_at, count)
-        kernels.evaluate_small[count, THREADS](
-            some, np.uint32(net.stream), net.code, widths, scales, points, pairs.first, rows, pairs.cols,
+        kernels.evaluate_small(net.code)[count, THREADS](
+            some, np.uint32(net.stream), net.parameter, widths, scales, points, pairs.first, rows, pairs.cols,
             h, slope, delta, value_places, vectors, vector_places, shares, outputs, kernels_out, begin,
         )  # fmt: skip
     return out

@@ -7,7 +7,7 @@ activations and sensitivities have a row per neuron and a column per point.
 import numpy as np
 
 from ntksim.engine.compiled.jit import jit_inline, jit_inner
-from ntksim.engine.formulas.activations import activate
+from ntksim.engine.formulas.blocks import activate
 
 
 @jit_inline
@@ -62,14 +62,14 @@ def _dot(v, row):
 
 
 @jit_inner
-def finish_layer(code, weight, bias, b, z, derivative):
+def finish_layer(phi, weight, bias, b, z, derivative):
     """z <- phi(g z + beta b) and derivative <- phi'(...), in place; z holds W h (m, n), b the stored biases (m,)."""
     kind = z.dtype.type
     for r in range(z.shape[0]):
         row = z[r]
         for i in range(row.size):
             row[i] = pre_activation(kind(weight), kind(bias), row[i], b[r])
-    activate(code, z.reshape(z.size), derivative.reshape(z.size))
+    activate(phi, z.reshape(z.size), derivative.reshape(z.size))
 
 
 @jit_inner

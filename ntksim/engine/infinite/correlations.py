@@ -12,56 +12,10 @@ import numpy as np
 from numba import prange
 
 from ntksim.engine.blas import one_blas_thread
-from ntksim.engine.compiled.jit import fma, jit, jit_inline, jit_parallel
+from ntksim.engine.compiled.jit import fma, jit, jit_parallel
 
 # Pairs whose gap is below this take it from the difference of the points; above, a rounding of rho moves the angle by 1e-13.
 _NEAR = 1e-4
-
-
-@jit_inline
-def correlation(gap):
-    """rho of a gap."""
-    return math.copysign(1 - abs(gap), gap)
-
-
-@jit_inline
-def sine(gap):
-    """sin t = sqrt(1 - rho^2) of a gap."""
-    size = abs(gap)
-    return math.sqrt(size * (2 - size))
-
-
-@jit_inline
-def gap_of(less, more):
-    """The gap from 1 - rho and 1 + rho; the smaller of them has the digits. Rounding below 0 counts as 0."""
-    return max(less, 0.0) if less <= more else -max(more, 0.0)
-
-
-@jit_inline
-def shared_gap(gap, along1, across1, along2, across2):
-    """The gap of along1 u + across1 w and along2 v + across2 w, with w independent of the pair (u, v), all of variance 1.
-
-    along^2 + across^2 = 1. It is what a bias makes of a correlation: 1 - rho^2 as a sum of squares, in which nothing cancels.
-    """
-    size, product = abs(gap), along1 * along2
-    rho = math.copysign(1 - size, gap)
-    less = size if math.copysign(1.0, gap) > 0 else 2 - size
-    turn = along1 * across2 - along2 * across1
-    square = product * product * size * (2 - size) + turn * turn + 2 * product * across1 * across2 * less
-    inner = product * rho + across1 * across2
-    return math.copysign(square / (1 + abs(inner)), inner)
-
-
-@jit_inline
-def through_layer(weight, bias, root):
-    """Of weight u + bias w, with u of root mean square ``root`` and w of 1: standard deviation, and the shares of u and of w.
-
-    It is what a layer makes of a point: z = g W h + beta b over all weights and biases. The shares are 0 where z is.
-    """
-    s = math.hypot(weight * root, bias)
-    if s > 0:
-        return s, weight * root / s, bias / s
-    return s, 0.0, 0.0
 
 
 def roots_and_gaps(x1: np.ndarray, x2: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

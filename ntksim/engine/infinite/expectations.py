@@ -1,4 +1,4 @@
-"""Gaussian expectations of activations without a closed form: Mehler's series for some pairs, a Chebyshev series for all.
+"""Gaussian expectations of activations without a closed form: some pairs by Mehler's series, all by a Chebyshev series.
 
 For Gaussian (u, v) of standard deviations s1, s2 and correlation rho, and Hermite coefficients c(s) of the function g(s x),
 
@@ -9,6 +9,7 @@ take about 150 s^2 terms. Over the root mean squares of both points the expectat
 angle between the points: a Chebyshev series, known from pairs at its nodes, gives it for all pairs. Where s is constant, on a
 sphere, a pair costs a few dozen multiplications. Fixed-order Gauss-Hermite quadrature, which does not know how steep g(s x)
 is, is wrong by 25% for tanh on inputs of ordinary size.
+Functions that are not analytic at 0 have `sectors` in place of Mehler's series.
 """
 
 import math
@@ -18,17 +19,21 @@ from numba import prange
 from numpy.polynomial.chebyshev import chebvander
 from scipy.fft import dctn
 
+from ntksim.engine.activation import Phi
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled.jit import fma, jit, jit_parallel, wide_vectors
-from ntksim.engine.formulas.activations import MEANS, pair_factors
+from ntksim.engine.formulas.blocks import MEANS, block_of, pair_factors
+from ntksim.engine.infinite.sectors import sector_correlations, sector_roots
 
 TOLERANCE = 1e-10  # relative to the root of the product of both points' second moments
 _TAIL = 0.01 * TOLERANCE  # what the last terms of a Chebyshev series may add to, and what is left out of it
 _REST = 1e-14  # share of a second moment that a Hermite series may lack
 _REACH = 8.7  # standard deviations: the weight beyond is below 1e-17
+_FARTHEST = 38.0  # beyond, it is nothing; so far goes the rule for functions that grow fast
+_ENDS = 1e-13  # share of a sum that its last terms may have
 # Halving the trapezoidal rule's step squares its error, but for a factor that grows like a power of 1/step (a pole of order
 # four, for the derivative of tanh squared): if a halving changes a moment by less than this, 1e-12 is left (measured).
-_CHANGE = 1e-5
+_CHANGE, _OWN_CHANGE = 1e-5, 1e-12  # of a user's own function nobody knows how smooth it is
 _MAX_POINTS = 1 << 12  # on either side of 0: tanh of standard deviations up to 100
 _MAX_TERMS = 1 << 22  # of a Hermite series
 _MAX_SIZES = 128, 2048  # of a Chebyshev series in a standard deviation and in the angle
@@ -40,7 +45,7 @@ _COLUMNS = 256  # pairs side by side: what a row works on stays in the first-lev
 
 
 def correlations(
-    code: int, s1: np.ndarray, gap: np.ndarray, s2: np.ndarray, product: np.ndarray, symmetric: bool, factors: int = MEANS
+    phi: Phi, s1: np.ndarray, gap: np.ndarray, s2: np.ndarray, product: np.ndarray, symmetric: bool, factors: int = MEANS
 ) -> tuple[np.ndarray, np.ndarray]:
     """In place: gap <- that of phi(u) and phi(v), product <- product E[phi'(u) phi'(v)], for all pairs of two sets of points.
 
@@ -49,21 +54,21 @@ def correlations(
     s1, s2 : standard deviations (n1,) and (n2,).
     gap, product : gaps of (u, v), as `correlations` has them, and what to multiply, (n1, n2) float64.
     symmetric : the sets are one; only the upper half is read and written.
-    factors : other functions of ``activations.pair_factors`` in the place of phi and phi'.
+    factors : other functions of ``blocks.pair_factors`` in the place of phi and phi'.
 
     Returns the root mean squares of both functions, (2, n1) and (2, n2). The errors of correlations are ``TOLERANCE``;
     points of one size at a gap of 0 keep it.
 
     Raises ValueError where the error could not be brought below the tolerance (inputs of enormous norm).
     """
-    own1 = _roots(factors, code, s1)
-    own2 = own1 if symmetric else _roots(factors, code, s2)
+    own1 = _roots(factors, phi, s1)
+    own2 = own1 if symmetric else _roots(factors, phi, s2)
     diagonal = product.diagonal() * (own1[1] * own1[1]) if symmetric else None
     points1, points2 = np.stack([s1, *own1]), np.stack([s2, *own2])
     # Below, correlations are what they are in the limit s = 0, to rounding.
     s1, s2 = np.maximum(s1, _FLAT), np.maximum(s2, _FLAT)
     span = np.arcsinh([min(s1.min(), s2.min()), max(s1.max(), s2.max())])
-    series = _series(factors, code, span)
+    series = _series(factors, phi, span)
     parts, lengths, groups = _by_parity(series)
     left, right = _basis(s1, span, series.shape[1]), _basis(s2, span, series.shape[1])
     _all_rows(symmetric, parts, lengths, groups, left, _columns(right, parts.shape[3]), points1, points2, gap, product)
@@ -73,10 +78,14 @@ def correlations(
     return own1, own2
 
 
-def _roots(factors: int, code: int, s: np.ndarray) -> np.ndarray:
+def _roots(factors: int, phi: Phi, s: np.ndarray) -> np.ndarray:
     """Root mean squares of both functions g of ``pair_factors`` for standard deviations ``s`` (n,); (2, n)."""
-    own = np.empty((2, s.size))
-    failed = _fill_roots(factors, code, s, own)
+    block = block_of(phi.code)
+    if block.analytic:
+        own = np.empty((2, s.size))
+        failed = _fill_roots(factors, phi, s, _CHANGE if block.shipped else _OWN_CHANGE, own)
+    else:
+        own, failed = sector_roots(factors, phi, s)
     if failed:
         raise ValueError(_refusal(s.max(), f"{failed} of {s.size} points"))
     return own
@@ -90,42 +99,58 @@ def _refusal(largest: float, what: str) -> str:
 
 
 @jit
-def _fill_roots(factors, code, s, own):
+def _fill_roots(factors, phi, s, change, own):
     failed = 0
     for i in range(s.size):
-        own[0, i], own[1, i], settled = _root(factors, code, s[i])
+        own[0, i], own[1, i], settled = _root(factors, phi, s[i], change)
         failed += not settled
     return failed
 
 
 @jit
-def _root(factors, code, s):
+def _root(factors, phi, s, change):
     """Both root mean squares of one point by a trapezoidal rule, and whether they settled.
 
     On an analytic function that decays like a Gaussian it converges like exp(-2 pi a / h), a the distance of the nearest
     pole, pi / (2 s) for tanh (Trefethen & Weideman 2014). The first step suits tanh, and is halved until the sums settle.
     """
-    value_unit, slope_unit = pair_factors(factors, code, s)
-    value_unit = abs(value_unit) if s < _SMALL and value_unit != 0 else 1.0
-    slope_unit = abs(slope_unit) if s < _SMALL and slope_unit != 0 else 1.0
+    g = np.full((2, 1), s)
+    pair_factors(factors, phi, g[0], g[1])
+    value_unit = abs(g[0, 0]) if s < _SMALL and g[0, 0] != 0 else 1.0
+    slope_unit = abs(g[1, 0]) if s < _SMALL and g[1, 0] != 0 else 1.0
+    reach = _REACH
     count = int(_REACH / 0.22 * max(1.0, s)) if s < _MAX_POINTS else _MAX_POINTS + 1
     while count <= _MAX_POINTS:
-        step = _REACH / count
+        step = reach / count
+        g = np.empty((2, 2 * count + 1))
+        for i in range(-count, count + 1):
+            g[0, count + i] = s * (step * i)
+        pair_factors(factors, phi, g[0], g[1])
         value, slope, coarse_value, coarse_slope = 0.0, 0.0, 0.0, 0.0
         for i in range(-count, count + 1):
             x = step * i
             weight = math.exp(-0.5 * x * x) * (step / math.sqrt(2 * math.pi))
-            a, b = pair_factors(factors, code, s * x)
-            a, b = a / value_unit, b / slope_unit
+            a, b = g[0, count + i] / value_unit, g[1, count + i] / slope_unit
             value += weight * a * a
             slope += weight * b * b
             if i % 2 == 0:
                 coarse_value += 2 * weight * a * a
                 coarse_slope += 2 * weight * b * b
-        if abs(value - coarse_value) <= _CHANGE * value and abs(slope - coarse_slope) <= _CHANGE * slope:
+        ends, slope_ends = _ends(g[0], value_unit), _ends(g[1], slope_unit)
+        weight = math.exp(-0.5 * reach * reach) * (step / math.sqrt(2 * math.pi))
+        if (weight * ends > _ENDS * value or weight * slope_ends > _ENDS * slope) and reach < _FARTHEST:
+            count, reach = 2 * count, min(2 * reach, _FARTHEST)
+            continue
+        if abs(value - coarse_value) <= change * value and abs(slope - coarse_slope) <= change * slope:
             return value_unit * math.sqrt(value), slope_unit * math.sqrt(slope), True
         count *= 2
     return np.nan, np.nan, False
+
+
+@jit
+def _ends(g, unit):
+    """The sum of squares of the first and last value."""
+    return (g[0] / unit) * (g[0] / unit) + (g[-1] / unit) * (g[-1] / unit)
 
 
 def _nodes(n: int) -> np.ndarray:
@@ -133,7 +158,7 @@ def _nodes(n: int) -> np.ndarray:
     return np.cos((np.arange(n) + 0.5) * (np.pi / n))
 
 
-def _series(factors: int, code: int, span: np.ndarray) -> np.ndarray:
+def _series(factors: int, phi: Phi, span: np.ndarray) -> np.ndarray:
     """Chebyshev coefficients (2, p, p, q) of both correlations in arsinh s1, arsinh s2 and z.
 
     arsinh is log where s is large and linear down to a point without variance; z = cos(t/2) - sin(t/2) of the angle t is
@@ -147,7 +172,7 @@ def _series(factors: int, code: int, span: np.ndarray) -> np.ndarray:
     while p <= _MAX_SIZES[0] and q <= _MAX_SIZES[1]:
         z = _nodes(q)
         with one_blas_thread():  # the products are small
-            values = _correlations(factors, code, np.sinh(span.mean() + width * _nodes(p)), z * np.sqrt(2 - z * z))
+            values = _correlations(factors, phi, np.sinh(span.mean() + width * _nodes(p)), z * np.sqrt(2 - z * z))
         if values is None:
             break
         series = dctn(values, axes=(1, 2, 3)) / (p * p * q)
@@ -163,15 +188,20 @@ def _series(factors: int, code: int, span: np.ndarray) -> np.ndarray:
     raise ValueError(_refusal(math.sinh(span[1]), "all pairs of points"))
 
 
-def _correlations(factors: int, code: int, s: np.ndarray, rho: np.ndarray) -> np.ndarray | None:
+def _correlations(factors: int, phi: Phi, s: np.ndarray, rho: np.ndarray) -> np.ndarray | None:
     """E[g(u) g(v)] over the root mean squares of both, for p standard deviations and q correlations, (2, p, p, q).
 
-    None if that takes more than ``_MAX_TERMS`` terms of Mehler's series.
+    None if that takes more than ``_MAX_TERMS`` terms of Mehler's series, or sums do not settle.
     """
+    if not block_of(phi.code).analytic:
+        return sector_correlations(factors, phi, s, rho)
     first, second = np.triu_indices(s.size)
     capacity = 2 * _CHUNK * int(1 + s.max() ** 2)
     while capacity <= _MAX_TERMS:
-        x, parts, whole = _folded(factors, code, s, capacity)
+        folded = _folded(factors, phi, s, capacity)
+        if folded is None:
+            return None
+        x, parts, whole = folded
         rest, upper = whole.copy(), np.zeros((2, first.size, rho.size))
         rows, powers = np.zeros((_CHUNK + 2, x.size)), rho ** np.arange(_CHUNK)[:, None]
         rows[1] = 1.0
@@ -192,28 +222,33 @@ def _correlations(factors: int, code: int, s: np.ndarray, rho: np.ndarray) -> np
     return None
 
 
-def _folded(factors: int, code: int, s: np.ndarray, terms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _folded(factors: int, phi: Phi, s: np.ndarray, terms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Half of a trapezoidal rule for as many Hermite coefficients of the functions of s x, and their second moments (2, p).
 
     Points x > 0, and the functions' even and odd parts on them with weights, (2, 2, p, points). The step resolves the
     product of the last Hermite polynomial, which has frequencies up to sqrt(terms), and of a function that so many terms
-    represent. Half of the Gaussian weight belongs to the polynomial, hence a longer reach.
+    represent. Half of the Gaussian weight belongs to the polynomial, hence a longer reach. None if functions grow beyond it.
     """
     step = 2 * math.pi / (4 * math.sqrt(terms) + 10)
-    x = step * (np.arange(int(12.5 / step)) + 0.5)
-    right, left = np.empty((2, s.size, x.size)), np.empty((2, s.size, x.size))
-    _evaluate(factors, code, s, x, right)
-    _evaluate(factors, code, s, -x, left)
-    weights = np.exp(-0.5 * x * x) * (step / math.sqrt(2 * math.pi))
-    parts = np.stack([weights * (right + left), weights * (right - left)], axis=1)
-    return x, parts, (weights * (right * right + left * left)).sum(axis=2)
+    for reach in (12.5, 25.0):
+        x = step * (np.arange(int(reach / step)) + 0.5)
+        right, left = np.empty((2, s.size, x.size)), np.empty((2, s.size, x.size))
+        _evaluate(factors, phi, s, x, right)
+        _evaluate(factors, phi, s, -x, left)
+        weights = np.exp(-0.5 * x * x) * (step / math.sqrt(2 * math.pi))
+        whole = (weights * (right * right + left * left)).sum(axis=2)
+        ends = np.exp(-0.25 * x[-1] * x[-1]) * np.maximum(np.abs(right[..., -1]), np.abs(left[..., -1]))
+        if (ends <= _ENDS * np.sqrt(whole)).all():
+            return x, np.stack([weights * (right + left), weights * (right - left)], axis=1), whole
+    return None
 
 
 @jit
-def _evaluate(factors, code, s, x, g):
+def _evaluate(factors, phi, s, x, g):
     for a in range(s.size):
         for i in range(x.size):
-            g[0, a, i], g[1, a, i] = pair_factors(factors, code, s[a] * x[i])
+            g[0, a, i] = s[a] * x[i]
+        pair_factors(factors, phi, g[0, a], g[1, a])
 
 
 @jit

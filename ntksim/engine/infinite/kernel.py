@@ -19,12 +19,13 @@ import numpy as np
 from numba import prange
 
 from ntksim.engine import known_answers
+from ntksim.engine.activation import Phi
 from ntksim.engine.arguments import points
 from ntksim.engine.compiled.jit import jit, jit_parallel, wide_vectors
-from ntksim.engine.formulas.activations import TANH, activation_code
+from ntksim.engine.formulas.blocks import block_of, closed_duals, phi_of
+from ntksim.engine.formulas.gaps import correlation, shared_gap, through_layer
 from ntksim.engine.infinite import expectations
-from ntksim.engine.infinite.correlations import correlation, roots_and_gaps, shared_gap, through_layer
-from ntksim.engine.infinite.duals import closed_duals, has_closed_dual, point_of
+from ntksim.engine.infinite.correlations import roots_and_gaps
 from ntksim.engine.network import Network
 from ntksim.engine.threads import refuse_forked
 
@@ -58,17 +59,18 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     training, n^(-c) times ``ntk``, does not depend on n; in ``abc`` they go as the exponents say, to zero or infinity
     too. In ``mup`` and ``mean_field`` this is the kernel at initialisation only: it moves in training however large n is.
     Outputs are independent, and every one has these kernels, however many there are.
-    Limits in closed form are right to 1e-12, relative to the root of the product of both diagonal entries; those of tanh come
-    from series that control their errors, to 1e-10 a layer. This holds for points of any size, and for nearly equal and nearly
-    opposite points: layers carry root mean squares and 1 - |correlation|, which starts from the difference of the two points
-    as the float64 numbers that they are. Where deep networks drive points apart they amplify rounding errors of a few eps too.
+    Limits in closed form are right to 1e-12, relative to the root of the product of both diagonal entries; those of others
+    come from series that control their errors, to 1e-10 a layer. This holds for points of any size, and for nearly
+    equal and nearly opposite points: layers carry root mean squares and 1 - |correlation|, which starts from differences of
+    points as the float64 numbers that they are. Where deep networks drive points apart they amplify rounding errors of a few
+    eps too.
     Equal rows, within x1 or one in each set, have exactly equal diagonal and mutual entries. BLAS is held at one thread where
     it is used, so that results have the same bits for any number of threads.
     The arrays do not carry these errors: give `closed_form` ``precision=network.depth * 1e-10`` for a tanh kernel.
 
     Raises
     ------
-    TypeError or ValueError for points of the wrong kind or shape, or too large for the series of tanh, or a kernel that
+    TypeError or ValueError for points of the wrong kind or shape, or too large for the series, or a kernel that
     overflows. RuntimeError in a process that was forked after threads had been used. Warns (RuntimeWarning) of variances that
     underflow, and where a deep tanh network drives nearly equal points apart and with them the errors of the series.
 
@@ -78,8 +80,12 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     x1 = points("x1", x1)
     symmetric = x2 is None
     x2 = x1 if x2 is None else points("x2", x2, features=x1.shape[1])
-    code = activation_code(network.activation)
-    known_answers.check("limits" if has_closed_dual(code) else "limits by series")
+    phi = phi_of(network.activation, with_duals=True)
+    block = block_of(phi.code)
+    if phi.duals:
+        known_answers.check("limits", activation=block.name)
+    else:
+        known_answers.check("limits by series", activation="tanh" if block.analytic else "elu")
     fan_in = (x1.shape[1], *network.widths)
     scales = network.scales(x1.shape[1])
 
@@ -89,11 +95,11 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     watch = _Watch()
     for layer in range(network.depth):
         factors = scales.covariance_factors(layer, fan_in[layer])
-        points1 = _points(code, *factors, roots1)
-        points2 = points1 if symmetric else _points(code, *factors, roots2)
+        points1 = _points(phi, *factors, roots1)
+        points2 = points1 if symmetric else _points(phi, *factors, roots2)
         watch.range(roots1, roots2)
-        _layer(code, symmetric, points1, points2, *factors, *scales.kernel_factors(layer, fan_in[layer]), gaps, ntk)
-        roots1, roots2 = _activated(code, symmetric, points1, points2, gaps, ntk, watch)
+        _layer(phi, symmetric, points1, points2, *factors, *scales.kernel_factors(layer, fan_in[layer]), gaps, ntk)
+        roots1, roots2 = _activated(phi, symmetric, points1, points2, gaps, ntk, watch)
     watch.range(roots1, roots2)
     factors = scales.covariance_factors(-1, fan_in[-1])
     _readout(symmetric, roots1, roots2, *factors, *scales.kernel_factors(-1, fan_in[-1]), gaps, ntk)
@@ -105,20 +111,20 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
 
 
 def _activated(
-    code: int, symmetric: bool, points1: np.ndarray, points2: np.ndarray, gaps: np.ndarray, ntk: np.ndarray, watch: "_Watch"
+    phi: Phi, symmetric: bool, points1: np.ndarray, points2: np.ndarray, gaps: np.ndarray, ntk: np.ndarray, watch: "_Watch"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Root mean squares of activations; without a closed form also their gaps and the NTK times E[phi' phi'], in place."""
-    if has_closed_dual(code):
-        return points1[_S] * points1[_GAIN], points2[_S] * points2[_GAIN]
+    if phi.duals:
+        return points1[_NEXT], points2[_NEXT]
     watch.close_pairs(symmetric, points1, points2, gaps)
-    own1, own2 = expectations.correlations(code, points1[_S], gaps, points2[_S], ntk, symmetric)
+    own1, own2 = expectations.correlations(phi, points1[_S], gaps, points2[_S], ntk, symmetric)
     watch.amplification(points1, own1)
     return own1[0], own2[0]
 
 
 def kernel_error(network: Network) -> float:
     """Relative error of the entries of infinite kernels, as :func:`closed_form` takes it for ``precision``."""
-    exact = has_closed_dual(activation_code(network.activation))
+    exact = phi_of(network.activation, with_duals=True).duals != 0
     return float(np.finfo(np.float64).eps) if exact else network.depth * expectations.TOLERANCE
 
 
@@ -172,23 +178,23 @@ class _Watch:
 
 
 # Rows of what layers know of points: root mean squares before the layer; the shares of weights and bias in the standard
-# deviations of pre-activations; and from there on what `point_of` gives.
-_ROOT, _SHARE, _BIAS_SHARE, _S, _GAIN = range(5)
-_ROWS = 8
+# deviations of pre-activations; and from there on what duals know, the last of it the root mean square behind the layer.
+_ROOT, _SHARE, _BIAS_SHARE, _S, _NEXT, _ROWS = 0, 1, 2, 3, 8, 9
 
 
-def _points(code: int, weight: float, bias: float, roots: np.ndarray) -> np.ndarray:
+def _points(phi: Phi, weight: float, bias: float, roots: np.ndarray) -> np.ndarray:
     points = np.zeros((_ROWS, roots.size))
     points[_ROOT] = roots
-    _fill_points(code, math.sqrt(weight), math.sqrt(bias), points)
+    _fill_points(math.sqrt(weight), math.sqrt(bias), points)
+    if phi.duals:
+        block_of(phi.code).fill_points(phi.parameter, points[_S:])
     return points
 
 
 @jit
-def _fill_points(code, weight, bias, points):
+def _fill_points(weight, bias, points):
     for i in range(points.shape[1]):
-        s, points[_SHARE, i], points[_BIAS_SHARE, i] = through_layer(weight, bias, points[_ROOT, i])
-        points[3, i], points[4, i], points[5, i], points[6, i], points[7, i] = point_of(code, s)
+        points[_S, i], points[_SHARE, i], points[_BIAS_SHARE, i] = through_layer(weight, bias, points[_ROOT, i])
 
 
 @jit_parallel
@@ -210,7 +216,7 @@ def _nearest(first, s, others, gaps):
 
 
 @jit_parallel
-def _layer(code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
+def _layer(phi, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
     """One layer in place: gaps of u and v <- of phi(u) and phi(v), ntk <- E[phi' phi'] (local kernel + weight ntk).
 
     The upper half if symmetric. Without a closed form, only gaps of the pre-activations and ntk <- local kernel + weight ntk.
@@ -218,22 +224,22 @@ def _layer(code, symmetric, points1, points2, weight, bias, local_weight, local_
     rows = gaps.shape[0]
     # Row r with row n - 1 - r: equal work for every thread on a triangle.
     for r in prange((rows + 1) // 2):
-        _layer_row(r, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
+        _layer_row(r, phi, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
         if rows - 1 - r != r:
-            _layer_row(rows - 1 - r, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
+            _layer_row(rows - 1 - r, phi, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
 
 
 @jit
-def _layer_row(i, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
+def _layer_row(i, phi, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
     first = i if symmetric else 0
     gap, kernel = gaps[i][first:], ntk[i][first:]
     _tangents(points1[_ROOT, i], points2[_ROOT][first:], weight, local_weight, local_bias, gap, kernel)
     if bias > 0:
         _share_bias(points1[_SHARE, i], points1[_BIAS_SHARE, i], points2[_SHARE][first:], points2[_BIAS_SHARE][first:], gap)
-    if code != TANH:
+    if phi.duals != 0:
         slope = np.empty_like(gap)
-        one = points1[3, i], points1[4, i], points1[5, i], points1[6, i], points1[7, i]
-        closed_duals(code, one, points2[_S:], first, gap, slope)
+        one = points1[3, i], points1[4, i], points1[5, i], points1[6, i], points1[7, i], points1[8, i]
+        closed_duals(phi, one, points2[_S:], first, gap, slope)
         for j in range(gap.size):
             kernel[j] *= slope[j]
     if symmetric:

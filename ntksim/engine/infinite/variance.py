@@ -15,12 +15,13 @@ import warnings
 import numpy as np
 
 from ntksim.engine import known_answers
+from ntksim.engine.activation import Phi
 from ntksim.engine.arguments import points
 from ntksim.engine.compiled.jit import jit
-from ntksim.engine.formulas.activations import ABS, CROSS, LEAKY_RELU, RELU, SQUARES, activation_code
+from ntksim.engine.formulas.blocks import CROSS, SQUARES, block_of, code_of, phi_of
+from ntksim.engine.formulas.gaps import shared_gap, through_layer
 from ntksim.engine.infinite import expectations
-from ntksim.engine.infinite.correlations import roots_and_gaps, shared_gap, through_layer
-from ntksim.engine.infinite.duals import kinks, piecewise_fourth_moments
+from ntksim.engine.infinite.correlations import roots_and_gaps
 from ntksim.engine.infinite.kernel import infinite_kernel, mirror
 from ntksim.engine.network import Network
 
@@ -48,7 +49,7 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
     if network.depth != 1:
         raise ValueError(f"the exact variance is known for one hidden layer; got a network of depth {network.depth}")
     x = points("x", x)
-    known_answers.check("variances")
+    known_answers.check("variances", activation=block_of(code_of(network.activation)).name)
     width, scales = network.widths[0], network.scales(x.shape[1])
     mean = infinite_kernel(network, x).ntk - scales.bias[1] ** 2
     roots, _, gaps = roots_and_gaps(x, x, True)
@@ -58,7 +59,7 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
     weight, bias = scales.covariance_factors(0, x.shape[1])
     s = np.empty_like(roots)
     _through_layer(math.sqrt(weight), math.sqrt(bias), roots, s, gaps)
-    squares, cross, slopes = _fourth_moments(activation_code(network.activation), s, gaps)
+    squares, cross, slopes = _fourth_moments(phi_of(network.activation), s, gaps)
     (local_weight, local_bias), (gain, _) = scales.kernel_factors(0, x.shape[1]), scales.kernel_factors(1, width)
     tangent = scales.weight_init[1] ** 2 * (local_weight * moments + local_bias)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -95,25 +96,16 @@ def _through_layer(weight, bias, roots, s, gaps):
                 gaps[i, j] = shared_gap(gaps[i, j], share[i], bias_share[i], share[j], bias_share[j])
 
 
-def _fourth_moments(code: int, s: np.ndarray, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fourth_moments(phi: Phi, s: np.ndarray, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """E[phi^2 phi^2], E[phi phi' phi phi'] and E[phi'^2 phi'^2] of Gaussian pairs with standard deviations ``s`` (n,)."""
-    if code in (RELU, LEAKY_RELU, ABS):
+    fill = block_of(phi.code).fill_fourth_moments
+    if fill is not None:
         moments = np.empty((3, *gaps.shape))
-        _piecewise_moments(code, s, gaps, *moments)
+        fill(phi.parameter, s, gaps, *moments)
         return moments[0], moments[1], moments[2]
     squares, slopes, cross, unused = gaps.copy(), np.ones_like(gaps), gaps.copy(), np.ones_like(gaps)
-    square_roots, _ = expectations.correlations(code, s, squares, s, slopes, True, SQUARES)
-    cross_roots, _ = expectations.correlations(code, s, cross, s, unused, True, CROSS)
+    square_roots, _ = expectations.correlations(phi, s, squares, s, slopes, True, SQUARES)
+    cross_roots, _ = expectations.correlations(phi, s, cross, s, unused, True, CROSS)
     for half in (squares, slopes, cross):
         mirror(half)
     return _products(square_roots[0], squares), _products(cross_roots[0], cross), slopes
-
-
-@jit
-def _piecewise_moments(code, s, gaps, squares, cross, slopes):
-    below, at_zero = kinks(code)
-    for i in range(s.size):
-        for j in range(s.size):
-            size = s[i] * s[j]
-            square, mixed, slopes[i, j] = piecewise_fourth_moments(below, at_zero, s[i], s[j], gaps[i, j])
-            squares[i, j], cross[i, j] = square * size * size, mixed * size

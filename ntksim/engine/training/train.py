@@ -62,7 +62,7 @@ class Trajectory:
     its rate;
     ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
     ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
-    NaN for the activation sin, whose values do not tell it.
+    NaN for activations whose values do not tell it (sin, cos, gaussian).
     """
 
     times: np.ndarray

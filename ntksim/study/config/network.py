@@ -5,14 +5,35 @@ A list of output scales stands for a network of each, whose name (in tables, fil
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
+from ntksim.engine.activation import Activation, names, spelled
 from ntksim.engine.network import ABC, Network
+from ntksim.study.config.imports import activation_of
 from ntksim.study.config.section import MOST_SHARDS, Section
 from ntksim.study.errors import shown
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_NAMED = {"type": "string", "pattern": rf"^({'|'.join(names())})(\(.+\))?$"}
+_IMPORTED = {
+    "type": "object",
+    "properties": {"import": {"type": "string"}},
+    "required": ["import"],
+    "additionalProperties": False,
+}
+_ACTIVATION: dict[str, Any] = {"anyOf": [_NAMED, _IMPORTED]}
 _SCALED = "_scale_"
+
+
+def _checked(activation: Any) -> str | dict[str, str]:
+    if isinstance(activation, dict):
+        activation_of(activation)
+        return activation
+    try:
+        return spelled(activation)
+    except ValueError as error:
+        wrong = str(error).rpartition("; got")[0]
+        raise ValueError(f"expected {wrong.removeprefix('activation must be ')}") from None
 
 
 class Exponents(Section):
@@ -31,8 +52,9 @@ class NetworkOptions(Section):
     """A network without its width."""
 
     depth: int = Field(ge=1, le=1000, description="number of hidden layers")
-    activation: Literal["relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin"] = Field(
-        description="activation of the hidden layers (leaky_relu has slope 0.1)"
+    activation: Annotated[Any, AfterValidator(_checked), WithJsonSchema(_ACTIVATION)] = Field(
+        description="activation of the hidden layers: a name, some with a number in brackets, as in leaky_relu(0.2); or "
+        "{import: my_module.my_activation}, an ntksim.Activation of your own (needs --allow-imports)"
     )
     parameterization: Literal["ntk", "notes", "standard", "mup", "mean_field", "abc"] = Field(
         default="ntk",
@@ -51,7 +73,12 @@ class NetworkOptions(Section):
     def network(self, width: int) -> Network:
         """The network of one width."""
         abc = ABC(**self.abc.model_dump()) if self.abc else None
-        return Network(width=width, abc=abc, **self.model_dump(exclude={"abc"}))
+        return Network(width=width, abc=abc, **self.model_dump(exclude={"abc"}) | {"activation": self.function})
+
+    @property
+    def function(self) -> str | Activation:
+        """The activation: its name, or the user's own."""
+        return activation_of(self.activation) if isinstance(self.activation, dict) else self.activation
 
 
 def scaled_name(name: str, scale: object) -> str:

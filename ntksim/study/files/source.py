@@ -13,6 +13,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[2]
 _ROOT = _PACKAGE.name
+_BY_NAME = "ntksim.engine.formulas.activations"  # its modules are imported by their names: whoever imports it may use any
 # The module that computes each kind of result.
 MODULES = {
     "limit": "ntksim.study.stages.initial",
@@ -64,6 +65,8 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
     _write(tree, words, imports)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     imported = frozenset(name for node in imports for name in _names(node, package) if _path(name))
+    if module == _BY_NAME:
+        imported |= {f"{module}.{other.stem}" for other in path.parent.glob("*.py") if other != path}
     return hashlib.sha256("\n".join(words).encode()).hexdigest(), imported
 
 

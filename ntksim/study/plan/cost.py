@@ -8,10 +8,10 @@ This module loads neither Numba nor pandas: the workflow reads it in every job.
 from dataclasses import dataclass
 from functools import cache
 
+from ntksim.engine.activation import is_smooth
 from ntksim.study.config.dataset import FEATURES
 from ntksim.study.config.study import Study
 
-_KINKED = ("relu", "leaky_relu", "abs")
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
 _CUDA_MB = 1500.0  # and of a GPU's context and libraries: room, not a measurement
 _MOST_PASSES = 6000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
@@ -156,7 +156,7 @@ def _flow_passes(study: Study, network: str, width: int) -> float:
     """
     assert study.training is not None
     schedule = study.training.schedule
-    kinks = 2800.0 if study.networks[network].activation in _KINKED else 260.0
+    kinks = 260.0 if is_smooth(study.networks[network].function) else 2800.0
     return (10 + kinks * width**-0.5) * (1e-4 / schedule["tolerance"]) ** (1 / 3) * (schedule["relative_time"] / 100) ** 0.2
 
 

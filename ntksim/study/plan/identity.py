@@ -10,6 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ntksim.engine.activation import Activation
 from ntksim.engine.network import Network
 from ntksim.study.errors import ForeignFile
 from ntksim.study.files.provenance import code_identity
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 def _network(network: Network) -> dict[str, Any]:
     """What a configuration says of a network; widths are the job's, and outputs the data's."""
     own = {field.name: getattr(network, field.name) for field in fields(Network) if field.name not in ("width", "outputs")}
+    if isinstance(network.activation, Activation):  # its file may change: what it computes counts
+        own["activation"] = {"name": network.activation.name, "digest": network.activation.digest}
     return own | {"abc": asdict(network.abc) if network.abc else None}
 
 

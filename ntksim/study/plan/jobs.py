@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ntksim.study.config.network import family
+from ntksim.study.config.network import NetworkOptions, family
 from ntksim.study.config.section import MOST_SHARDS
 from ntksim.study.config.study import Study
 from ntksim.study.errors import ConfigError
@@ -193,6 +193,11 @@ def arguments(options: BaseModel | Mapping[str, Any]) -> str:
             option = "--" + key.replace("_", "-")
             words.append(option if value is True else shlex.quote(f"{option}={_written(value)}"))
     return " ".join(words)
+
+
+def allowance(networks: Iterable[NetworkOptions]) -> str:
+    """The option that lets a job import the networks' activations, if any is imported."""
+    return " --allow-imports" if any(isinstance(own.activation, dict) for own in networks) else ""
 
 
 def _written(value: object) -> str:

@@ -72,7 +72,7 @@ def _when(bad: pd.DataFrame) -> str:
 
 def has_asymptotic_laws(laws: pd.DataFrame) -> bool:
     """Whether any law's theory is asymptotic, so that `FLIPS` is needed to explain it."""
-    keys = laws[["quantity", "activation", "parameterization"]].itertuples(index=False)
+    keys = laws[["quantity", "theory_exponent", "parameterization"]].itertuples(index=False)
     return any(is_asymptotic(*key) for key in keys)
 
 

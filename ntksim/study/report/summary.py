@@ -80,7 +80,7 @@ def theory(law: pd.Series) -> str:
     """Theory's exponent of a law, "none" if there is no theory."""
     if np.isnan(law["theory_exponent"]):
         return "none"
-    asymptotic = is_asymptotic(law["quantity"], law["activation"], law["parameterization"])
+    asymptotic = is_asymptotic(law["quantity"], law["theory_exponent"], law["parameterization"])
     return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if asymptotic else ''}"
 
 

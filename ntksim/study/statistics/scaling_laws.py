@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ntksim.engine.activation import is_smooth
 from ntksim.study.statistics.columns import QUANTITIES, quantities
 from ntksim.study.statistics.drift_parts import PARTS, estimates
 from ntksim.study.statistics.seeds import (
@@ -26,8 +27,6 @@ from ntksim.study.statistics.seeds import (
     usable,
 )
 
-SMOOTH = ("tanh", "erf", "linear", "gelu", "sin")
-
 
 def theory_exponent(quantity: str, activation: str, depth: int, parameterization: str) -> float:
     """Theory's exponent of the width for a quantity with a law (`columns.QUANTITIES`); NaN if theory gives none."""
@@ -39,17 +38,17 @@ def theory_exponent(quantity: str, activation: str, depth: int, parameterization
         return law.scaled
     if depth > 1 and law.deep is not None:
         return law.deep
-    return law.smooth if activation in SMOOTH else law.kinked
+    return law.smooth if is_smooth(activation) else law.kinked
 
 
-def is_asymptotic(quantity: str, activation: str, parameterization: str) -> bool:
-    """Whether theory's exponent holds at very large widths only.
+def is_asymptotic(quantity: str, theory: float, parameterization: str) -> bool:
+    """Whether theory's exponent, as the table has it, holds at very large widths only.
 
     With kinked activations the flips of gates add parts to those of smooth activations. The smooth part falls faster with the
     width, but contributes at finite widths.
     """
     law = QUANTITIES[quantity].law
-    return law is not None and law.kinked != law.smooth and activation not in SMOOTH and parameterization in ("ntk", "notes")
+    return law is not None and law.kinked != law.smooth and theory == law.kinked and parameterization in ("ntk", "notes")
 
 
 def scaling_laws(

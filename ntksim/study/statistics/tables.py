@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ntksim.engine.activation import name_of
 from ntksim.engine.blas import one_blas_thread
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
@@ -236,7 +237,7 @@ def _read_shard(study: Study, shard: jobs.Shard, dataset_hash: str, devices: set
     frame = table.to_pandas()
     description = {
         "network": shard.network,
-        "activation": options.activation,
+        "activation": name_of(options.function),
         "depth": options.depth,
         "parameterization": options.parameterization,
         "width": shard.width,

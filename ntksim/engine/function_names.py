@@ -11,8 +11,6 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.core.serialize import dumps
 
 import ntksim.engine
 
@@ -21,7 +19,7 @@ _FIXED = sys.stdlib_module_names | {"numpy", "numba", "scipy", "llvmlite"}
 _ENGINE = (
     ntksim.engine.__name__ + "."
 )  # so are the engine's own, but for what its factories make: the folder changes with its source
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), types.Type)
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
 
 
 def digest_of(function: Callable[..., Any]) -> str:
@@ -40,10 +38,10 @@ def digest_of(function: Callable[..., Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def told_apart(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function itself, or a copy with its digest in the qualified name if that name may not be its own."""
+def told_apart(function: Callable[..., Any], always: bool = False) -> Callable[..., Any]:
+    """The function itself, or a copy with its digest in the qualified name if that name may not be its own, or ``always``."""
     name = function.__qualname__
-    if not isinstance(function, FunctionType) or ("<" not in name and function.__closure__ is None):
+    if not isinstance(function, FunctionType) or not (always or "<" in name or function.__closure__ is not None):
         return function
     twin = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
     for attribute in ("__kwdefaults__", "__module__", "__doc__", "__annotations__"):
@@ -56,7 +54,7 @@ def _parts(value: Any, seen: dict[int, int]) -> Iterator[bytes]:
     """Bytes that tell a value from every other one; ``seen`` numbers the functions and modules met so far."""
     kind = type(value)
     yield f"{kind.__module__}.{kind.__qualname__}".encode()
-    if isinstance(value, _PLAIN):
+    if isinstance(value, _PLAIN) or _is_numba_type(value):
         yield repr(value).encode()
     elif isinstance(value, (np.ndarray, np.generic)):
         yield f"{value.dtype.str} {value.shape}".encode()
@@ -82,9 +80,16 @@ def _parts(value: Any, seen: dict[int, int]) -> Iterator[bytes]:
         yield f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}".encode()
     else:
         try:
+            from numba.core.serialize import dumps
+
             yield dumps(value)
         except Exception as error:
             raise TypeError(f"a function to be compiled uses {value!r}, which cannot be kept: {error}") from None
+
+
+def _is_numba_type(value: Any) -> bool:
+    numba = sys.modules.get("numba")  # which this module does not load
+    return numba is not None and isinstance(value, numba.types.Type)
 
 
 def _is_fixed(value: ModuleType | FunctionType) -> bool:

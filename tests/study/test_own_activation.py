@@ -1,0 +1,66 @@
+"""A study with an activation of one's own, imported where that is allowed: its jobs, tables and identities."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import ntksim
+import studies
+from ntksim.engine.activation import Activation
+from ntksim.study.config import imports
+from ntksim.study.plan import identity
+
+MODULE = """
+import math
+import ntksim
+mish = ntksim.Activation("mish", lambda z: z * math.tanh(math.log1p(math.exp(FACTOR * z))))
+bent = ntksim.Activation("bent", lambda z: math.atan(z) if z > 0 else 0.5 * z, smooth=False)
+"""
+NETWORKS = {
+    "mine": {"activation": {"import": "activations_of_mine.mish"}, "depth": 1},
+    "kinked": {"activation": {"import": "activations_of_mine.bent"}, "depth": 1},
+    "leaky": {"activation": "leaky_relu(0.3)", "depth": 1},
+}
+CONTENT = studies.TINY | {
+    "networks": NETWORKS,
+    "training": {"method": "gradient_descent", "widths": [8, 16], "seeds": 2, "relative_time": 2.0, "snapshots": 3},
+}
+
+
+def test_a_study_of_ones_own_activations(tmp_path):
+    """Through the command: refused at first, then run, then checked again by `verify`."""
+    (tmp_path / "activations_of_mine.py").write_text(MODULE.replace("FACTOR", "1"))
+    variables = {"PYTHONPATH": os.pathsep.join([str(studies.ROOT), str(tmp_path)])}
+    status, text = studies.run(tmp_path, CONTENT, **variables)
+    assert status == 2
+    assert "activations_of_mine.mish is code that would be run: allow it with --allow-imports" in text
+    status, text = studies.run(tmp_path, CONTENT, "--allow-imports", **variables)
+    assert status == 0, text
+    laws = ntksim.read_table(tmp_path / "results", "scaling_laws")
+    drift = laws[laws["quantity"] == "kernel_drift"].set_index("network")
+    assert drift["activation"].to_dict() == {"mine": "mish", "kinked": "bent", "leaky": "leaky_relu(0.3)"}
+    assert drift["theory_exponent"].to_dict() == {"mine": -1.0, "kinked": -0.5, "leaky": -0.5}
+    again = [sys.executable, "-m", "ntksim.cli", "verify", str(tmp_path / "results"), "--shards", "3"]
+    options = {"cwd": studies.ROOT, "env": studies.environment(**variables), "capture_output": True, "text": True}
+    assert subprocess.run(again, **options).returncode == 1
+    done = subprocess.run([*again, "--allow-imports"], **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def allowed(monkeypatch):
+    monkeypatch.setenv(imports.ALLOWED, "1")
+
+
+def test_identities_hold_what_an_activation_computes(allowed):
+    def shard(factor):
+        own = Activation("mine", lambda z: factor * z * z)
+        return identity.shard_identity("initial", ntksim.Network(1, 8, own), [0, 1], "data")
+
+    assert shard(1.0) == shard(1.0)
+    assert identity.differences(shard(1.0), shard(2.0)) == ["network.activation"]
+    leaky = [identity.shard_identity("initial", ntksim.Network(1, 8, f"leaky_relu({s})"), [0], "data") for s in (0.1, 0.2)]
+    assert identity.differences(*leaky) == ["network.activation"]
+    assert leaky[0]["network"]["activation"] == "leaky_relu"
