@@ -20,11 +20,11 @@ _HOME = {
     "NTKClassifier": "ntksim.estimators",
     "NTKRegressor": "ntksim.estimators",
     "NetworkKernel": "ntksim.estimators",
-    "Parameters": "ntksim.engine.parameters",
+    "Parameters": "ntksim.engine.finite.parameters",
     "Trajectory": "ntksim.engine.training.train",
     "closed_form": "ntksim.engine.infinite.predictions",
     "continuum_spectrum": "ntksim.engine.infinite.continuum",
-    "empirical_ntk": "ntksim.engine.empirical",
+    "empirical_ntk": "ntksim.engine.finite.empirical",
     "from_flax": "ntksim.frameworks.flax",
     "from_keras": "ntksim.frameworks.keras",
     "from_sklearn": "ntksim.frameworks.sklearn",
@@ -32,11 +32,11 @@ _HOME = {
     "infinite_ensemble": "ntksim.engine.infinite.ensembles",
     "infinite_kernel": "ntksim.engine.infinite.kernel",
     "measures": "ntksim.engine.measures",
-    "network_outputs": "ntksim.engine.empirical",
+    "network_outputs": "ntksim.engine.finite.empirical",
     "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
     "read_kernels": "ntksim.study.results",
     "read_table": "ntksim.study.statistics.tables",
-    "sample_parameters": "ntksim.engine.parameters",
+    "sample_parameters": "ntksim.engine.finite.parameters",
     "to_torch": "ntksim.frameworks.torch",
     "train": "ntksim.engine.training.train",
 }
@@ -75,14 +75,14 @@ __all__ = [
 if TYPE_CHECKING:
     from ntksim.engine import measures
     from ntksim.engine.activation import Activation
-    from ntksim.engine.empirical import empirical_ntk, network_outputs
+    from ntksim.engine.finite.empirical import empirical_ntk, network_outputs
+    from ntksim.engine.finite.parameters import Parameters, sample_parameters
     from ntksim.engine.infinite.continuum import continuum_spectrum
     from ntksim.engine.infinite.ensembles import Ensemble, infinite_ensemble
     from ntksim.engine.infinite.kernel import Kernel, infinite_kernel
     from ntksim.engine.infinite.predictions import closed_form
     from ntksim.engine.infinite.variance import one_hidden_layer_variance
     from ntksim.engine.network import ABC, Network
-    from ntksim.engine.parameters import Parameters, sample_parameters
     from ntksim.engine.training.train import Trajectory, train
     from ntksim.estimators import NetworkKernel, NNGPRegressor, NTKClassifier, NTKRegressor
     from ntksim.frameworks.flax import from_flax

@@ -16,10 +16,9 @@ PACKAGE = ROOT / "ntksim"
 # Imports inside functions that point up: code of a device is loaded when it is asked for, and known answers ask everything.
 UPWARD = {
     ("engine", "engine/cuda"),
-    ("engine/known_answers", "engine/empirical"),
+    ("engine/known_answers", "engine/finite"),
     ("engine/known_answers", "engine/formulas"),
     ("engine/known_answers", "engine/infinite"),
-    ("engine/known_answers", "engine/parameters"),
     ("engine/known_answers", "engine/training"),
 }
 # Limits on size, and what may exceed them, each with its reason. Whoever mends what is TO_SPLIT deletes its line. Other

@@ -97,7 +97,7 @@ def network_of(activation: str, width: int) -> Network:
 
 
 def _parameters(dtype: str, device: str, activation: str) -> Answers:
-    from ntksim.engine.parameters import sample_parameters
+    from ntksim.engine.finite.parameters import sample_parameters
 
     drawn = sample_parameters(network_of("relu", 9), 3, SEED, dtype)
     biases = drawn.biases[1] if drawn.biases is not None else None
@@ -118,7 +118,7 @@ def _activation(dtype: str, device: str, activation: str) -> Answers:
 
 def _initial(dtype: str, device: str, activation: str) -> Answers:
     """ReLU and the activation; a network of several panels; many points: every register block, and on a GPU layer by layer."""
-    from ntksim.engine.empirical import empirical_ntk, network_outputs
+    from ntksim.engine.finite.empirical import empirical_ntk, network_outputs
 
     seeds, many = _seeds(device), np.arange(_MANY) % 2
     for name, width in dict.fromkeys([("relu", 9), ("relu", 400), (activation, 9)]):
@@ -136,7 +136,7 @@ def _initial(dtype: str, device: str, activation: str) -> Answers:
 
 def _in_law(dtype: str, device: str, _: str) -> Answers:
     """Networks that are conditioned in every layer, in one panel and in several chunks."""
-    from ntksim.engine.empirical import empirical_ntk, network_outputs
+    from ntksim.engine.finite.empirical import empirical_ntk, network_outputs
 
     options: dict[str, Any] = {"seeds": _seeds(device), "dtype": dtype, "device": device, "sampling": "conditional"}
     for (name, width), (first, second, k11, k12, k22) in IN_LAW.items():

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ntksim.engine.empirical import network_outputs
+from ntksim.engine.finite.empirical import network_outputs
+from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
-from ntksim.engine.parameters import Parameters
 
 _TRIED, _AGREES = 8, 1e-4  # points on which a network is compared with the framework's, which may compute in float32
 

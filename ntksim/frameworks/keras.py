@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
-from ntksim.engine.parameters import Parameters
 from ntksim.frameworks.chain import Linear, assembled, between, checked, refused
 
 _NAMES = {"linear": "linear", "swish": "silu"}

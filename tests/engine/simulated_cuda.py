@@ -168,8 +168,8 @@ def test_several_outputs(dtype):
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_trace_of_a_few_outputs_at_a_time(kept, monkeypatch):
     """Parameters kept or drawn: each group draws its own rows of the readout. 5 outputs leave one alone, a small network's."""
-    monkeypatch.setattr("ntksim.engine.empirical._FEW", 2)
-    monkeypatch.setattr("ntksim.engine.empirical._TRACED", 1)
+    monkeypatch.setattr("ntksim.engine.finite.empirical._FEW", 2)
+    monkeypatch.setattr("ntksim.engine.finite.empirical._TRACED", 1)
     fitting = cuda_seeds._fitting
     monkeypatch.setattr(cuda_seeds, "_fitting", lambda *arguments: (fitting(*arguments)[0], kept))
     network = dataclasses.replace(NETWORK, outputs=5)

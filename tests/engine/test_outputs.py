@@ -110,8 +110,8 @@ def test_a_trace_has_the_bits_of_its_outputs_kernels(dtype, monkeypatch):
         for a in range(19):
             expected += own[..., a]
         for few, numbers in ((8, 1 << 18), (1, 1), (3, 200), (19, 1)):
-            monkeypatch.setattr("ntksim.engine.empirical._FEW", few)
-            monkeypatch.setattr("ntksim.engine.empirical._TRACED", numbers)
+            monkeypatch.setattr("ntksim.engine.finite.empirical._FEW", few)
+            monkeypatch.setattr("ntksim.engine.finite.empirical._TRACED", numbers)
             trace = ntksim.empirical_ntk(network, *points, seeds=range(5), dtype=dtype, form="trace")
             assert trace.dtype == dtype
             assert (trace == expected).all()

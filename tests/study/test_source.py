@@ -129,7 +129,7 @@ def test_the_digest_covers_every_module_that_a_stage_loads():
     code = """
 import sys, numpy as np
 from ntksim.study.{module} import *
-from ntksim.engine.empirical import empirical_ntk
+from ntksim.engine.finite.empirical import empirical_ntk
 empirical_ntk(Network(1, 4), np.ones((2, 2)), seeds=[0])
 print(*(name for name in sys.modules if name.startswith("ntksim.")))
 """

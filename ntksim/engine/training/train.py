@@ -21,11 +21,11 @@ from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
-from ntksim.engine.empirical import is_wide
+from ntksim.engine.finite.empirical import is_wide
+from ntksim.engine.finite.parameters import Parameters, packed, unpacked
 from ntksim.engine.layout import Net, parameter_offsets
 from ntksim.engine.machine import Machine, Task
 from ntksim.engine.network import Network, rated
-from ntksim.engine.parameters import Parameters, packed, unpacked
 from ntksim.engine.threads import spread
 from ntksim.engine.training import checkpoints
 from ntksim.engine.training.checkpoints import INTERVAL, Checkpoints

@@ -75,7 +75,7 @@ def _measure() -> Rates:
     import numpy as np
 
     from ntksim.engine.blas import one_blas_thread
-    from ntksim.engine.empirical import empirical_ntk
+    from ntksim.engine.finite.empirical import empirical_ntk
     from ntksim.engine.network import Network
     from ntksim.engine.training.train import train
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ntksim.engine import measures
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.devices import chosen_device
-from ntksim.engine.empirical import empirical_ntk
+from ntksim.engine.finite.empirical import empirical_ntk
 from ntksim.engine.infinite.kernel import infinite_kernel
 from ntksim.engine.infinite.variance import one_hidden_layer_variance
 from ntksim.engine.network import Network

@@ -16,10 +16,10 @@ from ntksim.engine.arguments import points, precision, seed_array
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu import passes
 from ntksim.engine.devices import chosen_device
+from ntksim.engine.finite.parameters import Parameters, packed
 from ntksim.engine.formulas.blocks import block_of
 from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
-from ntksim.engine.parameters import Parameters, packed
 from ntksim.engine.threads import spread
 
 FORMS = ("full", "diagonal", "trace")

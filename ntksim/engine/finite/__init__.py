@@ -1,0 +1,1 @@
+"""Finite networks: their parameters, outputs and empirical kernels. The twin of `infinite`."""
