@@ -93,6 +93,7 @@ def check_all(tiny: bool) -> list[str]:
         with patch.object(cuda_library, "cublas", chosen), patch.object(cuda_library, "_LARGE", large):
             for dtype, tolerance in DTYPES.items():
                 check_networks(check, tiny, dtype, tolerance, way)
+                check_in_law(check, tiny, dtype, tolerance, way)
                 check_training(check, tiny, dtype, tolerance, way)
     return check.faults
 
@@ -117,6 +118,18 @@ def check_networks(check: Check, tiny: bool, dtype: str, tolerance: float, way: 
         check.agree(partial(kernel, x[:2], x[1:] + 0.5 if n > 1 else x), tolerance, f"two sets of points, {what}")
         with patch.object(cuda_seeds, "_SHARE", 0.0):  # as if the GPU had no free memory: the kernel is computed by panels
             check.agree(partial(kernel, x), tolerance, f"panels, {what}")
+
+
+def check_in_law(check: Check, tiny: bool, dtype: str, tolerance: float, way: str = "") -> None:
+    """Conditional sampling: results differ from the CPU's as Gram matrices do, times the condition of these."""
+    for widths, n, outputs in [((20, 20), 1, 1)] if tiny else [((4000, 3000), 40, 1), ((3000,) * 3, 20, 3), ((10**6,), 8, 1)]:
+        network, what = ntksim.Network(len(widths), widths, "tanh", sigma_b=0.2, outputs=outputs, **RELU), f"widths {widths}"
+        for function in (ntksim.network_outputs, ntksim.empirical_ntk):
+            call = partial(function, network, points(n, 50), dtype=dtype, sampling="conditional")
+            named = f"{function.__name__} in law, {what} on {n} points, {dtype}, {way}"
+            both = check.agree(partial(call, seeds=[3, 8]), 100 * tolerance, named)
+            alone = call(seeds=[8], device="cuda")
+            check.expect(both[1].tobytes() == alone[0].tobytes(), f"bits of {named} depend on the batch")
 
 
 def has_bits_of_cpu(network: ntksim.Network, dtype: str) -> bool:

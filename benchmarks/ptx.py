@@ -14,7 +14,7 @@ from numba import cuda, float32, float64, int64, types, uint32, uint64
 from table import Row
 
 from ntksim.engine.cuda import kernels as cuda_kernels
-from ntksim.engine.cuda import product
+from ntksim.engine.cuda import product, triangular
 
 REALS = (float32, float64)
 CAPABILITIES = ((8, 0), (9, 0))
@@ -29,14 +29,19 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
     return {
         product.multiply: (a, i, i, i, a, i, i, i, a, *[i] * 7, flag),
         product.add_pieces: (a, i, i, a, i, flag),
+        triangular.factorise: (_DOUBLES, i, i, f, _DOUBLES, i),
+        triangular.invert: (_DOUBLES, i, i, _DOUBLES),
+        triangular.widen: (a, i, _DOUBLES),
+        triangular.narrow: (f, _DOUBLES, i, i, a),
+        triangular.fill_identity: (a, i, i, i),
         cuda_kernels.draw_matrix: (*_DRAWS, *[i] * 5, a, i),
-        cuda_kernels.draw_vector: (*_DRAWS, i, i, a, i),
+        cuda_kernels.draw_vector: (*_DRAWS, i, i, i, a, i),
         cuda_kernels.put_points: (a, _INTEGERS, a, i),
         cuda_kernels.finish_layer: (i, f, f, a, i, a, a, i, i, i),
         cuda_kernels.readout_sensitivity: (f, a, i, i, a, i, a, *[i] * 4),
         cuda_kernels.finish_sensitivity: (f, a, i, a, *[i] * 4),
         cuda_kernels.readout_parts: (f, f, a, *[i] * 3, a, *[i] * 4, _DOUBLES),
-        cuda_kernels.add_parts: (a, i, i, _DOUBLES, i),
+        cuda_kernels.add_parts: (a, i, i, _DOUBLES, i, flag),
         cuda_kernels.add_kernel: (f, f, _DOUBLES, _DOUBLES, i, flag, _DOUBLES, i, flag, *[i] * 4),
         cuda_kernels.copy_outputs: (_DOUBLES, a, i, i, i),
         cuda_kernels.copy_kernel: (_DOUBLES, i, a, *[i] * 5, flag, flag),

@@ -30,12 +30,15 @@ LONG_FILES = {
     "engine/cuda/kernels.py": TO_SPLIT,
     "study/stages/training.py": TO_SPLIT,
 }
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS = {
+    "engine/training/train.py: train": TO_SPLIT,
+}
 # Beside compiled functions, which cannot take objects, and public ones, whose arguments are keywords that users know.
 MANY_ARGUMENTS = {
     "estimators.py: __init__": "scikit-learn reads an estimator's parameters there",
     "engine/cuda/library.py: multiply": "the operands, places and shapes of a product, as its kernel has them",
     "engine/cuda/library.py: _library_products": "the same",
+    "engine/cuda/passes.py: add_products": "the same",
     "engine/cuda/passes.py: _gram": "the operands, places and shapes of a product, as its kernel has them",
     "engine/layout.py: make_room": TO_SPLIT,
     "study/stages/training.py: training_shard": TO_SPLIT,

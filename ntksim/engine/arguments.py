@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import ParamSpec, TypeVar
@@ -15,10 +16,11 @@ _R = TypeVar("_R")
 
 
 def points(name: str, x: object, features: int | None = None) -> np.ndarray:
-    """``x`` as a C-contiguous float64 array (n, d) of finite numbers, n and d at least 1."""
+    """``x`` as a C-contiguous float64 array (n, d) of finite numbers, n and d at least 1; images are flattened with a warning."""
     array = numeric(name, x)
-    if array.ndim > 2 and array.size:
-        raise ValueError(f"{name} must have shape (points, features); got shape {array.shape}: {flattening(array.shape)}")
+    if array.ndim in (3, 4) and array.size:
+        warnings.warn(f"{name}: {flattening(array.shape)}", UserWarning, stacklevel=3)
+        array = flattened(array)
     if array.ndim != 2 or 0 in array.shape:
         hint = ""
         if array.ndim == 1:  # what scikit-learn's KernelRidge and its like do with a function for a kernel
@@ -29,9 +31,14 @@ def points(name: str, x: object, features: int | None = None) -> np.ndarray:
     return _finite(name, array)
 
 
+def flattened(images: np.ndarray) -> np.ndarray:
+    """Images (n, height, width) or (n, height, width, channels) as points (n, features)."""
+    return images.reshape(len(images), -1)
+
+
 def flattening(shape: tuple[int, ...]) -> str:
-    """What to do about points that are images or the like, (n, ...), in words."""
-    return f"reshape it to ({shape[0]}, {math.prod(shape[1:])})"
+    """What :func:`flattened` does to images of a shape, in words."""
+    return f"images of shape {shape[1:]} are flattened to {math.prod(shape[1:])} features each"
 
 
 def targets(name: str, y: object, size: int, outputs: int) -> np.ndarray:

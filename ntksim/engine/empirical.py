@@ -39,9 +39,7 @@ def _chosen_place(device: object, sampling: object) -> str:
     """``"cpu"`` or ``"cuda"`` for the arguments ``device`` and ``sampling``."""
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}; got {sampling!r}")
-    if sampling == "conditional" and device == "cuda":
-        raise ValueError("sampling='conditional' runs on the CPU only so far; got device='cuda': use device='cpu'")
-    return chosen_device("cpu" if sampling == "conditional" and device == "auto" else device)
+    return chosen_device(device)
 
 
 def _whose(
@@ -75,14 +73,19 @@ def _conditionally(
     outputs: np.ndarray,
     kernels: np.ndarray,
     sampling: str,
+    device: str,
 ) -> bool:
     """Fill ``outputs`` and ``kernels`` by conditional sampling, if that is asked for and cheaper; whether that was done."""
     if sampling != "conditional":
         return False
     from ntksim.engine.conditional import networks  # compiled code that nothing else needs
 
-    known_answers.check("networks in law", outputs.dtype.name)
-    return bool(networks.evaluate(network, x1, x2, seeds, outputs, kernels))
+    known_answers.check("networks in law", outputs.dtype.name, device)
+    if device == "cpu":
+        return bool(networks.evaluate(network, x1, x2, seeds, outputs, kernels))
+    from ntksim.engine.cuda import conditional
+
+    return bool(networks.evaluate(network, x1, x2, seeds, outputs, kernels, evaluate_seeds=conditional.evaluate_seeds))
 
 
 def _evaluate(
@@ -171,7 +174,7 @@ def network_outputs(
     x, kind = points("x", x), precision(dtype)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
     no_kernels = np.empty((seed_list.size, 0, 0, 0), kind)
-    if not _conditionally(network, x, None, seed_list, out, no_kernels, sampling):
+    if not _conditionally(network, x, None, seed_list, out, no_kernels, sampling, place):
         columns, pairs = columns_of(x, None, kind, place)
         net, theta = _known(network, x.shape[1], parameters, kind)
         _evaluate(net, columns, pairs, seed_list, out, no_kernels, place, theta)
@@ -212,7 +215,7 @@ def empirical_ntk(
         At infinite width these are the limit times the identity, the limit, and k times the limit. The trace takes memory for
         a few outputs' kernels beside the result, however many outputs there are.
     sampling : ``"weights"`` (default): the network of :func:`sample_parameters`, the same for all points. ``"conditional"``: the
-        same law at every width, in time O(m n^2) and memory O(n^2) for m neurons a layer and n points times outputs, on the CPU.
+        same law at every width, in time O(m n^2) and memory O(n^2) for m neurons a layer and n points times outputs.
         It is another network than that of :func:`sample_parameters`: a function of the seed, the network and the whole ordered
         set of points (x1, then what x2 adds). So equal points give one network, and ``empirical_ntk(x)`` equals
         ``empirical_ntk(x, x)``, while blocks of a kernel from several calls belong to several networks: ask for all points at
@@ -235,7 +238,7 @@ def empirical_ntk(
     k, rows, cols = network.outputs, len(x1), len(x1 if x2 is None else x2)
     blocks = {"full": (1, rows * k, cols * k), "diagonal": (k, rows, cols), "trace": (1, rows, cols)}
     out, no_outputs = np.empty((seed_list.size, *blocks[form]), kind), np.empty((seed_list.size, 0, k), kind)
-    if not _conditionally(network, x1, x2, seed_list, no_outputs, out, sampling):
+    if not _conditionally(network, x1, x2, seed_list, no_outputs, out, sampling, place):
         columns, pairs = columns_of(x1, x2, kind, place)
         net, theta = _known(network, x1.shape[1], parameters, kind)
         if form == "trace" and k > 1:

@@ -24,7 +24,8 @@ Memory = Any
 class Task:
     """What all seeds share: the network, training points and targets (n k,) for k outputs, test points, test with training ones.
 
-    With ``remove_initial_output`` f - f_0 stands for f everywhere.
+    With ``remove_initial_output`` f - f_0 stands for f everywhere. ``start`` is the parameter vector from which training starts,
+    as `parameters.packed` makes it, and None where seeds draw it.
     """
 
     net: Net
@@ -33,6 +34,7 @@ class Task:
     x_test: Points | None
     x_across: Points | None
     remove_initial_output: bool
+    start: np.ndarray | None = None
 
 
 class Step(NamedTuple):

@@ -22,10 +22,13 @@ from tolerances import assert_close
 
 import ntksim
 from ntksim.engine.compiled_network import compiled_network
+from ntksim.engine.conditional import networks
+from ntksim.engine.conditional import triangular as cpu_triangular
+from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, ROWS
 from ntksim.engine.cpu import passes
+from ntksim.engine.cuda import conditional, library, triangular
 from ntksim.engine.cuda import kernels as cuda_kernels
 from ntksim.engine.cuda import launch as cuda_launch
-from ntksim.engine.cuda import library
 from ntksim.engine.cuda import passes as cuda_passes
 from ntksim.engine.cuda import product as cuda_product
 from ntksim.engine.cuda import seeds as cuda_seeds
@@ -433,6 +436,149 @@ def test_descent_that_diverges():
         )
     assert found.status == expected.status == ("diverged",)
     assert found.evaluations == expected.evaluations
+
+
+# --- networks in law --------------------------------------------------------------------------------------------------
+
+
+@numba.njit
+def factors(gram, cut, r, inverse):
+    """The processor's R and R^+."""
+    cpu_triangular.factorise(gram, cut, r)
+    cpu_triangular.invert(r, inverse)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of infinities
+def test_triangular_factors_have_the_bits_of_the_cpu():
+    """Of Gram matrices of full rank, of points that add no direction, and of numbers that are not finite."""
+    random, n = np.random.default_rng(0), 7
+    points = random.normal(size=(n, 9))
+    points[3], points[5] = points[0] - 2 * points[2], 0
+    grams = [random.normal(size=(n, n + 2)), points, points[:, :3], np.where(points > 1.5, np.inf, points)]
+    grams = np.array([a @ a.T for a in grams])
+    assert np.isnan(grams[3]).any()
+    there = cuda.to_device(grams.reshape(len(grams), n * n))
+    r, inverse = (cuda_passes.zeros((len(grams), n * n), np.float64) for _ in range(2))
+    triangular.factorise[len(grams), triangular.FACTOR_THREADS](there, 0, n, CUT["float64"], r, 0)
+    triangular.invert[cuda_launch.over(n, len(grams))](r, 0, n, inverse)
+    for gram, *found in zip(grams, r.copy_to_host(), inverse.copy_to_host(), strict=True):
+        expected = np.empty((n, n)), np.empty((n, n))
+        factors(gram, CUT["float64"], *expected)
+        for a, b in zip(found, expected, strict=True):
+            finite = np.isfinite(b)
+            assert (np.isfinite(a.reshape(n, n)) == finite).all()
+            assert a.reshape(n, n)[finite].tobytes() == b[finite].tobytes()
+    assert (np.diagonal(r.copy_to_host().reshape(-1, n, n)[1]) == 0).tolist() == [False] * 3 + [True, False, True, False]
+
+
+def in_law(network, x1, x2=None, *, seeds=(3, 2**40 + 7), dtype="float64", force=None):
+    """Outputs (S, n1, k) and kernels (S, 1, k n1, k n2) of the GPU and of the CPU."""
+    k, rows, cols = network.outputs, len(x1), len(x1 if x2 is None else x2)
+    for evaluate_seeds in (conditional.evaluate_seeds, None):
+        outputs, kernels = np.empty((len(seeds), rows, k), dtype), np.empty((len(seeds), 1, k * rows, k * cols), dtype)
+        arguments = network, x1, x2, np.array(seeds, np.uint64)
+        assert networks.evaluate(*arguments, outputs, kernels, force, evaluate_seeds)
+        alone = np.empty_like(outputs)
+        networks.evaluate(*arguments, alone, np.empty((len(seeds), 0, 0, 0), dtype), force, evaluate_seeds)
+        assert alone.tobytes() == outputs.tobytes()
+        yield outputs, kernels
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("outputs", "ways"),
+    [(1, (CONDITIONED,) * 3), (2, (CONDITIONED,) * 3), (1, (ROWS, COLUMNS, ROWS)), (2, (CONDITIONED, ROWS, CONDITIONED)),
+     (2, (ROWS, CONDITIONED, COLUMNS))],
+)  # fmt: skip
+def test_networks_in_law(outputs, ways, dtype):
+    """Three points, one of them asked for twice: N of several outputs begins a block of four points for each."""
+    network = ntksim.Network(3, (12, 6, 14), "gelu", sigma_w=1.3, sigma_b=0.3, output_bias=True, outputs=outputs)
+    x = np.random.default_rng(5).normal(size=(3, 6))
+    arguments = (x[[0, 1, 0]], x[1:]) if ways[0] == CONDITIONED else (x,)
+    found, expected = in_law(network, *arguments, dtype=dtype, force=ways)
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, TOLERANCE[dtype])
+    if len(arguments) == 1:
+        assert found[1].tobytes() == np.swapaxes(found[1], 2, 3).tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_points_that_add_no_direction(dtype):
+    """More points than neurons, and a point at 0: the same ones are dropped, or results would differ in every digit."""
+    x = np.concatenate([np.zeros((1, 3)), POINTS[:4]])
+    found, expected = in_law(ntksim.Network(2, (3, 9), "linear"), x, seeds=[3], dtype=dtype, force=(CONDITIONED,) * 2)
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, 100 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_factors_have_the_bits_of_the_cpu(dtype):
+    network, n = ntksim.Network(2, (9, 11), outputs=2), 3
+    net = compiled_network(network, 4)
+    law = conditional.make_law(net, (CONDITIONED,) * 2, n, True)
+    room = conditional.Batch(net, law, POINTS[:n].T.astype(dtype), 2)
+    room.count, room.seeds = 2, cuda.to_device(np.array(SEEDS[:2], np.uint64))
+    room._fill_left(2, 4, 6)
+    room._fill_right(2, 4, 5)
+    for s, seed in enumerate(SEEDS[:2]):
+        left, right = networks.draws(network, 2, n, seed)
+        found = room.left.copy_to_host()[s, : n * 6].reshape(n, 6), room.right.copy_to_host()[s, : 2 * n * 5].reshape(2 * n, 5)
+        assert found[0].tobytes() == np.ascontiguousarray(left[4:10].T, dtype).tobytes()
+        assert found[1].tobytes() == np.ascontiguousarray(right[4:9].T, dtype).tobytes()
+
+
+def test_panels_and_batches_of_networks_in_law_change_no_bit(monkeypatch):
+    network, ways, sizes = ntksim.Network(2, (17, 21), "tanh", sigma_b=0.2, outputs=2), (CONDITIONED,) * 2, []
+    monkeypatch.setattr(cuda_kernels, "GRAM_TERMS", 8)
+    batch = conditional.Batch
+    monkeypatch.setattr(conditional, "Batch", lambda *arguments: (sizes.append(arguments[-1]), batch(*arguments))[1])
+    whole, expected = in_law(network, POINTS[:2], force=ways)
+    monkeypatch.setattr(conditional, "_PANEL", 1)
+    monkeypatch.setattr(conditional, "_fitting", lambda *_: 1)
+    assert conditional.make_law(compiled_network(network, 3), ways, 2, True).panel == 8
+    parts, _ = in_law(network, POINTS[:2], force=ways)
+    assert sizes == [2, 2, 1, 1]
+    for a, b, c in zip(whole, parts, expected, strict=True):
+        assert a.tobytes() == b.tobytes()
+        assert_close(a, c, TOLERANCE["float64"])
+
+
+def test_conditional_sampling_is_asked_for_on_a_gpu(monkeypatch):
+    """Every form, the warning's way out, and a network whose layers are cheaper by their weights."""
+    options, ran = {"seeds": [3, 4], "sampling": "conditional"}, []
+    evaluate_seeds = conditional.evaluate_seeds
+    monkeypatch.setattr(conditional, "evaluate_seeds", lambda *arguments: (ran.append(arguments[1]), evaluate_seeds(*arguments)))
+    network = ntksim.Network(2, (20, 24), outputs=2)
+    for device in ("cuda", "auto"):
+        found, expected = (ntksim.network_outputs(network, POINTS[:1], device=d, **options) for d in (device, "cpu"))
+        assert_close(found, expected, TOLERANCE["float64"])
+    for form in ("full", "diagonal", "trace"):
+        found, expected = (ntksim.empirical_ntk(network, POINTS[:1], form=form, device=d, **options) for d in ("cuda", "cpu"))
+        assert_close(found, expected, TOLERANCE["float64"])
+    assert ran == [(CONDITIONED, CONDITIONED)] * 5
+    found = ntksim.empirical_ntk(NETWORK, POINTS, device="cuda", **options)
+    assert found.tobytes() == ntksim.empirical_ntk(NETWORK, POINTS, device="cuda", seeds=[3, 4]).tobytes()
+    assert len(ran) == 5
+
+
+def test_batches_of_networks_in_law_halve_until_they_fit(monkeypatch):
+    network, asked = ntksim.Network(1, 20), []
+    options = {"seeds": range(3), "sampling": "conditional", "device": "cuda"}
+    whole = ntksim.empirical_ntk(network, POINTS[:2], **options)
+    most = 1
+
+    def allocate(shape, kind):
+        asked.append(shape[0])
+        if shape[0] > most:
+            raise MemoryError
+        return cuda.device_array(shape, kind)
+
+    monkeypatch.setattr(conditional, "allocate", allocate)
+    assert ntksim.empirical_ntk(network, POINTS[:2], **options).tobytes() == whole.tobytes()
+    assert {3, 2, 1} <= set(asked)
+    most = -1
+    with pytest.raises(MemoryError, match=r"a network of widths \[20\] on 2 points does not fit in the GPU's memory: use fewer"):
+        ntksim.empirical_ntk(network, POINTS[:2], **options)
 
 
 def test_shards_of_a_study_name_the_device(tmp_path):

@@ -385,7 +385,6 @@ def test_networks_that_overflow_are_not_finite():
     ("arguments", "message"),
     [
         ({"sampling": "law"}, "sampling must be one of weights, conditional; got 'law'"),
-        ({"sampling": "conditional", "device": "cuda"}, "sampling='conditional' runs on the CPU only so far; got device='cuda'"),
         ({"sampling": "conditional", "device": "tpu"}, "device must be one of cpu, cuda, auto; got 'tpu'"),
     ],
 )

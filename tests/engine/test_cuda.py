@@ -65,11 +65,11 @@ def test_every_kernel_compiles_to_ptx(capability):
     import ptx
     from numba.cuda.dispatcher import CUDADispatcher
 
-    from ntksim.engine.cuda import kernels, product
+    from ntksim.engine.cuda import kernels, product, triangular
 
     launched = {
         value
-        for module in (kernels, product)
+        for module in (kernels, product, triangular)
         for value in vars(module).values()
         if isinstance(value, CUDADispatcher) and not value.targetoptions["device"]
     }
@@ -180,6 +180,23 @@ def test_draws_are_not_contracted(name):
 
 
 @needs_numba_cuda
+@pytest.mark.parametrize("name", ["factorise", "invert"])
+def test_factors_are_rounded_as_on_the_cpu(name):
+    """They decide which directions of a network in law there are: written fused operations, and nothing else that is added."""
+    import ptx
+
+    from ntksim.engine.cuda import triangular
+
+    kernel, real = getattr(triangular, name), ptx.REALS[0]
+    texts = [ptx.compile_kernel(kernel, real, capability) for capability in ptx.CAPABILITIES]
+    texts += [ptx.link_kernel(kernel, real, capability).ptx for capability in ptx.CAPABILITIES]
+    for text in texts:
+        assert {"fma.rn.f64", "div.rn.f64"} <= set(re.findall(r"\b[a-z]+\.rn\.f64\b", text))
+        assert not re.search(r"\b(add|sub)(\.rn)?\.f64\b|\.ftz\.|\.approx\.|\.f32\b", text)
+        assert ("sqrt.rn.f64" in text) == (name == "factorise")
+
+
+@needs_numba_cuda
 @pytest.mark.parametrize("asked", [None, "1"])
 def test_small_launches_are_warned_of_if_that_is_asked_for(asked):
     """Numba is there before the device is chosen, and by then has read the variable."""
@@ -204,5 +221,6 @@ def test_a_gpu_gives_what_the_cpu_gives(dtype):
 
     check = gpu.Check()
     gpu.check_networks(check, False, dtype, gpu.DTYPES[dtype])
+    gpu.check_in_law(check, False, dtype, gpu.DTYPES[dtype])
     gpu.check_training(check, False, dtype, gpu.DTYPES[dtype])
     assert not check.faults

@@ -129,13 +129,22 @@ def test_sum_over_layers_is_the_kernel():
     assert_close(ntksim.empirical_ntk(network, x, seeds=[2])[0], share_a + share_2 + share_1, ROUND_OFF["float64"])
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 2), (3, 2, 2, 2)])
+def test_images_are_flattened_with_a_warning(shape):
+    images = np.random.default_rng(6).normal(size=shape)
+    network = ntksim.Network(1, 8)
+    with pytest.warns(UserWarning, match=r"x1: images of shape .* are flattened to 8 features each"):
+        found = ntksim.empirical_ntk(network, images, seeds=[0])
+    np.testing.assert_array_equal(found, ntksim.empirical_ntk(network, images.reshape(3, 8), seeds=[0]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"x1": np.ones(3)}, "x1 must have shape"),
         ({"x1": np.array([[1.0, np.nan]])}, "x1 must be finite; 1 of 2"),
         ({"x1": "abc"}, "x1 must be an array of real numbers"),
-        ({"x1": np.ones((5, 28, 28))}, r"x1 must have shape \(points, features\); got .*: reshape it to \(5, 784\)"),
+        ({"x1": np.ones((5, 2, 2, 2, 2))}, r"x1 must have shape \(points, features\), .*; got shape \(5, 2, 2, 2, 2\)"),
         ({"x1": np.ma.masked_less(POINTS, 0)}, r"x1 must be an array without a mask, .* or fill them in with .filled"),
         ({"x1": np.ma.array(POINTS)}, "x1 must be an array without a mask"),
         ({"x1": list(np.ma.masked_less(POINTS, 0))}, "x1 must be an array without a mask"),

@@ -119,3 +119,82 @@ def test_a_short_description():
     assert repr(dataclasses.replace(GIVEN, biases=(None, np.ones(5)), output_bias=0.1)) == (
         "Parameters(weights and readout (4, 3), (5, 4), (5,); biases: hidden layers 2, output)"
     )
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+TARGETS = np.random.default_rng(8).normal(size=5)
+FLOW = {"times": [0.0, 0.5, 2.0]}
+DESCENT = {"method": "gradient_descent", "times": [0.0, 0.5, 2.0], "learning_rate": 0.05, "momentum": 0.5, "batch_size": 2}
+
+
+@pytest.mark.parametrize("options", [FLOW, DESCENT], ids=["flow", "descent"])
+def test_training_starts_from_parameters_and_returns_them(options):
+    """Seed 0's own parameters give its trajectory; from half way on it is the same trajectory."""
+    network = ntksim.Network(2, (12, 9), "tanh", "ntk", 1.3, 0.9, 0.4, True)
+    drawn = ntksim.train(network, POINTS, TARGETS, seeds=[0, 1], return_parameters=True, **options)
+    start = ntksim.sample_parameters(network, 3, 0)
+    own = ntksim.train(network, POINTS, TARGETS, start=start, return_parameters=True, **options)
+    np.testing.assert_array_equal(own.outputs[0], drawn.outputs[0])
+    np.testing.assert_array_equal(own.kernel_drift[0], drawn.kernel_drift[0])
+    np.testing.assert_array_equal(own.parameters(time=0.0).weights[1], start.weights[1])
+    for seed, (t, time) in itertools.product((0, 1), enumerate(drawn.times)):
+        parameters = drawn.parameters(seed, time)
+        found = ntksim.network_outputs(network, POINTS, parameters=parameters)
+        assert_close(found, drawn.outputs[seed, t], ROUND_OFF["float64"])
+    np.testing.assert_array_equal(drawn.parameters(1).readout, drawn.parameters(1, 2.0).readout)
+
+
+def test_a_trained_network_is_trained_on():
+    network = ntksim.Network(2, (12, 9), "tanh", "standard", 1.3, 0.9)
+    options = {"method": "gradient_descent", "learning_rate": 0.01}
+    whole = ntksim.train(network, POINTS, TARGETS, seeds=[3], steps=20, times=[0, 0.1, 0.2], **options)
+    half = ntksim.train(network, POINTS, TARGETS, seeds=[3], steps=10, return_parameters=True, times=[0.1], **options)
+    rest = ntksim.train(network, POINTS, TARGETS, start=half.parameters(), steps=10, times=[0, 0.1], **options)
+    assert_close(rest.outputs[0], whole.outputs[0, 1:], ROUND_OFF["float64"])
+
+
+def test_biases_of_some_layers_are_trained_alone():
+    """Against the oracle's gradient: one small step moves the layers that have biases, and no others."""
+    network = ntksim.Network(3, (7, 5, 6), "tanh", "standard")
+    rng = np.random.default_rng(5)
+    start = ntksim.Parameters(
+        tuple(rng.normal(size=shape) for shape in ((7, 3), (5, 7), (6, 5))),
+        (None, rng.normal(size=5), None),
+        rng.normal(size=6),
+        0.7,
+    )
+    run = ntksim.train(
+        network, POINTS, TARGETS, start=start, method="gradient_descent", learning_rate=1e-3, steps=1, return_parameters=True
+    )
+    end = run.parameters(time=run.times[-1])
+    outputs, jacobian = _oracle_jacobian(network, start, [0.0, 1.0, 0.0, 1.0])
+    gradient = jacobian.T @ (outputs - TARGETS)
+    assert end.biases[0] is None
+    assert end.biases[2] is None
+    moved = [end.readout - start.readout, [end.output_bias - start.output_bias]]
+    for layer in (2, 1, 0):
+        size = start.weights[layer].shape[0]
+        bias = np.zeros(size) if start.biases[layer] is None else end.biases[layer] - start.biases[layer]
+        moved += [(end.weights[layer] - start.weights[layer]).ravel(), bias]
+    assert_close(np.concatenate(moved), -1e-3 * gradient, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: ntksim.train(NETWORK, POINTS, TARGETS), TypeError, "give seeds, .* or start"),
+        (lambda: ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], start=GIVEN), TypeError, "seeds or start, not both"),
+        (lambda: ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], **FLOW).parameters(0), ValueError, "return_parameters=True"),
+        (lambda: kept().parameters(5), ValueError, "one of those that were trained; got 5"),
+        (lambda: kept().parameters(), ValueError, "one of the 2 that were trained"),
+        (lambda: kept().parameters(0, 0.7), ValueError, "time must be one of 0, 0.5, 2; got 0.7"),
+    ],
+)
+def test_what_training_cannot_tell_is_said(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def kept():
+    return ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0, 1], return_parameters=True, **FLOW)

@@ -135,9 +135,14 @@ def test_other_separators_and_decimal_commas_are_refused(tmp_path):
     assert refused(path).endswith("or give numbers with decimal points in place of commas")
 
 
-def test_images_must_be_flattened(tmp_path):
-    np.savez(tmp_path / "own.npz", x=np.ones((20, 28, 28)), y=np.ones(20))
-    assert refused(tmp_path / "own.npz").endswith("got (20, 28, 28); reshape it to (20, 784), and save it again")
+def test_images_are_flattened_with_a_note(tmp_path, capsys):
+    x = np.random.default_rng(2).normal(size=(20, 4, 5))
+    np.savez(tmp_path / "own.npz", x=x, y=np.arange(20.0))
+    np.savez(tmp_path / "flat.npz", x=x.reshape(20, 20), y=np.arange(20.0))
+    found = data_of(tmp_path / "own.npz")
+    assert "dataset.file: " in (said := capsys.readouterr().err)
+    assert "images of shape (4, 5) are flattened to 20 features each" in said
+    np.testing.assert_array_equal(found.x_train, data_of(tmp_path / "flat.npz").x_train)
 
 
 def test_small_points_are_not_taken_for_duplicates(tmp_path):

@@ -15,6 +15,8 @@ is not left out. R and C are triangular factors in the points' order (`triangula
 A layer is drawn by its weights where that is cheaper, which has the same law. `sweeps` holds the sweeps.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ntksim.engine.compiled_network import check_size, compiled_network
@@ -22,6 +24,7 @@ from ntksim.engine.conditional import sweeps
 from ntksim.engine.conditional.layout import CHUNK, COLUMNS, CONDITIONED, CUT, ROWS, fours, make_law, make_room
 from ntksim.engine.cpu.product import padded_points
 from ntksim.engine.formulas.normals import fill_normals, left_code, right_code
+from ntksim.engine.layout import Net
 from ntksim.engine.network import Network
 from ntksim.engine.threads import spread
 
@@ -53,11 +56,12 @@ def evaluate(
     outputs: np.ndarray,
     kernels: np.ndarray,
     force: tuple[int, ...] | None = None,
+    evaluate_seeds: Callable[..., None] | None = None,
 ) -> tuple[int, ...]:
     """Fill ``outputs`` (S, n1, k) and ``kernels`` (S, blocks, n1, n2), unless their second axis is empty; give layers' ways.
 
     Where every layer behind the first is cheaper by its weights nothing is filled, and () is given: the caller draws them. Tests
-    ``force`` ways.
+    ``force`` ways. A GPU's ``evaluate_seeds`` takes the place of `_evaluate_seeds`.
     """
     kind = outputs.dtype
     check_size([x1] if x2 is None else [x1, x2], kind)
@@ -65,10 +69,26 @@ def evaluate(
     ways = force or chosen_ways(network, x.shape[1], len(x))
     if force is None and CONDITIONED not in (ways[1:] or ways):
         return ()
-    net, lanes = compiled_network(network, x.shape[1]), padded_points(len(x), kind.itemsize)
-    columns = np.zeros((x.shape[1], lanes), kind)
-    columns[:, : len(x)] = x.T
-    law = make_law(net, np.array([ROWS, *ways]), len(x), lanes, kernels.shape[1] > 0)
+    net = compiled_network(network, x.shape[1])
+    (evaluate_seeds or _evaluate_seeds)(net, ways, np.ascontiguousarray(x.T, kind), rows, cols, seeds, outputs, kernels)
+    return ways
+
+
+def _evaluate_seeds(
+    net: Net,
+    ways: tuple[int, ...],
+    x: np.ndarray,
+    rows: np.ndarray,
+    cols: np.ndarray,
+    seeds: np.ndarray,
+    outputs: np.ndarray,
+    kernels: np.ndarray,
+) -> None:
+    """The same for distinct points ``x`` (d, n), of which ``rows`` and ``cols`` are the kernel's rows and columns."""
+    kind, lanes = x.dtype, padded_points(x.shape[1], x.itemsize)
+    columns = np.zeros((len(x), lanes), kind)
+    columns[:, : x.shape[1]] = x
+    law = make_law(net, np.array([ROWS, *ways]), x.shape[1], lanes, kernels.shape[1] > 0)
 
     def work(threads: int, first: int, end: int, step: int) -> None:
         room = make_room(net, law, columns, threads)
@@ -76,8 +96,7 @@ def evaluate(
             threads, first, step, seeds[:end], net, law, room, columns.ravel(), CUT[kind.name], rows, cols, outputs, kernels
         )
 
-    spread(seeds.size, max(network.widths) > CHUNK, work)
-    return ways
+    spread(seeds.size, int(net.widths[1:-1].max()) > CHUNK, work)
 
 
 def draws(network: Network, layer: int, points: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -207,9 +207,12 @@ def _evaluate(threads, cut, seed, net, law, room):
         _add_to_kernel(net, law, room, layer)
 
 
-@jit_inner
-def _copy_kernel(kernel, lanes, total, rows, cols, out):
-    """The kernel of points ``rows`` and ``cols``: one block of all pairs of outputs, a block of each output, or their sum."""
+@jit
+def copy_kernel(kernel, lanes, total, rows, cols, out):
+    """The kernel of points ``rows`` and ``cols``: one block of all pairs of outputs, a block of each output, or their sum.
+
+    ``kernel`` has ``lanes`` rows and columns for each of ``total`` outputs; its upper half is read.
+    """
     outputs = out.shape[1] // rows.size
     summed = total // (out.shape[0] * outputs)
     for block, i, a, j, b in np.ndindex(out.shape[0], rows.size, outputs, cols.size, outputs):
@@ -239,4 +242,4 @@ def evaluate_seeds(threads, first, step, seeds, net, law, room, x, cut, rows, co
             for a in range(outputs.shape[2]):
                 outputs[s, i, a] = room.outputs[a, rows[i]]
         if kernels.shape[1] > 0:
-            _copy_kernel(room.kernel, law.lanes, law.outputs, rows, cols, kernels[s])
+            copy_kernel(room.kernel, law.lanes, law.outputs, rows, cols, kernels[s])

@@ -7,7 +7,19 @@ whatever the precision of the network: plain loops over explicit fused multiply-
 
 import math
 
-from ntksim.engine.compiled.jit import fma, jit_inner, wide_vectors
+from ntksim.engine.compiled.jit import fma, jit_inline, jit_inner, wide_vectors
+
+
+@jit_inline
+def eliminated(value, factor, entry):
+    """What is left of an entry without a factor's row, rounded once."""
+    return fma(-factor, entry, value)
+
+
+@jit_inline
+def adds_no_direction(pivot, square, cut):
+    """Whether a pivot counts as nothing beside its point's own square; NaN and infinities never do."""
+    return pivot <= cut * square < math.inf
 
 
 @jit_inner
@@ -19,12 +31,12 @@ def _subtract_products(factors, rows, target):
         f0, f1, f2, f3 = factors[i], factors[i + 1], factors[i + 2], factors[i + 3]
         row0, row1, row2, row3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
         for j in range(target.size):
-            two = fma(-f1, row1[j], fma(-f0, row0[j], target[j]))
-            target[j] = fma(-f3, row3[j], fma(-f2, row2[j], two))
+            two = eliminated(eliminated(target[j], f0, row0[j]), f1, row1[j])
+            target[j] = eliminated(eliminated(two, f2, row2[j]), f3, row3[j])
     for i in range(done, factors.size):
         factor, row = factors[i], rows[i]
         for j in range(target.size):
-            target[j] = fma(-factor, row[j], target[j])
+            target[j] = eliminated(target[j], factor, row[j])
 
 
 @jit_inner
@@ -46,7 +58,7 @@ def factorise(gram, cut, r):
         for j in range(row.size):
             row[j] = given[j]
         _subtract_products(r[:k, k], r[:k, k:], row)
-        if row[0] <= cut * given[0] < math.inf:
+        if adds_no_direction(row[0], given[0], cut):
             row[:] = 0
         else:
             _divide(row, math.sqrt(row[0]))

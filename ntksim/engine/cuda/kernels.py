@@ -51,16 +51,16 @@ def draw_matrix(seeds, stream, code, scale, row0, rows, col0, cols, length, out,
 
 
 @launched
-def draw_vector(seeds, stream, code, scale, index, size, out, at):
-    """Vector number ``index`` of parameters, entry r in row r mod 4 and column r div 4 of its own; zero where the scale is.
+def draw_vector(seeds, stream, code, scale, index, first, size, out, at):
+    """Entries ``first`` (a multiple of four).. of vector number ``index`` of parameters; zero where the scale is.
 
-    Grid: (blocks, networks).
+    Entry r stands in row r mod 4 and column r div 4 of the vector's own.     Grid: (blocks, networks).
     """
     net = cuda.blockIdx.y
     low, high = seed_words(seeds[net])
     columns = (size + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK
     for col in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, columns, cuda.gridDim.x * THREADS):
-        drawn = scaled_normals(low, stream, code, high, index, col, scale)
+        drawn = scaled_normals(low, stream, code, high, index, first // ROWS_PER_BLOCK + col, scale)
         for i in range(ROWS_PER_BLOCK):
             if ROWS_PER_BLOCK * col + i < size:
                 out[net, at + ROWS_PER_BLOCK * col + i] = drawn[i] if scale != 0 else _f32(0)
@@ -123,11 +123,11 @@ def readout_parts(weight, bias, a, a_at, a_row, c_at, h, at, rows, points, colum
 
 
 @launched
-def add_parts(parts, count, size, total, at):
-    """total <- the sum of ``count`` parts of ``size`` numbers, in their order, in float64."""
+def add_parts(parts, count, size, total, at, fresh):
+    """total += ``count`` parts of ``size`` numbers, in their order, in float64; if ``fresh`` total <- their sum."""
     net = cuda.blockIdx.y
     for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, size, cuda.gridDim.x * THREADS):
-        sums = 0.0
+        sums = 0.0 if fresh else total[net, at + e]
         for part in range(count):
             sums += parts[net, part * size + e]
         total[net, at + e] = sums

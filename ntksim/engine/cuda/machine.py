@@ -47,7 +47,7 @@ class CudaMachine(Machine):
         return host
 
     def unpack(self, array: np.ndarray) -> Any:
-        return self.copy(array)
+        return self.copy(array.reshape(1, -1))
 
     def square_distances(self, a: Any, b: Any) -> np.ndarray:
         return self._squares(a, b)[:, 0]
@@ -208,5 +208,5 @@ def _squares(a: Any, b: Any, begin: int, end: int) -> np.ndarray:
 def _total(parts: Any, size: int) -> np.ndarray:
     """Sums (size,) of all blocks' shares, on the host."""
     sums = allocate((1, size), np.float64)
-    kernels.add_parts[over(size)](parts, parts.shape[1] // size, size, sums, 0)
+    kernels.add_parts[over(size)](parts, parts.shape[1] // size, size, sums, 0, True)
     return sums.copy_to_host()[0]

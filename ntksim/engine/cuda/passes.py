@@ -130,7 +130,7 @@ class Batch:
             scales[0, last], scales[2, last], a, a_at, int(self.net.lengths[last]), self._vector(2 * last + 1)[1],
             self.h, self.at[last], rows, points, self.wide, self.output_parts,
         )  # fmt: skip
-        kernels.add_parts[over(self.wide, count)](self.output_parts, parts, self.wide, self.outputs, 0)
+        kernels.add_parts[over(self.wide, count)](self.output_parts, parts, self.wide, self.outputs, 0, True)
 
     def go_back(self, vector: Any) -> None:
         """Sensitivities of v.f of one network, for a vector v (1, k points): as many columns as there are points."""
@@ -156,13 +156,8 @@ class Batch:
 
     def _gram(self, values, left, right, stride, layer, wide, total, to, count) -> None:
         """Products of columns of a layer's values: kernel rows, from ``left`` on, with ``wide`` ones from ``right`` on."""
-        rows, terms = self.pairs.rows, int(self.net.widths[layer])
-        size, parts = rows * wide, -(-terms // kernels.GRAM_TERMS)
-        products.multiply[gemm.tiles(rows, wide, count * parts)](
-            values, left, stride, 1, values, right, stride, 1,
-            self.gram_parts, 0, size, wide, rows, wide, terms, kernels.GRAM_TERMS, True,
-        )  # fmt: skip
-        kernels.add_parts[over(size, count)](self.gram_parts, parts, size, total, to)
+        shape = self.pairs.rows, wide, int(self.net.widths[layer])
+        add_products(values, (left, stride, 1), values, (right, stride, 1), shape, self.gram_parts, total, to, True, count)
 
     def _add_sensitivities(self, layer: int, count: int) -> None:
         """Products of every output's sensitivities with its own, or with those of all outputs."""
@@ -237,6 +232,19 @@ class Batch:
                 yield panel
 
 
+def add_products(b, b_place, v, v_place, shape, parts, total, at, fresh, count) -> None:
+    """total += sum_k b[k, a] v[k, l] over neurons k, shares of ``GRAM_TERMS`` of them in ``parts`` and their sum in float64.
+
+    Places and ``shape`` are those of `library.multiply`; if ``fresh`` total <- the sum.
+    """
+    rows, cols, terms = shape
+    size, shares = rows * cols, -(-terms // kernels.GRAM_TERMS)
+    products.multiply[gemm.tiles(rows, cols, count * shares)](
+        b, *b_place, v, *v_place, parts, 0, size, cols, rows, cols, terms, kernels.GRAM_TERMS, True
+    )
+    kernels.add_parts[over(size, count)](parts, shares, size, total, at, fresh)
+
+
 class Weights(NamedTuple):
     """Some of a layer's weights: ``rows`` of them from ``row`` on and ``cols`` from ``col`` on, rows ``stride`` apart."""
 
@@ -303,28 +311,34 @@ def panel_size(net: Net, kind: np.dtype) -> int:
 
 def draw_matrix(net: Net, seeds: Any, layer: int, weights: Weights, count: int) -> None:
     """Draw some of a layer's weights in place, rows filled up with zeros."""
-    columns = -(-weights.stride // THREADS)
-    quarters = -(-weights.rows // ROWS_PER_BLOCK)
+    draw_block(net, seeds, weight_code(layer), net.scales[1, layer - 1], weights, count)
+
+
+def draw_block(net: Net, seeds: Any, code: Any, scale: float, block: Weights, count: int) -> None:
+    """The same of any matrix of normals, by its code."""
+    columns, quarters = -(-block.stride // THREADS), -(-block.rows // ROWS_PER_BLOCK)
     kernels.draw_matrix[(columns, -(-blocks(columns * quarters) // columns), count), THREADS](
-        seeds, np.uint32(net.stream), np.uint32(weight_code(layer)), np.float32(net.scales[1, layer - 1]),
-        weights.row, weights.rows, weights.col, weights.col + weights.cols, weights.stride, weights.array, weights.at,
+        seeds, np.uint32(net.stream), np.uint32(code), np.float32(scale),
+        block.row, block.rows, block.col, block.col + block.cols, block.stride, block.array, block.at,
     )  # fmt: skip
+
+
+def draw_vector(net: Net, seeds: Any, code: Any, scale: float, place: tuple[int, ...], out: Any, at: int, count: int) -> None:
+    """A vector of parameters, or some of it: ``place`` is (its index, the first entry, how many)."""
+    kernels.draw_vector[over(-(-place[2] // ROWS_PER_BLOCK), count)](
+        seeds, np.uint32(net.stream), np.uint32(code), np.float32(scale), *place, out, at
+    )
 
 
 def draw_vectors(net: Net, seeds: Any, out: Any, places: Any, count: int) -> None:
     """Biases and readouts of seeds, at ``places`` by their index in `parameter_offsets`; zeros where there are none."""
     last = net.widths.size - 1
-
-    def draw(code: Any, scale: float, index: int, size: int, at: int) -> None:
-        kernels.draw_vector[over(-(-size // ROWS_PER_BLOCK), count)](
-            seeds, np.uint32(net.stream), np.uint32(code), np.float32(scale), index, size, out, at
-        )
-
     for layer in range(1, last + 1):
-        draw(bias_code(layer), net.scales[3, layer - 1], 0, int(net.widths[layer]), int(places[2 * layer - 1]))
+        size, at = int(net.widths[layer]), int(places[2 * layer - 1])
+        draw_vector(net, seeds, bias_code(layer), net.scales[3, layer - 1], (0, 0, size), out, at, count)
     for a in range(int(net.widths[last])):
-        at = int(places[2 * last - 2]) + a * int(net.lengths[last - 1])
-        draw(weight_code(last), net.scales[1, last - 1], net.first + a, int(net.widths[last - 1]), at)
+        at, size = int(places[2 * last - 2]) + a * int(net.lengths[last - 1]), int(net.widths[last - 1])
+        draw_vector(net, seeds, weight_code(last), net.scales[1, last - 1], (net.first + a, 0, size), out, at, count)
 
 
 def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:

@@ -13,8 +13,8 @@ class Snapshots:
     """What is seen of S seeds at T times, or of one of them; NaN until it is filled. `training.Trajectory` says what each is.
 
     Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel``, which has no times, and ``test_kernels``, which has
-    two: t = 0, whether it is among the times or not, and the last. What is of test points, and ``kernels``, is empty where it is
-    not wanted.
+    two: t = 0, whether it is among the times or not, and the last. What is of test points, ``kernels`` and the parameter vectors
+    ``parameters`` (S, T, numbers) are empty where they are not wanted.
     """
 
     outputs: np.ndarray
@@ -30,17 +30,21 @@ class Snapshots:
     kernels: np.ndarray
     kernel: np.ndarray
     test_kernels: np.ndarray
+    parameters: np.ndarray
 
     @classmethod
     def empty(
-        cls, seeds: int, times: int, points: int, tests: int, layers: int, kind: np.dtype, keep_kernels: bool
+        cls, seeds: int, times: int, points: int, tests: int, layers: int, kind: np.dtype, keep_kernels: bool, numbers: int
     ) -> "Snapshots":
-        """Room for ``seeds`` seeds at ``times`` times; ``points`` and ``tests`` count outputs, ``layers`` the readout."""
+        """Room for ``seeds`` seeds at ``times`` times; ``points`` and ``tests`` count outputs, ``layers`` the readout.
+
+        ``numbers`` counts parameters, 0 where they are not kept.
+        """
 
         def missing(*shape: int, kind: np.dtype | type = np.float64) -> np.ndarray:
             return np.full((seeds, *shape), np.nan, kind)
 
-        numbers = ("loss", "kernel_drift", "kernel_distance", "parameter_drift", "feature_drift", "gates_flipped")
+        scalars = ("loss", "kernel_drift", "kernel_distance", "parameter_drift", "feature_drift", "gates_flipped")
         return cls(
             outputs=missing(times, points, kind=kind),
             test_outputs=missing(times, tests, kind=kind),
@@ -49,7 +53,8 @@ class Snapshots:
             kernels=missing(times if keep_kernels else 0, points, points, kind=kind),
             kernel=missing(points, points, kind=kind),
             test_kernels=missing(2, tests, points, kind=kind),
-            **{name: missing(times) for name in numbers},
+            parameters=missing(times if numbers else 0, numbers, kind=kind),
+            **{name: missing(times) for name in scalars},
         )
 
     def of(self, seed: int) -> "Snapshots":

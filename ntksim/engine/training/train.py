@@ -7,7 +7,7 @@ flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -22,8 +22,10 @@ from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
 from ntksim.engine.empirical import is_wide
+from ntksim.engine.layout import Net, parameter_offsets
 from ntksim.engine.machine import Machine, Task
 from ntksim.engine.network import Network, rated
+from ntksim.engine.parameters import Parameters, packed, unpacked
 from ntksim.engine.threads import spread
 from ntksim.engine.training import checkpoints
 from ntksim.engine.training.checkpoints import INTERVAL, Checkpoints
@@ -80,6 +82,20 @@ class Trajectory:
     layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
+    _kept: "_KeptParameters | None" = field(default=None, repr=False)
+
+    def parameters(self, seed: int | None = None, time: float | None = None) -> Parameters:
+        """The parameters of a seed at one of ``times``, the last if left out; of the run that returned them.
+
+        ``seed`` may be left out where there is one, as with ``start``.
+
+        Raises
+        ------
+        ValueError for a seed or a time that is not among them, or without ``return_parameters=True``.
+        """
+        if self._kept is None:
+            raise ValueError("parameters are not kept: call train with return_parameters=True")
+        return self._kept.at(self.times, seed, time)
 
     @property
     def test_kernel(self) -> np.ndarray | None:
@@ -87,12 +103,35 @@ class Trajectory:
         return None if self.test_kernels is None else self.test_kernels[:, 1]
 
 
+@dataclass(frozen=True)
+class _KeptParameters:
+    """Parameter vectors (S, T, numbers) of seeds at times, and how to read them."""
+
+    net: Net
+    has_biases: tuple[bool, ...]
+    seeds: tuple[int, ...]
+    vectors: np.ndarray
+
+    def at(self, times: np.ndarray, seed: int | None, time: float | None) -> Parameters:
+        if seed is None and len(self.seeds) > 1:
+            raise ValueError(f"seed must be one of the {len(self.seeds)} that were trained; got None")
+        if seed is not None and seed not in self.seeds:
+            raise ValueError(f"seed must be one of those that were trained; got {seed!r}")
+        found = np.flatnonzero(times == (times[-1] if time is None else time))
+        if not found.size:
+            shown = ", ".join(f"{t:.6g}" for t in times[:30])
+            raise ValueError(f"time must be one of {shown}{', ...' if len(times) > 30 else ''}; got {time!r}")
+        own = 0 if seed is None else self.seeds.index(seed)
+        return unpacked(self.net, self.vectors[own, found[0]], self.has_biases)
+
+
 def train(
     network: Network,
     x: np.ndarray,
     y: np.ndarray,
     *,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None = None,
+    start: Parameters | None = None,
     method: str = "gradient_flow",
     times: Sequence[float] | None = None,
     steps: int | None = None,
@@ -105,6 +144,7 @@ def train(
     x_test: np.ndarray | None = None,
     remove_initial_output: bool = False,
     keep_kernels: bool = False,
+    return_parameters: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_interval: float = INTERVAL,
     dtype: Any = "float64",
@@ -115,6 +155,9 @@ def train(
     Parameters
     ----------
     x, y : points (n, d) and targets (n,), or (n, k) for a network of k > 1 outputs; ``x_test`` (n*, d), observed only.
+    seeds : S non-negative integers below 2^64, a sequence or range: networks that are drawn.
+    start : in place of seeds, the parameters of a network of your own (`from_torch` and its like); the result then has an axis of
+        seeds of length 1. Defaults of times and learning rate come from the drawn network's limit all the same: give your own.
     method : ``"gradient_flow"``, theta' = -grad L to an error of ``tolerance``, or ``"gradient_descent"``; both with the
         parameterization's factor n^(-c) on the gradient. K_infinity below is the effective kernel, with that factor.
     times : when to look, ascending; infinity is allowed for the flow. Along directions in which the kernel is singular to the
@@ -140,6 +183,7 @@ def train(
     remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
         f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n).
+    return_parameters : whether to keep the parameters of every seed at all times, for `Trajectory.parameters`; ask for few times.
     checkpoint : a folder in which to keep what has been computed. The same call, after the process was killed at any moment,
         goes on from there and returns the same bits (on a processor of the same kind); once it has returned, it does so at
         once. Calls that differ in anything
@@ -157,7 +201,7 @@ def train(
     place = chosen_device(device)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
-    kind, seed_list = precision(dtype), seed_array(seeds)
+    kind, seed_list = precision(dtype), _seeds(seeds, start)
     known_answers.check(method, kind.name, place)
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs).ravel()
@@ -166,29 +210,64 @@ def train(
     network = rated(network, layer_rates)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
+    net, theta = (compiled_network(network, x.shape[1]), None) if start is None else packed(network, x.shape[1], start, kind)
     task = Task(
-        net=compiled_network(network, x.shape[1]),
+        net=net,
         x=columns_of(x, None, kind, place),
         y=y,
         x_test=None if tests is None else columns_of(tests, None, kind, place),
         x_across=None if tests is None else columns_of(tests, x, kind, place),
         remove_initial_output=remove,
+        start=theta,
     )
     test_outputs = 0 if tests is None else len(tests) * network.outputs
-    snapshots = Snapshots.empty(seed_list.size, schedule.looks, y.size, test_outputs, network.depth + 1, kind, keep)
+    numbers = int(parameter_offsets(net)[-1]) if flag("return_parameters", return_parameters) else 0
+    snapshots = Snapshots.empty(seed_list.size, schedule.looks, y.size, test_outputs, network.depth + 1, kind, keep, numbers)
     interval = _checked_interval(checkpoint, checkpoint_interval)
     run = checkpoints.digest(
-        network, x, y, tests, schedule.plan, seed_list, kind.name, remove, keep, repr(device_identity(place))
+        network,
+        x,
+        y,
+        tests,
+        schedule.plan,
+        seed_list,
+        kind.name,
+        remove,
+        keep,
+        repr(device_identity(place)),
+        numbers,
+        theta,
+        net.scales,
     )
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, interval)
     status, evaluations = _Run(task, schedule.plan, seed_list, kept, place).train()
+    found = snapshots.at(schedule.where, network.outputs)
+    vectors = found.pop("parameters")
     return Trajectory(
         times=schedule.times,
         evaluations=evaluations,
         status=status,
         learning_rate=schedule.learning_rate,
-        **snapshots.at(schedule.where, network.outputs),
+        _kept=None if vectors is None else _KeptParameters(net, _biases(network, start), tuple(map(int, seed_list)), vectors),
+        **found,
     )
+
+
+def _seeds(seeds: Sequence[int] | None, start: Parameters | None) -> np.ndarray:
+    """Seeds, or the one of a network that starts from given parameters, whose batches it shuffles."""
+    if start is None and seeds is None:
+        raise TypeError("give seeds, a sequence of non-negative integers such as range(8), or start, a network's parameters")
+    if start is not None and seeds is not None:
+        raise TypeError("give seeds or start, not both: start is one network's parameters")
+    return np.zeros(1, np.uint64) if seeds is None else seed_array(seeds)
+
+
+def _biases(network: Network, start: Parameters | None) -> tuple[bool, ...]:
+    """Whether layers 1..L and the output have biases."""
+    if start is None:
+        return (network.sigma_b is not None,) * network.depth + (network.output_bias,)
+    hidden = start.biases or (None,) * network.depth
+    return (*(own is not None for own in hidden), start.output_bias is not None)
 
 
 def _checked_interval(checkpoint: object, interval: float) -> float:

@@ -55,7 +55,7 @@ class Watch:
         self.with_tests = task.x_test is not None
         self.centred, self.removed, self.test_removed = task.remove_initial_output, np.zeros(1), np.zeros(1)
         self.passes = 0
-        self.start: Theta = machine.draw()
+        self.start: Theta = machine.draw() if task.start is None else machine.unpack(task.start)
         self.first: _First | None = None
 
     def begin(self, rows: Snapshots) -> None:
@@ -109,6 +109,8 @@ class Watch:
             self._measure(at, state, rows)
             if len(rows.kernels):
                 rows.kernels[at] = state.kernel
+            if len(rows.parameters):
+                rows.parameters[at] = self.machine.pack(state.theta).ravel()
             if at + 1 == len(rows.loss):
                 rows.kernel[:] = state.kernel
                 if self.with_tests:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from ntksim.engine.arguments import flattening
+from ntksim.engine.arguments import flattened, flattening
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.data import targets
 from ntksim.study.data.files import Data, read, write
@@ -102,10 +102,9 @@ def _from_file(options: Dataset) -> tuple[np.ndarray, pd.DataFrame]:
         raise
     except Exception as error:  # a damaged file can make the readers of the four formats raise almost anything
         raise StageError(f"{_key(options)}: cannot be read ({' '.join(str(error).split())[:200]})") from None
-    if x.ndim > 2 and x.size:
-        raise StageError(
-            f"{_key(options)}: expected x of shape (points, features), got {x.shape}; {flattening(x.shape)}, and save it again"
-        )
+    if x.ndim in (3, 4) and x.size:
+        print(f"ntksim: note: {_key(options)}: {flattening(x.shape)}", file=sys.stderr)
+        x = flattened(x)
     if x.ndim != 2 or y.ndim not in (1, 2) or len(y) != len(x) or 0 in (*x.shape, *y.shape):
         raise StageError(
             f"{_key(options)}: expected x of shape (points, features) and y of shape (points,) or (points, targets); "
