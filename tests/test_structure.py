@@ -30,7 +30,9 @@ LONG_FILES = {
     "engine/cuda/kernels.py": TO_SPLIT,
     "study/stages/training.py": TO_SPLIT,
 }
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS = {
+    "engine/training/train.py: train": TO_SPLIT,
+}
 # Beside compiled functions, which cannot take objects, and public ones, whose arguments are keywords that users know.
 MANY_ARGUMENTS = {
     "estimators.py: __init__": "scikit-learn reads an estimator's parameters there",
