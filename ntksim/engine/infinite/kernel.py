@@ -16,7 +16,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from ntksim.engine import known_answers
 from ntksim.engine.arguments import points
@@ -26,10 +26,11 @@ from ntksim.engine.infinite import expectations
 from ntksim.engine.infinite.correlations import correlation, roots_and_gaps, shared_gap
 from ntksim.engine.infinite.duals import closed_duals, has_closed_dual, point_of
 from ntksim.engine.network import Network, Scales
-from ntksim.engine.threads import refuse_forked
+from ntksim.engine.threads import check, refuse_forked, runs
 
 _SMALLEST = 1e-150  # root mean squares below this have products with correlations that may have lost digits
 _APART = 0.1  # gaps from which on errors are not amplified by the nets that drive points apart
+_OPERATIONS = 200  # of a pair of points in a layer, about
 _DOUBTFUL = 1e-8  # errors of correlations that a warning is given from
 
 
@@ -95,7 +96,8 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
         points1 = _points(code, weight, bias, roots1)
         points2 = points1 if symmetric else _points(code, weight, bias, roots2)
         watch.range(roots1, roots2)
-        _layer(code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
+        for rows in runs(0, (len(gaps) + 1) // 2, 1, 2 * _OPERATIONS * gaps.shape[1], get_num_threads()):
+            _layer(*rows, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
         if has_closed_dual(code):
             roots1, roots2 = points1[_S] * points1[_GAIN], points2[_S] * points2[_GAIN]
         else:
@@ -106,6 +108,7 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     watch.range(roots1, roots2)
     weight = (scales.weight[-1] * scales.weight_init[-1]) ** 2 * fan_in[-1]
     bias = (scales.bias[-1] * scales.bias_init[-1]) ** 2
+    check()
     _readout(symmetric, roots1, roots2, weight, bias, *_local(scales, -1, fan_in[-1]), gaps, ntk)
     if symmetric:
         mirror(gaps)
@@ -215,14 +218,15 @@ def _nearest(first, s, others, gaps):
 
 
 @jit_parallel
-def _layer(code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
+def _layer(first, end, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
     """One layer in place: gaps of u and v <- of phi(u) and phi(v), ntk <- E[phi' phi'] (local kernel + weight ntk).
 
-    The upper half if symmetric. Without a closed form, only gaps of the pre-activations and ntk <- local kernel + weight ntk.
+    Rows first..end, and as many from the last one on back. The upper half if symmetric. Without a closed form, only gaps of the
+    pre-activations and ntk <- local kernel + weight ntk.
     """
     rows = gaps.shape[0]
     # Row r with row n - 1 - r: equal work for every thread on a triangle.
-    for r in prange((rows + 1) // 2):
+    for r in prange(first, end):
         _layer_row(r, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
         if rows - 1 - r != r:
             _layer_row(rows - 1 - r, code, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
