@@ -122,6 +122,7 @@ def test_what_gradient_flow_conserves(activation, widths, monkeypatch):
     Du et al. (2018), theorems 2.1 and 2.2; of the stored weights, whatever their multipliers.
     """
     kept = []
+    monkeypatch.setattr(SeedCheckpoint, "is_due", lambda _: True)
     monkeypatch.setattr(SeedCheckpoint, "keep", lambda _, **state: kept.append(state["theta"].copy()))
     network = ntksim.Network(len(widths), widths, activation, "notes", 1.2, output_scale=0.7)
     ntksim.train(network, X, Y, seeds=[5], times=[0.0, 2.0], tolerance=1e-7)
