@@ -58,6 +58,14 @@ def _init(options: argparse.Namespace) -> None:
     print(f"Wrote {config}. Next: cd {shlex.quote(options.folder)} && ntksim study {config.name}")
 
 
+def _warm_up(options: argparse.Namespace) -> None:
+    from ntksim.engine import known_answers
+    from ntksim.engine.compiled.code_cache import FOLDER
+
+    known_answers.warm_up(lambda line: print(f"ntksim: {line}", file=sys.stderr, flush=True))
+    print(f"Compiled code is in {FOLDER}.")
+
+
 def _study(options: argparse.Namespace) -> int:
     from ntksim.study.config.study import load_study
     from ntksim.study.run.runner import run_study
@@ -245,7 +253,7 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="threads to use (default: all)")
 
 
-def _schema_options(parser: argparse.ArgumentParser) -> None:
+def _no_options(parser: argparse.ArgumentParser) -> None:
     """None."""
 
 
@@ -334,11 +342,12 @@ def _help(kind: object, description: str | None) -> str:
 # Of each command the function that runs it, the one that adds its options to a parser, and what it does.
 _COMMANDS: dict[str, tuple[Callable[..., object], Callable[[argparse.ArgumentParser], None], str]] = {
     "init": (_init, _init_options, "make a folder for a study of your own, with the default configuration to be changed"),
+    "warm-up": (_warm_up, _no_options, "compile what studies and Python need, about two minutes, once on a machine"),
     "study": (_study, _study_options, "run the study of a configuration file and print what it found"),
     "plan": (_plan, _plan_options, "show a study's jobs and their cost, and what is done to its data; compute nothing"),
     "show": (_show, _show_options, "print the summary of a results folder"),
     "verify": (_verify, _verify_options, "compute a sample of a results folder's shards again and compare"),
-    "schema": (_schema, _schema_options, "print the JSON schema of the configuration"),
+    "schema": (_schema, _no_options, "print the JSON schema of the configuration"),
     "dataset": (_dataset, _dataset_options, "stage: write the data set"),
     "limit": (_limit, _limit_options, "stage: write the infinite-width kernels of a network"),
     "initial": (_initial, _initial_options, "stage: kernels at initialisation of a block of seeds"),

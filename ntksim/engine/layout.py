@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ntksim.engine.threads import window
+
 LONGEST_VECTOR = 16  # numbers, of the smallest type: a multiple of every vector that there is
+_DRAW = 80  # operations that a normal, drawn twice, takes the time of
 _ALIGNMENT = 64  # bytes: a vector that straddles cache lines costs two loads
 
 
@@ -98,6 +101,7 @@ class Room(NamedTuple):
     kernel: np.ndarray
     partial: np.ndarray
     vector: np.ndarray
+    window: np.ndarray
 
 
 def padded(size: int) -> int:
@@ -196,7 +200,16 @@ def make_room(
     partial = np.zeros(math.prod(shape) + (math.prod(blocks[1:]) if blocks[0] < outputs else 0), kind)
     vector = np.zeros((outputs if pulled else 0, pairs.points), kind)
     flags = streamed, backward, kernel, joint, by_layer, pulled
-    return Room(h, slope, delta, at, delta_at, *flags, biases, readout, *sums, partial, vector)
+    return Room(h, slope, delta, at, delta_at, *flags, biases, readout, *sums, partial, vector, window())
+
+
+def operations_of_pass(net: Net, room: Room, pairs: Pairs) -> float:
+    """Floating-point operations of a pass through a network, draws and Gram matrices included, about."""
+    weights, outputs = float(np.sum(net.widths[1:-1] * net.lengths[:-2])), int(net.widths[-1])
+    back = 0 if not room.backward else 1 if room.pulled else outputs
+    squares = 1 + (back**2 if room.joint else back)
+    grams = 2.0 * float(net.widths.sum()) * pairs.rows * pairs.lanes * squares if room.with_kernel else 0.0
+    return weights * (2 * pairs.points * (1 + back) + _DRAW) + grams
 
 
 def for_descent(room: Room) -> Room:

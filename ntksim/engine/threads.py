@@ -1,4 +1,9 @@
-"""Threads: a seed each, or all of them at one wide network.
+"""Threads: a seed each, or all of them at one wide network; and slices of work, between which a call can be stopped.
+
+Python notices Ctrl-C in the main thread, between two calls of compiled code. So long calls are made in slices of ``SLICE``
+operations, some tenths of a second. Where the main thread waits for others, these are told by a flag that they look at between
+two slices (:func:`check`). No number depends on where slices end. Slices also tell of the seeds that are done (:func:`advance`):
+bars show them, by tqdm, which nothing else needs, and which has bars of its own for notebooks.
 
 A process that was forked after threads had been used cannot share work among threads again: GNU OpenMP, on which Numba runs,
 would end it, and a `multiprocessing.Pool` would start another one for ever. `refuse_forked` says so at once. Calls from several
@@ -6,13 +11,33 @@ Python threads need Numba's omp or tbb layer, which it takes where it can.
 """
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import numba
+import numpy as np
 
+from ntksim.engine.arguments import flag
+
+SLICE = 1 << 33  # floating-point operations of a thread between two looks at whether to stop
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} seeds [{elapsed}<{remaining}{postfix}]"
+_ALL = 1 << 62  # parts, of whatever a call has
 _forked = False
+_own = threading.local()  # the call that this thread works for
+
+
+class Call:
+    """What the threads of one call share: whether to stop, and what to tell of seeds that are done, if anything."""
+
+    def __init__(self, show: Callable[[float, float | None], None] | None = None) -> None:
+        self.stop, self.show = threading.Event(), show
+
+
+class Stopped(Exception):
+    """The call that this thread works for has been interrupted, or has failed in another thread."""
 
 
 def _after_fork() -> None:
@@ -35,6 +60,54 @@ def refuse_forked() -> None:
         )
 
 
+def current() -> Call | None:
+    """The call that this thread works for; None where nobody but Python itself can stop it, and nothing is shown."""
+    return getattr(_own, "call", None)
+
+
+def check() -> None:
+    """Raise Stopped where the call that this thread works for has ended; in the main thread Python raises KeyboardInterrupt."""
+    call = current()
+    if call is not None and call.stop.is_set():
+        raise Stopped
+
+
+def advance(seeds: float, time: float | None = None) -> None:
+    """Tell that so many more seeds, or so much of one, are done; in training the time that one has reached."""
+    call = current()
+    if call is not None and call.show is not None:
+        call.show(seeds, time)
+
+
+@contextmanager
+def working_for(call: Call) -> Iterator[None]:
+    """Let this thread work for a call."""
+    before, _own.call = current(), call
+    try:
+        yield
+    finally:
+        _own.call = before
+
+
+def another(parts: float = 1.0) -> Call:
+    """A call within the current one, shown where that is; what it tells of is one of ``parts`` of a seed."""
+    call = current()
+    show = None if call is None else call.show
+    return Call(None if show is None else lambda seeds, time: show(seeds / parts, time))
+
+
+def wait_for(running: Sequence[Future[None]], call: Call) -> None:
+    """Wait until all threads of a call are done; where one fails, or Ctrl-C comes, stop the others, and raise what was first."""
+    try:
+        wait(running, return_when=FIRST_EXCEPTION)
+    finally:
+        call.stop.set()
+        wait(running)
+    faults = [fault for done in running if (fault := done.exception()) is not None]
+    for fault in sorted(faults, key=lambda fault: isinstance(fault, Stopped)):
+        raise fault
+
+
 def spread(count: int, wide: bool, work: Callable[[int, int, int, int], None]) -> None:
     """Call ``work(threads, first, end, step)`` for ``count`` seeds, so that every core is busy.
 
@@ -49,8 +122,97 @@ def spread(count: int, wide: bool, work: Callable[[int, int, int, int], None]) -
     if workers == 1:
         work(1, 0, count - rest, 1)
     elif workers:
+        call = another()
+
+        def own(worker: int) -> None:
+            with working_for(call):
+                work(1, worker, count - rest, workers)
+
         with ThreadPoolExecutor(workers) as pool:
-            for done in [pool.submit(work, 1, worker, count - rest, workers) for worker in range(workers)]:
-                done.result()
+            wait_for([pool.submit(own, worker) for worker in range(workers)], call)
     if rest:
         work(threads, count - rest, count, 1)
+
+
+# --- slices -----------------------------------------------------------------------------------------------------------
+
+
+def runs(first: int, end: int, step: int, operations: float, threads: int = 1) -> Iterator[tuple[int, int]]:
+    """first, first + step, ... below ``end`` in runs of about a slice: where each begins and ends; each takes ``operations``."""
+    stride = step * max(1, int(SLICE * threads / operations))
+    for begin in range(first, end, stride):
+        check()
+        yield begin, min(end, begin + stride)
+
+
+def window() -> np.ndarray:
+    """Which parts of its work a compiled function does, the first and the end: all; and a place to count them."""
+    return np.array([0, _ALL, 0])
+
+
+def in_slices(parts: np.ndarray, call: Callable[[], object], operations: float, threads: int = 1) -> None:
+    """Call compiled code whose ``parts`` are a :func:`window`, as often as its ``operations`` have slices.
+
+    A call that returns False is the last one.
+    """
+    check()
+    if operations < 2 * SLICE * threads:
+        call()
+        return
+    try:
+        parts[:] = 0
+        call()  # does nothing but count
+        count = int(parts[2])
+        some = max(1, int(count * SLICE * threads / operations))
+        for begin in range(0, count, some):
+            check()
+            parts[:] = begin, begin + some, 0
+            if call() is False:
+                return
+    finally:
+        parts[:] = 0, _ALL, 0
+
+
+def seeds_in_slices(
+    seeds: range, parts: np.ndarray, call: Callable[[int, int], object], operations: float, threads: int = 1
+) -> None:
+    """Call ``call(first, end)`` for runs of seeds, or for many parts of each, whose ``operations`` are those of one seed."""
+    for first, end in runs(seeds.start, seeds.stop, seeds.step, operations, threads):
+        some = len(range(first, end, seeds.step))
+        in_slices(parts, partial(call, first, end), some * operations, threads)
+        advance(some)
+
+
+# --- bars -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def shown(progress: object, seeds: int, what: str, unit: float = 1.0) -> Iterator[None]:
+    """Show a bar of ``seeds`` seeds while the calls inside tell of theirs, if ``progress`` is True.
+
+    Times that they tell are shown in units of ``unit``.
+
+    Raises
+    ------
+    TypeError for another kind of ``progress``; ModuleNotFoundError where tqdm is not installed.
+    """
+    if not flag("progress", progress):
+        yield
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("progress=True needs the package tqdm: pip install tqdm, or leave progress out") from None
+    lock, bar = threading.Lock(), tqdm(total=seeds, desc=what, bar_format=_BAR)
+
+    def show(some: float, time: float | None) -> None:
+        with lock:
+            if time is not None:
+                bar.set_postfix_str(f"t = {time / unit:.3g}", refresh=False)
+            bar.update(some)
+
+    try:
+        with working_for(Call(show)):
+            yield
+    finally:
+        bar.close()

@@ -12,6 +12,7 @@ What remains unknown is for `known_answers` to find, which has the whole folder 
 
 import contextlib
 import hashlib
+import logging
 import os
 import pickle
 import re
@@ -66,6 +67,7 @@ def _folder() -> Path:
 
 FOLDER = _folder()
 _trusted = True  # whether code is loaded from the folder
+_said = False  # that code is compiled
 
 
 def _is_writable() -> bool:
@@ -127,6 +129,23 @@ def set_aside(fault: str) -> None:
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+def say_nothing() -> None:
+    """Do not say that code is compiled: somebody else does."""
+    global _said
+    _said = True
+
+
+def _say_compiling() -> None:
+    """Say once in a process that code is compiled: a line on the error output, where logging has no other place for it."""
+    global _said
+    if not _said:
+        _said = True
+        logging.getLogger(_PACKAGE.partition(".")[0]).warning(
+            "ntksim: compiling its code, which takes about a minute, once on this machine for this version "
+            "(`ntksim warm-up` does it beforehand)"
+        )
 
 
 class _Locator:
@@ -231,6 +250,8 @@ def kept_cache(numbas: type) -> type:
             if found := _another(loaded, self._py_func, signature):
                 set_aside(f"what was kept of {self._py_func.__qualname__} is the code of {found}")
                 return None
+            if loaded is None and self._py_func.__module__.startswith(_PACKAGE + "."):
+                _say_compiling()
             return loaded
 
         def save_overload(self, signature: Any, data: Any) -> None:

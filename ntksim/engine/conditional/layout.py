@@ -11,6 +11,7 @@ from numba import typeof, types
 from ntksim.engine.compiled.jit import jit_inline
 from ntksim.engine.formulas.normals import ROWS_PER_BLOCK
 from ntksim.engine.layout import Net, aligned, padded
+from ntksim.engine.threads import window
 
 CONDITIONED, ROWS, COLUMNS = 0, 1, 2  # how a layer is sampled
 PANEL = 128  # rows of a panel, at most
@@ -52,7 +53,7 @@ class Room(NamedTuple):
 
     ``panels`` holds, for each panel, B and N, and activations and slopes with a row per neuron and a column per point, padded
     to ``lanes``. ``values`` are V of all layers, those of layer l from ``values_at[l]``; ``crossed`` are T alike. Sums over all
-    neurons are float64; those of a chunk end with ``_part`` and have an axis of slots.
+    neurons are float64; those of a chunk end with ``_part`` and have an axis of slots. ``window`` is that of `threads`.
     """
 
     panels: np.ndarray
@@ -78,6 +79,7 @@ class Room(NamedTuple):
     factor: np.ndarray
     inverse: np.ndarray
     scratch: np.ndarray
+    window: np.ndarray
 
 
 @jit_inline
@@ -149,6 +151,7 @@ def make_room(net, law, x, threads):
         np.zeros((last + 1, n, n)),
         np.zeros((max(n, q), max(n, q))),
         np.zeros((3, max(columns * max(lanes, wide), n * max(wide, lanes)))),
+        window(),
     )
     if law.ways[1] == ROWS:
         room.values[: x.size] = net.scales[0, 0] * x.ravel()
@@ -164,6 +167,6 @@ def argument_types(real):
     own, sums, matrix, stack = np.empty((0, 0), real.name), np.empty(0), np.empty((0, 0)), np.empty((0, 0, 0))
     room = Room(
         flat, flat, integers, flat, flat, own, matrix, own, matrix, matrix, sums, sums, matrix, matrix,
-        matrix, own, matrix, own, matrix, matrix, stack, matrix, matrix,
+        matrix, own, matrix, own, matrix, matrix, stack, matrix, matrix, integers,
     )  # fmt: skip
     return types.uint64, *(typeof(example) for example in (net, law, room))

@@ -26,11 +26,12 @@ from ntksim.engine.cpu.product import padded_points
 from ntksim.engine.formulas.normals import fill_normals, left_code, right_code
 from ntksim.engine.layout import Net
 from ntksim.engine.network import Network
-from ntksim.engine.threads import spread
+from ntksim.engine.threads import seeds_in_slices, spread
 
 # Conditioned layers must be cheaper by this factor in the count below, which leaves out the small matrices (measured: from there
 # on they are faster, at 2 to 256 points in both precisions).
 _ADVANTAGE = 4
+_DRAW = 80  # operations that a normal, drawn twice, takes the time of
 
 
 def chosen_ways(network: Network, input_dim: int, points: int) -> tuple[int, ...]:
@@ -90,11 +91,18 @@ def _evaluate_seeds(
     columns[:, : x.shape[1]] = x
     law = make_law(net, np.array([ROWS, *ways]), x.shape[1], lanes, kernels.shape[1] > 0)
 
+    wide = lanes * (law.outputs if law.backward else 1)
+    operations = float(net.widths[1:-1].sum()) * (lanes + wide) * (6 * wide + _DRAW)
+
     def work(threads: int, first: int, end: int, step: int) -> None:
         room = make_room(net, law, columns, threads)
-        sweeps.evaluate_seeds(
-            threads, first, step, seeds[:end], net, law, room, columns.ravel(), CUT[kind.name], rows, cols, outputs, kernels
-        )
+
+        def some(begin: int, stop: int) -> None:
+            sweeps.evaluate_seeds(
+                threads, begin, step, seeds[:stop], net, law, room, columns.ravel(), CUT[kind.name], rows, cols, outputs, kernels
+            )
+
+        seeds_in_slices(range(first, end, step), room.window, some, operations, threads)
 
     spread(seeds.size, int(net.widths[1:-1].max()) > CHUNK, work)
 

@@ -23,6 +23,7 @@ import numpy as np
 from numba import prange, types
 
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_inner, jit_parallel
+from ntksim.engine.compiled.slices import is_due
 from ntksim.engine.conditional.layout import CHUNK, CONDITIONED, argument_types, fours
 from ntksim.engine.conditional.panels import BACK, BOTH, FORWARD, add_gram, sum_chunk
 from ntksim.engine.conditional.triangular import factorise, invert
@@ -77,6 +78,8 @@ def _sweep(threads, seed, net, law, room, what, layer):
     chunks, slots = (net.widths[layer] + CHUNK - 1) // CHUNK, room.features_part.shape[0]
     for begin in range(0, chunks, slots):
         count = min(slots, chunks - begin)
+        if not is_due(room.window):
+            continue
         if threads > 1:
             _wave(threads, begin, count, what, layer, seed, net, law, room)
         else:
@@ -181,30 +184,39 @@ def _add_to_kernel(net, law, room, layer):
                     add_layer_kernel(weight, bias, products, known, kernel)
 
 
-@compiled_once(lambda real: (_INDEX, types.float64, *argument_types(real)))
-def _evaluate(threads, cut, seed, net, law, room):
-    """Outputs of one seed, and its kernel if ``law.backward``; the Gram matrix of the points and V of layer 1 are there."""
-    last = net.widths.size - 2
-    for layer in range(1, last + 1):
-        if layer > 1:
-            _prepare_forward(net, law, room, layer, cut)
-        _sweep(threads, seed, net, law, room, BOTH if law.backward and layer == last else FORWARD, layer)
-        if law.backward:
-            _mirror(room.features[layer], law.points, law.lanes)
-    c = room.vector[0][: law.outputs]
+@jit_inner
+def _add_output_biases(seed, net, law, room):
+    last, c = net.widths.size - 2, room.vector[0][: law.outputs]
     draw_vector(seed, net.stream, bias_code(last + 1), net.scales[3, last], 0, 0, c)
     for a in range(c.size):
         for i in range(law.points):
             room.outputs[a, i] += net.scales[2, last] * np.float64(c[a])
+
+
+@compiled_once(lambda real: (_INDEX, types.float64, *argument_types(real)))
+def _evaluate(threads, cut, seed, net, law, room):
+    """Outputs of one seed, and its kernel if ``law.backward``; the Gram matrix of the points and V of layer 1 are there."""
+    last, parts = net.widths.size - 2, room.window
+    for layer in range(1, last + 1):
+        if layer > 1 and is_due(parts):
+            _prepare_forward(net, law, room, layer, cut)
+        _sweep(threads, seed, net, law, room, BOTH if law.backward and layer == last else FORWARD, layer)
+        if law.backward and is_due(parts):
+            _mirror(room.features[layer], law.points, law.lanes)
+    if is_due(parts):
+        _add_output_biases(seed, net, law, room)
     if not law.backward:
         return
-    room.kernel[:] = 0
-    _add_to_kernel(net, law, room, last + 1)
+    if is_due(parts):
+        room.kernel[:] = 0
+        _add_to_kernel(net, law, room, last + 1)
     for layer in range(last, 0, -1):
         if layer < last:
-            _prepare_back(net, law, room, layer + 1, cut)
+            if is_due(parts):
+                _prepare_back(net, law, room, layer + 1, cut)
             _sweep(threads, seed, net, law, room, BACK, layer)
-        _add_to_kernel(net, law, room, layer)
+        if is_due(parts):
+            _add_to_kernel(net, law, room, layer)
 
 
 @jit
@@ -228,16 +240,20 @@ def evaluate_seeds(threads, first, step, seeds, net, law, room, x, cut, rows, co
     """Outputs (S, n, k) and kernels (S, blocks, rows, columns) of seeds first, first + step, ..., one after the other.
 
     ``outputs`` or ``kernels`` with an empty second axis are not filled. ``rows`` and ``cols`` are the points, among the
-    distinct ones, of the kernel's rows and columns; outputs are those of ``rows``.
+    distinct ones, of the kernel's rows and columns; outputs are those of ``rows``. Parts that ``window`` chooses from are waves
+    of chunks, and what is between sweeps.
     """
-    for k in range(0, net.widths[0], law.panel):
-        some = min(law.panel, net.widths[0] - k)
-        add_gram(x, k * law.lanes, some, law.lanes, law.points, room.wide[0], room.features[0], k == 0)
-    _mirror(room.features[0], law.points, law.lanes)
-    if law.ways[1] == CONDITIONED:
-        _prepare_forward(net, law, room, 1, cut)
+    if is_due(room.window):
+        for k in range(0, net.widths[0], law.panel):
+            some = min(law.panel, net.widths[0] - k)
+            add_gram(x, k * law.lanes, some, law.lanes, law.points, room.wide[0], room.features[0], k == 0)
+        _mirror(room.features[0], law.points, law.lanes)
+        if law.ways[1] == CONDITIONED:
+            _prepare_forward(net, law, room, 1, cut)
     for s in range(first, seeds.size, step):
         _evaluate(threads, cut, seeds[s], net, law, room)
+        if not is_due(room.window):
+            continue
         for i in range(outputs.shape[1]):
             for a in range(outputs.shape[2]):
                 outputs[s, i, a] = room.outputs[a, rows[i]]

@@ -10,12 +10,14 @@ import numpy as np
 from numba import prange, types
 
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_allocating, jit_inner, jit_parallel
+from ntksim.engine.compiled.slices import is_due
 from ntksim.engine.cpu.passes import argument_types, evaluate, go_back, gram_of_points, sensitivity_columns, share
 from ntksim.engine.cpu.product import multiply
 from ntksim.engine.formulas.layer import add_bias_pull, add_readout_pull, descended, residual, weigh_sensitivity
 
 _INDEX = types.intp
 _ROWS = 96  # rows of a weight matrix that a thread updates at a time
+_PULLED = 1 << 31  # multiply-adds of rows that are updated in one part of the work, by each thread
 
 
 @jit_allocating
@@ -40,9 +42,9 @@ def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
 
 
 @jit_parallel
-def _pull_shared(threads, net, weights, room, pairs, layer, vector, below):
+def _pull_shared(threads, net, weights, room, pairs, layer, vector, below, begin, end):
     for thread in prange(threads):
-        r0, r1 = share(0, net.widths[layer], threads, thread)
+        r0, r1 = share(begin, end, threads, thread)
         if r0 < r1:
             _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1)
 
@@ -70,7 +72,7 @@ def pull_back(threads, net, weights, room, pairs, vector):
     theta, offsets, kind = weights.flat, weights.offsets, vector.dtype.type
     h = room.h[room.at[last] : room.at[last] + net.widths[last] * points].reshape(net.widths[last], points)
     rates = net.scales[4]
-    for a in range(vector.shape[0] if rates[last] > 0 else 0):
+    for a in range(vector.shape[0] if rates[last] > 0 and is_due(room.window) else 0):
         at = offsets[2 * last] + a * net.lengths[last]
         add_readout_pull(rates[last] * net.scales[0, last], vector[a], h, theta[at : at + net.widths[last]])
         for i in range(n):
@@ -81,12 +83,19 @@ def pull_back(threads, net, weights, room, pairs, vector):
     for layer in range(1, last + 1):
         if rates[layer - 1] == 0:
             continue
-        length, at = net.lengths[layer - 1], room.at[layer - 1]
-        _transpose(room.h[at : at + net.widths[layer - 1] * points].reshape(net.widths[layer - 1], points), length, below)
-        if threads > 1:
-            _pull_shared(threads, net, weights, room, pairs, layer, factors, below)
-        else:
-            _pull_rows(net, weights, room, pairs, layer, factors, below, 0, net.widths[layer])
+        length, at, ready = net.lengths[layer - 1], room.at[layer - 1], False
+        some = threads * _ROWS * max(1, _PULLED // (_ROWS * n * length))
+        for begin in range(0, net.widths[layer], some):
+            if not is_due(room.window):
+                continue
+            if not ready:
+                _transpose(room.h[at : at + net.widths[layer - 1] * points].reshape(net.widths[layer - 1], points), length, below)
+                ready = True
+            end = min(begin + some, net.widths[layer])
+            if threads > 1:
+                _pull_shared(threads, net, weights, room, pairs, layer, factors, below, begin, end)
+            else:
+                _pull_rows(net, weights, room, pairs, layer, factors, below, begin, end)
 
 
 @jit
@@ -110,7 +119,8 @@ def relative_distance(a, b):
 @jit
 def evaluate_at(threads, seed, net, weights, room, pairs):
     """:func:`cpu.passes.evaluate`, for Python, the Gram matrix of the points included."""
-    gram_of_points(net, room, pairs)
+    if is_due(room.window):
+        gram_of_points(net, room, pairs)
     evaluate(threads, seed, net, weights, room, pairs)
 
 
@@ -130,11 +140,11 @@ def _step(threads, net, weights, moving, room, pairs, gradient, momentum, before
         pull_back(threads, net, weights, room, pairs, gradient)
         return
     theta, velocity, kind = weights.flat, moving.flat, weights.flat.dtype.type
-    for i in range(theta.size):
+    for i in range(theta.size if is_due(room.window) else 0):
         theta[i] = descended(theta[i], kind(before), velocity[i])
         velocity[i] *= kind(momentum)
     pull_back(threads, net, moving, room, pairs, gradient)
-    for i in range(theta.size):
+    for i in range(theta.size if is_due(room.window) else 0):
         theta[i] = descended(theta[i], -kind(after), velocity[i])
 
 
@@ -148,32 +158,42 @@ def _gather(columns, chosen, room, pairs):
 
 
 @jit
+def _fill_gradient(room, y, scaled, whole, order, step, gradient):
+    """gradient (k, size) <- scaled residuals of the points of a step; whether they are finite."""
+    loss = 0.0
+    for i in range(gradient.shape[1]):
+        for a in range(gradient.shape[0]):
+            off = residual(room.outputs[a, i], y[i if whole else order[step, i], a])
+            loss += off * off
+            gradient[a, i] = scaled * off
+    return np.isfinite(loss)
+
+
+@jit
 def advance(
-    threads, seed, net, weights, moving, room, pairs, columns, y, whole, order, rate, momentum, before, after, steps, ready
+    threads, seed, net, weights, moving, room, pairs, columns, y, gradient, whole, order, rate, momentum, before, after, steps,
+    ready,
 ):  # fmt: skip
     """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
 
     Steps are ``whole`` ones, of all points; ``ready`` says that the network has been evaluated in ``room``. Otherwise
     ``order`` (steps, size) holds the points of each step among ``columns`` (d, n), and ``room`` is one for so many. Targets ``y``
-    are (n, k). ``moving`` holds -eta v in the layout of the parameters, and nothing without momentum.
+    are (n, k). ``moving`` holds -eta v in the layout of the parameters, and nothing without momentum. ``gradient`` (k, size) is
+    scratch, which stays where a step is made in parts.
     """
     size = y.shape[0] if whole else order.shape[1]
-    gradient, scaled = np.empty((y.shape[1], size), weights.flat.dtype), rate * y.shape[0] / size
+    scaled = rate * y.shape[0] / size
     for step in range(steps):
-        if not whole:
+        if not whole and is_due(room.window):
             _gather(columns, order[step], room, pairs)
         if step > 0 or not ready:
             evaluate(threads, seed, net, weights, room, pairs)
-        loss = 0.0
-        for i in range(size):
-            for a in range(y.shape[1]):
-                off = residual(room.outputs[a, i], y[i if whole else order[step, i], a])
-                loss += off * off
-                gradient[a, i] = scaled * off
-        if not np.isfinite(loss):
-            return step
+        if is_due(room.window):
+            if not _fill_gradient(room, y, scaled, whole, order, step, gradient):
+                return step
+            if room.pulled:
+                room.vector[:, :size] = gradient
         if room.pulled:
-            room.vector[:, :size] = gradient
             go_back(threads, seed, net, weights, room, pairs)
         _step(threads, net, weights, moving, room, pairs, gradient, momentum, before, after)
     return steps

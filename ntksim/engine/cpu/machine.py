@@ -1,5 +1,6 @@
 """Training on the CPU: parameters are one flat array, and rooms are those of `layout`."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,14 @@ from ntksim.engine.layout import (
     aligned,
     for_descent,
     make_room,
+    operations_of_pass,
     parameter_offsets,
     stored_weights,
 )
 from ntksim.engine.machine import Machine, Points, Step, Task
+from ntksim.engine.threads import in_slices, runs
+
+_STEP = 1 << 15  # operations that a step of the smallest network takes the time of
 
 
 class _Batch(NamedTuple):
@@ -81,7 +86,8 @@ class CpuMachine(Machine):
 
     def _outputs(self, theta: np.ndarray, room: Room, pairs: Pairs) -> np.ndarray:
         """Outputs (n k,) at ``theta``; as far as ``room`` has room for it the kernel stays there."""
-        evaluate_at(self.threads, self.seed, self.net, self._weights(theta), room, pairs)
+        run = partial(evaluate_at, self.threads, self.seed, self.net, self._weights(theta), room, pairs)
+        in_slices(room.window, run, operations_of_pass(self.net, room, pairs), self.threads)
         return room.outputs[:, : pairs.cols].T.flatten()
 
     def _kernels(self, room: Room, pairs: Pairs) -> np.ndarray:
@@ -119,7 +125,8 @@ class CpuMachine(Machine):
 
     def pull_back(self, room: Room, vector: np.ndarray, theta: np.ndarray) -> None:
         rows = np.ascontiguousarray(vector.reshape(self.pairs.cols, -1).T, theta.dtype)
-        pull_back_at(self.threads, self.net, self._weights(theta), room, self.pairs, rows)
+        run = partial(pull_back_at, self.threads, self.net, self._weights(theta), room, self.pairs, rows)
+        in_slices(room.window, run, 2.0 * self.numbers * self.points, self.threads)
 
     def make_descent_room(self, room: Room, size: int | None) -> _Batch:
         if size is None:
@@ -135,7 +142,21 @@ class CpuMachine(Machine):
     ) -> int:  # fmt: skip
         moving = self._weights(aligned(0, self.kind) if velocity is None else velocity)
         whole, chosen = order is None, np.empty((0, 0), np.int64) if order is None else order
-        return advance(
-            self.threads, self.seed, self.net, self._weights(theta), moving, room.room, room.pairs, self.columns,
-            y.reshape(self.pairs.cols, -1), whole, chosen, *step, count, ready,
-        )  # fmt: skip
+        targets, net, size = y.reshape(self.pairs.cols, -1), self.net, self.points if order is None else order.shape[1]
+        gradient, operations = np.empty((targets.shape[1], size), self.kind), 6.0 * self.numbers * size + _STEP
+        for begin, end in runs(0, count, 1, operations, self.threads):
+            done = end - begin
+
+            def some(begin: int = begin, end: int = end) -> bool:
+                nonlocal done
+                found = advance(
+                    self.threads, self.seed, net, self._weights(theta), moving, room.room, room.pairs, self.columns, targets,
+                    gradient, whole, chosen[begin:end], *step, end - begin, ready and begin == 0,
+                )  # fmt: skip
+                done = min(done, found)
+                return bool(found == end - begin)
+
+            in_slices(room.room.window, some, (end - begin) * operations, self.threads)
+            if done < end - begin:
+                return begin + done
+        return count

@@ -18,6 +18,7 @@ import numpy as np
 from numba import prange, typeof, types
 
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_inner, jit_parallel
+from ntksim.engine.compiled.slices import is_due
 from ntksim.engine.cpu.product import multiply
 from ntksim.engine.formulas.layer import (
     add_layer_kernel,
@@ -50,7 +51,7 @@ def argument_types(real):
     matrix, stack = np.empty((0, 0)), np.empty((0, 0, 0))
     own = matrix.astype(real.name)
     flags = True, True, True, True, True, True
-    room = Room(flat, flat, flat, integers, integers, *flags, flat, own, matrix, stack, stack, stack[None], flat, own)
+    room = Room(flat, flat, flat, integers, integers, *flags, flat, own, matrix, stack, stack, stack[None], flat, own, integers)
     return types.uint64, *(typeof(example) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
 
 
@@ -316,8 +317,11 @@ def _shared(phase, threads, seed, net, weights, room, pairs, what, layer, begin,
 @jit_inner
 def _sweep(threads, seed, net, weights, room, pairs, what, layer):
     """One layer, panel by panel: forward, back, or for the last hidden layer both at once."""
-    room.sensitivities[:] = 0
     for begin in range(0, net.widths[layer], group_rows(threads, net)):
+        if not is_due(room.window):
+            continue
+        if begin == 0:
+            room.sensitivities[:] = 0
         end = min(begin + group_rows(threads, net), net.widths[layer])
         for phase in range(2):
             if threads > 1:
@@ -355,41 +359,53 @@ def _add_to_kernel(net, layer, room, pairs):
                     add_layer_kernel(weight, bias, products[at : at + stretch], known[i : i + stretch], kernel[at : at + stretch])
 
 
-@compiled_once(lambda real: (_INDEX, *argument_types(real)))
-def evaluate(threads, seed, net, weights, room, pairs):
-    """Outputs of one seed, and as far as there is room its sensitivities and kernel; h^0 and its Gram matrix are there.
-
-    Sensitivities of a vector's product are left to :func:`go_back`: the vector may depend on the outputs.
-    """
-    last = net.widths.size - 2
-    room.outputs[:] = 0
-    room.features[1:] = 0
-    backward = room.backward and not room.pulled
-    for layer in range(1, last + 1):
-        _sweep(threads, seed, net, weights, room, pairs, BOTH if backward and layer == last else FORWARD, layer)
-    c = room.biases[: room.outputs.shape[0]]
+@jit_inner
+def _add_output_biases(seed, net, weights, room, pairs):
+    last, c = net.widths.size - 2, room.biases[: room.outputs.shape[0]]
     _get_biases(seed, net, weights, last + 1, 0, c)
     for a in range(c.size):
         for i in range(pairs.points):
             room.outputs[a, i] += net.scales[2, last] * np.float64(c[a])
+
+
+@compiled_once(lambda real: (_INDEX, *argument_types(real)))
+def evaluate(threads, seed, net, weights, room, pairs):
+    """Outputs of one seed, and as far as there is room its sensitivities and kernel; h^0 and its Gram matrix are there.
+
+    Sensitivities of a vector's product are left to :func:`go_back`: the vector may depend on the outputs. Parts that ``window``
+    chooses from are groups of panels, and what is between sweeps.
+    """
+    last, parts = net.widths.size - 2, room.window
+    if is_due(parts):
+        room.outputs[:] = 0
+        room.features[1:] = 0
+    backward = room.backward and not room.pulled
+    for layer in range(1, last + 1):
+        _sweep(threads, seed, net, weights, room, pairs, BOTH if backward and layer == last else FORWARD, layer)
+    if is_due(parts):
+        _add_output_biases(seed, net, weights, room, pairs)
     if not backward:
         return
-    room.kernel[:] = 0
-    _add_to_kernel(net, last + 1, room, pairs)
+    if is_due(parts):
+        room.kernel[:] = 0
+        _add_to_kernel(net, last + 1, room, pairs)
     for layer in range(last, 0, -1):
         if layer < last:
             _sweep(threads, seed, net, weights, room, pairs, BACK, layer)
-        _add_to_kernel(net, layer, room, pairs)
+        if is_due(parts):
+            _add_to_kernel(net, layer, room, pairs)
 
 
 @compiled_once(lambda real: (_INDEX, *argument_types(real)))
 def go_back(threads, seed, net, weights, room, pairs):
     """Sensitivities of v.f for the ``vector`` v in ``room``, which has been evaluated; weights are stored."""
     last, points = net.widths.size - 2, pairs.points
-    multiply(
-        weights.flat, weights.offsets[2 * last], net.lengths[last], 1, room.vector.reshape(room.vector.size), 0, points, points,
-        room.delta, room.delta_at[last], points, net.widths[last], net.widths[last + 1], True,
-    )  # fmt: skip
+    if is_due(room.window):
+        vector = room.vector.reshape(room.vector.size)
+        multiply(
+            weights.flat, weights.offsets[2 * last], net.lengths[last], 1, vector, 0, points, points,
+            room.delta, room.delta_at[last], points, net.widths[last], net.widths[last + 1], True,
+        )  # fmt: skip
     for layer in range(last, 0, -1):
         _sweep(threads, seed, net, weights, room, pairs, BACK, layer)
 
@@ -432,9 +448,12 @@ def evaluate_seeds(threads, first, step, seeds, net, weights, room, pairs, outpu
 
     ``outputs`` or ``kernels`` with an empty second axis are not filled.
     """
-    gram_of_points(net, room, pairs)
+    if is_due(room.window):
+        gram_of_points(net, room, pairs)
     for s in range(first, seeds.size, step):
         evaluate(threads, seeds[s], net, weights, room, pairs)
+        if not is_due(room.window):
+            continue
         for i in range(outputs.shape[1]):
             for a in range(outputs.shape[2]):
                 outputs[s, i, a] = room.outputs[a, i]

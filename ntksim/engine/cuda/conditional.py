@@ -21,6 +21,7 @@ from ntksim.engine.cuda.passes import Weights, add_products, draw_block, draw_ve
 from ntksim.engine.devices import GpuMemoryError
 from ntksim.engine.formulas.normals import bias_code, left_code, right_code, weight_code
 from ntksim.engine.layout import Net
+from ntksim.engine.threads import advance, check
 
 _SHARE = 0.8  # of the free memory, to use
 _PANEL = 1 << 24  # numbers of a network's panel, about: enough work for the launches that it takes
@@ -108,6 +109,7 @@ def evaluate_seeds(
                     copy_kernel(kernel, law.points, int(net.widths[-1]), rows, cols, kernels_out[s])
                 if outputs.shape[1] > 0:
                     outputs[s] = total.T[rows]
+            advance(some.size)
 
     on_every_gpu(seeds.size, work)
 
@@ -239,6 +241,7 @@ class Batch:
         """One layer, panel by panel: sums over activations on the way forward, over sensitivities on the way back."""
         law, width, n = self.law, int(self.net.widths[layer]), self.law.points
         for r0 in range(0, width, law.panel):
+            check()
             rows, first = min(law.panel, width - r0), r0 == 0
             self._activate(layer, r0, rows)
             if forward:

@@ -1,7 +1,7 @@
 """What all modules of `numba.cuda` stand on: the size of blocks, launches over elements, memory, and the GPUs that there are."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -11,6 +11,7 @@ from numba import config, cuda
 
 from ntksim.engine.compiled.code_cache import number_at_random
 from ntksim.engine.compiled.jit import compiling
+from ntksim.engine.threads import another, wait_for, working_for
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 THREADS = 4 if SIMULATED else 128  # of a block
@@ -58,17 +59,17 @@ def on_every_gpu(seeds: int, work: Callable[[int, int], None]) -> None:
     """Call ``work(first, step)`` for the seeds first, first + step, ... of each visible GPU, at the same time."""
     gpus = list(cuda.gpus)[:seeds]
 
+    if len(gpus) == 1:
+        with gpus[0]:
+            work(0, 1)
+        return
+    call = another()
+
     def on(number: int) -> None:
-        with gpus[number]:
+        with gpus[number], working_for(call):
             work(number, len(gpus))
 
-    if len(gpus) == 1:
-        on(0)
-        return
-    running = [_thread_of(number).submit(on, number) for number in range(len(gpus))]
-    wait(running)
-    for done in running:
-        done.result()
+    wait_for([_thread_of(number).submit(on, number) for number in range(len(gpus))], call)
 
 
 @cache

@@ -25,6 +25,7 @@ from ntksim.engine.cuda.passes import (
 from ntksim.engine.devices import GpuMemoryError
 from ntksim.engine.formulas.normals import ROWS_PER_BLOCK
 from ntksim.engine.layout import Net, Pairs, parameter_offsets
+from ntksim.engine.threads import advance, check
 
 # Widths and points up to which a network of one output is evaluated by one block.
 SMALL_WIDTH, SMALL_POINTS = PIECE, 32
@@ -50,7 +51,9 @@ def evaluate_seeds(
         most = _RESULTS * cuda.current_context().get_memory_info()[0] / own[0].nbytes
         for begin in range(0, mine.size, count := int(max(1, min(mine.size, most)))):
             some = mine[begin : begin + count]
+            check()
             own[begin : begin + count] = _evaluate(net, columns, pairs, some, own.shape[1], wanted).copy_to_host()
+            advance(some.size)
 
     on_every_gpu(seeds.size, work)
 

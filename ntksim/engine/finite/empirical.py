@@ -18,9 +18,18 @@ from ntksim.engine.cpu import passes
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.parameters import Parameters, packed
 from ntksim.engine.formulas.blocks import block_of
-from ntksim.engine.layout import Net, Pairs, drawn_weights, make_room, padded, parameter_offsets, stored_weights
+from ntksim.engine.layout import (
+    Net,
+    Pairs,
+    drawn_weights,
+    make_room,
+    operations_of_pass,
+    padded,
+    parameter_offsets,
+    stored_weights,
+)
 from ntksim.engine.network import Network
-from ntksim.engine.threads import spread
+from ntksim.engine.threads import another, seeds_in_slices, shown, spread, working_for
 
 FORMS = ("full", "diagonal", "trace")
 SAMPLINGS = ("weights", "conditional")
@@ -118,7 +127,11 @@ def _evaluate(
         keep = passes.KEPT if wanted else 0
         weights = drawn_weights(net, rows, keep, columns.dtype) if theta is None else stored_weights(net, theta)
         room = make_room(net, columns, pairs, rows, streamed=True, backward=wanted, kernel=wanted, joint=joint)
-        passes.evaluate_seeds(threads, first, step, seeds[:end], net, weights, room, pairs, outputs, kernels)
+
+        def some(begin: int, stop: int) -> None:
+            passes.evaluate_seeds(threads, begin, step, seeds[:stop], net, weights, room, pairs, outputs, kernels)
+
+        seeds_in_slices(range(first, end, step), room.window, some, operations_of_pass(net, room, pairs), threads)
 
     spread(seeds.size, is_wide(net.widths[1:-1].tolist()), work)
 
@@ -152,6 +165,7 @@ def network_outputs(
     dtype: Any = "float64",
     device: str = "cpu",
     sampling: str = "weights",
+    progress: bool = False,
 ) -> np.ndarray:
     """Outputs at initialisation of one network per seed, (S, n) in ``dtype``, or (S, n, k) for k > 1 outputs.
 
@@ -167,6 +181,7 @@ def network_outputs(
         results; or ``"auto"``, GPUs where there are any.
     sampling : ``"weights"``, the network of :func:`sample_parameters`; or ``"conditional"``, a network of the same law, as
         :func:`empirical_ntk` explains. With the same points both functions see one network.
+    progress : whether to show a bar of seeds, by tqdm.
 
     Raises
     ------
@@ -177,10 +192,11 @@ def network_outputs(
     x, kind = points("x", x), precision(dtype)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
     no_kernels = np.empty((seed_list.size, 0, 0, 0), kind)
-    if not _conditionally(network, x, None, seed_list, out, no_kernels, sampling, place):
-        columns, pairs = columns_of(x, None, kind, place)
-        net, theta = _known(network, x.shape[1], parameters, kind)
-        _evaluate(net, columns, pairs, seed_list, out, no_kernels, place, theta)
+    with shown(progress, seed_list.size, "outputs"):
+        if not _conditionally(network, x, None, seed_list, out, no_kernels, sampling, place):
+            columns, pairs = columns_of(x, None, kind, place)
+            net, theta = _known(network, x.shape[1], parameters, kind)
+            _evaluate(net, columns, pairs, seed_list, out, no_kernels, place, theta)
     _warn_of_overflow("outputs", seed_list, out, parameters is not None)
     out = out if parameters is None else out[0]
     return out if network.outputs > 1 else out[..., 0]
@@ -197,6 +213,7 @@ def empirical_ntk(
     dtype: Any = "float64",
     device: str = "cpu",
     sampling: str = "weights",
+    progress: bool = False,
 ) -> np.ndarray:
     """Empirical neural tangent kernels at initialisation of one network per seed, (S, n1, n2) in ``dtype``.
 
@@ -226,6 +243,7 @@ def empirical_ntk(
         3e-5) of a point's own length are taken for none: closer points are not told apart. A layer whose weights are cheaper,
         such as one that is not wider than the points are many, is drawn by them. Gaussian conditioning: Bolthausen 2014;
         Lu 2021, arXiv 2101.07464.
+    progress : whether to show a bar of seeds, by tqdm.
 
     Raises
     ------
@@ -241,13 +259,15 @@ def empirical_ntk(
     k, rows, cols = network.outputs, len(x1), len(x1 if x2 is None else x2)
     blocks = {"full": (1, rows * k, cols * k), "diagonal": (k, rows, cols), "trace": (1, rows, cols)}
     out, no_outputs = np.empty((seed_list.size, *blocks[form]), kind), np.empty((seed_list.size, 0, k), kind)
-    if not _conditionally(network, x1, x2, seed_list, no_outputs, out, sampling, place):
-        columns, pairs = columns_of(x1, x2, kind, place)
-        net, theta = _known(network, x1.shape[1], parameters, kind)
-        if form == "trace" and k > 1:
-            _add_traces(net, columns, pairs, seed_list, out[:, 0], place, theta)
-        else:
-            _evaluate(net, columns, pairs, seed_list, no_outputs, out, place, theta)
+    with shown(progress, seed_list.size, "kernels"):
+        if not _conditionally(network, x1, x2, seed_list, no_outputs, out, sampling, place):
+            columns, pairs = columns_of(x1, x2, kind, place)
+            net, theta = _known(network, x1.shape[1], parameters, kind)
+            if form == "trace" and k > 1:
+                with working_for(another(-(-k // _group_of_outputs(pairs)))):
+                    _add_traces(net, columns, pairs, seed_list, out[:, 0], place, theta)
+            else:
+                _evaluate(net, columns, pairs, seed_list, no_outputs, out, place, theta)
     _warn_of_overflow("kernels", seed_list, out, parameters is not None)
     return _arranged(out if parameters is None else out[0], form, k, rows, cols)
 
@@ -257,6 +277,11 @@ def _arranged(out: np.ndarray, form: str, k: int, rows: int, cols: int) -> np.nd
     if k == 1 or form == "trace":
         return out[..., 0, :, :]
     return out.reshape(*out.shape[:-3], rows, k, cols, k) if form == "full" else np.ascontiguousarray(np.moveaxis(out, -3, -1))
+
+
+def _group_of_outputs(pairs: Pairs) -> int:
+    """Outputs whose kernels a trace is added up from at a time, at most."""
+    return max(_FEW, _TRACED // (pairs.rows * pairs.cols))
 
 
 def _add_traces(
@@ -269,8 +294,7 @@ def _add_traces(
     theta: np.ndarray | None,
 ) -> None:
     """Kernels (S, n1, n2) summed over outputs, in their order, a few outputs and seeds at a time: they take room for these."""
-    outputs, size = int(net.widths[-1]), pairs.rows * pairs.cols
-    few = max(_FEW, _TRACED // size)
+    outputs, size, few = int(net.widths[-1]), pairs.rows * pairs.cols, _group_of_outputs(pairs)
     some = max(numba.get_num_threads(), _TRACED // (min(few, outputs) * size))
     total[:] = 0
     for first in range(0, outputs, few):

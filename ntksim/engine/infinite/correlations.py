@@ -9,10 +9,11 @@ relative error of the gap.
 import math
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled.jit import fma, jit, jit_parallel
+from ntksim.engine.threads import runs
 
 # Pairs whose gap is below this take it from the difference of the points; above, a rounding of rho moves the angle by 1e-13.
 _NEAR = 1e-4
@@ -28,7 +29,8 @@ def roots_and_gaps(x1: np.ndarray, x2: np.ndarray, symmetric: bool) -> tuple[np.
     x2, norms2, roots2 = (x1, norms1, roots1) if symmetric else _scaled(x2)
     with one_blas_thread():  # more threads would add up in another order
         gaps = x1 @ x2.T
-    _fill_gaps(symmetric, x1, x2, norms1, norms2, gaps)
+    for rows in runs(0, len(x1), 1, 20.0 * gaps.shape[1], get_num_threads()):
+        _fill_gaps(*rows, symmetric, x1, x2, norms1, norms2, gaps)
     return roots1, roots2, gaps
 
 
@@ -64,11 +66,11 @@ def _dot(u, v):
 
 
 @jit_parallel
-def _fill_gaps(symmetric, x1, x2, norms1, norms2, gaps):
-    """Inner products -> gaps, in place."""
+def _fill_gaps(first, end, symmetric, x1, x2, norms1, norms2, gaps):
+    """Inner products -> gaps, in place: rows first..end in an order in which long and short ones take turns."""
     rows = gaps.shape[0]
-    for r in prange(rows):
-        i = r // 2 if r % 2 == 0 else rows - 1 - r // 2  # long and short rows in turn, for the balance of the threads
+    for r in prange(first, end):
+        i = r // 2 if r % 2 == 0 else rows - 1 - r // 2
         _gaps_row(i, symmetric, x1, x2, norms1, norms2, gaps)
 
 

@@ -15,7 +15,7 @@ Functions that are not analytic at 0 have `sectors` in place of Mehler's series.
 import math
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 from numpy.polynomial.chebyshev import chebvander
 from scipy.fft import dctn
 
@@ -24,6 +24,7 @@ from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled.jit import fma, jit, jit_parallel, wide_vectors
 from ntksim.engine.formulas.blocks import MEANS, block_of, pair_factors
 from ntksim.engine.infinite.sectors import sector_correlations, sector_roots
+from ntksim.engine.threads import check, runs
 
 TOLERANCE = 1e-10  # relative to the root of the product of both points' second moments
 _TAIL = 0.01 * TOLERANCE  # what the last terms of a Chebyshev series may add to, and what is left out of it
@@ -71,7 +72,11 @@ def correlations(
     series = _series(factors, phi, span)
     parts, lengths, groups = _by_parity(series)
     left, right = _basis(s1, span, series.shape[1]), _basis(s2, span, series.shape[1])
-    _all_rows(symmetric, parts, lengths, groups, left, _columns(right, parts.shape[3]), points1, points2, gap, product)
+    # A pair takes a fused operation for every term of the series, and some for the rest.
+    operations = 2 * (int((1 + 4 * groups).sum()) + 100)
+    columns = _columns(right, parts.shape[3])
+    for rows in runs(0, len(gap), 1, operations * gap.shape[1], get_num_threads()):
+        _some_rows(*rows, symmetric, parts, lengths, groups, left, columns, points1, points2, gap, product)
     if symmetric:
         np.fill_diagonal(gap, 0.0)
         np.fill_diagonal(product, diagonal)
@@ -206,6 +211,7 @@ def _correlations(factors: int, phi: Phi, s: np.ndarray, rho: np.ndarray) -> np.
         rows, powers = np.zeros((_CHUNK + 2, x.size)), rho ** np.arange(_CHUNK)[:, None]
         rows[1] = 1.0
         for degree in range(0, capacity, _CHUNK):
+            check()
             _hermite(degree, x, rows)
             alive = np.abs(powers[0]) > 1e-18
             for f, odd in np.ndindex(2, 2):
@@ -297,11 +303,14 @@ def _columns(right: np.ndarray, count: int) -> np.ndarray:
 
 
 @jit_parallel
-def _all_rows(symmetric, parts, lengths, groups, left, right, points1, points2, gap, product):
-    """``correlations`` from the series; ``points`` hold s and the root mean squares of both functions."""
+def _some_rows(first, end, symmetric, parts, lengths, groups, left, right, points1, points2, gap, product):
+    """``correlations`` from the series; ``points`` hold s and the root mean squares of both functions.
+
+    Rows number first..end in an order in which long and short ones take turns, for the balance of threads and slices.
+    """
     rows = gap.shape[0]
-    for r in prange(rows):
-        i = r // 2 if r % 2 == 0 else rows - 1 - r // 2  # long and short rows in turn, for the balance of the threads
+    for r in prange(first, end):
+        i = r // 2 if r % 2 == 0 else rows - 1 - r // 2
         _row(i, i if symmetric else 0, parts, lengths, groups, left, right, points1, points2, gap, product)
 
 

@@ -16,7 +16,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from ntksim.engine import known_answers
 from ntksim.engine.activation import Phi
@@ -27,10 +27,11 @@ from ntksim.engine.formulas.gaps import correlation, shared_gap, through_layer
 from ntksim.engine.infinite import expectations
 from ntksim.engine.infinite.correlations import roots_and_gaps
 from ntksim.engine.network import Network
-from ntksim.engine.threads import refuse_forked
+from ntksim.engine.threads import check, refuse_forked, runs
 
 _SMALLEST = 1e-150  # root mean squares below this have products with correlations that may have lost digits
 _APART = 0.1  # gaps from which on errors are not amplified by the nets that drive points apart
+_OPERATIONS = 200  # of a pair of points in a layer, about
 _DOUBTFUL = 1e-8  # errors of correlations that a warning is given from
 
 
@@ -98,10 +99,13 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
         points1 = _points(phi, *factors, roots1)
         points2 = points1 if symmetric else _points(phi, *factors, roots2)
         watch.range(roots1, roots2)
-        _layer(phi, symmetric, points1, points2, *factors, *scales.kernel_factors(layer, fan_in[layer]), gaps, ntk)
+        local = scales.kernel_factors(layer, fan_in[layer])
+        for rows in runs(0, (len(gaps) + 1) // 2, 1, 2 * _OPERATIONS * gaps.shape[1], get_num_threads()):
+            _layer(*rows, phi, symmetric, points1, points2, *factors, *local, gaps, ntk)
         roots1, roots2 = _activated(phi, symmetric, points1, points2, gaps, ntk, watch)
     watch.range(roots1, roots2)
     factors = scales.covariance_factors(-1, fan_in[-1])
+    check()
     _readout(symmetric, roots1, roots2, *factors, *scales.kernel_factors(-1, fan_in[-1]), gaps, ntk)
     if symmetric:
         mirror(gaps)
@@ -216,14 +220,15 @@ def _nearest(first, s, others, gaps):
 
 
 @jit_parallel
-def _layer(phi, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
+def _layer(first, end, phi, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk):
     """One layer in place: gaps of u and v <- of phi(u) and phi(v), ntk <- E[phi' phi'] (local kernel + weight ntk).
 
-    The upper half if symmetric. Without a closed form, only gaps of the pre-activations and ntk <- local kernel + weight ntk.
+    Rows first..end, and as many from the last one on back. The upper half if symmetric. Without a closed form, only gaps of the
+    pre-activations and ntk <- local kernel + weight ntk.
     """
     rows = gaps.shape[0]
     # Row r with row n - 1 - r: equal work for every thread on a triangle.
-    for r in prange((rows + 1) // 2):
+    for r in prange(first, end):
         _layer_row(r, phi, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)
         if rows - 1 - r != r:
             _layer_row(rows - 1 - r, phi, symmetric, points1, points2, weight, bias, local_weight, local_bias, gaps, ntk)

@@ -20,6 +20,7 @@ import numba
 import numpy as np
 
 from ntksim.engine.compiled.code_cache import SOURCE_DIGEST
+from ntksim.engine.threads import advance
 from ntksim.engine.training.snapshots import Snapshots
 
 INTERVAL = 60.0  # seconds
@@ -85,8 +86,8 @@ class Checkpoints:
                     self._write_done()
 
     def close(self) -> None:
-        """Write what is done, so that the same run need do nothing."""
-        if self.folder is not None:
+        """Write what is done, so that the same run need do nothing of it."""
+        if self.folder is not None and self._status:
             with self._lock:
                 self._write_done()
 
@@ -123,6 +124,7 @@ class SeedCheckpoint:
 
     def __init__(self, run: Checkpoints, path: Path | None, rows: Snapshots) -> None:
         self.path, self.rows, self._interval, self._written = path, rows, run.interval, time.monotonic()
+        self._share = 0.0
 
     def resume(self) -> dict[str, Any] | None:
         """What was last kept, numbers as arrays without axes, and the snapshots put in place; None if nothing was."""
@@ -131,6 +133,11 @@ class SeedCheckpoint:
             for name, array in _arrays(self.rows).items():
                 array[...] = found.pop(f"rows_{name}")
         return found
+
+    def reach(self, share: float, at: float | None = None) -> None:
+        """Tell that so much of the seed is done, up to a time."""
+        advance(share - self._share, at)
+        self._share = share
 
     def is_due(self) -> bool:
         """Whether the last time that anything was kept is long enough ago."""

@@ -27,6 +27,7 @@ from ntksim.engine.training.watch import Watch
 
 _INDICES = 1 << 16  # points of batches that are chosen at a time
 _WORK = 1 << 33  # multiply-adds of a forward pass that are done at a time
+_STEP = 1 << 13  # multiply-adds that a step of the smallest network takes the time of
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> 
         if not _advance(watch, descent, theta, velocity, small, range(step, step + count), looked):
             return "diverged"
         step += count
+        checkpoint.reach(step / int(descent.steps[-1]), descent.rule.rate * step)
         if checkpoint.is_due():
             moving = {} if velocity is None else {"velocity": machine.pack(velocity)}
             checkpoint.keep(theta=machine.pack(theta), **moving, step=step, at=at, passes=watch.passes)
@@ -74,7 +76,7 @@ def _steps_at_a_time(watch: Watch, descent: Descent) -> int:
     """Steps between two chances to write a checkpoint: so many that they cost next to nothing, and take about a second."""
     points = watch.machine.points if descent.batch_size is None else descent.batch_size
     longest = _INDICES // points if descent.batch_size is not None else _WORK
-    return max(1, min(longest, _WORK // (watch.machine.numbers * points)))
+    return max(1, min(longest, _WORK // (watch.machine.numbers * points + _STEP)))
 
 
 def _step(rule: StepRule) -> Step:

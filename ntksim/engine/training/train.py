@@ -26,7 +26,7 @@ from ntksim.engine.finite.parameters import Parameters, packed, unpacked
 from ntksim.engine.layout import Net, parameter_offsets
 from ntksim.engine.machine import Machine, Task
 from ntksim.engine.network import Network, rated
-from ntksim.engine.threads import spread
+from ntksim.engine.threads import advance, shown, spread
 from ntksim.engine.training import checkpoints
 from ntksim.engine.training.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.training.descent import Descent, descend_seed
@@ -149,6 +149,7 @@ def train(
     checkpoint_interval: float = INTERVAL,
     dtype: Any = "float64",
     device: str = "cpu",
+    progress: bool = False,
 ) -> Trajectory:
     """Train one network per seed on the loss 1/2 sum (f - y)^2.
 
@@ -190,6 +191,8 @@ def train(
         that numbers depend on, seeds included, may share a folder; remove it when the result is safe.
     checkpoint_interval : seconds between two writes of a seed's parameters.
     device : as in `empirical.empirical_ntk`; a GPU trains seed by seed.
+    progress : whether to show a bar of seeds, and the time that the last of them has reached, by tqdm. Ctrl-C ends training
+        within about a second, or at the end of an eigendecomposition; seeds that are done stay in the ``checkpoint``.
 
     Raises
     ------
@@ -240,7 +243,8 @@ def train(
         net.scales,
     )
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, interval)
-    status, evaluations = _Run(task, schedule.plan, seed_list, kept, place).train()
+    with shown(progress, seed_list.size, "training", network.learning_rate_scale):
+        status, evaluations = _Run(task, schedule.plan, seed_list, kept, place).train()
     found = snapshots.at(schedule.where, network.outputs)
     vectors = found.pop("parameters")
     return Trajectory(
@@ -293,18 +297,22 @@ class _Run:
 
     def train(self) -> tuple[tuple[str, ...], np.ndarray]:
         """Train all seeds and fill their snapshots; returns each one's status and number of passes."""
-        with one_blas_thread():
-            if self.device == "cuda":
-                self._on_gpus()
-            else:
-                spread(self.seeds.size, is_wide(self.task.net.widths[1:-1].tolist()), self._work)
-        self.kept.close()
+        try:
+            with one_blas_thread():
+                if self.device == "cuda":
+                    self._on_gpus()
+                else:
+                    spread(self.seeds.size, is_wide(self.task.net.widths[1:-1].tolist()), self._work)
+        finally:
+            self.kept.close()  # with the seeds that are done, whatever ended the others
         return tuple(self.status), self.evaluations
 
     def _work(self, threads: int, first: int, end: int, step: int) -> None:
         """Train seeds number first, first + step, ... below ``end``."""
         for s in range(first, end, step):
             done = self.kept.done(s)
+            if done is not None:
+                advance(1)
             self.status[s], self.evaluations[s] = self._train_seed(threads, s) if done is None else done
 
     def _train_seed(self, threads: int, s: int) -> tuple[str, int]:
@@ -313,6 +321,7 @@ class _Run:
         status = flow_seed(watch, self.plan, own) if isinstance(self.plan, Flow) else descend_seed(watch, self.plan, own)
         watch.finish(own.rows)
         self.kept.finish(s, status, watch.passes)
+        own.reach(1.0)
         return status, watch.passes
 
     def _on_gpus(self) -> None:

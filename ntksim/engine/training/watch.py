@@ -7,6 +7,7 @@ import numpy as np
 from ntksim.engine.cpu.descent import relative_distance
 from ntksim.engine.machine import Machine, Memory, Room, Task, Theta
 from ntksim.engine.measures import kernel_distance
+from ntksim.engine.threads import check
 from ntksim.engine.training.snapshots import Snapshots
 
 
@@ -71,6 +72,7 @@ class Watch:
 
     def look(self, theta: Theta, room: Room) -> State:
         """Outputs and kernel at ``theta``; the first look is the one that drifts refer to."""
+        check()
         outputs, layers = self.machine.evaluate(theta, room)
         self.passes += 1
         state = State(theta, room, outputs, layers, _total(layers, self.rates))
