@@ -50,7 +50,7 @@ def is_wide(widths: Sequence[int]) -> bool:
     return max(widths) >= _WIDE
 
 
-def _chosen_place(device: object, sampling: object) -> str:
+def chosen_place(device: object, sampling: object) -> str:
     """``"cpu"`` or ``"cuda"`` for the arguments ``device`` and ``sampling``."""
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}; got {sampling!r}")
@@ -182,7 +182,7 @@ def network_outputs(
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = _chosen_place(device, sampling)
+    place = chosen_place(device, sampling)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x = points("x", x)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
@@ -235,7 +235,7 @@ def empirical_ntk(
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
-    place = _chosen_place(device, sampling)
+    place = chosen_place(device, sampling)
     seed_list, kind = seed_array(seeds), precision(dtype)
     x1 = points("x1", x1)
     if x2 is not None:

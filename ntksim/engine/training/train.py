@@ -6,22 +6,25 @@ carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are
 flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import get_num_threads
 
 from ntksim.engine import known_answers
 from ntksim.engine.arguments import flag, points, precision, seed_array, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
+from ntksim.engine.conditional.machine import ConditionalMachine
 from ntksim.engine.cpu.machine import CpuMachine
-from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
-from ntksim.engine.empirical import is_wide
+from ntksim.engine.devices import GpuMemoryError, device_identity
+from ntksim.engine.empirical import chosen_place, is_wide
 from ntksim.engine.layer_rates import rated
 from ntksim.engine.machine import Machine, Task
 from ntksim.engine.network import Network
@@ -35,6 +38,7 @@ from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.watch import Watch
 
 METHODS = ("gradient_descent", "gradient_flow")
+_HUGE = 1 << 14  # neurons from which threads share a network in law, rather than having one each: memory for one is enough
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Trajectory:
     ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
     ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
     NaN for the activation sin, whose values do not tell it.
+
+    ``rank`` (S,) counts the directions of a hidden matrix that networks in law have revealed, the most over matrices and sides;
+    None for explicit weights.
     """
 
     times: np.ndarray
@@ -81,6 +88,7 @@ class Trajectory:
     layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
+    rank: np.ndarray | None
 
     @property
     def test_kernel(self) -> np.ndarray | None:
@@ -108,6 +116,8 @@ def train(
     keep_kernels: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_interval: float = INTERVAL,
+    sampling: str = "weights",
+    rank_tolerance: float = 1e-6,
     dtype: Any = "float64",
     device: str = "cpu",
 ) -> Trajectory:
@@ -146,6 +156,14 @@ def train(
         once. Calls that differ in anything
         that numbers depend on, seeds included, may share a folder; remove it when the result is safe.
     checkpoint_interval : seconds between two writes of a seed's parameters.
+    sampling : ``"weights"``, or ``"conditional"`` for networks in law: exactly the distribution of a trained network, without its
+        weights, in time O(m n r) a pass and memory O(m r) for m neurons a layer, n points and r directions asked, at any width.
+        They are other networks than those of equal seeds by weights: a network depends on seed and points, and on all else it
+        is asked for: test points, times, tolerances, steps. On the CPU, all points at once. A seed under way is not kept in a
+        checkpoint, only those that are done. Lu 2021, "Householder Dice", arXiv 2101.07464.
+    rank_tolerance : for ``"conditional"``, from 1e-7 to 0.1, and for a flow at most a tenth of ``tolerance``: what of activations
+        and sensitivities lies outside all that has been asked before, and is shorter than this part of their length, is left out
+        of what weights are applied to.
     device : as in `empirical.empirical_ntk`; a GPU trains seed by seed.
 
     Raises
@@ -155,11 +173,11 @@ def train(
 
     The notes' assumption 1.1 and section 1.7.
     """
-    place = chosen_device(device)
+    place = chosen_place(device, sampling)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
-    kind, seed_list = precision(dtype), seed_array(seeds)
-    known_answers.check(method, kind.name, place)
+    kind, seed_list, in_law = precision(dtype), seed_array(seeds), sampling == "conditional"
+    known_answers.check("training in law" if in_law else method, kind.name, place)
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs).ravel()
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
@@ -167,6 +185,7 @@ def train(
     network = rated(network, layer_rates)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
+    rank = _checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None
     task = Task(
         net=compiled_network(network, x.shape[1]),
         x=columns_of(x, None, kind, place),
@@ -178,18 +197,37 @@ def train(
     test_outputs = 0 if tests is None else len(tests) * network.outputs
     snapshots = Snapshots.empty(seed_list.size, schedule.looks, y.size, test_outputs, network.depth + 1, kind, keep)
     interval = _checked_interval(checkpoint, checkpoint_interval)
-    run = checkpoints.digest(
-        network, x, y, tests, schedule.plan, seed_list, kind.name, remove, keep, repr(device_identity(place))
-    )
-    kept = Checkpoints(checkpoint, run, seed_list, snapshots, interval)
-    status, evaluations = _Run(task, schedule.plan, seed_list, kept, place).train()
+    numbers = network, x, y, tests, schedule.plan, seed_list, kind.name, remove, keep, rank, repr(device_identity(place))
+    kept = Checkpoints(checkpoint, checkpoints.digest(*numbers), seed_list, snapshots, interval)
+    status, evaluations = _Run(task, schedule.plan, seed_list, kept, place, rank).train()
+    found = snapshots.at(schedule.where, network.outputs)
     return Trajectory(
         times=schedule.times,
         evaluations=evaluations,
         status=status,
         learning_rate=schedule.learning_rate,
-        **snapshots.at(schedule.where, network.outputs),
+        **found | {"rank": found["rank"][:, 0].astype(np.int64) if in_law else None},
     )
+
+
+def _checked_rank(tolerance: float, network: Network, plan: Flow | Descent, n: int) -> float:
+    """The tolerance of networks in law, which do not take all plans."""
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.floating)) or not 1e-7 <= tolerance <= 0.1:
+        raise ValueError(f"rank_tolerance must be a number from 1e-7 to 0.1; got {tolerance!r}")
+    if isinstance(plan, Flow) and tolerance > plan.tolerance / 10:
+        raise ValueError(
+            f"rank_tolerance must be at most a tenth of the flow's tolerance {plan.tolerance:g}, or no step meets it; "
+            f"got {tolerance:g}: lower rank_tolerance, or raise tolerance"
+        )
+    if isinstance(plan, Descent):
+        if plan.batch_size is not None:
+            raise ValueError("sampling='conditional' takes all points at once: leave batch_size out, or use sampling='weights'")
+        if network.depth > 1 and (asked := int(plan.steps[-1]) * n) > min(network.widths):
+            raise ValueError(
+                f"sampling='conditional' may ask for {asked} directions in {plan.steps[-1]} steps on {n} points, more than the "
+                f"width {min(network.widths)}: use method='gradient_flow', fewer steps, or sampling='weights'"
+            )
+    return float(tolerance)
 
 
 def _checked_interval(checkpoint: object, interval: float) -> float:
@@ -204,11 +242,16 @@ def _checked_interval(checkpoint: object, interval: float) -> float:
 class _Run:
     """Many seeds, each trained on a machine of its own."""
 
-    def __init__(self, task: Task, plan: Flow | Descent, seeds: np.ndarray, kept: Checkpoints, device: str) -> None:
+    def __init__(
+        self, task: Task, plan: Flow | Descent, seeds: np.ndarray, kept: Checkpoints, device: str, rank_tolerance: float | None
+    ) -> None:
         self.task, self.plan, self.seeds, self.kept, self.device = task, plan, seeds, kept, device
         self.evaluations, self.status = np.zeros(seeds.size, np.int64), [""] * seeds.size
-        self.machine: type[Machine] = CpuMachine
-        if device == "cuda":
+        self.machine: Callable[[int, np.uint64, Task], Machine] = CpuMachine
+        self.huge = rank_tolerance is not None and max(task.net.widths[1:-1]) >= _HUGE
+        if rank_tolerance is not None:
+            self.machine = partial(ConditionalMachine, rank_tolerance=rank_tolerance)
+        elif device == "cuda":
             from ntksim.engine.cuda.machine import CudaMachine
 
             self.machine = CudaMachine
@@ -218,6 +261,8 @@ class _Run:
         with one_blas_thread():
             if self.device == "cuda":
                 self._on_gpus()
+            elif self.huge:
+                self._work(get_num_threads(), 0, self.seeds.size, 1)
             else:
                 spread(self.seeds.size, is_wide(self.task.net.widths[1:-1].tolist()), self._work)
         self.kept.close()

@@ -131,6 +131,7 @@ class Watch:
 
     def finish(self, rows: Snapshots) -> None:
         """Put movement of parameters in units of ||theta_0||: a machine may know that only now, when all has been asked."""
+        rows.rank[:] = np.nan if self.machine.rank is None else self.machine.rank
         squares = self.machine.square_norms(self.start)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             rows.layer_drift[:] /= np.sqrt(squares)
