@@ -150,7 +150,7 @@ def _in_law(dtype: str, device: str, _: str) -> Answers:
 
 def _descent(dtype: str, device: str, activation: str) -> Answers:
     yield from _training("gradient descent", DESCENT, dtype, device, momentum=0.5, steps=3, learning_rate=0.125)
-    batches = {"batch_size": 1, "steps": 3, "learning_rate": 0.125}
+    batches: dict[str, Any] = {"batch_size": 1, "steps": 3, "learning_rate": 0.125}
     yield from _training("stochastic gradient descent", STOCHASTIC, dtype, device, **batches)
 
 
@@ -158,18 +158,24 @@ def _flow(dtype: str, device: str, activation: str) -> Answers:
     yield from _training("gradient flow", FLOW, dtype, device, times=[0.0, 0.5])
 
 
-def _training(what: str, right: tuple[float, ...], dtype: str, device: str, **options: Any) -> Answers:
+def _training(what: str, right: tuple[float, ...], dtype: str, device: str, width: int = 9, **options: Any) -> Answers:
     from ntksim.engine.training.train import train
 
     method = "gradient_flow" if "times" in options else "gradient_descent"
     run = train(
-        network_of("erf", 9), POINTS, TARGETS, seeds=_seeds(device), method=method, x_test=POINTS[:1], dtype=dtype, device=device,
-        **options,
+        network_of("erf", width), POINTS, TARGETS, seeds=_seeds(device), method=method, x_test=POINTS[:1], dtype=dtype,
+        device=device, **options,
     )  # fmt: skip
     for seed in range(len(run.outputs)):
         drifts = run.parameter_drift[seed, -1], run.kernel_drift[seed, -1]
         assert run.test_kernel is not None
         yield what, [*run.outputs[seed, -1], *drifts, run.kernel[seed, 0, 1], run.test_kernel[seed, 0, 1]], (*right, right[-1])
+
+
+def _training_in_law(dtype: str, device: str, activation: str) -> Answers:
+    """Descents that ask for half of the directions, biases and test points included."""
+    options: dict[str, Any] = {"width": 24, "momentum": 0.5, "steps": 3, "learning_rate": 0.125, "sampling": "conditional"}
+    yield from _training("erf networks", TRAINED_IN_LAW, dtype, device, **options)
 
 
 def _limit(dtype: str, device: str, activation: str) -> Answers:
@@ -196,6 +202,7 @@ WAYS: dict[str, Callable[[str, str, str], Answers]] = {
     "networks in law": _in_law,
     "gradient_descent": _descent,
     "gradient_flow": _flow,
+    "training in law": _training_in_law,
     "limits": _limit,
     "limits by series": _limit,
     "variances": _variance,
@@ -272,6 +279,7 @@ IN_LAW = {
 DESCENT = (0.128145369823, -0.927135901064, 0.0757809728035, 0.292590831681, 0.277018994949)
 STOCHASTIC = (0.0229043496754, -1.06411993371, 0.0617800689987, 0.272566794852, 0.277680661863)
 FLOW = (0.00875329061825, -1.00996441837, 0.0615691836047, 0.246142227269, 0.283967377289)
+TRAINED_IN_LAW = (0.433638955506, -0.0268058451109, 0.0214308235075, 0.0429649073914, 0.350921280382)
 # Activation: entries 11 and 12 of the NNGP and of the NTK.
 LIMITS = {
     "relu": (0.525447845459, 0.452793978374, 1.00603103638, 0.546190695369),

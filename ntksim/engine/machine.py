@@ -62,6 +62,11 @@ class Machine(ABC):
         self.tests, self.across = task.x_test, task.x_across
 
     @property
+    def rank(self) -> int | None:
+        """Directions known of a hidden matrix, at most over matrices and sides; None of weights that are all there."""
+        return None
+
+    @property
     def kind(self) -> np.dtype:
         """The type of activations and parameters."""
         return self.columns.dtype
@@ -91,8 +96,8 @@ class Machine(ABC):
         """A copy that may be changed in place."""
 
     @abstractmethod
-    def pack(self, theta: Theta) -> np.ndarray:
-        """Parameters as an array on the host, for a checkpoint."""
+    def pack(self, theta: Theta) -> np.ndarray | None:
+        """Parameters as an array on the host, for a checkpoint; None where a seed under way is to begin anew instead."""
 
     @abstractmethod
     def unpack(self, array: np.ndarray) -> Theta:

@@ -67,6 +67,8 @@ for options in (
 ):
     run = ntksim.train(network, x, y, seeds=[0], x_test=x[:2], dtype=dtype, **options)
     found["flow" if "times" in options else "stochastic" if "batch_size" in options else "descent"] = run.outputs[0, -1]
+options = dict(method="gradient_descent", steps=5, learning_rate=0.002, sampling="conditional")
+found["training in law"] = ntksim.train(network, x[:3], y[:3], seeds=[0], dtype=dtype, **options).outputs[0, -1]
 if leads:
     for activation in ("relu", "tanh"):
         found["limit of " + activation] = ntksim.infinite_kernel(ntksim.Network(2, 32, activation, sigma_b=0.1), x[:9]).ntk
@@ -137,11 +139,12 @@ def test_processes_that_fill_a_cache_at_once_compute_what_is_right(cold):
         "flow": ntksim.train(network, x, y, seeds=[0], times=[0, 0.05]).outputs[0, -1],
         "descent": ntksim.train(network, x, y, momentum=0.5, nesterov=True, **options).outputs[0, -1],
         "stochastic": ntksim.train(network, x, y, batch_size=40, **options).outputs[0, -1],
+        "training in law": ntksim.train(network, x[:3], y[:3], sampling="conditional", **options).outputs[0, -1],
         "limit of relu": ntksim.infinite_kernel(network, x[:9]).ntk,
         "limit of tanh": naive.infinite_kernels("tanh", x[:9], 2, 1.0, 0.1)[1],
         "variance": ntksim.one_hidden_layer_variance(ntksim.Network(1, 32, sigma_b=0.1), x[:9]),
     }
-    assert [len(found) for found, _ in cold[1]] == [11, 8]
+    assert [len(found) for found, _ in cold[1]] == [12, 9]
     for found, _ in cold[1]:
         assert sum(found["outputs of nine"]) == pytest.approx(-1.4167, abs=5e-5)
     for precision, (found, _) in zip(ROUND_OFF, cold[1], strict=True):

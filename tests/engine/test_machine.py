@@ -10,12 +10,14 @@ from cases import POINTS
 
 import ntksim
 from ntksim.engine.compiled_network import columns_of, compiled_network
+from ntksim.engine.conditional.machine import ConditionalMachine
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.machine import Machine, Task
 from ntksim.engine.training import descent, flow, train, watch
 
 NETWORK = ntksim.Network(2, 12, "tanh", sigma_b=0.2)
 TARGETS = np.array([1.0, -1.0, 0.5, 0.0, -0.3])
+MACHINES = CpuMachine, ConditionalMachine
 METHODS = sorted(Machine.__abstractmethods__)
 
 
@@ -34,8 +36,8 @@ def test_a_forgotten_method_is_an_error_at_construction(method):
 
 def test_every_machine_has_the_signatures_of_the_abstract_one():
     for method in METHODS:
-        expected, found = (list(inspect.signature(getattr(one, method)).parameters) for one in (Machine, CpuMachine))
-        assert found == expected, method
+        expected, *found = (list(inspect.signature(getattr(one, method)).parameters) for one in (Machine, *MACHINES))
+        assert found == [expected] * len(MACHINES), method
 
 
 class Boxed:

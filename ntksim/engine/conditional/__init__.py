@@ -1,1 +1,1 @@
-"""Networks in law at initialisation: kernels and outputs without weights, by Gaussian conditioning."""
+"""Networks in law, by Gaussian conditioning: kernels and outputs at initialisation, and training, without weights."""

@@ -45,7 +45,7 @@ def is_wide(widths: Sequence[int]) -> bool:
     return max(widths) >= _WIDE
 
 
-def _chosen_place(device: object, sampling: object) -> str:
+def chosen_place(device: object, sampling: object) -> str:
     """``"cpu"`` or ``"cuda"`` for the arguments ``device`` and ``sampling``."""
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}; got {sampling!r}")
@@ -56,7 +56,7 @@ def _whose(
     seeds: Sequence[int] | None, parameters: Parameters | None, device: object, sampling: object
 ) -> tuple[np.ndarray, str]:
     """Seeds, one of no meaning for given parameters; and where to work: ``"cpu"`` or ``"cuda"``."""
-    place = _chosen_place("cpu" if parameters is not None and device == "auto" else device, sampling)
+    place = chosen_place("cpu" if parameters is not None and device == "auto" else device, sampling)
     if parameters is None:
         if seeds is None:
             raise TypeError("give seeds, a sequence of non-negative integers such as range(8), or parameters")

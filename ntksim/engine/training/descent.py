@@ -67,9 +67,9 @@ def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> 
             return "diverged"
         step += count
         checkpoint.reach(step / int(descent.steps[-1]), descent.rule.rate * step)
-        if checkpoint.is_due():
+        if checkpoint.is_due() and (packed := machine.pack(theta)) is not None:
             moving = {} if velocity is None else {"velocity": machine.pack(velocity)}
-            checkpoint.keep(theta=machine.pack(theta), **moving, step=step, at=at, passes=watch.passes)
+            checkpoint.keep(theta=packed, **moving, step=step, at=at, passes=watch.passes)
 
 
 def _steps_at_a_time(watch: Watch, descent: Descent) -> int:

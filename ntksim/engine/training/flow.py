@@ -145,9 +145,8 @@ class _Flow:
             state, modes, time = end, None, time + size
             size *= min(_GROWTH, _SAFETY * (bound / max(error, np.finfo(np.float64).tiny)) ** (1 / 3))
             checkpoint.reach(at / len(times), time)
-            if checkpoint.is_due():
-                kept_theta = self.machine.pack(state.theta)
-                checkpoint.keep(theta=kept_theta, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
+            if checkpoint.is_due() and (packed := self.machine.pack(state.theta)) is not None:
+                checkpoint.keep(theta=packed, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
         return "finished" if at == len(times) else "step_limit"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+_TIMELESS = "kernel", "test_kernels", "rank"
 _AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernels": 2}
 
 
@@ -12,9 +13,9 @@ _AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "
 class Snapshots:
     """What is seen of S seeds at T times, or of one of them; NaN until it is filled. `training.Trajectory` says what each is.
 
-    Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel``, which has no times, and ``test_kernels``, which has
-    two: t = 0, whether it is among the times or not, and the last. What is of test points, ``kernels`` and the parameter vectors
-    ``parameters`` (S, T, numbers) are empty where they are not wanted.
+    Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel``, which has no times, ``rank`` (S, 1), and
+    ``test_kernels``, which has two: t = 0, whether it is among the times or not, and the last. What is of test points,
+    ``kernels`` and the parameter vectors ``parameters`` (S, T, numbers) are empty where they are not wanted.
     """
 
     outputs: np.ndarray
@@ -31,6 +32,7 @@ class Snapshots:
     kernel: np.ndarray
     test_kernels: np.ndarray
     parameters: np.ndarray
+    rank: np.ndarray
 
     @classmethod
     def empty(
@@ -54,6 +56,7 @@ class Snapshots:
             kernel=missing(points, points, kind=kind),
             test_kernels=missing(2, tests, points, kind=kind),
             parameters=missing(times if numbers else 0, numbers, kind=kind),
+            rank=missing(1),
             **{name: missing(times) for name in scalars},
         )
 
@@ -71,7 +74,7 @@ class Snapshots:
             array = getattr(self, field.name)
             if 0 in array.shape[1:]:
                 array = None
-            elif field.name not in ("kernel", "test_kernels"):
+            elif field.name not in _TIMELESS:
                 array = array[:, where]
             if array is not None and outputs > 1 and (axes := _AXES_OF_POINTS.get(field.name, 0)):
                 lead, last = array.shape[:-axes], array.shape[-axes:]

@@ -6,22 +6,25 @@ carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are
 flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import get_num_threads
 
 from ntksim.engine import known_answers
 from ntksim.engine.arguments import flag, points, precision, seed_array, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
+from ntksim.engine.conditional.machine import ConditionalMachine
 from ntksim.engine.cpu.machine import CpuMachine
-from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
-from ntksim.engine.finite.empirical import is_wide
+from ntksim.engine.devices import GpuMemoryError, device_identity
+from ntksim.engine.finite.empirical import chosen_place, is_wide
 from ntksim.engine.finite.parameters import Parameters, packed, unpacked
 from ntksim.engine.layout import Net, parameter_offsets
 from ntksim.engine.machine import Machine, Task
@@ -36,6 +39,7 @@ from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.watch import Watch
 
 METHODS = ("gradient_descent", "gradient_flow")
+_HUGE = 1 << 14  # neurons from which threads share a network in law, rather than having one each: memory for one is enough
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,9 @@ class Trajectory:
     ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
     ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
     NaN for activations whose values do not tell it (sin, cos, gaussian).
+
+    ``rank`` (S,) counts the directions of a hidden matrix that networks in law have revealed, the most over matrices and sides;
+    None for explicit weights.
     """
 
     times: np.ndarray
@@ -82,6 +89,7 @@ class Trajectory:
     layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
+    rank: np.ndarray | None
     _kept: "_KeptParameters | None" = field(default=None, repr=False)
 
     def parameters(self, seed: int | None = None, time: float | None = None) -> Parameters:
@@ -147,6 +155,8 @@ def train(
     return_parameters: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_interval: float = INTERVAL,
+    sampling: str = "weights",
+    rank_tolerance: float = 1e-6,
     dtype: Any = "float64",
     device: str = "cpu",
     progress: bool = False,
@@ -190,6 +200,14 @@ def train(
         once. Calls that differ in anything
         that numbers depend on, seeds included, may share a folder; remove it when the result is safe.
     checkpoint_interval : seconds between two writes of a seed's parameters.
+    sampling : ``"weights"``, or ``"conditional"`` for networks in law: exactly the distribution of a trained network, without its
+        weights, in time O(m n r) a pass and memory O(m r) for m neurons a layer, n points and r directions asked, at any width.
+        They are other networks than those of equal seeds by weights: a network depends on seed and points, and on all else it
+        is asked for: test points, times, tolerances, steps. On the CPU, all points at once. A seed under way is not kept in a
+        checkpoint, only those that are done. Lu 2021, "Householder Dice", arXiv 2101.07464.
+    rank_tolerance : for ``"conditional"``, from 1e-7 to 0.1, and for a flow at most a tenth of ``tolerance``: what of activations
+        and sensitivities lies outside all that has been asked before, and is shorter than this part of their length, is left out
+        of what weights are applied to.
     device : as in `empirical.empirical_ntk`; a GPU trains seed by seed.
     progress : whether to show a bar of seeds, and the time that the last of them has reached, by tqdm. Ctrl-C ends training
         within about a second, or at the end of an eigendecomposition; seeds that are done stay in the ``checkpoint``.
@@ -201,11 +219,12 @@ def train(
 
     The notes' assumption 1.1 and section 1.7.
     """
-    place = chosen_device(device)
+    in_law = _in_law(sampling, device, start is not None or return_parameters)
+    place = chosen_place("cpu" if in_law else device, sampling)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     kind, seed_list = precision(dtype), _seeds(seeds, start)
-    known_answers.check(method, kind.name, place)
+    known_answers.check("training in law" if in_law else method, kind.name, place)
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs).ravel()
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
@@ -213,6 +232,7 @@ def train(
     network = rated(network, layer_rates)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
+    rank = _checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None
     net, theta = (compiled_network(network, x.shape[1]), None) if start is None else packed(network, x.shape[1], start, kind)
     task = Task(
         net=net,
@@ -227,24 +247,11 @@ def train(
     numbers = int(parameter_offsets(net)[-1]) if flag("return_parameters", return_parameters) else 0
     snapshots = Snapshots.empty(seed_list.size, schedule.looks, y.size, test_outputs, network.depth + 1, kind, keep, numbers)
     interval = _checked_interval(checkpoint, checkpoint_interval)
-    run = checkpoints.digest(
-        network,
-        x,
-        y,
-        tests,
-        schedule.plan,
-        seed_list,
-        kind.name,
-        remove,
-        keep,
-        repr(device_identity(place)),
-        numbers,
-        theta,
-        net.scales,
-    )
+    own = network, x, y, tests, schedule.plan, seed_list, kind.name, remove, keep, rank, numbers, theta, net.scales
+    run = checkpoints.digest(*own, repr(device_identity(place)))
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, interval)
     with shown(progress, seed_list.size, "training", network.learning_rate_scale):
-        status, evaluations = _Run(task, schedule.plan, seed_list, kept, place).train()
+        status, evaluations = _Run(task, schedule.plan, seed_list, kept, place, rank).train()
     found = snapshots.at(schedule.where, network.outputs)
     vectors = found.pop("parameters")
     return Trajectory(
@@ -253,8 +260,17 @@ def train(
         status=status,
         learning_rate=schedule.learning_rate,
         _kept=None if vectors is None else _KeptParameters(net, _biases(network, start), tuple(map(int, seed_list)), vectors),
-        **found,
+        **found | {"rank": found["rank"][:, 0].astype(np.int64) if in_law else None},
     )
+
+
+def _in_law(sampling: str, device: str, parameters: bool) -> bool:
+    """Whether networks are sampled in law; they have no parameters, and are trained on the CPU."""
+    if sampling == "conditional" and parameters:
+        raise ValueError("sampling='conditional' has no parameters: leave out start and return_parameters, or sampling")
+    if sampling == "conditional" and device == "cuda":
+        raise ValueError("sampling='conditional' is trained on the CPU only so far; got device='cuda': use device='cpu'")
+    return sampling == "conditional"
 
 
 def _seeds(seeds: Sequence[int] | None, start: Parameters | None) -> np.ndarray:
@@ -274,6 +290,26 @@ def _biases(network: Network, start: Parameters | None) -> tuple[bool, ...]:
     return (*(own is not None for own in hidden), start.output_bias is not None)
 
 
+def _checked_rank(tolerance: float, network: Network, plan: Flow | Descent, n: int) -> float:
+    """The tolerance of networks in law, which do not take all plans."""
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.floating)) or not 1e-7 <= tolerance <= 0.1:
+        raise ValueError(f"rank_tolerance must be a number from 1e-7 to 0.1; got {tolerance!r}")
+    if isinstance(plan, Flow) and tolerance > plan.tolerance / 10:
+        raise ValueError(
+            f"rank_tolerance must be at most a tenth of the flow's tolerance {plan.tolerance:g}, or no step meets it; "
+            f"got {tolerance:g}: lower rank_tolerance, or raise tolerance"
+        )
+    if isinstance(plan, Descent):
+        if plan.batch_size is not None:
+            raise ValueError("sampling='conditional' takes all points at once: leave batch_size out, or use sampling='weights'")
+        if network.depth > 1 and (asked := int(plan.steps[-1]) * n) > min(network.widths):
+            raise ValueError(
+                f"sampling='conditional' may ask for {asked} directions in {plan.steps[-1]} steps on {n} points, more than the "
+                f"width {min(network.widths)}: use method='gradient_flow', fewer steps, or sampling='weights'"
+            )
+    return float(tolerance)
+
+
 def _checked_interval(checkpoint: object, interval: float) -> float:
     """Seconds between two checkpoints; both arguments of `train` are checked."""
     if isinstance(interval, bool) or not isinstance(interval, Real) or not interval >= 0:
@@ -286,11 +322,16 @@ def _checked_interval(checkpoint: object, interval: float) -> float:
 class _Run:
     """Many seeds, each trained on a machine of its own."""
 
-    def __init__(self, task: Task, plan: Flow | Descent, seeds: np.ndarray, kept: Checkpoints, device: str) -> None:
+    def __init__(
+        self, task: Task, plan: Flow | Descent, seeds: np.ndarray, kept: Checkpoints, device: str, rank_tolerance: float | None
+    ) -> None:
         self.task, self.plan, self.seeds, self.kept, self.device = task, plan, seeds, kept, device
         self.evaluations, self.status = np.zeros(seeds.size, np.int64), [""] * seeds.size
-        self.machine: type[Machine] = CpuMachine
-        if device == "cuda":
+        self.machine: Callable[[int, np.uint64, Task], Machine] = CpuMachine
+        self.huge = rank_tolerance is not None and max(task.net.widths[1:-1]) >= _HUGE
+        if rank_tolerance is not None:
+            self.machine = partial(ConditionalMachine, rank_tolerance=rank_tolerance)
+        elif device == "cuda":
             from ntksim.engine.cuda.machine import CudaMachine
 
             self.machine = CudaMachine
@@ -301,6 +342,8 @@ class _Run:
             with one_blas_thread():
                 if self.device == "cuda":
                     self._on_gpus()
+                elif self.huge:
+                    self._work(get_num_threads(), 0, self.seeds.size, 1)
                 else:
                     spread(self.seeds.size, is_wide(self.task.net.widths[1:-1].tolist()), self._work)
         finally:

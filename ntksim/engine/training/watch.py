@@ -112,7 +112,9 @@ class Watch:
             if len(rows.kernels):
                 rows.kernels[at] = state.kernel
             if len(rows.parameters):
-                rows.parameters[at] = self.machine.pack(state.theta).ravel()
+                packed = self.machine.pack(state.theta)
+                assert packed is not None  # networks in law, which have none, are not asked
+                rows.parameters[at] = packed.ravel()
             if at + 1 == len(rows.loss):
                 rows.kernel[:] = state.kernel
                 if self.with_tests:
@@ -135,6 +137,7 @@ class Watch:
 
     def finish(self, rows: Snapshots) -> None:
         """Put movement of parameters in units of ||theta_0||: a machine may know that only now, when all has been asked."""
+        rows.rank[:] = np.nan if self.machine.rank is None else self.machine.rank
         squares = self.machine.square_norms(self.start)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             rows.layer_drift[:] /= np.sqrt(squares)
