@@ -15,6 +15,7 @@ from ntksim import cli
 from ntksim.engine import measures
 from ntksim.study.config.network import Exponents
 from ntksim.study.config.study import parse_study
+from ntksim.study.config.words import word
 from ntksim.study.errors import ConfigError
 from ntksim.study.files import storage
 from ntksim.study.plan import calibration, cost, jobs
@@ -236,7 +237,7 @@ def test_network_arguments_round_trip(network):
         initial: {{widths: [4], seeds: 2}}
         """)
     ).networks["n"]
-    words = ["limit", *shlex.split(jobs.arguments(options)), "--width", "4", "--dataset", "d", "--output", "o"]
+    words = ["limit", "--network", *shlex.split(word(options)), "--width", "4", "--dataset", "d", "--output", "o"]
     assert cli._network(cli._parser(words).parse_args(words)) == options.network(4)
     identity = shard_identity("initial", options.network(4), range(2), "hash")
     assert tables.json_ready(identity) == identity

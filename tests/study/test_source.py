@@ -128,8 +128,9 @@ def test_all_that_a_stage_loads_is_in_its_digest():
     """Found in the running program, not in its text."""
     code = """
 import sys, numpy as np
-from ntksim.study.{module} import *
+import ntksim.study.{module}
 from ntksim.engine.empirical import empirical_ntk
+from ntksim.engine.network import Network
 empirical_ntk(Network(1, 4), np.ones((2, 2)), seeds=[0])
 print(*(name for name in sys.modules if name.startswith("ntksim.")))
 """

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ntksim.engine import known_answers
-from ntksim.engine.arguments import flag, points, precision, seed_array, targets
+from ntksim.engine.arguments import METHODS, flag, points, precision, seed_array, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
@@ -30,8 +30,6 @@ from ntksim.engine.training.descent import Descent, descend_seed
 from ntksim.engine.training.flow import Flow, flow_seed
 from ntksim.engine.training.schedules import Options, descent_schedule, flow_schedule
 from ntksim.engine.training.watch import Snapshots, Task, Watch
-
-METHODS = ("gradient_descent", "gradient_flow")
 
 
 @dataclass(frozen=True)

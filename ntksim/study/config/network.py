@@ -3,12 +3,12 @@
 A list of output scales stands for a network of each, whose name (in tables, files and jobs) holds its scale.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from ntksim.engine.network import ABC, Network
-from ntksim.study.config.section import MOST_SHARDS, Section
+from ntksim.engine.network import ABC, ACTIVATIONS, PARAMETERIZATIONS, Network
+from ntksim.study.config.section import MOST_SHARDS, Section, one_of
 from ntksim.study.errors import shown
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
@@ -31,10 +31,10 @@ class NetworkOptions(Section):
     """A network without its width."""
 
     depth: int = Field(ge=1, le=1000, description="number of hidden layers")
-    activation: Literal["relu", "erf", "tanh", "linear", "leaky_relu", "abs", "gelu", "sin"] = Field(
+    activation: Annotated[str, one_of(ACTIVATIONS)] = Field(
         description="activation of the hidden layers (leaky_relu has slope 0.1)"
     )
-    parameterization: Literal["ntk", "notes", "standard", "mup", "mean_field", "abc"] = Field(
+    parameterization: Annotated[str, one_of(PARAMETERIZATIONS)] = Field(
         default="ntk",
         description="where the powers of the width stand: ntk (Jacot et al.), notes, standard, mup (maximal update), mean_field "
         "(one hidden layer), or abc (any powers)",

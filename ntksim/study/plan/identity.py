@@ -56,7 +56,7 @@ def of_shard(study: "Study", shard: "Shard", dataset_hash: str) -> dict[str, Any
     """What a study asks of a shard."""
     options: dict[str, Any] = {"dtype": study.precision}
     if shard.stage == "training" and study.training is not None:
-        options |= study.training.schedule
+        options |= study.training.identity
     network = study.networks[shard.network].network(shard.width)
     return shard_identity(shard.stage, network, shard.seeds, dataset_hash, **options)
 

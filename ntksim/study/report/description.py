@@ -9,6 +9,8 @@ from ntksim.study.config.stages import Training
 from ntksim.study.errors import ForeignFile
 
 _MOST_CLASSES = 4  # that are named
+# Keys of training that the sentence on it says in words of their own, or not at all.
+_SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "snapshots")
 
 
 def data(metadata: Mapping[Any, Any]) -> str:
@@ -48,13 +50,13 @@ def _networks(metadata: Mapping[Any, Any], stage: str) -> str:
 
 
 def _schedule(training: Mapping[str, Any]) -> str:
-    schedule = Training.model_validate(training).schedule
-    trained = "f - f_0" if schedule["remove_initial_output"] else "f"
-    words = [f"{schedule['method'].replace('_', ' ')} of {trained} to t = {schedule['relative_time']:g} / lambda_max(K_inf)"]
-    nesterov = "Nesterov " if schedule.get("nesterov") else ""
-    names = ("tolerance", "relative_learning_rate", "momentum", "batch_size", "layer_rates", "ridge")
-    kinds = {"momentum": nesterov}
-    words += [f"{kinds.get(name, '')}{name.replace('_', ' ')} {schedule[name]}" for name in names if schedule.get(name)]
+    schedule = Training.model_validate(training)
+    found = schedule.identity
+    trained = "f - f_0" if schedule.remove_initial_output else "f"
+    words = [f"{schedule.method.replace('_', ' ')} of {trained} to t = {schedule.relative_time:g} / lambda_max(K_inf)"]
+    kinds = {"momentum": "Nesterov " if schedule.nesterov else ""}
+    names = (name for name in found if name not in _SAID)
+    words += [f"{kinds.get(name, '')}{name.replace('_', ' ')} {found[name]}" for name in names if found[name]]
     return ", ".join(words)
 
 

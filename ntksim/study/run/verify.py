@@ -23,6 +23,7 @@ from ntksim.study.plan import jobs as plan
 from ntksim.study.plan.identity import limit_width
 from ntksim.study.run.record import recorded_study
 from ntksim.study.stages import initial
+from ntksim.study.stages.shard import ShardJob
 from ntksim.study.stages.training import training_shard
 
 # What rounding may do to a sum of some thousand terms, with room; training amplifies it.
@@ -106,16 +107,16 @@ def _limit_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
 def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
     network, data = study.networks[shard.network].network(shard.width), Path(study.results) / "dataset.npz"
     limit = scratch / plan.limit_file(study, shard.network, shard.width)
-    common = (data, limit, network, shard.seeds, study.precision, scratch / file)
     # What a GPU computed one computes again, where there is one.
     there = read_metadata(Path(study.results) / file).get("provenance", {}).get("device", "")
     device = "auto" if there.startswith("cuda") else "cpu"
+    job = ShardJob(data, limit, network, shard.seeds, scratch / file, study.precision, device)
     if shard.stage == "initial":
-        initial.initial_shard(*common, device)
+        initial.initial_shard(job)
     else:
         assert study.training is not None
         kernels = scratch / shard.kernels_file if study.training.keep_kernels else None
-        training_shard(*common, study.training.schedule, kernels, device)
+        training_shard(job, study.training, kernels)
     return _compared(file, study, shard, scratch)
 
 
