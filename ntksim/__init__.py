@@ -25,7 +25,7 @@ _HOME = {
     "network_outputs": "ntksim.engine.empirical",
     "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
     "read_kernels": "ntksim.study.results",
-    "read_table": "ntksim.study.statistics.tables",
+    "read_table": "ntksim.study.files.tables",
     "sample_parameters": "ntksim.engine.empirical",
     "train": "ntksim.engine.training.train",
 }
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from ntksim.engine.infinite.variance import one_hidden_layer_variance
     from ntksim.engine.network import ABC, Network
     from ntksim.engine.training.train import Trajectory, train
+    from ntksim.study.files.tables import read_table
     from ntksim.study.results import KeptKernels, read_kernels
-    from ntksim.study.statistics.tables import read_table
 
 
 def __getattr__(name: str) -> object:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import ntksim
-from ntksim.engine.arguments import PRECISIONS
+from ntksim.engine.arguments import PRECISIONS, SAMPLINGS
 from ntksim.engine.devices import DEVICES, DeviceError, GpuMemoryError
 from ntksim.engine.network import Network
 from ntksim.study.errors import ConfigError, StageError, lacking
@@ -146,7 +146,7 @@ def _initial(options: argparse.Namespace) -> None:
     job = _shard(options)
     from ntksim.study.stages import initial
 
-    initial.initial_shard(job)
+    initial.initial_shard(job, options.sampling)
 
 
 def _training(options: argparse.Namespace) -> None:
@@ -260,6 +260,11 @@ def _limit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _initial_options(parser: argparse.ArgumentParser) -> None:
+    _shard_options(parser)
+    parser.add_argument("--sampling", choices=SAMPLINGS, default=SAMPLINGS[0], help="how networks are drawn (default: weights)")
+
+
+def _shard_options(parser: argparse.ArgumentParser) -> None:
     _limit_options(parser)
     parser.add_argument("--limit", required=True, help="the network's limit")
     parser.add_argument("--seeds", type=seed_range, required=True, metavar="FIRST:STOP")
@@ -270,7 +275,7 @@ def _initial_options(parser: argparse.ArgumentParser) -> None:
 def _training_options(parser: argparse.ArgumentParser) -> None:
     from ntksim.study.config.stages import Schedule
 
-    _initial_options(parser)
+    _shard_options(parser)
     _section_option(parser, "--schedule", Schedule)
     parser.add_argument("--kernels", metavar="FILE", help="keep K_t of every seed and time in this file")
 

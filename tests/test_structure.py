@@ -96,6 +96,12 @@ print(*({"numba", "pandas", "pyarrow", "scipy"} & set(sys.modules)))
     assert done.stdout.split() == []
 
 
+def test_tables_and_their_summary_are_read_without_numba():
+    code = "import sys, ntksim, ntksim.study.report.summary; ntksim.read_table; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["False"]
+
+
 def test_public_names_are_functions_and_classes():
     """`ntksim.train` is not the module of that name."""
     modules = {name for name in ntksim.__all__ if isinstance(getattr(ntksim, name), ModuleType)}

@@ -237,7 +237,7 @@ def test_the_schema_is_in_step():
 
 def test_default_study():
     study = load_study(ROOT / "config.yaml")
-    assert study.initial.widths == [64, 128, 256, 512, 1024, 2048, 4096]
+    assert study.initial.widths == [64 * 4**k for k in range(8)]
     assert study.science_hash() == parse_study(changed("results", "elsewhere")).science_hash()
     assert study.science_hash() != parse_study(changed("networks.relu_1.sigma_w", 1.0)).science_hash()
 

@@ -51,7 +51,7 @@ def test_of_heavier_tails():
 def test_of_exponents_and_prefactors(seeds):
     """Norms of Gaussian vectors with a few large directions, as errors of kernels are (skewness 1.0), at 4 widths: tables."""
     rng, widths = np.random.default_rng(3), (64, 128, 256, 512)
-    cell = {"activation": "relu", "depth": 1, "parameterization": "ntk"}
+    cell = {"activation": "relu", "depth": 1, "parameterization": "ntk", "sampling": "weights"}
     scales = 1 / np.arange(1, 20)
     names = [f"n{draw}" for draw in range(500)]
     values = np.linalg.norm(scales * rng.normal(size=(len(names), len(widths), seeds, 19)), axis=-1)

@@ -11,11 +11,11 @@ from ntksim.engine import measures
 from ntksim.study.config.study import parse_study
 from ntksim.study.data import dataset
 from ntksim.study.errors import StageError
+from ntksim.study.files import tables
 from ntksim.study.plan import jobs
 from ntksim.study.report import figures, summary
 from ntksim.study.stages import initial as stages
 from ntksim.study.stages import theory
-from ntksim.study.statistics import tables
 
 CONTENT = {
     "dataset": {"name": "circle", "train": 5, "test": 3},

@@ -159,7 +159,7 @@ def test_writes_are_atomic(tmp_path):
 
 
 def test_statistics_over_seeds():
-    keys = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "width": 8}
+    keys = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "sampling": "weights", "width": 8}
     frame = pd.DataFrame([keys | {"seed": s, "loss": v} for s, v in enumerate([1.0, 2.0, 6.0, np.nan, np.inf])])
     frame["status"] = "finished"
     unfinished = pd.DataFrame([keys | {"seed": 5, "loss": 1e9, "status": "diverged"}])
@@ -179,8 +179,9 @@ def test_scaling_laws_recover_a_power_law():
     for width in (64, 128, 256, 512, 1024):
         for seed, noise in enumerate(rng.normal(1, 0.1, 32)):
             error = 3 * width**-0.7 * noise
-            rows.append({"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "width": width,
-                         "seed": seed, "relative_frobenius_error": error, "relative_operator_error": np.nan})  # fmt: skip
+            rows.append({"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "sampling": "weights",
+                         "width": width, "seed": seed, "relative_frobenius_error": error,
+                         "relative_operator_error": np.nan})  # fmt: skip
     unfinished = [row | {"relative_frobenius_error": 1e9, "status": "overflow"} for row in rows[:2]]
     laws = scaling_laws.scaling_laws(pd.DataFrame([row | {"status": "finished"} for row in rows] + unfinished), None)
     assert laws["quantity"].to_list() == ["relative_frobenius_error"]  # nothing finite, no law

@@ -79,7 +79,7 @@ def test_descriptions_are_those_of_the_columns(study):
     """A column without a description fails as its table is written."""
     frames = {name: ntksim.read_table(study.results, name) for name in plan.tables(study)}
     assert set().union(*frames.values()) == set(COLUMNS)
-    assert set(frames["convergence"]["quantity"]) == set(quantities("convergence"))
+    assert set(frames["convergence"]["quantity"]) == set(quantities("convergence") + quantities("error_parts"))
     assert set(frames["drift"]["quantity"]) == set(quantities("drift") + quantities("parts"))
     assert set(frames["scaling_laws"]["quantity"]) <= {name for name, quantity in QUANTITIES.items() if quantity.law}
     for name, columns in (("lazy", quantities("lazy")), ("modes", quantities("modes")), ("final", quantities("run"))):
@@ -212,7 +212,8 @@ def test_a_part_that_no_seed_shares_is_zero():
 def test_laws_of_parts_need_parts_at_every_width():
     """Systematic parts 0.5, 0.25 and 0.125 beside a scatter of 0.1, or of 0.5, in which some are lost."""
     rng = np.random.default_rng(1)
-    cell = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "status": "finished"}
+    cell = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "sampling": "weights"}
+    cell["status"] = "finished"
     rows = [cell | dict.fromkeys(quantities("convergence") + quantities("drift"), 1.0) | {"width": m} for m in (8, 16, 32)]
     frame = pd.DataFrame(rows)
 

@@ -72,12 +72,13 @@ rule initial_shard:
     params:
         network=plan.network,
         precision=study.precision,
+        sampling=study.initial.sampling,
         stop=plan.stop,
     message:
         "Kernels at initialisation: {wildcards.network}, width {wildcards.width}, seeds {wildcards.first} to {wildcards.last}"
     shell:
         "ntksim initial --network {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
-        " --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
+        " --precision {params.precision} --sampling {params.sampling} --dataset {input.dataset:q} --limit {input.limit:q}"
         " --threads {threads} --device {resources.device} --output {output:q} > {log:q} 2>&1"
 
 
@@ -91,6 +92,8 @@ rule training_shard:
         f"{RESULTS}/logs/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.jsonl"
+    # before jobs at initialisation, which are shorter: lest a long one is left alone at the end
+    priority: 1
     conda:
         "../envs/ntksim.yaml"
     threads: plan.threads("training")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ntksim.engine.arguments import METHODS
+from ntksim.engine.arguments import METHODS, SAMPLINGS
 from ntksim.engine.infinite.predictions import stable_rate
 from ntksim.study.config.section import MOST, Section, one_of
 from ntksim.study.errors import shown
@@ -36,6 +36,13 @@ class Initial(Section):
 
     widths: list[int] = _widths("widths of all hidden layers")
     seeds: int = Field(ge=2, lt=MOST, description="networks per width: seeds 0, 1, ...")
+    # left out of every record where it does nothing, so that those of earlier studies stay what they were
+    sampling: Annotated[str, one_of(SAMPLINGS)] = Field(
+        default="weights",
+        exclude_if=lambda sampling: sampling == "weights",
+        description="weights: the networks that training has; conditional: others of exactly the same law, without their "
+        "weights, up to widths of millions (on the CPU)",
+    )
 
     _check = field_validator("widths")(_checked_widths)
 

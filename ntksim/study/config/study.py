@@ -76,6 +76,13 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _drawable(self) -> "Study":
+        if self.initial.sampling == "conditional" and self.device == "cuda":
+            raise ValueError("device: initial.sampling conditional runs on the CPU only so far; set device to cpu, or to auto, "
+                             "which takes the CPU for it")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
     def _trainable(self) -> "Study":
         if self.training is None:
             return self

@@ -18,6 +18,10 @@ _CUDA_MB = 1500.0  # and of a GPU's context and libraries: room, not a measureme
 _FILE_MB = 0.006  # of a file without numbers
 _MOST_PASSES = 6000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
 _KERNELS_OF_STATISTICS = 8  # float64 kernels that statistics of one seed hold at a time
+# Of the first layer and of every other, for each neuron and pair of points: products with factors, and sums of products, in the
+# other layers one way and back (measured: 16 points, 2^20 neurons).
+_FLOPS_IN_LAW = (8.0, 28.0)
+_HELD_IN_LAW = 2**12  # neurons of a layer that are drawn by their weights, or held at a time
 _COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
 _COLUMNS_OF_TRAINING = 36  # beside outputs
 _MODES = 3  # lists of a run, a number for each mode
@@ -79,7 +83,7 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
         8 if study.precision == "float64" else 4,
     )  # fmt: skip
     seconds = _seconds(study, stage, network, width, seeds, size.features, size.outputs, rates)
-    held, numbers = _of_initial(size) if stage == "initial" else _of_training(study, size)
+    held, numbers = _of_initial(study, size) if stage == "initial" else _of_training(study, size)
     process = _PROCESS_MB + (_CUDA_MB if study.device != "cpu" else 0)
     return Cost(seconds, process + held / 1e6, _FILE_MB + 8 * numbers / 1e6)
 
@@ -97,14 +101,16 @@ class _Size(NamedTuple):
     itemsize: int
 
 
-def _of_initial(size: _Size) -> tuple[float, float]:
+def _of_initial(study: Study, size: _Size) -> tuple[float, float]:
     """Bytes that a job at initialisation holds, and numbers in its file."""
     n = size.points
+    held = min(size.width, _HELD_IN_LAW) if study.initial.sampling == "conditional" else size.width  # neurons of a layer
     # inputs, and of two layers at a time activations and sensitivities, each with a copy packed for the products
-    passes = 4.0 * n * (size.features + min(size.depth, 2) * size.width) * size.itemsize
+    passes = 4.0 * n * (size.features + min(size.depth, 2) * held) * size.itemsize
     statistics = 8 * _KERNELS_OF_STATISTICS * n * n
-    kernels = 8 * 2 * size.seeds * n * n  # and their differences from the limit
-    return passes + statistics + kernels, size.seeds * (n + _COLUMNS_OF_INITIAL)
+    triangle = n * (n + 1) // 2  # of the differences from the limit
+    kernels = 8 * size.seeds * (2 * n * n + 3 * triangle)  # and differences, and those in the table
+    return passes + statistics + kernels, size.seeds * (n + triangle + _COLUMNS_OF_INITIAL)
 
 
 def _of_training(study: Study, size: _Size) -> tuple[float, float]:
@@ -163,11 +169,22 @@ def _seconds(study: Study, stage: str, network: str, width: int, seeds: int, d: 
 
 
 def _seconds_of_initial(study: Study, network: str, width: int, d: int, rates: Rates) -> float:
+    if study.initial.sampling == "conditional":
+        return _seconds_in_law(study, network, width, d, rates)
     depth, n, count = study.networks[network].depth, study.dataset.train, parameters(d, 1, width)
     hidden = (depth - 1) * width * width
     flops = 4.0 * n * (count + hidden) + 4.0 * n * n * width * depth
     draws = 2 * count + hidden * (2 - 1 / max(1, depth - 1))  # the last hidden layer is drawn once, others twice
     return flops / rates.flops[study.precision] + draws / rates.draws[study.precision] + 3 * _eigen(n, rates)
+
+
+def _seconds_in_law(study: Study, network: str, width: int, d: int, rates: Rates) -> float:
+    """Of a network at initialisation without its weights: normals of points in place of neurons, twice, and sums over neurons."""
+    depth, n = study.networks[network].depth, study.dataset.train
+    inputs = min(n, d) * width  # normals of the first layer, which has no way back
+    pairs = 2.0 * (depth - 1) * min(n * width, width * width / 2)  # and of every other layer, one way and back
+    flops = n * n * width * (_FLOPS_IN_LAW[0] + _FLOPS_IN_LAW[1] * (depth - 1))
+    return flops / rates.flops[study.precision] + 2 * (inputs + pairs) / rates.draws[study.precision] + 3 * _eigen(n, rates)
 
 
 def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int, rates: Rates) -> float:

@@ -46,7 +46,8 @@ def study(metadata: Mapping[Any, Any]) -> list[str]:
 def _networks(metadata: Mapping[Any, Any], stage: str) -> str:
     widths = metadata["config"][stage]["widths"]
     which = f"{len(widths)} widths, {widths[0]} to {widths[-1]}" if len(widths) > 1 else f"width {widths[0]}"
-    return f"{seeds(metadata, stage)}; {which}; {metadata['config']['precision']}"
+    drawn = "; networks in law (conditional sampling)" if metadata["config"][stage].get("sampling") == "conditional" else ""
+    return f"{seeds(metadata, stage)}; {which}; {metadata['config']['precision']}{drawn}"
 
 
 def _schedule(training: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from ntksim.study.statistics import laziness
 from ntksim.study.statistics.columns import REMEDIES
-from ntksim.study.statistics.drift_parts import PARTS
+from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS
 from ntksim.study.statistics.scaling_laws import is_asymptotic
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
@@ -86,6 +86,28 @@ def overtaking(drift: pd.DataFrame) -> str | None:
     told = larger.any() and systematic["interval_low"].notna().any()  # of few seeds there are no intervals
     beyond = f" (95% intervals apart {_where(apart)})" if told else ""
     return f"its systematic part is larger than the random one {_where(larger)}{beyond}"
+
+
+def bias(convergence: pd.DataFrame) -> str | None:
+    """How much of one network's error is bias, at the narrowest width and at the widest that tells it from 0; None of few seeds.
+
+    ``convergence`` holds that network's rows of the table.
+    """
+    rows = [convergence[convergence["quantity"] == name].set_index("width").sort_index() for name in ERROR_PARTS]
+    own, scatter = (part[part["interval_low"].notna()] for part in rows)
+    if own.empty or scatter.empty:
+        return None
+    told, square = own["interval_low"] > 0, own["root_mean_square"] ** 2 + scatter["root_mean_square"] ** 2
+    if not told.any():
+        width, most = own.index[0], own["interval_high"].iloc[0]
+        share = most**2 / square.iloc[0]
+        return f"its bias is not told from 0 at any width: at {width} at most {most:.2g}, {share:.0%} of the squared error"
+    share = own["root_mean_square"] ** 2 / square
+    words = []
+    for width in dict.fromkeys([own.index[0], own.index[told][-1]]):
+        size, low, high = own.loc[width, ["root_mean_square", "interval_low", "interval_high"]]
+        words.append(f"{size:.2g} [{low:.2g}, {high:.2g}] at width {width}, {share[width]:.0%} of the squared error")
+    return f"its bias {', '.join(words)} (told from 0 {_where(told)})"
 
 
 def _where(holds: pd.Series) -> str:

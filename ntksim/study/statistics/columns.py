@@ -3,7 +3,7 @@
 import math
 from typing import Literal, NamedTuple
 
-Where = Literal["convergence", "drift", "lazy", "modes", "run", "parts"]
+Where = Literal["convergence", "drift", "lazy", "modes", "run", "parts", "error_parts"]
 
 
 class Law(NamedTuple):
@@ -25,7 +25,8 @@ class Quantity(NamedTuple):
     """Something that is measured of every seed.
 
     ``where``: the tables with statistics over seeds of it, ``convergence``, ``drift``, ``lazy``; ``modes``, where shards hold
-    a list of it per run; ``run``, where they hold one value per run; ``parts``, where it takes all seeds (`drift_parts`). With a
+    a list of it per run; ``run``, where they hold one value per run; ``parts`` and ``error_parts``, where it takes all seeds
+    (`drift_parts`). With a
     ``law`` it is in `scaling_laws`; ``statistic`` is that of `lazy`, ``words`` its name in the summary, if it is there. A
     ``share`` lies in [0, 1]. One that is called largest_x is the largest x along the run.
     """
@@ -48,6 +49,15 @@ _KERNEL = Law(-1.0, -0.5)
 
 QUANTITIES = {
     "relative_frobenius_error": Quantity("||K_m - K_inf||_F / ||K_inf||_F", ("convergence",), _LIMIT),
+    "relative_frobenius_bias": Quantity(
+        "||E K_m - K_inf||_F / ||K_inf||_F: the norm of the mean over seeds, whose square is freed of the scatter's share of it, "
+        "scatter squared over the number of seeds; 0 where it is lost in the scatter, and in theory for one hidden layer",
+        ("error_parts",), Law(-1.0, -1.0, rich=-1.0, scaled=-1.0), words="bias",
+    ),
+    "relative_frobenius_scatter": Quantity(
+        "rms deviation of K_m from its mean over seeds, over ||K_inf||_F: its square and the bias's add up to that of "
+        "relative_frobenius_error", ("error_parts",), _LIMIT, words="scatter",
+    ),
     "relative_operator_error": Quantity("||K_m - K_inf||_2 / ||K_inf||_2", ("convergence",), _LIMIT),
     "smallest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
     "largest_eigenvalue": Quantity("of K_m, units of the kernel", ("convergence",)),
@@ -152,6 +162,8 @@ def quantities(where: Where) -> tuple[str, ...]:
     return tuple(name for name, quantity in QUANTITIES.items() if where in quantity.where)
 
 
+_PARTS = (*quantities("error_parts"), *quantities("parts"))  # no columns: no single seed has them
+
 # What a shard holds a list of in every row, a number a layer, and its name in `layers`.
 LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"}
 
@@ -170,6 +182,8 @@ COLUMNS = {
     "activation": "activation of the hidden layers",
     "depth": "number of hidden layers",
     "parameterization": "where the 1/sqrt(width) stands",
+    "sampling": "how networks are drawn: weights, or conditional (networks in law). One seed is another network in each: rows of "
+    "unlike sampling must not be joined by seed",
     "width": "neurons per hidden layer",
     "seed": "seed of the network",
     "quantity": "the column of the per-seed table that is summarised",
@@ -182,8 +196,8 @@ COLUMNS = {
     "latest_stop": "relative_time up to which there are numbers of the last of the seeds that did not finish; NaN if all did",
     "time_reached": "the last snapshot's time up to which a seed has numbers: the end of training, if it finished",
     "relative_time_reached": "time_reached times lambda_max(K_inf)",
-    "mean": "over seeds; NaN for the parts of the kernel drift, which no single seed has",
-    "root_mean_square": "; ".join(["over seeds", *(f"of {name} {QUANTITIES[name].meaning}" for name in quantities("parts"))]),
+    "mean": "over seeds; NaN for bias, scatter, and the parts of the kernel drift, which no single seed has",
+    "root_mean_square": "; ".join(["over seeds", *(f"of {name} {QUANTITIES[name].meaning}" for name in _PARTS)]),
     "exact_root_mean_square": "what the exact law of one hidden layer gives for the root mean square; NaN where none is known",
     "standard_deviation": "over seeds, n - 1 in the denominator",
     "standard_error": "of the mean; by the jackknife over 5 seeds at least of the exponent and of the random part of the kernel "
@@ -254,4 +268,4 @@ COLUMNS = {
     "untrained_share": "share of the seeds that are not rich and have more than half of their loss left (loss_left above 0.5)",
     "lazy_share": "share of the seeds that are neither, and whose kernel drift and, but for batches, "
     "relative_linearized_deviation are below 0.1",
-} | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in quantities("parts")}
+} | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in _PARTS}

@@ -1,4 +1,7 @@
-"""The kernel's change in training in two parts: what all seeds share, and what scatters between them.
+"""A random matrix in two parts: what all seeds share, and what scatters between them.
+
+The matrix is the kernel's change in training, or at initialisation its difference from the limit (`ERROR_PARTS`: the parts are
+its bias and its scatter, for D_s = (K_m - K_inf) / ||K_inf||_F).
 
 With D_s = (K_T - K_0) / ||K_0||_F of seed s and <.,.> the Frobenius inner product, for seeds that start from one residual r_0
 (`remove_initial_output`: r_0 = -y),
@@ -21,6 +24,7 @@ from ntksim.study.statistics.columns import quantities
 from ntksim.study.statistics.seeds import FEWEST, UNKNOWN, Interval, moments, positive_interval, quantile
 
 PARTS = quantities("parts")  # the systematic one first
+ERROR_PARTS = quantities("error_parts")
 
 
 class Part(NamedTuple):
@@ -64,16 +68,16 @@ def mean_squares(gram: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]
     return dict(zip(PARTS, (systematic, total - systematic), strict=True))
 
 
-def estimates(gram: np.ndarray) -> dict[str, Part]:
-    """The two parts, by name, of 2 seeds at least, and with intervals of `FEWEST`; NaN of fewer."""
+def estimates(gram: np.ndarray, names: Sequence[str] = PARTS) -> dict[str, Part]:
+    """The two parts, by ``names``, of 2 seeds at least, and with intervals of `FEWEST`; NaN of fewer."""
     seeds = len(gram)
     if seeds < 2:
-        return {name: Part(np.nan, UNKNOWN, np.full(seeds, np.nan)) for name in PARTS}
+        return {name: Part(np.nan, UNKNOWN, np.full(seeds, np.nan)) for name in names}
     squares, without = mean_squares(gram, np.ones(seeds)), mean_squares(gram, 1.0 - np.eye(seeds))
-    found = {name: Part(float(squares[name]), UNKNOWN, without[name]) for name in PARTS}
+    found = {name: Part(float(squares[own]), UNKNOWN, without[own]) for name, own in zip(names, PARTS, strict=True)}
     if seeds < FEWEST:
         return found
-    systematic, random = (found[name] for name in PARTS)
+    systematic, random = found.values()
     ends = (_systematic_interval(gram, systematic.square), positive_interval(random.square, random.without))
     return {name: part._replace(interval=own) for (name, part), own in zip(found.items(), ends, strict=True)}
 
@@ -99,13 +103,13 @@ def _systematic_interval(gram: np.ndarray, square: float) -> Interval:
     return Interval((high - low) / (2 * reach), low, high)
 
 
-def parts(gram: np.ndarray) -> dict[str, dict[str, float]]:
-    """The two parts with standard errors and intervals, by name.
+def parts(gram: np.ndarray, names: Sequence[str] = PARTS) -> dict[str, dict[str, float]]:
+    """The two parts with standard errors and intervals, by ``names``.
 
     NaN where there are too few seeds: fewer than 2, or, of errors and intervals, than `FEWEST`.
     """
     found = {}
-    for name, part in estimates(gram).items():
+    for name, part in estimates(gram, names).items():
         error, low, high = part.of_root
         ends = {"interval_low": low, "interval_high": high, "root_mean_square_low": low, "root_mean_square_high": high}
         found[name] = moments(np.zeros(0)) | {"root_mean_square": part.root, "standard_error": error} | ends

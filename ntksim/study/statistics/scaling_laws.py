@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study.statistics.columns import QUANTITIES, quantities
-from ntksim.study.statistics.drift_parts import PARTS, estimates
+from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS, estimates
 from ntksim.study.statistics.seeds import (
     FEWEST,
+    NETWORK,
     UNKNOWN,
     Interval,
     cells,
@@ -26,6 +27,7 @@ from ntksim.study.statistics.seeds import (
     usable,
 )
 
+Grams = Mapping[tuple[str, int], np.ndarray]
 SMOOTH = ("tanh", "erf", "linear", "gelu", "sin")
 
 
@@ -53,22 +55,26 @@ def is_asymptotic(quantity: str, activation: str, parameterization: str) -> bool
 def scaling_laws(
     initial: pd.DataFrame,
     final: pd.DataFrame | None,
-    grams: Mapping[tuple[str, int], np.ndarray] | None = None,
+    grams: Grams | None = None,
     in_batches: bool = False,
+    error_grams: Grams | None = None,
 ) -> pd.DataFrame:
     """Fit every network and quantity: a row each.
 
     ``initial`` is the table of that name; ``final`` likewise, or None without training. ``grams`` holds per network and width
-    the Gram matrix of the kernel's changes (`drift_parts`), where it has parts. ``in_batches``: distances from full-batch
-    theory hold the noise of batches, for which there is no exponent.
+    the Gram matrix of the kernel's changes (`drift_parts`), where it has parts, and ``error_grams`` that of its differences
+    from the limit. ``in_batches``: distances from full-batch theory hold the noise of batches, for which there is no exponent.
 
     Networks with fewer than two widths have no law and no row. Nor have quantities that one seed alone tells from 0 at some
-    width, nor parts of the kernel drift whose interval there holds 0: widths at which a quantity is lost in the scatter cannot be
-    left out without a bias. With fewer than `FEWEST` seeds at some width errors and intervals are NaN, and a part of the kernel
-    drift has no law. Seeds that :func:`seeds.usable` leaves out are counted; a law is marked if any of its widths is.
+    width, nor parts (bias, scatter, those of the kernel drift) whose interval there holds 0: widths at which a quantity is lost
+    in the scatter cannot be left out without a bias. With fewer than `FEWEST` seeds at some width errors and intervals are NaN,
+    and a part has no law. Seeds that :func:`seeds.usable` leaves out are counted; a law is marked if any of its widths is.
     """
     rows: list[dict] = []
-    for frame, names in ((initial, quantities("convergence")), (final, quantities("drift"))):
+    for frame, names, own_parts, every in (
+        (initial, quantities("convergence"), ERROR_PARTS, error_grams),
+        (final, quantities("drift"), PARTS, grams),
+    ):
         if frame is None:
             continue
         for cell, group in cells(frame):
@@ -77,11 +83,11 @@ def scaling_laws(
                 samples = {int(str(width)): sample(usable(own, quantity)) for width, own in group.groupby("width")}
                 known = not (in_batches and quantity.endswith("_deviation"))
                 rows += _law(cell, quantity, samples, seeds, known)
-            own_grams = {width: gram for (name, width), gram in (grams or {}).items() if name == cell["network"]}
-            for part in PARTS if frame is final and own_grams else ():
-                samples = {width: part_sample(gram, part) for width, gram in own_grams.items()}
+            own_grams = {width: gram for (name, width), gram in (every or {}).items() if name == cell["network"]}
+            for place, part in enumerate(own_parts if own_grams else ()):
+                samples = {width: part_sample(gram, PARTS[place]) for width, gram in own_grams.items()}
                 rows += _law(cell, part, samples, seeds)
-    columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted", "excluded"]
+    columns = [*NETWORK, "quantity", "widths_fitted", "excluded"]
     columns += ["excluded_share", "marked"]
     columns += ["prefactor", "prefactor_low", "prefactor_high", "exponent", "standard_error"]
     columns += ["interval_low", "interval_high", "theory_exponent", "z_score"]
@@ -107,7 +113,7 @@ def sample(values: np.ndarray) -> Sample:
 
 
 def part_sample(gram: np.ndarray, part: str) -> Sample:
-    """Of a part of the kernel drift at one width, from the Gram matrix of the changes; lost if its interval holds 0."""
+    """Of one of `PARTS` at one width, from the Gram matrix; lost if its interval holds 0."""
     found = estimates(gram)[part]
     told = found.interval.low > 0
     return _logarithm(found.square if told else np.nan, found.without)
@@ -126,7 +132,7 @@ def _law(cell: dict, quantity: str, every: Mapping[int, Sample], seeds: Mapping[
     samples = {width: sample for width, sample in sorted(every.items()) if sample.size > 1}
     few = any(sample.size < FEWEST for sample in samples.values())
     lost = any(np.isnan(sample.logarithm) for sample in samples.values())
-    if len(samples) < 2 or lost or (few and quantity in PARTS):
+    if len(samples) < 2 or lost or (few and quantity in (*PARTS, *ERROR_PARTS)):
         return []
     exponent, intercept, spread, of_intercept = fit(samples)
     theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"]) if known else np.nan

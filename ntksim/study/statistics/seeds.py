@@ -19,6 +19,10 @@ FEWEST = 5  # seeds of all intervals but Student's of a mean: fewer tell no skew
 MOST_EXCLUDED = 0.1  # of the seeds behind a statistic that is not marked
 
 
+# What tells networks apart. One seed drawn by weights and conditionally is two networks that have nothing in common.
+NETWORK = ("network", "activation", "depth", "parameterization", "sampling")
+
+
 class Interval(NamedTuple):
     """Standard error and ends of an interval, NaN where there are too few seeds."""
 
@@ -32,7 +36,7 @@ UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 def cells(frame: pd.DataFrame, *more: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """What tells networks apart, by name, and their rows; with the columns ``more``, such as the width, each of their values."""
-    key = ["network", "activation", "depth", "parameterization", *more]
+    key = [*NETWORK, *more]
     for values, group in frame.groupby(key, sort=False):
         yield dict(zip(key, values, strict=True)), group
 

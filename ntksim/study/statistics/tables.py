@@ -1,7 +1,7 @@
 """The tables of a study: tidy, typed Parquet files with units and provenance."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,41 +14,15 @@ from ntksim.engine.blas import one_blas_thread
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
-from ntksim.study.errors import StageError
 from ntksim.study.files.provenance import code_identity, provenance
-from ntksim.study.files.storage import read_arrays, read_arrow, read_frame, read_metadata, write_table
+from ntksim.study.files.storage import read_arrays, read_arrow, read_metadata, write_table
 from ntksim.study.plan import identity, jobs
 from ntksim.study.statistics import drift_parts
 from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantities
 from ntksim.study.statistics.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.statistics.laziness import lazy_table
-from ntksim.study.statistics.scaling_laws import scaling_laws
+from ntksim.study.statistics.scaling_laws import Grams, scaling_laws
 from ntksim.study.statistics.seeds import cells, counts, moments, usable
-
-
-def read_table(results: str | Path, name: str) -> pd.DataFrame:
-    """A table of a study as a data frame, its provenance in ``frame.attrs``.
-
-    Parameters
-    ----------
-    results : the study's results folder.
-    name : initial, convergence, spectrum, scaling_laws, and with training: training, ensemble, layers, modes, final, drift or
-        lazy.
-
-    Raises
-    ------
-    FileNotFoundError that lists the tables there are; ValueError for a damaged one.
-    """
-    folder = Path(results) / "tables"
-    path = folder / f"{name}.parquet"
-    if not path.is_file():
-        present = sorted(p.stem for p in folder.glob("*.parquet"))
-        known = f"there are {', '.join(present)}" if present else f"{folder} holds no tables; run the study first"
-        raise FileNotFoundError(f"no table {name!r} in {results}: {known}")
-    try:
-        return read_frame(path)
-    except StageError as error:
-        raise ValueError(str(error)) from None
 
 
 # Sums of products over seeds have the bits of one thread, and are too small for more.
@@ -61,12 +35,12 @@ def make_tables(study: Study, output: str | Path) -> None:
     results = Path(study.results)
     data = files.read(results / "dataset.npz")
     devices: set[str] = set()
-    initial = pd.concat(
-        [_read_shard(study, shard, data.hash, devices) for shard in _ordered(study, "initial")], ignore_index=True
-    )
+    initial, error_grams = _read_initial(study, data.hash, devices)
     made = {"spectrum": _spectrum(study, initial, data.hash)}
     initial = initial.drop(columns="eigenvalues")
-    made |= {"initial": initial, "convergence": _with_exact_law(study, summarise(initial, quantities("convergence")), data.hash)}
+    statistics = [summarise(initial, quantities("convergence")), _parts(initial, error_grams, drift_parts.ERROR_PARTS)]
+    convergence = _with_exact_law(study, pd.concat(statistics, ignore_index=True), data.hash)
+    made |= {"initial": initial, "convergence": convergence}
     final, grams = None, None
     if study.training is not None:
         training, ensemble, grams = _read_training(study, data.hash, devices)
@@ -77,11 +51,11 @@ def make_tables(study: Study, output: str | Path) -> None:
             "layers": _layers(training),
             "modes": _modes(final),
             "lazy": _with_stops(lazy_table(study, final), final),
-            "drift": _with_stops(pd.concat([drift, _parts(final, grams)], ignore_index=True), final),
+            "drift": _with_stops(pd.concat([drift, _parts(final, grams, drift_parts.PARTS)], ignore_index=True), final),
             "final": final.drop(columns=lists),
             "training": training.drop(columns=[*lists, *quantities("run")]),
         }
-    made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches)
+    made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches, error_grams)
     metadata = {
         "config_hash": study.science_hash(),
         "config": _config(study),
@@ -109,7 +83,7 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     that from the linearised network also in units of the training ``targets``, the share of the loss that is left, and the time
     up to which there are numbers.
     """
-    run = ["network", "width", "seed"]
+    run = ["network", "sampling", "width", "seed"]
     runs = training.groupby(run, sort=False)
     final = training[runs["time"].transform("max") == training["time"]].copy()
     for name in quantities("drift"):
@@ -129,15 +103,17 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
 
 def _with_stops(table: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
     """``table`` with the times at which seeds that did not finish stopped, the first and the last of a network and width."""
-    stopped = final[final["status"] != "finished"].groupby(["network", "width"])["relative_time_reached"]
-    return table.merge(stopped.agg(earliest_stop="min", latest_stop="max").reset_index(), on=["network", "width"], how="left")
+    cell = ["network", "sampling", "width"]
+    stopped = final[final["status"] != "finished"].groupby(cell)["relative_time_reached"]
+    return table.merge(stopped.agg(earliest_stop="min", latest_stop="max").reset_index(), on=cell, how="left")
 
 
 def _with_exact_law(study: Study, convergence: pd.DataFrame, dataset_hash: str) -> pd.DataFrame:
-    """``convergence`` with the exact law of one hidden layer, E||K_m - K_inf||_F^2 = (sum of variances) / m."""
-    exact = np.full(len(convergence), np.nan)
-    errors = convergence["quantity"] == "relative_frobenius_error"
-    for row in np.flatnonzero(errors & (convergence["depth"] == 1)):
+    """``convergence`` with the exact law of one hidden layer, E||K_m - K_inf||_F^2 = (sum of variances) / m: scatter alone."""
+    bias, scatter = drift_parts.ERROR_PARTS
+    shallow = convergence["depth"] == 1
+    exact = np.where(shallow & (convergence["quantity"] == bias), 0.0, np.nan)
+    for row in np.flatnonzero(shallow & convergence["quantity"].isin(["relative_frobenius_error", scatter])):
         network, width = str(convergence["network"].iloc[row]), int(convergence["width"].iloc[row])
         limits = _read_limit(study, network, width, dataset_hash)
         exact[row] = np.sqrt(limits["kernel_variance"].sum() / width) / np.linalg.norm(limits["ntk"])
@@ -167,9 +143,26 @@ def _ordered(study: Study, stage: str) -> list[jobs.Shard]:
     return sorted(mine, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
 
 
-def _read_training(
-    study: Study, dataset_hash: str, devices: set[str]
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
+def _read_initial(study: Study, dataset_hash: str, devices: set[str]) -> tuple[pd.DataFrame, Grams]:
+    """All shards at initialisation; and per network and width the Gram matrix of the differences from the limit, which are taken
+    from the frames a cell at a time.
+    """
+    frames, grams = [], {}
+    for cell, shards in groupby(_ordered(study, "initial"), key=lambda shard: (shard.network, shard.width)):
+        frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
+        grams[cell] = _gram_matrix(frame, "relative_limit_difference")
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True), grams
+
+
+def _gram_matrix(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Of the lists in a column, which is taken from the frame: those of seeds that finished, and finite."""
+    values = frame.pop(column)
+    there = values[values.notna() & (frame["status"] == "finished")]
+    return drift_parts.gram_matrix([own for own in there if np.isfinite(own).all()])
+
+
+def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[pd.DataFrame, pd.DataFrame, Grams]:
     """All shards of training; the rows of `ensemble`; and per network and width the Gram matrix of the kernel's changes, where
     r_0 is the same.
 
@@ -179,9 +172,7 @@ def _read_training(
     for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
         frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
         if "relative_kernel_change" in frame:
-            changes = frame.pop("relative_kernel_change")
-            last = changes.notna() & (frame["status"] == "finished")
-            grams[cell] = drift_parts.gram_matrix([change for change in changes[last] if np.isfinite(change).all()])
+            grams[cell] = _gram_matrix(frame, "relative_kernel_change")
         ensembles.append(ensemble_rows(frame))
         frames.append(frame.drop(columns=SHARD_COLUMNS))
     return pd.concat(frames, ignore_index=True), pd.concat(ensembles, ignore_index=True), grams
@@ -189,10 +180,10 @@ def _read_training(
 
 def _layers(training: pd.DataFrame) -> pd.DataFrame:
     """A row per network, width, seed, time and layer."""
-    layers = training[["network", "width", "seed", "time", "relative_time", "status"]].copy()
+    layers = training[["network", "sampling", "width", "seed", "time", "relative_time", "status"]].copy()
     own = training[list(LAYERS)].rename(columns=LAYERS)
-    layers.insert(5, "layer", [np.arange(1, len(drifts) + 1) for drifts in own.iloc[:, 0]])
-    for place, name in enumerate(own, 6):
+    layers.insert(6, "layer", [np.arange(1, len(drifts) + 1) for drifts in own.iloc[:, 0]])
+    for place, name in enumerate(own, 7):
         layers.insert(place, name, own[name])
     layers = layers.explode(["layer", *own], ignore_index=True)
     return layers.astype({"layer": np.int64} | dict.fromkeys(own, np.float64))
@@ -201,8 +192,8 @@ def _layers(training: pd.DataFrame) -> pd.DataFrame:
 def _modes(final: pd.DataFrame) -> pd.DataFrame:
     """A row per network, width, seed and eigenvector of K_0, the largest eigenvalue first."""
     own = list(quantities("modes"))
-    modes = final[["network", "width", "seed", "status", *own]].copy()
-    modes.insert(3, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
+    modes = final[["network", "sampling", "width", "seed", "status", *own]].copy()
+    modes.insert(4, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
     modes = modes.explode(["index", *own], ignore_index=True)
     modes = modes.astype({"index": np.int64} | dict.fromkeys(own, np.float64))
     modes["relative_rate_difference"] = (modes["decay_rate"] - modes["eigenvalue"]) / modes["eigenvalue"].where(
@@ -211,13 +202,13 @@ def _modes(final: pd.DataFrame) -> pd.DataFrame:
     return modes
 
 
-def _parts(final: pd.DataFrame, grams: Mapping[tuple[str, int], np.ndarray]) -> pd.DataFrame:
-    """Rows of `drift` for the systematic and the random part of the kernel drift."""
+def _parts(frame: pd.DataFrame, grams: Grams, names: Sequence[str]) -> pd.DataFrame:
+    """Rows of `drift` for the systematic and the random part of the kernel drift, or of `convergence` for bias and scatter."""
     rows = []
-    for cell, group in cells(final, "width"):
+    for cell, group in cells(frame, "width"):
         gram = grams.get((cell["network"], cell["width"]))
         if gram is not None:
-            for quantity, numbers in drift_parts.parts(gram).items():
+            for quantity, numbers in drift_parts.parts(gram, names).items():
                 rows.append(cell | {"quantity": quantity} | counts(len(gram), len(group)) | numbers)
     return pd.DataFrame(rows)
 
@@ -234,6 +225,7 @@ def _read_shard(study: Study, shard: jobs.Shard, dataset_hash: str, devices: set
         "activation": options.activation,
         "depth": options.depth,
         "parameterization": options.parameterization,
+        "sampling": study.initial.sampling if shard.stage == "initial" else "weights",
         "width": shard.width,
     }
     for position, (name, value) in enumerate(description.items()):
@@ -260,6 +252,7 @@ def _spectrum(study: Study, initial: pd.DataFrame, dataset_hash: str) -> pd.Data
         enough = len(finite) > 1
         part = pd.DataFrame({
             "network": network,
+            "sampling": study.initial.sampling,
             "width": width,
             "index": np.arange(n),
             "limit_eigenvalue": np.linalg.eigvalsh(reference)[::-1],
