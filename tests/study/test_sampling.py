@@ -210,21 +210,20 @@ def test_the_summary_says_how_much_of_the_error_is_bias(study):
     assert description.study(attrs)[-1].count("networks in law") == 0
     assert "its bias" in summary.summary(study.results)
 
-    def rows(values, lows, scatters):
+    def rows(values, lows, scatters, exact=np.nan):
         made = []
         for name, sizes, ends in zip(ERROR_PARTS, (values, scatters), (lows, scatters), strict=True):
             for place, (size, low) in enumerate(zip(sizes, ends, strict=True)):
                 made.append({"quantity": name, "width": 8 * 2**place, "root_mean_square": size, "interval_low": low,
-                             "interval_high": 2 * size})  # fmt: skip
+                             "interval_high": 2 * size, "exact_root_mean_square": exact})  # fmt: skip
         return pd.DataFrame(made)
 
     said = findings.bias(rows([0.3, 0.1, 0.01], [0.2, 0.05, 0.0], [0.4, 0.3, 0.2]))
     assert said == (
-        "its bias 0.3 [0.2, 0.6] at width 8, 36% of the squared error, 0.1 [0.05, 0.2] at width 16, 10% of the squared error "
-        "(told from 0 at widths 8, 16)"
+        "its bias at width 8 is 0.3 [0.2, 0.6], 36% of the squared error; it is told from 0 at 2 of 3 widths (by chance alone at "
+        "1 in 20)"
     )
-    lost = "its bias is not told from 0 at any width: at 8 at most 0.2, 4% of the squared error"
-    assert findings.bias(rows([0.1, 0.1], [0.0, 0.0], [1.0, 1.0])) == lost
+    assert ", in theory 0;" in findings.bias(rows([0.1, 0.1], [0.0, 0.0], [1.0, 1.0], exact=0.0))
     assert findings.bias(rows([0.1, 0.1], [np.nan, np.nan], [1.0, 1.0])) is None
 
 

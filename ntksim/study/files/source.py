@@ -2,12 +2,18 @@
 
 It is taken of syntax trees without docstrings, so that no comment and no layout ages a result, and follows the import
 statements of the source, those inside functions too: no list is kept by hand. It loads nothing but Python's own library, since
-the workflow reads it in every job.
+the workflow reads it in every job. What was found in a file is kept in the user's cache by the file's bytes: parsing all of them
+takes as long as importing NumPy and Numba.
 """
 
 import ast
 import hashlib
+import json
+import os
+import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -33,7 +39,8 @@ def digest_of(kind: str) -> str:
 @cache
 def digest(module: str) -> str:
     """Hash of the code of a module and of all that it imports from ntksim; 16 hexadecimal digits."""
-    lines = (f"{name} {_read(name)[0]}\n" for name in sorted(reached(module)))
+    lines = [f"{name} {_read(name)[0]}\n" for name in sorted(reached(module))]
+    _keep()
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
@@ -60,11 +67,51 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
     """The hash of a module's own code, and what it imports from ntksim."""
     path = _path(module)
     assert path is not None, module
-    tree, words, imports = ast.parse(path.read_bytes(), str(path)), list[str](), list[ast.stmt]()
-    _write(tree, words, imports)
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    imported = frozenset(name for node in imports for name in _names(node, package) if _path(name))
-    return hashlib.sha256("\n".join(words).encode()).hexdigest(), imported
+    package, content = module if path.name == "__init__.py" else module.rpartition(".")[0], path.read_bytes()
+    key = hashlib.sha256(b"\0".join([_PARSER, package.encode(), content])).hexdigest()
+    if key not in _kept():
+        tree, words, imports = ast.parse(content, str(path)), list[str](), list[ast.stmt]()
+        _write(tree, words, imports)
+        names = sorted({name for node in imports for name in _names(node, package)})
+        _kept()[key] = [hashlib.sha256("\n".join(words).encode()).hexdigest(), *names]
+        _fresh.append(key)
+    found, *names = _kept()[key]
+    return found, frozenset(name for name in names if _path(name))
+
+
+_PARSER = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).digest()  # what was found depends on it too
+_MOST_KEPT = 4096  # files; then all are forgotten, since most are of code that was edited away
+_fresh: list[str] = []  # keys of what is found, and not yet written
+
+
+def _file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "ntksim" / "sources.json"
+
+
+@cache
+def _kept() -> dict[str, list[str]]:
+    """By a key of a file's bytes the hash of its code and the names that it imports; a file of them that is damaged is empty."""
+    with suppress(OSError, ValueError, RecursionError):
+        kept = json.loads(_file().read_bytes())
+        if isinstance(kept, dict) and len(kept) < _MOST_KEPT and all(map(_is_entry, kept.values())):
+            return kept
+    return {}
+
+
+def _is_entry(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(word, str) for word in value)
+
+
+def _keep() -> None:
+    """Write what is new, whole or not at all; nowhere to write it costs time alone."""
+    if not _fresh:
+        return
+    _fresh.clear()
+    with suppress(OSError):
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=_file().parent, prefix=".sources", delete=False) as file:
+            json.dump(_kept(), file)
+        os.replace(file.name, _file())
 
 
 def _path(module: str) -> Path | None:

@@ -89,7 +89,7 @@ def overtaking(drift: pd.DataFrame) -> str | None:
 
 
 def bias(convergence: pd.DataFrame) -> str | None:
-    """How much of one network's error is bias, at the narrowest width and at the widest that tells it from 0; None of few seeds.
+    """How much of one network's error is bias at the narrowest width, and at how many widths it is told from 0; None of few seeds.
 
     ``convergence`` holds that network's rows of the table.
     """
@@ -97,17 +97,14 @@ def bias(convergence: pd.DataFrame) -> str | None:
     own, scatter = (part[part["interval_low"].notna()] for part in rows)
     if own.empty or scatter.empty:
         return None
-    told, square = own["interval_low"] > 0, own["root_mean_square"] ** 2 + scatter["root_mean_square"] ** 2
-    if not told.any():
-        width, most = own.index[0], own["interval_high"].iloc[0]
-        share = most**2 / square.iloc[0]
-        return f"its bias is not told from 0 at any width: at {width} at most {most:.2g}, {share:.0%} of the squared error"
-    share = own["root_mean_square"] ** 2 / square
-    words = []
-    for width in dict.fromkeys([own.index[0], own.index[told][-1]]):
-        size, low, high = own.loc[width, ["root_mean_square", "interval_low", "interval_high"]]
-        words.append(f"{size:.2g} [{low:.2g}, {high:.2g}] at width {width}, {share[width]:.0%} of the squared error")
-    return f"its bias {', '.join(words)} (told from 0 {_where(told)})"
+    first = own.iloc[0]
+    size, low, high = first["root_mean_square"], first["interval_low"], first["interval_high"]
+    share = size**2 / (size**2 + scatter["root_mean_square"].iloc[0] ** 2)
+    exact = ", in theory 0" if first["exact_root_mean_square"] == 0 else ""
+    return (
+        f"its bias at width {own.index[0]} is {size:.2g} [{low:.2g}, {high:.2g}], {share:.0%} of the squared error{exact}; it is told "
+        f"from 0 at {(own['interval_low'] > 0).sum()} of {len(own)} widths (by chance alone at 1 in 20)"
+    )
 
 
 def _where(holds: pd.Series) -> str:
