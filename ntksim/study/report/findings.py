@@ -89,7 +89,7 @@ def overtaking(drift: pd.DataFrame) -> str | None:
 
 
 def bias(convergence: pd.DataFrame) -> str | None:
-    """How much of one network's error is bias at the narrowest width, and at how many widths it is told from 0; None of few seeds.
+    """How much of one network's error is bias, at the narrowest width, and where it is told from 0; None of few seeds.
 
     ``convergence`` holds that network's rows of the table.
     """
@@ -102,8 +102,8 @@ def bias(convergence: pd.DataFrame) -> str | None:
     share = size**2 / (size**2 + scatter["root_mean_square"].iloc[0] ** 2)
     exact = ", in theory 0" if first["exact_root_mean_square"] == 0 else ""
     return (
-        f"its bias at width {own.index[0]} is {size:.2g} [{low:.2g}, {high:.2g}], {share:.0%} of the squared error{exact}; it is told "
-        f"from 0 at {(own['interval_low'] > 0).sum()} of {len(own)} widths (by chance alone at 1 in 20)"
+        f"its bias at width {own.index[0]} is {size:.2g} [{low:.2g}, {high:.2g}], {share:.0%} of the squared error{exact}; it is "
+        f"told from 0 at {(own['interval_low'] > 0).sum()} of {len(own)} widths (by chance alone at 1 in 20)"
     )
 
 
