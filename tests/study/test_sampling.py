@@ -15,7 +15,7 @@ from ntksim.study.config.study import json_schema, parse_study
 from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError
 from ntksim.study.plan import cost, identity, jobs
-from ntksim.study.report import description, findings, summary
+from ntksim.study.report import description, figures, findings, summary
 from ntksim.study.run import verify
 from ntksim.study.stages.initial import triangles
 from ntksim.study.statistics.drift_parts import ERROR_PARTS, gram_matrix, parts
@@ -225,6 +225,16 @@ def test_the_summary_says_how_much_of_the_error_is_bias(study):
     )
     assert ", in theory 0;" in findings.bias(rows([0.1, 0.1], [0.0, 0.0], [1.0, 1.0], exact=0.0))
     assert findings.bias(rows([0.1, 0.1], [np.nan, np.nan], [1.0, 1.0])) is None
+
+
+def test_the_exact_law_is_one_line_of_errors(study):
+    """A point a width, whatever other quantities have an exact law."""
+    convergence, laws = (ntksim.read_table(study.results, name) for name in ("convergence", "scaling_laws"))
+    axis = figures.convergence(convergence, laws).axes[0]
+    (line,) = [line for line in axis.get_lines() if line.get_label() == "relu_1: exact law"]
+    rows = convergence.query("network == 'relu_1' and quantity == 'relative_frobenius_error'")
+    assert line.get_xdata().tolist() == rows["width"].to_list() == [64, 256]
+    assert line.get_ydata().tolist() == rows["exact_root_mean_square"].to_list()
 
 
 def test_the_default_study_reaches_a_million_neurons():
