@@ -35,7 +35,7 @@ _HOME = {
     "network_outputs": "ntksim.engine.finite.empirical",
     "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
     "read_kernels": "ntksim.study.results",
-    "read_table": "ntksim.study.statistics.tables",
+    "read_table": "ntksim.study.files.tables",
     "sample_parameters": "ntksim.engine.finite.parameters",
     "to_torch": "ntksim.frameworks.torch",
     "train": "ntksim.engine.training.train",
@@ -89,8 +89,8 @@ if TYPE_CHECKING:
     from ntksim.frameworks.keras import from_keras
     from ntksim.frameworks.sklearn import from_sklearn
     from ntksim.frameworks.torch import from_torch, to_torch
+    from ntksim.study.files.tables import read_table
     from ntksim.study.results import KeptKernels, read_kernels
-    from ntksim.study.statistics.tables import read_table
 
 
 def __getattr__(name: str) -> object:

@@ -11,13 +11,18 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import ntksim
+from ntksim.engine.arguments import PRECISIONS, SAMPLINGS
 from ntksim.engine.devices import DEVICES, DeviceError, GpuMemoryError
 from ntksim.engine.network import Network
 from ntksim.study.errors import ConfigError, StageError, lacking
 from ntksim.study.run import project
+
+if TYPE_CHECKING:
+    from ntksim.study.config.section import Section
+    from ntksim.study.stages.shard import ShardJob
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,54 +128,48 @@ def _schema(options: argparse.Namespace) -> None:
 
 def _dataset(options: argparse.Namespace) -> None:
     from ntksim.study.config.dataset import Dataset
-    from ntksim.study.config.study import parse_section
+    from ntksim.study.config.words import section_of
     from ntksim.study.data import dataset
 
-    fields = {name: getattr(options, name) for name in Dataset.model_fields}
-    dataset.write(options.output, dataset.load(parse_section(Dataset, fields, "dataset")))
+    dataset.write(options.output, dataset.load(section_of(options.dataset, Dataset, "--dataset")))
 
 
 def _network(options: argparse.Namespace) -> Network:
     from ntksim.study.config.network import NetworkOptions
-    from ntksim.study.config.study import parse_section
+    from ntksim.study.config.words import section_of
 
-    fields = {name: getattr(options, name) for name in NetworkOptions.model_fields}
-    return parse_section(NetworkOptions, fields, "network").network(options.width)
+    return section_of(options.network, NetworkOptions, "--network").network(options.width)
+
+
+def _shard(options: argparse.Namespace) -> "ShardJob":
+    network = _network(options)
+    from ntksim.study.stages.shard import ShardJob
+
+    return ShardJob(options.dataset, options.limit, network, options.seeds, options.output, options.precision, options.device)
 
 
 def _limit(options: argparse.Namespace) -> None:
+    network = _network(options)
     from ntksim.study.stages import initial
 
-    initial.limit(options.dataset, _network(options), options.output)
+    initial.limit(options.dataset, network, options.output)
 
 
 def _initial(options: argparse.Namespace) -> None:
+    job = _shard(options)
     from ntksim.study.stages import initial
 
-    initial.initial_shard(
-        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, options.device
-    )
+    initial.initial_shard(job, options.sampling)
 
 
 def _training(options: argparse.Namespace) -> None:
-    from ntksim.study.config.stages import Training
-    from ntksim.study.config.study import parse_section
+    from ntksim.study.config.stages import Schedule
+    from ntksim.study.config.words import section_of
+
+    job, schedule = _shard(options), section_of(options.schedule, Schedule, "--schedule")
     from ntksim.study.stages.training import training_shard
 
-    # widths and seeds are the job's own
-    fields = {name: getattr(options, name) for name in _training_keys()} | {"widths": [options.width], "seeds": 2}
-    schedule = parse_section(Training, {name: value for name, value in fields.items() if value is not None}, "training").schedule
-    training_shard(
-        options.dataset, options.limit, _network(options), options.seeds, options.precision, options.output, schedule,
-        options.kernels, options.device,
-    )  # fmt: skip
-
-
-def _training_keys() -> list[str]:
-    """The keys of training in the configuration that are options of a job."""
-    from ntksim.study.config.stages import Training
-
-    return [name for name in Training.model_fields if name not in ("widths", "seeds", "keep_kernels")]
+    training_shard(job, schedule, options.kernels)
 
 
 def _tables(options: argparse.Namespace) -> None:
@@ -257,36 +256,25 @@ def _no_options(parser: argparse.ArgumentParser) -> None:
     """None."""
 
 
+def _section_option(parser: argparse.ArgumentParser, option: str, model: "type[Section]") -> None:
+    """An option that takes a section of the configuration, in JSON."""
+    keys = ", ".join(model.model_fields)
+    what = f"keys of the configuration and their values in one word of JSON: {keys} (`ntksim schema` explains them)"
+    parser.add_argument(option, metavar="JSON", required=True, help=what)
+
+
 def _dataset_options(parser: argparse.ArgumentParser) -> None:
     from ntksim.study.config.dataset import Dataset
-    from ntksim.study.plan.jobs import read_value
 
-    kinds: dict[str, Any] = {"target_scale": float} | dict.fromkeys(("features", "train", "test", "seed"), int)
-    kinds |= dict.fromkeys(("file", "target", "classes"), read_value)
-    for name, field in Dataset.model_fields.items():
-        parser.add_argument(
-            "--" + name.replace("_", "-"), type=kinds.get(name, str), required=field.is_required(),
-            help=_help(kinds.get(name), field.description), default=None if field.is_required() else field.default,
-        )  # fmt: skip
-    parser.add_argument("--output", required=True)
+    _section_option(parser, "--dataset", Dataset)
+    parser.add_argument("--output", required=True, help="the file to write")
 
 
 def _limit_options(parser: argparse.ArgumentParser) -> None:
-    """The keys of a network in the configuration, and what every stage of one has."""
+    """What every stage of a network has."""
     from ntksim.study.config.network import NetworkOptions
-    from ntksim.study.plan.jobs import read_value
 
-    for name, field in NetworkOptions.model_fields.items():
-        option = "--" + name.replace("_", "-")
-        if field.annotation is bool:
-            parser.add_argument(option, action="store_true", help=field.description)
-        else:
-            kinds: dict[str, Any] = {"activation": read_value, "parameterization": str, "abc": read_value}
-            kind = int if field.annotation is int else kinds.get(name, float)
-            parser.add_argument(
-                option, type=kind, required=field.is_required(),
-                default=None if field.is_required() else field.default, help=_help(kind, field.description),
-            )  # fmt: skip
+    _section_option(parser, "--network", NetworkOptions)
     _allow_imports(parser)
     parser.add_argument("--width", type=int, required=True, help="neurons per hidden layer")
     parser.add_argument("--dataset", required=True, help="the data set")
@@ -295,25 +283,23 @@ def _limit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _initial_options(parser: argparse.ArgumentParser) -> None:
+    _shard_options(parser)
+    parser.add_argument("--sampling", choices=SAMPLINGS, default=SAMPLINGS[0], help="how networks are drawn (default: weights)")
+
+
+def _shard_options(parser: argparse.ArgumentParser) -> None:
     _limit_options(parser)
     parser.add_argument("--limit", required=True, help="the network's limit")
     parser.add_argument("--seeds", type=seed_range, required=True, metavar="FIRST:STOP")
-    parser.add_argument("--precision", choices=["float64", "float32"], default="float64")
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0])
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute (default: cpu)")
 
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
-    from ntksim.study.config.stages import Training
-    from ntksim.study.plan.jobs import read_value
+    from ntksim.study.config.stages import Schedule
 
-    _initial_options(parser)
-    for name in _training_keys():
-        field, option = Training.model_fields[name], "--" + name.replace("_", "-")
-        if field.annotation is bool:
-            parser.add_argument(option, action="store_true", help=field.description)
-        else:
-            kinds: dict[str, Any] = {"method": str, "layer_rates": read_value, "snapshots": int, "batch_size": int}
-            parser.add_argument(option, type=kinds.get(name, float), help=_help(kinds.get(name), field.description))
+    _shard_options(parser)
+    _section_option(parser, "--schedule", Schedule)
     parser.add_argument("--kernels", metavar="FILE", help="keep K_t of every seed and time in this file")
 
 
@@ -330,13 +316,6 @@ def _figure_options(parser: argparse.ArgumentParser) -> None:
     sources = "; ".join(f"{name}: {', '.join(tables)}" for name, tables in FIGURES.items())
     parser.add_argument("tables", nargs="+", help=f"the files of its tables, in this order: {sources}")
     parser.add_argument("--output", nargs="+", required=True, help="files to write, .svg or .png")
-
-
-def _help(kind: object, description: str | None) -> str:
-    """What an option is; of one that takes several values also how they are written."""
-    from ntksim.study.plan.jobs import read_value
-
-    return f"{description}; several in one word of JSON, such as '[4,9]'" if kind is read_value else str(description)
 
 
 # Of each command the function that runs it, the one that adds its options to a parser, and what it does.

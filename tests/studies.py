@@ -12,6 +12,7 @@ from ntksim.study.data import dataset
 from ntksim.study.plan import jobs
 from ntksim.study.plan.identity import limit_width
 from ntksim.study.stages import initial
+from ntksim.study.stages.shard import ShardJob
 from ntksim.study.stages.training import training_shard
 from ntksim.study.statistics import tables
 
@@ -62,12 +63,12 @@ def compute(study):
         if not limit.exists():
             options = study.networks[shard.network]
             initial.limit(data, options.network(limit_width(options.parameterization, shard.width) or 1), limit)
-        common = (data, limit, network, shard.seeds, study.precision, results / shard.file)
+        job = ShardJob(data, limit, network, shard.seeds, results / shard.file, study.precision)
         if shard.stage == "initial":
-            initial.initial_shard(*common)
+            initial.initial_shard(job, study.initial.sampling)
         else:
             kernels = results / shard.kernels_file if study.training.keep_kernels else None
-            training_shard(*common, study.training.schedule, kernels)
+            training_shard(job, study.training, kernels)
     tables.make_tables(study, results / "tables")
 
 

@@ -57,6 +57,11 @@ def test_examples_print_what_they_say(name, capsys):
 SECTIONS = {"dataset": "Dataset", "networks": "NetworkOptions", "initial": "Initial", "training": "Training"}
 
 
+def words(key):
+    """The words that a key may be one of; none of other keys."""
+    return [word for kind in (key, *key.get("anyOf", ())) for word in kind.get("enum", ())]
+
+
 def test_keys_and_defaults_are_those_of_the_schema():
     schema = json_schema()
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -64,13 +69,14 @@ def test_keys_and_defaults_are_those_of_the_schema():
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         title = part.splitlines()[0].strip("`")
         section = schema["$defs"][SECTIONS[title]] if title in SECTIONS else schema
-        rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", part, re.MULTILINE)
+        rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|(.*)$", part, re.MULTILINE)
         if rows:
-            keys = [key for key, _ in rows]
+            keys = [key for key, *_ in rows]
             assert sorted(keys) == sorted(section["properties"]), title
             documented.add(title)
-        for key, default in rows:
+        for key, default, meaning in rows:
             assert key in section["properties"], f"{title}: {key}"
+            assert [word for word in words(section["properties"][key]) if f"`{word}`" not in meaning] == [], f"{title}: {key}"
             assert (default == "required") == (key in section["required"]), f"{title}: {key}"
             if default != "required":
                 value = section["properties"][key]["default"]

@@ -28,7 +28,6 @@ TO_SPLIT = "to split"
 LONG_FILES = {
     "engine/cpu/passes.py": TO_SPLIT,
     "engine/cuda/kernels.py": TO_SPLIT,
-    "study/stages/training.py": TO_SPLIT,
 }
 LONG_FUNCTIONS = {
     "engine/training/train.py: train": TO_SPLIT,
@@ -41,7 +40,6 @@ MANY_ARGUMENTS = {
     "engine/cuda/passes.py: add_products": "the same",
     "engine/cuda/passes.py: _gram": "the operands, places and shapes of a product, as its kernel has them",
     "engine/layout.py: make_room": TO_SPLIT,
-    "study/stages/training.py: training_shard": TO_SPLIT,
 }
 COMPILED = {"jit", "jit_inner", "jit_inline", "jit_parallel", "jit_allocating", "compiled_once"}
 COMPILED |= {"launched", "device_function", "intrinsic"}

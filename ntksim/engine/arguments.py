@@ -11,6 +11,8 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 PRECISIONS = ("float64", "float32")
+METHODS = ("gradient_flow", "gradient_descent")  # of training
+SAMPLINGS = ("weights", "conditional")  # of networks at initialisation
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 

@@ -583,21 +583,20 @@ def test_batches_of_networks_in_law_halve_until_they_fit(monkeypatch):
 
 def test_shards_of_a_study_name_the_device(tmp_path):
     from ntksim.study.config.dataset import Dataset
-    from ntksim.study.config.stages import Training
+    from ntksim.study.config.stages import Schedule
     from ntksim.study.data import dataset
     from ntksim.study.files.storage import read_arrow
     from ntksim.study.stages import initial
+    from ntksim.study.stages.shard import ShardJob
     from ntksim.study.stages.training import training_shard
 
     network, data, limit = ntksim.Network(1, 4), tmp_path / "dataset.npz", tmp_path / "limit.npz"
     dataset.write(data, dataset.load(Dataset(name="circle", train=3, test=2)))
     initial.limit(data, network, limit)
-    schedule = Training(
-        method="gradient_descent", widths=[4], seeds=2, relative_time=1.0, relative_learning_rate=0.5, snapshots=1
-    ).schedule
+    schedule = Schedule(method="gradient_descent", relative_time=1.0, relative_learning_rate=0.5, snapshots=1)
     for device in ("cuda", "cpu"):
-        initial.initial_shard(data, limit, network, range(2), "float64", tmp_path / f"initial-{device}", device)
-        training_shard(data, limit, network, range(1), "float64", tmp_path / f"training-{device}", schedule, None, device)
+        initial.initial_shard(ShardJob(data, limit, network, range(2), tmp_path / f"initial-{device}", device=device))
+        training_shard(ShardJob(data, limit, network, range(1), tmp_path / f"training-{device}", device=device), schedule)
     for stage in ("initial", "training"):
         (found, there), (expected, here) = (read_arrow(tmp_path / f"{stage}-{device}") for device in ("cuda", "cpu"))
         assert there["provenance"]["device"] == "cuda (simulator)"

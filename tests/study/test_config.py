@@ -204,10 +204,18 @@ def test_too_many_points_are_refused_before_any_job(tmp_path):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("dataset --name digits --train 4 --test 12 --output o.npz", "should be greater or equal to the number of classes = 10"),
-        ("dataset --file none.csv --train 4 --test 2 --output o.npz", "dataset.file: none.csv: no such file"),
-        ("limit --depth 0 --activation relu --width 4 --dataset d.npz --output o.npz", "network: depth: expected greater than"),
-        ("limit --depth 1 --activation relu --width 4 --dataset d.npz --output o.npz", "d.npz: no such file"),
+        (
+            'dataset --dataset {"name":"digits","train":4,"test":12} --output o.npz',
+            "should be greater or equal to the number of classes = 10",
+        ),
+        ('dataset --dataset {"file":"none.csv","train":4,"test":2} --output o.npz', "dataset.file: none.csv: no such file"),
+        (
+            'limit --network {"depth":0,"activation":"relu"} --width 4 --dataset d --output o',
+            "--network: depth: expected",
+        ),
+        ('limit --network {"depth":1,"activation":"relu"} --width 4 --dataset d.npz --output o', "d.npz: no such file"),
+        ("limit --network relu --width 4 --dataset d --output o", "--network: expected keys and values in JSON, such as"),
+        ('limit --network {"depth":1,"activation":"relu","sigma":1} --width 4 --dataset d --output o', "did you mean 'sigma_w'?"),
         ("show nowhere", "no tables; run the study first"),
         ("figure loss none.parquet --output o.svg", "none.parquet: no such file"),
         ("study config.yaml --profile nowhere", "--profile: nowhere holds no profile.yaml"),
@@ -231,7 +239,7 @@ def test_the_schema_file_is_up_to_date():
 
 def test_default_study():
     study = load_study(ROOT / "config.yaml")
-    assert study.initial.widths == [64, 128, 256, 512, 1024, 2048, 4096]
+    assert study.initial.widths == [64 * 4**k for k in range(8)]
     assert study.science_hash() == parse_study(changed("results", "elsewhere")).science_hash()
     assert study.science_hash() != parse_study(changed("networks.relu_1.sigma_w", 1.0)).science_hash()
 

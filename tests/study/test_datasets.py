@@ -16,9 +16,9 @@ import yaml
 
 from ntksim import cli
 from ntksim.study.config.dataset import Dataset
+from ntksim.study.config.words import word
 from ntksim.study.data import dataset
 from ntksim.study.errors import StageError
-from ntksim.study.plan import jobs
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,7 +117,7 @@ def test_target_scale_multiplies_the_targets():
         assert plain.are_classes == scaled.are_classes == (options["name"] != "diabetes")
     # a scale of 1 appears in no command and no record
     assert "target_scale" not in Dataset(name="circle", train=4, test=2, target_scale=1.0).model_dump()
-    assert "target" not in jobs.arguments(Dataset(name="circle", train=4, test=2))
+    assert "target" not in word(Dataset(name="circle", train=4, test=2))
 
 
 def test_several_targets_in_every_format(tmp_path):
@@ -227,7 +227,7 @@ def test_the_command_line_round_trips(folder):
         Dataset(file=str(folder / "odd_labels.npz"), classes=["-a", "{c}", "--train", '"', "\n", "é"], train=12, test=6),
         Dataset(file=str(folder / "tiny_labels.npz"), classes=[-1e-07, 1e30], train=6, test=3),
     ):
-        words = ["dataset", *shlex.split(jobs.arguments(options)), "--output", str(folder / "out.npz")]
+        words = ["dataset", "--dataset", *shlex.split(word(options)), "--output", str(folder / "out.npz")]
         assert cli.main(words) == 0
         read, loaded = dataset.read(folder / "out.npz"), dataset.load(options)
         assert (read.hash, read.are_classes) == (loaded.hash, loaded.are_classes)

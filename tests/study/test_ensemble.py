@@ -89,6 +89,7 @@ def made_up(differences, status=None):
         "activation": "relu",
         "depth": 1,
         "parameterization": "ntk",
+        "sampling": "weights",
         "width": 8,
         "time": 1.0,
         "relative_time": 2.0,

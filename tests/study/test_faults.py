@@ -11,8 +11,8 @@ import studies
 from ntksim import cli
 from ntksim.study.files import storage
 from ntksim.study.files.provenance import code_identity, provenance
+from ntksim.study.files.tables import read_table
 from ntksim.study.run.record import recorded_study
-from ntksim.study.statistics.tables import read_table
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_coverage_with_heavier_tails():
 def test_coverage_for_exponents_and_prefactors(seeds):
     """Norms of Gaussian vectors with a few large directions, like errors of kernels (skewness 1.0), at 4 widths."""
     rng, widths = np.random.default_rng(3), (64, 128, 256, 512)
-    cell = {"activation": "relu", "depth": 1, "parameterization": "ntk"}
+    cell = {"activation": "relu", "depth": 1, "parameterization": "ntk", "sampling": "weights"}
     scales = 1 / np.arange(1, 20)
     names = [f"n{draw}" for draw in range(500)]
     values = np.linalg.norm(scales * rng.normal(size=(len(names), len(widths), seeds, 19)), axis=-1)

@@ -11,12 +11,12 @@ from ntksim.engine import measures
 from ntksim.study.config.study import parse_study
 from ntksim.study.data import dataset
 from ntksim.study.errors import StageError
+from ntksim.study.files import tables
 from ntksim.study.plan import jobs
 from ntksim.study.report import figures, summary
 from ntksim.study.report.page import write_html
 from ntksim.study.stages import initial as stages
-from ntksim.study.stages import training as training_shards
-from ntksim.study.statistics import tables
+from ntksim.study.stages import theory
 
 CONTENT = {
     "dataset": {"name": "circle", "train": 5, "test": 3},
@@ -185,11 +185,11 @@ def test_a_failed_prediction_is_nan(monkeypatch):
     def failing(*_args):
         raise np.linalg.LinAlgError
 
-    monkeypatch.setattr(training_shards, "closed_form", failing)
+    monkeypatch.setattr(theory, "closed_form", failing)
     network = parse_study(CONTENT).networks["relu"].network(4)
     start = (np.zeros(2), np.zeros(1))
     for kernel in (np.eye(2), np.full((2, 2), np.inf)):
-        f, f_test = training_shards._prediction(network, (kernel, np.ones((1, 2))), start, np.ones(2), np.array([0.0, 1.0]))
+        f, f_test = theory.prediction(network, (kernel, np.ones((1, 2))), start, np.ones(2), np.array([0.0, 1.0]))
         assert np.isnan(f).all()
         assert (f.shape, f_test.shape) == ((2, 2), (2, 1))
 

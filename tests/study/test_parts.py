@@ -17,6 +17,7 @@ from ntksim.engine import measures
 from ntksim.engine.compiled.folder import cache_folder
 from ntksim.study.config.network import Exponents
 from ntksim.study.config.study import parse_study
+from ntksim.study.config.words import word
 from ntksim.study.errors import ConfigError
 from ntksim.study.files import storage
 from ntksim.study.plan import calibration, cost, jobs
@@ -171,7 +172,7 @@ def test_writes_are_atomic(tmp_path):
 
 
 def test_statistics_over_seeds():
-    keys = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "width": 8}
+    keys = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "sampling": "weights", "width": 8}
     frame = pd.DataFrame([keys | {"seed": s, "loss": v} for s, v in enumerate([1.0, 2.0, 6.0, np.nan, np.inf])])
     frame["status"] = "finished"
     unfinished = pd.DataFrame([keys | {"seed": 5, "loss": 1e9, "status": "diverged"}])
@@ -191,8 +192,9 @@ def test_scaling_laws_recover_a_power_law():
     for width in (64, 128, 256, 512, 1024):
         for seed, noise in enumerate(rng.normal(1, 0.1, 32)):
             error = 3 * width**-0.7 * noise
-            rows.append({"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "width": width,
-                         "seed": seed, "relative_frobenius_error": error, "relative_operator_error": np.nan})  # fmt: skip
+            rows.append({"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "sampling": "weights",
+                         "width": width, "seed": seed, "relative_frobenius_error": error,
+                         "relative_operator_error": np.nan})  # fmt: skip
     unfinished = [row | {"relative_frobenius_error": 1e9, "status": "overflow"} for row in rows[:2]]
     laws = scaling_laws.scaling_laws(pd.DataFrame([row | {"status": "finished"} for row in rows] + unfinished), None)
     assert laws["quantity"].to_list() == ["relative_frobenius_error"]  # no finite value, so no law
@@ -249,7 +251,7 @@ def test_network_arguments_round_trip(network):
         initial: {{widths: [4], seeds: 2}}
         """)
     ).networks["n"]
-    words = ["limit", *shlex.split(jobs.arguments(options)), "--width", "4", "--dataset", "d", "--output", "o"]
+    words = ["limit", "--network", *shlex.split(word(options)), "--width", "4", "--dataset", "d", "--output", "o"]
     assert cli._network(cli._parser(words).parse_args(words)) == options.network(4)
     identity = shard_identity("initial", options.network(4), range(2), "hash")
     assert tables.json_ready(identity) == identity

@@ -17,7 +17,7 @@ from ntksim.study.errors import ForeignFile
 from ntksim.study.plan import jobs
 from ntksim.study.report import description, figures, findings, panels, summary
 from ntksim.study.report.page import write_html
-from ntksim.study.stages import training as training_shards
+from ntksim.study.stages.accuracy import accuracy
 from ntksim.study.statistics import laziness, scaling_laws
 from ntksim.study.statistics.drift_parts import PARTS
 
@@ -221,11 +221,11 @@ def test_indices_of_eigenvalues_are_whole_numbers(results):
 def test_outputs_that_prefer_no_class_have_no_accuracy():
     two = Data(np.zeros((2, 1)), np.array([1.0, -1.0]), np.zeros((2, 1)), np.array([1.0, -1.0]), are_classes=True)
     outputs = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, -1.0], [np.nan, 1.0]])
-    assert training_shards._accuracy(outputs, two) == pytest.approx([np.nan, 0.5, 1.0, np.nan], nan_ok=True)
+    assert accuracy(outputs, two) == pytest.approx([np.nan, 0.5, 1.0, np.nan], nan_ok=True)
     hot = np.eye(3)[:2] - 1 / 3
     three = Data(np.zeros((2, 1)), hot, np.zeros((2, 1)), hot, are_classes=True)
     outputs = np.array([np.zeros(6), [1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 1, 0]])
-    assert training_shards._accuracy(outputs, three) == pytest.approx([np.nan, 0.5, 1.0], nan_ok=True)
+    assert accuracy(outputs, three) == pytest.approx([np.nan, 0.5, 1.0], nan_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,26 @@ def planned(copy, undisturbed):
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE) if rule != "all"}
 
 
+def test_what_is_kept_of_files_changes_no_digest(copy, tmp_path, monkeypatch):
+    """Kept or not, damaged or not: an edit is seen, and what was kept before it is used again after it is undone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source._kept.cache_clear()
+    before, kept = digests(copy), tmp_path / "cache" / "ntksim" / "sources.json"
+    content = kept.read_text()
+    path = copy / "ntksim" / "study" / "stages" / "training.py"
+    text = path.read_text()
+    for damage in (content, content[:-9], "[]", '{"a": 3}', "\x00"):
+        kept.write_text(damage)
+        source._kept.cache_clear()
+        assert digests(copy) == before
+        edit(copy, "study/stages/training")
+        assert {kind for kind, digest in digests(copy).items() if digest != before[kind]} == {"training", "package"}
+        path.write_text(text)
+    source._kept.cache_clear()
+    monkeypatch.setattr(source.ast, "parse", None)
+    assert digests(copy) == before
+
+
 def edit(copy, name, text="\n_EDITED = True\n"):
     path = copy / "ntksim" / f"{name}.py"
     path.write_text(path.read_text() + text)
@@ -128,8 +148,9 @@ def test_the_digest_covers_every_module_that_a_stage_loads():
     """The modules are taken from the running program, not from its text."""
     code = """
 import sys, numpy as np
-from ntksim.study.{module} import *
+import ntksim.study.{module}
 from ntksim.engine.finite.empirical import empirical_ntk
+from ntksim.engine.network import Network
 empirical_ntk(Network(1, 4), np.ones((2, 2)), seeds=[0])
 print(*(name for name in sys.modules if name.startswith("ntksim.")))
 """

@@ -13,14 +13,17 @@ from ntksim import cli
 from ntksim.engine import measures
 from ntksim.engine.network import rated
 from ntksim.study.config.network import family
+from ntksim.study.config.stages import Schedule
 from ntksim.study.config.study import parse_study
+from ntksim.study.config.words import word
 from ntksim.study.data import dataset
 from ntksim.study.data.files import Data
 from ntksim.study.files.storage import read_arrow, tensors, write_table
 from ntksim.study.plan import jobs as plan
 from ntksim.study.report import figures
 from ntksim.study.run import verify
-from ntksim.study.stages import training
+from ntksim.study.stages import theory
+from ntksim.study.stages.initial import infinite_kernels
 from ntksim.study.statistics import drift_parts, laziness, scaling_laws, tables
 from ntksim.study.statistics.columns import COLUMNS, QUANTITIES, quantities
 
@@ -64,9 +67,9 @@ def test_rounding_errors_of_a_limit_do_not_change_predictions():
     """
     x, x_test = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([[0.5], [1.5]])
     network, data = ntksim.Network(1, 8, "tanh"), Data(x, np.cos(x[:, 0]), x_test, np.cos(x_test[:, 0]), False)
-    limits = training.infinite_kernels(network, data)
+    limits, schedule = infinite_kernels(network, data), Schedule(relative_time=1.0, remove_initial_output=True)
     limits = {name: kernel + 1e-11 * limits["ntk"].max() for name, kernel in limits.items()}
-    for moments in training._ensemble(network, data, limits, np.array([1e14, np.inf]), {"remove_initial_output": True}, {}):
+    for moments in theory.ensemble_moments(network, data, limits, np.array([1e14, np.inf]), schedule, {}):
         assert np.abs(moments.mean).max() < 1e-6
 
 
@@ -79,7 +82,7 @@ def test_every_column_has_a_description(study):
     """Columns and descriptions are the same set. (Writing a table fails if a column has no description.)"""
     frames = {name: ntksim.read_table(study.results, name) for name in plan.tables(study)}
     assert set().union(*frames.values()) == set(COLUMNS)
-    assert set(frames["convergence"]["quantity"]) == set(quantities("convergence"))
+    assert set(frames["convergence"]["quantity"]) == set(quantities("convergence") + quantities("error_parts"))
     assert set(frames["drift"]["quantity"]) == set(quantities("drift") + quantities("parts"))
     assert set(frames["scaling_laws"]["quantity"]) <= {name for name, quantity in QUANTITIES.items() if quantity.law}
     for name, columns in (("lazy", quantities("lazy")), ("modes", quantities("modes")), ("final", quantities("run"))):
@@ -213,7 +216,8 @@ def test_without_a_common_change_the_systematic_part_is_zero():
 def test_parts_have_laws_only_if_distinguishable_from_0_at_every_width():
     """Systematic parts of 0.5, 0.25 and 0.125 with a scatter of 0.1, or with a scatter of 0.5, which hides some of them."""
     rng = np.random.default_rng(1)
-    cell = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "status": "finished"}
+    cell = {"network": "a", "activation": "relu", "depth": 1, "parameterization": "ntk", "sampling": "weights"}
+    cell["status"] = "finished"
     rows = [cell | dict.fromkeys(quantities("convergence") + quantities("drift"), 1.0) | {"width": m} for m in (8, 16, 32)]
     frame = pd.DataFrame(rows)
 
@@ -294,8 +298,8 @@ def test_verdicts_follow_from_the_tables(study):
     columns = ["kernel_drift", "relative_linearized_deviation", "loss_left"]
     for cell, seeds in final.groupby(["network", "width"]):
         words = [laziness.verdict(*row) for row in seeds[columns].to_numpy()]
-        for word in ("rich", "untrained", "lazy"):
-            assert lazy.loc[cell, f"{word}_share"] == words.count(word) / 7
+        for verdict in ("rich", "untrained", "lazy"):
+            assert lazy.loc[cell, f"{verdict}_share"] == words.count(verdict) / 7
         assert lazy.loc[cell, columns].to_list() == seeds[columns].median().to_list()
 
 
@@ -489,12 +493,20 @@ def test_training_arguments_round_trip(monkeypatch, options):
     """The command line of a job reproduces the configuration's schedule exactly."""
     training = {"widths": [8], "seeds": 3, "relative_time": 7.5, "snapshots": 3} | options
     study = parse_study(CONTENT | {"networks": {"relu": CONTENT["networks"]["relu"]}, "training": training})
-    words = f"training --depth 1 --activation relu --width 8 {plan.training_arguments(study)} --precision float64 --seeds 0:3"
+    words = f"training --network {word(study.networks['relu'])} --width 8 --schedule {word(study.training.schedule)} --seeds 0:3"
     taken = []
     monkeypatch.setattr("ntksim.study.stages.training.training_shard", lambda *args: taken.append(args))
     assert cli.main([*shlex.split(words), "--dataset", "d", "--limit", "l", "--output", "o", "--kernels", "k"]) == 0
-    assert taken[0][-3:] == (study.training.schedule, "k", "cpu")
-    assert tables.json_ready(taken[0][-3]) == study.training.schedule
+    shard, schedule, kernels = taken[0]
+    assert (shard.network, shard.seeds, shard.dtype, shard.device) == (
+        study.networks["relu"].network(8),
+        range(3),
+        "float64",
+        "cpu",
+    )
+    assert (shard.dataset, shard.limit, shard.output, kernels) == ("d", "l", "o", "k")
+    assert schedule == study.training.schedule
+    assert schedule.identity == study.training.identity == tables.json_ready(schedule.identity)
 
 
 def test_scaled_names():

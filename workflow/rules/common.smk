@@ -1,10 +1,11 @@
-"""The study behind the rules. Nothing heavy is imported here: every job parses this file."""
+"""The study behind the rules, and what they ask of it. Nothing heavy is imported here: every job parses this file."""
 
 import os
 
 from ntksim.study.plan import calibration, jobs
 from ntksim.study.config.study import load_study
-from ntksim.study.plan.cost import NOMINAL, limit_cost
+from ntksim.study.plan.cost import NOMINAL
+from ntksim.study.plan.rules import Rules
 from ntksim.study.errors import ConfigError
 from ntksim.study.files.source import digest_of
 
@@ -22,8 +23,8 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS = study.results
-# Of this machine, if `ntksim plan` has measured it.
-rates = calibration.known() or NOMINAL
+# Rates of this machine, if `ntksim plan` has measured them.
+plan = Rules(study, calibration.known() or NOMINAL)
 KEEP_KERNELS = (
     " --kernels {output.kernels:q}"
     if study.training and study.training.keep_kernels
@@ -41,72 +42,3 @@ wildcard_constraints:
     first=r"\d+",
     last=r"\d+",
     cell=r"[^/]+",
-
-
-def shard_of(stage, wildcards):
-    first, last = int(wildcards.first), int(wildcards.last)
-    return jobs.Shard(stage, wildcards.network, int(wildcards.width), first, last)
-
-
-def shard_files(stage):
-    return [
-        f"{RESULTS}/{file}"
-        for shard in jobs.shards(study)
-        if shard.stage == stage
-        for file in jobs.shard_files(study, shard)
-    ]
-
-
-def training_files():
-    """What a training job writes: its shard, and the kernels where they are kept."""
-    shard = jobs.Shard("training", "{network}", "{width}", "{first}", "{last}")
-    names = ("shard", "kernels")
-    files = jobs.shard_files(study, shard)
-    return {name: f"{RESULTS}/{file}" for name, file in zip(names, files, strict=False)}
-
-
-def limit_of(wildcards):
-    return (
-        f"{RESULTS}/{jobs.limit_file(study, wildcards.network, int(wildcards.width))}"
-    )
-
-
-def width_of_limit(cell):
-    """A limit is one file for all widths, or of one width, which the cell then names (`jobs.limit_file`)."""
-    network, _, width = cell.partition(".width-")
-    return network, int(width or 1)
-
-
-def network_options(wildcards):
-    own = study.networks[wildcards.network]
-    return jobs.arguments(own) + jobs.allowance([own])
-
-
-def shard_threads(stage):
-    return lambda wildcards: jobs.threads(study, shard_of(stage, wildcards))
-
-
-def megabytes(cost, attempt):
-    """Of a job, with half as much again, and what Snakemake itself takes on a node; more with every attempt."""
-    return int(attempt * (300 + 1.5 * cost.memory_mb))
-
-
-def minutes(cost, attempt, threads=1):
-    """Of a job, three times over, and what it takes to begin; more with every attempt."""
-    return int(attempt * min(15 + cost.seconds / 20 / threads, 1e6))
-
-
-def shard_memory(stage):
-    return lambda wildcards, attempt: megabytes(
-        jobs.cost(study, shard_of(stage, wildcards), rates), attempt
-    )
-
-
-def shard_runtime(stage):
-    return lambda wildcards, threads, attempt: minutes(
-        jobs.cost(study, shard_of(stage, wildcards), rates), attempt, threads
-    )
-
-
-def cost_of_limit(wildcards):
-    return limit_cost(study, width_of_limit(wildcards.cell)[0], rates)

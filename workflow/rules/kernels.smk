@@ -18,12 +18,12 @@ rule dataset:
         mem_mb=1000,
         runtime=10,
     params:
-        # a function, since Snakemake takes braces in text for wildcards
-        options=lambda wildcards: jobs.arguments(study.dataset),
+        # words are functions, since Snakemake takes braces in text for wildcards
+        dataset=plan.dataset,
     message:
-        "Data set {params.options}"
+        "Data set {params.dataset}"
     shell:
-        "ntksim dataset {params.options} --output {output:q} > {log:q} 2>&1"
+        "ntksim dataset --dataset {params.dataset} --output {output:q} > {log:q} 2>&1"
 
 
 rule limit:
@@ -39,24 +39,22 @@ rule limit:
         "../envs/ntksim.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: megabytes(cost_of_limit(wildcards), attempt),
-        runtime=lambda wildcards, attempt: minutes(cost_of_limit(wildcards), attempt),
+        mem_mb=plan.memory_of_limit,
+        runtime=plan.runtime_of_limit,
     params:
-        network=lambda wildcards: jobs.arguments(
-            study.networks[width_of_limit(wildcards.cell)[0]]
-        ),
-        width=lambda wildcards: width_of_limit(wildcards.cell)[1],
+        network=plan.network_of_limit,
+        width=plan.width_of_limit,
     message:
         "Infinite-width kernels of {wildcards.cell}"
     shell:
-        "ntksim limit {params.network} --width {params.width} --dataset {input.dataset:q}"
+        "ntksim limit --network {params.network} --width {params.width} --dataset {input.dataset:q}"
         " --threads {threads} --output {output:q} > {log:q} 2>&1"
 
 
 rule initial_shard:
     input:
         dataset=f"{RESULTS}/dataset.npz",
-        limit=limit_of,
+        limit=plan.limit_file,
     output:
         f"{RESULTS}/initial/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.parquet",
     log:
@@ -65,52 +63,55 @@ rule initial_shard:
         f"{RESULTS}/benchmarks/initial/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.jsonl"
     conda:
         "../envs/ntksim.yaml"
-    threads: shard_threads("initial")
+    threads: plan.threads("initial")
     resources:
-        mem_mb=shard_memory("initial"),
-        runtime=shard_runtime("initial"),
+        mem_mb=plan.memory("initial"),
+        runtime=plan.runtime("initial"),
         gpu=GPUS,
         device=study.device,
     params:
-        network=network_options,
+        network=plan.network,
         precision=study.precision,
-        stop=lambda wildcards: int(wildcards.last) + 1,
+        sampling=study.initial.sampling,
+        stop=plan.stop,
     message:
         "Kernels at initialisation: {wildcards.network}, width {wildcards.width}, seeds {wildcards.first} to {wildcards.last}"
     shell:
-        "ntksim initial {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
-        " --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
+        "ntksim initial --network {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
+        " --precision {params.precision} --sampling {params.sampling} --dataset {input.dataset:q} --limit {input.limit:q}"
         " --threads {threads} --device {resources.device} --output {output:q} > {log:q} 2>&1"
 
 
 rule training_shard:
     input:
         dataset=f"{RESULTS}/dataset.npz",
-        limit=limit_of,
+        limit=plan.limit_file,
     output:
-        **training_files(),
+        **plan.training_files(),
     log:
         f"{RESULTS}/logs/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/training/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.jsonl"
+    # before jobs at initialisation, which are shorter: lest a long one is left alone at the end
+    priority: 1
     conda:
         "../envs/ntksim.yaml"
-    threads: shard_threads("training")
+    threads: plan.threads("training")
     resources:
-        mem_mb=shard_memory("training"),
-        runtime=shard_runtime("training"),
+        mem_mb=plan.memory("training"),
+        runtime=plan.runtime("training"),
         gpu=GPUS,
         device=study.device,
     params:
-        network=network_options,
+        network=plan.network,
         precision=study.precision,
-        stop=lambda wildcards: int(wildcards.last) + 1,
-        schedule=jobs.training_arguments(study),
+        stop=plan.stop,
+        schedule=plan.schedule,
     message:
         "Training: {wildcards.network}, width {wildcards.width}, seeds {wildcards.first} to {wildcards.last}"
     shell:
-        "ntksim training {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
-        " {params.schedule} --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
+        "ntksim training --network {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
+        " --schedule {params.schedule} --precision {params.precision} --dataset {input.dataset:q} --limit {input.limit:q}"
         " --threads {threads} --device {resources.device}"
         + KEEP_KERNELS
         + " --output {output.shard:q} > {log:q} 2>&1"

@@ -5,8 +5,8 @@ import os
 
 rule tables:
     input:
-        shard_files("initial"),
-        shard_files("training"),
+        plan.shard_files("initial"),
+        plan.shard_files("training"),
         dataset=f"{RESULTS}/dataset.npz",
     output:
         expand(f"{RESULTS}/tables/{{table}}.parquet", table=jobs.tables(study)),

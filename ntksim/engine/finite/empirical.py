@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from ntksim.engine import known_answers
-from ntksim.engine.arguments import points, precision, seed_array
+from ntksim.engine.arguments import SAMPLINGS, points, precision, seed_array
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu import passes
 from ntksim.engine.devices import chosen_device
@@ -32,7 +32,6 @@ from ntksim.engine.network import Network
 from ntksim.engine.threads import another, seeds_in_slices, shown, spread, working_for
 
 FORMS = ("full", "diagonal", "trace")
-SAMPLINGS = ("weights", "conditional")
 # Outputs whose kernels a trace is added up from at a time: so many at least, lest passes forward, one for each such group, take
 # as long as those back, and more of few points, up to so many numbers.
 _FEW, _TRACED = 8, 1 << 18

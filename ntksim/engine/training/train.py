@@ -18,7 +18,7 @@ import numpy as np
 from numba import get_num_threads
 
 from ntksim.engine import known_answers
-from ntksim.engine.arguments import flag, points, precision, seed_array, targets
+from ntksim.engine.arguments import METHODS, flag, points, precision, seed_array, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.conditional.machine import ConditionalMachine
@@ -38,7 +38,6 @@ from ntksim.engine.training.schedules import Options, descent_schedule, flow_sch
 from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.watch import Watch
 
-METHODS = ("gradient_descent", "gradient_flow")
 _HUGE = 1 << 14  # neurons from which threads share a network in law, rather than having one each: memory for one is enough
 
 

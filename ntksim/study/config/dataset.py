@@ -2,23 +2,24 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ntksim.study.config.section import MOST, Section, check_path
+from ntksim.study.config.section import MOST, Section, check_path, one_of
 from ntksim.study.errors import shown
 
 CLASSES = {"digits": 10, "iris": 3, "wine": 3, "breast_cancer": 2}  # labels 0, 1, ... of scikit-learn's sets
 FEATURES = {"digits": 64, "iris": 4, "wine": 13, "breast_cancer": 30, "diabetes": 10}
 SYNTHETIC = ("gaussian", "sphere", "circle")
+SCALINGS = ("sphere", "standardize", "none")
 _SUFFIXES = (".npz", ".csv", ".parquet")
 
 
 class Dataset(Section):
     """The points and targets: a set that ships with scikit-learn, a synthetic one, or files of one's own."""
 
-    name: Literal["digits", "iris", "wine", "breast_cancer", "diabetes", "gaussian", "sphere", "circle"] | None = Field(
+    name: Annotated[str, one_of((*FEATURES, *SYNTHETIC))] | None = Field(
         default=None,
         description="a set of scikit-learn, or synthetic points (normal, on the sphere of radius sqrt(features), on the unit "
         "circle) with the targets x_1 x_2",
@@ -42,7 +43,7 @@ class Dataset(Section):
     train: int = Field(ge=2, lt=MOST, description="training points")
     test: int = Field(ge=2, lt=MOST, description="test points")
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the choice of points, or of synthetic ones")
-    scaling: Literal["sphere", "standardize", "none"] | None = Field(
+    scaling: Annotated[str, one_of(SCALINGS)] | None = Field(
         default=None,
         description="sphere (default, except for synthetic sets): centre points with the training mean, scale each to norm "
         "sqrt(features), and standardize targets unless they encode classes (-1 and 1, or one-hot); standardize: the same, but "

@@ -3,14 +3,14 @@
 A list of output scales stands for a network of each, whose name (in tables, files and jobs) holds its scale.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from ntksim.engine.activation import Activation, names, spelled
-from ntksim.engine.network import ABC, Network
+from ntksim.engine.network import ABC, PARAMETERIZATIONS, Network
 from ntksim.study.config.imports import activation_of
-from ntksim.study.config.section import MOST_SHARDS, Section
+from ntksim.study.config.section import MOST_SHARDS, Section, one_of
 from ntksim.study.errors import shown
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
@@ -56,7 +56,7 @@ class NetworkOptions(Section):
         description="activation of the hidden layers: a name, some with a number in brackets, as in leaky_relu(0.2); or "
         "{import: my_module.my_activation}, an ntksim.Activation of your own (needs --allow-imports)"
     )
-    parameterization: Literal["ntk", "notes", "standard", "mup", "mean_field", "abc"] = Field(
+    parameterization: Annotated[str, one_of(PARAMETERIZATIONS)] = Field(
         default="ntk",
         description="where the powers of the width stand: ntk (Jacot et al.), notes, standard, mup (maximal update), mean_field "
         "(one hidden layer), or abc (any powers)",

@@ -1,11 +1,12 @@
 """The sections `initial` and `training` of a configuration: at which widths and seeds, and how training goes."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ntksim.engine.arguments import METHODS, SAMPLINGS
 from ntksim.engine.infinite.decay import stable_rate
-from ntksim.study.config.section import MOST, Section
+from ntksim.study.config.section import MOST, Section, one_of
 from ntksim.study.errors import shown
 
 _MOST_STEPS = 1e9  # of gradient descent
@@ -35,40 +36,59 @@ class Initial(Section):
 
     widths: list[int] = _widths("widths of all hidden layers")
     seeds: int = Field(ge=2, lt=MOST, description="networks per width: seeds 0, 1, ...")
+    # left out of every record where it does nothing, so that those of earlier studies stay what they were
+    sampling: Annotated[str, one_of(SAMPLINGS)] = Field(
+        default="weights",
+        exclude_if=lambda sampling: sampling == "weights",
+        description="weights: the networks that training has; conditional: others of exactly the same law, without their "
+        "weights, up to widths of millions (on the CPU)",
+    )
 
     _check = field_validator("widths")(_checked_widths)
 
 
-class Training(Section):
-    """Training on the squared loss 1/2 sum r^2."""
+class Of(NamedTuple):
+    """What a job makes of a key of `training`: one without this mark belongs to both methods.
 
-    method: Literal["gradient_flow", "gradient_descent"] = Field(
+    ``method``: the one that it belongs to, or None for both. ``default``: what it stands for where it is left out. ``is_new``:
+    identities name it only where it does something, since shards were computed before there was such a key.
+    """
+
+    method: str | None = None
+    default: Any = None
+    is_new: bool = False
+
+
+class Schedule(Section):
+    """How networks are trained on the squared loss 1/2 sum r^2: all that a job of training is told of it."""
+
+    method: Annotated[str, one_of(METHODS)] = Field(
         default="gradient_flow", description="gradient flow to a tolerance, or full-batch gradient descent"
     )
-    widths: list[int] = _widths("widths of all hidden layers")
-    seeds: int = Field(ge=2, lt=MOST, description="networks per width: seeds 0, 1, ...")
-    tolerance: float | None = Field(
+    tolerance: Annotated[float | None, Of("gradient_flow", 1e-4)] = Field(
         default=None, gt=0, lt=1, description="of gradient flow: error of a step relative to the initial residual (default: 1e-4)"
     )
-    relative_learning_rate: float | None = Field(
+    relative_learning_rate: Annotated[float | None, Of("gradient_descent", 0.5)] = Field(
         default=None,
         gt=0,
         lt=4,
         description="of gradient descent: learning rate in units of 1 / lambda_max(K_infinity); stable below 2, with momentum mu "
         "below 2 (1 + mu), Nesterov's below that over 1 + 2 mu (default: 0.5)",
     )
-    momentum: float | None = Field(
+    momentum: Annotated[float | None, Of("gradient_descent", 0.0)] = Field(
         default=None, ge=0, lt=1, description="of gradient descent: mu of the heavy ball, or of Nesterov's form (default: 0)"
     )
-    nesterov: bool = Field(default=False, description="whether momentum is Nesterov's")
-    batch_size: int | None = Field(
+    nesterov: Annotated[bool, Of("gradient_descent", default=False)] = Field(
+        default=False, description="whether momentum is Nesterov's"
+    )
+    batch_size: Annotated[int | None, Of("gradient_descent")] = Field(
         default=None, ge=1, lt=MOST, description="of gradient descent: points in a step, drawn anew each epoch (default: all)"
     )
     layer_rates: list[float] | None = Field(
         default=None, min_length=2, description="factors on the learning rate of each hidden layer and the readout, depth + 1 "
         "numbers; 0 freezes a layer (default: 1 each)"
     )  # fmt: skip
-    ridge: float = Field(
+    ridge: Annotated[float, Of(default=0.0, is_new=True)] = Field(
         default=0.0, ge=0, description="added to the diagonal of the kernels in the columns of kernel regression "
         "(initial_kernel_regression_test_loss and its like), in units of the kernels that training sees"
     )  # fmt: skip
@@ -77,21 +97,29 @@ class Training(Section):
         description="train f - f_0 in place of f: every seed starts from outputs of 0 (as antisymmetric pairs of networks do), "
         "and the kernel's change falls apart in its mean over seeds and its scatter",
     )
-    keep_kernels: bool = Field(
-        default=False, description="keep K_t of every seed and time in files of their own (ntksim.read_kernels)"
-    )
     relative_time: float = Field(gt=0, description="end of training, in units of 1 / lambda_max(K_infinity)")
     snapshots: int = Field(
         default=20, ge=1, le=100_000, description="log-spaced times at which outputs and kernels are looked at"
     )
 
-    _check = field_validator("widths")(_checked_widths)
+    @model_validator(mode="after")
+    def _belongs(self) -> Self:
+        for name, mark in _MARKS.items():
+            if mark.method not in (None, self.method) and getattr(self, name) not in (None, False):
+                own = next(key for key, other in _MARKS.items() if other.method == self.method)
+                raise ValueError(f"{name}: belongs to method {mark.method}; {self.method} has {own}")
+        if any(rate != 0 and not 1e-30 <= rate <= 1e30 for rate in self.layer_rates or []):
+            raise ValueError(
+                f"layer_rates: expected numbers from 1e-30 to 1e30, or 0 for a frozen layer, got {shown(self.layer_rates)}"
+            )
+        if self.layer_rates and not any(self.layer_rates):
+            raise ValueError("layer_rates: expected a number above 0 among them: where all are 0 nothing trains")
+        return self
 
     @model_validator(mode="after")
-    def _belongs(self) -> "Training":
-        for name in ("relative_learning_rate", "momentum", "nesterov", "batch_size"):
-            if self.method == "gradient_flow" and getattr(self, name) not in (None, False):
-                raise ValueError(f"{name}: belongs to method gradient_descent; gradient_flow has tolerance")
+    def _descends(self) -> Self:
+        if self.method != "gradient_descent":
+            return self
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: needs momentum; set it above 0, such as 0.9")
         bound = stable_rate(self.momentum or 0.0, self.nesterov)
@@ -105,29 +133,42 @@ class Training(Section):
                 "relative_learning_rate: batch_size needs it: batches are stiffer than all points together, and surely stable "
                 "only below 2 batch_size / train"
             )
-        if any(rate != 0 and not 1e-30 <= rate <= 1e30 for rate in self.layer_rates or []):
-            raise ValueError(
-                f"layer_rates: expected numbers from 1e-30 to 1e30, or 0 for a frozen layer, got {shown(self.layer_rates)}"
-            )
-        if self.layer_rates and not any(self.layer_rates):
-            raise ValueError("layer_rates: expected a number above 0 among them: where all are 0 nothing trains")
-        if self.method == "gradient_descent" and self.tolerance is not None:
-            raise ValueError("tolerance: belongs to method gradient_flow; gradient_descent has relative_learning_rate")
-        if self.method == "gradient_descent" and self.relative_time / self.schedule["relative_learning_rate"] > _MOST_STEPS:
+        if self.relative_time / self.filled.relative_learning_rate > _MOST_STEPS:
             raise ValueError(f"relative_time: more than {_MOST_STEPS:.0e} steps of relative_learning_rate; lower it")
         return self
 
     @property
-    def schedule(self) -> dict[str, Any]:
-        """What a training job needs to know, its defaults filled in."""
-        own: dict[str, Any] = {"tolerance": self.tolerance or 1e-4}
-        if self.method == "gradient_descent":
-            own = {
-                "relative_learning_rate": self.relative_learning_rate or 0.5,
-                "momentum": self.momentum or 0.0,
-                "nesterov": self.nesterov,
-                "batch_size": self.batch_size,
-            }
-        common = ("method", "relative_time", "snapshots", "layer_rates", "remove_initial_output")
-        # A ridge of 0 is left out: shards without one are the same shards.
-        return {name: getattr(self, name) for name in common} | own | ({"ridge": self.ridge} if self.ridge else {})
+    def filled(self) -> Any:
+        """The schedule with the defaults of its method where keys are left out. (Any: its numbers are no longer optional.)"""
+        own = {name: mark.default for name, mark in _MARKS.items() if mark.method == self.method}
+        return self.model_copy(update={name: value for name, value in own.items() if getattr(self, name) is None})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a job's numbers depend on: every key that belongs to the method, with its default where it is left out."""
+        found = {}
+        for name in Schedule.model_fields:
+            mark, value = _MARKS.get(name, Of()), getattr(self.filled, name)
+            if mark.method in (None, self.method) and not (mark.is_new and value == mark.default):
+                found[name] = value
+        return found
+
+
+_MARKS = {name: mark for name, field in Schedule.model_fields.items() for mark in field.metadata if isinstance(mark, Of)}
+
+
+class Training(Schedule):
+    """Training on the squared loss 1/2 sum r^2."""
+
+    widths: list[int] = _widths("widths of all hidden layers")
+    seeds: int = Field(ge=2, lt=MOST, description="networks per width: seeds 0, 1, ...")
+    keep_kernels: bool = Field(
+        default=False, description="keep K_t of every seed and time in files of their own (ntksim.read_kernels)"
+    )
+
+    _check = field_validator("widths")(_checked_widths)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What a job of it is told."""
+        return Schedule.model_validate(self.model_dump(include=set(Schedule.model_fields)))

@@ -8,22 +8,22 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
+from ntksim.engine.arguments import PRECISIONS
+from ntksim.engine.devices import DEVICES
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.messages import config_error
 from ntksim.study.config.network import NetworkOptions, family, one_each
-from ntksim.study.config.section import MOST, MOST_SHARDS, Section, check_path
+from ntksim.study.config.section import MOST, MOST_SHARDS, Section, check_path, one_of
 from ntksim.study.config.stages import Initial, Training, in_batches
 from ntksim.study.config.yaml_text import read_yaml
 from ntksim.study.errors import ConfigError, shown
 
 _NAME = r"[A-Za-z][A-Za-z0-9_]{0,63}"  # a network's name is part of file names
-
-_AnySection = TypeVar("_AnySection", bound=Section)
 
 
 class Study(Section):
@@ -33,8 +33,8 @@ class Study(Section):
     networks: dict[str, NetworkOptions] = Field(min_length=1, description="the networks, by name")
     initial: Initial = Field(description="kernels at initialisation, of one output: of several in training, the first")
     training: Training | None = Field(default=None, description="training; leave out to study initialisation alone")
-    precision: Literal["float64", "float32"] = Field(default="float64", description="arithmetic of networks and kernels")
-    device: Literal["cpu", "cuda", "auto"] = Field(
+    precision: Annotated[str, one_of(PRECISIONS)] = Field(default="float64", description="arithmetic of networks and kernels")
+    device: Annotated[str, one_of(DEVICES)] = Field(
         default="cpu",
         description="where shards are computed: cpu, cuda (NVIDIA GPUs; needs numba-cuda), or auto (a GPU where there is one; "
         "jobs of a cluster ask for GPUs with cuda alone); results differ by rounding alone, so that a change computes nothing "
@@ -73,6 +73,13 @@ class Study(Section):
                 f"seeds_per_shard: the study would have {cells * len(self.networks)} jobs, more than {MOST_SHARDS}; raise it, "
                 "or ask for fewer seeds or widths"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _drawable(self) -> "Study":
+        if self.initial.sampling == "conditional" and self.device == "cuda":
+            raise ValueError("device: initial.sampling conditional runs on the CPU only so far; set device to cpu, or to auto, "
+                             "which takes the CPU for it")  # fmt: skip
         return self
 
     @model_validator(mode="after")
@@ -155,11 +162,3 @@ def parse_study(content: object, source: str = "config") -> Study:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{source}: networks.{family(name)}: {error}") from None
     return study
-
-
-def parse_section(section: type[_AnySection], content: dict[str, Any], source: str) -> _AnySection:
-    """Check one section that came as options of a command; ``source`` starts the messages."""
-    try:
-        return section.model_validate(content)
-    except ValidationError as error:
-        raise config_error(source, error, section) from None

@@ -2,12 +2,18 @@
 
 A digest is a hash of syntax trees without docstrings, so changes of comments and layout leave results up to date. The imported
 modules are found from the import statements in the source, including those inside functions, so no list is kept by hand. This
-module imports only the standard library, since every job of the workflow loads it.
+module imports only the standard library, since every job of the workflow loads it. What was found in a file is kept in the user's
+cache, by a hash of its bytes: parsing all files takes as long as importing NumPy and Numba.
 """
 
 import ast
 import hashlib
+import json
+import os
+import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -34,7 +40,8 @@ def digest_of(kind: str) -> str:
 @cache
 def digest(module: str) -> str:
     """Hash of a module's code and of all code that it imports from ntksim: 16 hexadecimal digits."""
-    lines = (f"{name} {_read(name)[0]}\n" for name in sorted(reached(module)))
+    lines = [f"{name} {_read(name)[0]}\n" for name in sorted(reached(module))]
+    _keep()
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
@@ -61,13 +68,54 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
     """Hash of a module's code, without that of its imports, and the names that it imports from ntksim."""
     path = _path(module)
     assert path is not None, module
-    tree, words, imports = ast.parse(path.read_bytes(), str(path)), list[str](), list[ast.stmt]()
-    _write(tree, words, imports)
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    imported = frozenset(name for node in imports for name in _names(node, package) if _path(name))
+    package, content = module if path.name == "__init__.py" else module.rpartition(".")[0], path.read_bytes()
+    key = hashlib.sha256(b"\0".join([_PARSER, package.encode(), content])).hexdigest()
+    if key not in _kept():
+        tree, words, imports = ast.parse(content, str(path)), list[str](), list[ast.stmt]()
+        _write(tree, words, imports)
+        names = sorted({name for node in imports for name in _names(node, package)})
+        _kept()[key] = [hashlib.sha256("\n".join(words).encode()).hexdigest(), *names]
+        _fresh.append(key)
+    found, *names = _kept()[key]
+    imported = frozenset(name for name in names if _path(name))
     if module == _BY_NAME:
         imported |= {f"{module}.{other.stem}" for other in path.parent.glob("*.py") if other != path}
-    return hashlib.sha256("\n".join(words).encode()).hexdigest(), imported
+    return found, imported
+
+
+_PARSER = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).digest()  # what was found depends on it too
+_MOST_KEPT = 4096  # files; then all are forgotten, since most are of code that was edited away
+_fresh: list[str] = []  # keys of what is found, and not yet written
+
+
+def _file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "ntksim" / "sources.json"
+
+
+@cache
+def _kept() -> dict[str, list[str]]:
+    """By a key of a file's bytes the hash of its code and the names that it imports; a file of them that is damaged is empty."""
+    with suppress(OSError, ValueError, RecursionError):
+        kept = json.loads(_file().read_bytes())
+        if isinstance(kept, dict) and len(kept) < _MOST_KEPT and all(map(_is_entry, kept.values())):
+            return kept
+    return {}
+
+
+def _is_entry(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(word, str) for word in value)
+
+
+def _keep() -> None:
+    """Write what is new, whole or not at all; nowhere to write it costs time alone."""
+    if not _fresh:
+        return
+    _fresh.clear()
+    with suppress(OSError):
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=_file().parent, prefix=".sources", delete=False) as file:
+            json.dump(_kept(), file)
+        os.replace(file.name, _file())
 
 
 def _path(module: str) -> Path | None:

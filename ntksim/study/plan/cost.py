@@ -7,6 +7,7 @@ This module loads neither Numba nor pandas: the workflow reads it in every job.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from ntksim.engine.activation import is_smooth
 from ntksim.study.config.dataset import FEATURES
@@ -14,7 +15,19 @@ from ntksim.study.config.study import Study
 
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
 _CUDA_MB = 1500.0  # and of a GPU's context and libraries: room, not a measurement
+_FILE_MB = 0.006  # of a file without numbers
 _MOST_PASSES = 6000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
+_KERNELS_OF_STATISTICS = 8  # float64 kernels that statistics of one seed hold at a time
+# Of the first layer and of every other, for each neuron and pair of points: products with factors, and sums of products, in the
+# other layers one way and back (measured: 16 points, 2^20 neurons).
+_FLOPS_IN_LAW = (8.0, 28.0)
+_HELD_IN_LAW = 2**12  # neurons of a layer that are drawn by their weights, or held at a time
+_COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
+_COLUMNS_OF_TRAINING = 36  # beside outputs
+_MODES = 3  # lists of a run, a number for each mode
+_VECTORS_OF_FLOW = 6  # as long as all parameters, in a step
+_TRAINED_TOGETHER, _KEPT_BYTES = 8, 2**28  # seeds, and bytes of their kernels, that `stages.training` has at a time
+_COPIES_ALONG = 5  # of kernels along the way: what is computed from them, and one on its way to the checkpoint
 
 
 @dataclass(frozen=True)
@@ -65,37 +78,66 @@ def nominal_seconds(study: Study, stage: str, network: str, width: int, seeds: i
 
 def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rates: Rates = NOMINAL) -> Cost:
     """The cost of one job on ``seeds`` seeds; ``stage`` is initial or training."""
-    n, d, k, depth = study.dataset.train, _features(study), _outputs(study), study.networks[network].depth
-    seconds = _seconds(study, stage, network, width, seeds, d, k, rates)
-    itemsize = 8 if study.precision == "float64" else 4
-    of_runs = 0
-    if stage == "initial":
-        held = 4.0 * n * (d + min(depth, 2) * width) * itemsize + 8 * (8 + 2 * seeds) * n * n
-        rows, columns = seeds, n + 20
-    else:
-        # parameters of a step of the flow at six places, and what three passes leave behind
-        held = (6 * parameters(d, depth, width, k) + (8 + 4 * k) * n * (d + depth * width)) * itemsize
-        points = n + study.dataset.test
-        n, tests = n * k, study.dataset.test * k  # from here on entries of outputs, and rows of kernels
-        held += 8 * (20 + 6 * depth) * n * n + 2 * 8 * min(seeds, 8) * tests * n
-        rows, outputs = seeds * (_snapshots(study) + 1), n + tests
-        columns = 36 + outputs
-        held += 3 * rows * 8 * outputs
-        of_runs = 3 * seeds * n  # modes
-        # kernels along the way, of a few seeds at a time (`stages.training`), and what is computed from them
-        kernel = (_snapshots(study) + 1) * n * n * itemsize
-        held += 5 * max(kernel, min(min(seeds, 8) * kernel, 2**28))  # one of the copies on its way to the checkpoint
-        assert study.training is not None
-        if study.training.remove_initial_output:  # the kernels' changes, and twice more in the table
-            held += 3 * seeds * 8 * n * n
-            of_runs += seeds * n * n
-        else:  # covariances over infinitely wide networks, of one output
-            held += 4 * (_snapshots(study) + 1) * 8 * points**2
-        if study.training.keep_kernels:
-            held += 3 * seeds * kernel
-            columns += kernel // 8 // (_snapshots(study) + 1)
+    size = _Size(
+        study.dataset.train, study.dataset.test, _features(study), _outputs(study), study.networks[network].depth, width, seeds,
+        8 if study.precision == "float64" else 4,
+    )  # fmt: skip
+    seconds = _seconds(study, stage, network, width, seeds, size.features, size.outputs, rates)
+    held, numbers = _of_initial(study, size) if stage == "initial" else _of_training(study, size)
     process = _PROCESS_MB + (_CUDA_MB if study.device != "cpu" else 0)
-    return Cost(seconds, process + held / 1e6, 0.006 + 8 * (rows * columns + of_runs) / 1e6)
+    return Cost(seconds, process + held / 1e6, _FILE_MB + 8 * numbers / 1e6)
+
+
+class _Size(NamedTuple):
+    """What the size of a shard's job follows from; ``itemsize`` is the bytes of a number of its precision."""
+
+    points: int
+    tests: int
+    features: int
+    outputs: int
+    depth: int
+    width: int
+    seeds: int
+    itemsize: int
+
+
+def _of_initial(study: Study, size: _Size) -> tuple[float, float]:
+    """Bytes that a job at initialisation holds, and numbers in its file."""
+    n = size.points
+    held = min(size.width, _HELD_IN_LAW) if study.initial.sampling == "conditional" else size.width  # neurons of a layer
+    # inputs, and of two layers at a time activations and sensitivities, each with a copy packed for the products
+    passes = 4.0 * n * (size.features + min(size.depth, 2) * held) * size.itemsize
+    statistics = 8 * _KERNELS_OF_STATISTICS * n * n
+    triangle = n * (n + 1) // 2  # of the differences from the limit
+    kernels = 8 * size.seeds * (2 * n * n + 3 * triangle)  # and differences, and those in the table
+    return passes + statistics + kernels, size.seeds * (n + triangle + _COLUMNS_OF_INITIAL)
+
+
+def _of_training(study: Study, size: _Size) -> tuple[float, float]:
+    """Bytes that a job of training holds, and numbers in its file."""
+    training, k = study.training, size.outputs
+    assert training is not None
+    entries, tests = size.points * k, size.tests * k  # of outputs, and rows of kernels
+    times, together = training.snapshots + 1, min(size.seeds, _TRAINED_TOGETHER)
+    rows, square = size.seeds * times, entries * entries
+    parameter_vectors = _VECTORS_OF_FLOW * parameters(size.features, size.depth, size.width, k) * size.itemsize
+    layers = (8 + 4 * k) * size.points * (size.features + size.depth * size.width) * size.itemsize  # left by three passes
+    engine = 8 * (20 + 6 * size.depth) * square  # kernels of layers at 0 and now, and what the flow makes of their sum
+    across = 8 * 2 * together * tests * entries  # test with training points, at 0 and at the end
+    outputs = 3 * 8 * rows * (entries + tests)  # themselves, less the limit, and in the table
+    kernel = times * square * size.itemsize  # along the way, of one seed
+    along = _COPIES_ALONG * max(kernel, min(together * kernel, _KEPT_BYTES))
+    held = parameter_vectors + layers + engine + across + outputs + along
+    columns, of_runs = _COLUMNS_OF_TRAINING + entries + tests, _MODES * size.seeds * entries
+    if training.remove_initial_output:
+        held += 3 * 8 * size.seeds * square  # the kernels' changes, and twice more in the table
+        of_runs += size.seeds * square
+    else:  # covariances over infinitely wide networks, of one output, and what they are made of
+        held += 4 * 8 * times * (size.points + size.tests) ** 2
+    if training.keep_kernels:
+        held += 3 * size.seeds * kernel  # kept, together, and in the table
+        columns += kernel // 8 // times
+    return held, rows * columns + of_runs
 
 
 def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
@@ -127,6 +169,8 @@ def _seconds(study: Study, stage: str, network: str, width: int, seeds: int, d: 
 
 
 def _seconds_of_initial(study: Study, network: str, width: int, d: int, rates: Rates) -> float:
+    if study.initial.sampling == "conditional":
+        return _seconds_in_law(study, network, width, d, rates)
     depth, n, count = study.networks[network].depth, study.dataset.train, parameters(d, 1, width)
     hidden = (depth - 1) * width * width
     flops = 4.0 * n * (count + hidden) + 4.0 * n * n * width * depth
@@ -134,15 +178,24 @@ def _seconds_of_initial(study: Study, network: str, width: int, d: int, rates: R
     return flops / rates.flops[study.precision] + draws / rates.draws[study.precision] + 3 * _eigen(n, rates)
 
 
+def _seconds_in_law(study: Study, network: str, width: int, d: int, rates: Rates) -> float:
+    """Of a network at initialisation without its weights: normals of points in place of neurons, twice, and sums over neurons."""
+    depth, n = study.networks[network].depth, study.dataset.train
+    inputs = min(n, d) * width  # normals of the first layer, which has no way back
+    pairs = 2.0 * (depth - 1) * min(n * width, width * width / 2)  # and of every other layer, one way and back
+    flops = n * n * width * (_FLOPS_IN_LAW[0] + _FLOPS_IN_LAW[1] * (depth - 1))
+    return flops / rates.flops[study.precision] + 2 * (inputs + pairs) / rates.draws[study.precision] + 3 * _eigen(n, rates)
+
+
 def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int, rates: Rates) -> float:
     n, count = study.dataset.train, parameters(d, study.networks[network].depth, width, k)
     kernel = 4.0 * (k * n) ** 2 * width * study.networks[network].depth
     speed = rates.training_flops[study.precision]
     assert study.training is not None
-    schedule, looks = study.training.schedule, 5.0 + _snapshots(study)
-    if schedule["method"] == "gradient_descent":
-        passes = schedule["relative_time"] / schedule["relative_learning_rate"]
-        points = schedule.get("batch_size") or n
+    schedule, looks = study.training.filled, 5.0 + _snapshots(study)
+    if schedule.method == "gradient_descent":
+        passes = schedule.relative_time / schedule.relative_learning_rate
+        points = schedule.batch_size or n
         steps = passes * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
         return steps + looks * (((2.0 + 4.0 * k) * n * count + kernel) / speed + rates.pass_seconds)
     passes = min(_MOST_PASSES, looks + _flow_passes(study, network, width))
@@ -155,9 +208,9 @@ def _flow_passes(study: Study, network: str, width: int) -> float:
     They follow the kernel's change, and every kink of a ReLU costs a step.
     """
     assert study.training is not None
-    schedule = study.training.schedule
+    schedule = study.training.filled
     kinks = 260.0 if is_smooth(study.networks[network].function) else 2800.0
-    return (10 + kinks * width**-0.5) * (1e-4 / schedule["tolerance"]) ** (1 / 3) * (schedule["relative_time"] / 100) ** 0.2
+    return (10 + kinks * width**-0.5) * (1e-4 / schedule.tolerance) ** (1 / 3) * (schedule.relative_time / 100) ** 0.2
 
 
 def _snapshots(study: Study) -> int:

@@ -43,7 +43,7 @@ def limit_identity(network: Network, dataset_hash: str) -> dict[str, Any]:
 
 
 def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_hash: str, **options: Any) -> dict[str, Any]:
-    """Of a shard; ``options`` are the precision, and the schedule of training."""
+    """Of a shard; ``options`` are the precision, and how networks are drawn, or the schedule of training."""
     return {
         "stage": stage,
         "network": _network(network),
@@ -55,24 +55,33 @@ def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_h
     }
 
 
+def sampling_identity(sampling: str) -> dict[str, str]:
+    """How networks at initialisation are drawn; nothing where by their weights, as all were before there was another way."""
+    return {} if sampling == "weights" else {"sampling": sampling}
+
+
 def of_shard(study: "Study", shard: "Shard", dataset_hash: str) -> dict[str, Any]:
     """What a study asks of a shard."""
     options: dict[str, Any] = {"dtype": study.precision}
-    if shard.stage == "training" and study.training is not None:
-        options |= study.training.schedule
+    if shard.stage == "initial":
+        options |= sampling_identity(study.initial.sampling)
+    elif study.training is not None:
+        options |= study.training.identity
     network = study.networks[shard.network].network(shard.width)
     return shard_identity(shard.stage, network, shard.seeds, dataset_hash, **options)
 
 
 def differences(found: object, wanted: dict[str, Any]) -> list[str]:
-    """The keys in which an identity differs from the one asked for, such as network.sigma_w."""
+    """The keys in which an identity differs from the one asked for, such as network.sigma_w; one that only either has is None in
+    the other.
+    """
     if not isinstance(found, dict):
         return ["stage"]
     keys = []
-    for key, value in wanted.items():
-        other = found.get(key)
+    for key in dict.fromkeys([*wanted, *found]):
+        value, other = wanted.get(key), found.get(key)
         if isinstance(value, dict) and isinstance(other, dict):
-            keys += [f"{key}.{name}" for name in value if other.get(name) != value[name]]
+            keys += [f"{key}.{name}" for name in differences(other, value)]
         elif other != value:
             keys.append(key)
     return keys

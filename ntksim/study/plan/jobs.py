@@ -8,19 +8,14 @@ takes at most `shard_minutes` on a nominal machine, the same whatever the real o
 Like `config`, this module loads neither Numba nor pandas.
 """
 
-import json
 import math
 import os
 import re
-import shlex
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
 
 from ntksim.study.config.network import NetworkOptions, family
 from ntksim.study.config.section import MOST_SHARDS
@@ -182,38 +177,9 @@ def limit_file(study: Study, network: str, width: int) -> str:
     return f"limit/{network}.npz" if own is None else f"limit/{network}.width-{own}.npz"
 
 
-def arguments(options: BaseModel | Mapping[str, Any]) -> str:
-    """A section of the configuration, or a part of one, as the command line of a job takes it.
-
-    A value stands in one word with its key, lest one that begins with a dash be taken for an option.
-    """
-    words = []
-    for key, value in (options.model_dump() if isinstance(options, BaseModel) else options).items():
-        if value is not None and value is not False:
-            option = "--" + key.replace("_", "-")
-            words.append(option if value is True else shlex.quote(f"{option}={_written(value)}"))
-    return " ".join(words)
-
-
 def allowance(networks: Iterable[NetworkOptions]) -> str:
     """The option that lets a job import the networks' activations, if any is imported."""
     return " --allow-imports" if any(isinstance(own.activation, dict) for own in networks) else ""
-
-
-def _written(value: object) -> str:
-    """What :func:`read_value` reads back: numbers and plain text as they stand, all else as JSON."""
-    text = str(value)
-    is_plain = not isinstance(value, (list, dict)) and text.isprintable() and text == read_value(text)
-    return text if is_plain else json.dumps(value, separators=(",", ":"))
-
-
-def read_value(word: str) -> Any:
-    """A value on a command line: a list, a mapping or text in double quotes as JSON, and other text as it stands."""
-    try:
-        value = json.loads(word)
-    except (ValueError, RecursionError):
-        return word
-    return value if isinstance(value, (list, dict, str)) else word
 
 
 def cost(study: Study, shard: Shard, rates: Rates = NOMINAL) -> Cost:
@@ -291,10 +257,3 @@ def _sums(costs: list[Cost]) -> list[str]:
     seconds = [cost.seconds for cost in costs]
     memory, disk = max(cost.memory_mb for cost in costs), sum(cost.disk_mb for cost in costs)
     return [f"{sum(seconds):.0f}", f"{max(seconds):.0f}", f"{memory:.0f}", f"{disk:.1f}"]
-
-
-def training_arguments(study: Study) -> str:
-    """The options of a training job that are the same for all networks."""
-    if study.training is None:
-        return ""
-    return arguments(study.training.schedule)

@@ -9,6 +9,8 @@ from ntksim.study.config.stages import Training
 from ntksim.study.errors import ForeignFile
 
 _MOST_CLASSES = 4  # classes that are named one by one; more are counted
+# Keys of training that the sentence on it says in words of its own, or not at all.
+_SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "snapshots")
 
 
 def data(metadata: Mapping[Any, Any]) -> str:
@@ -44,17 +46,18 @@ def study(metadata: Mapping[Any, Any]) -> list[str]:
 def _networks(metadata: Mapping[Any, Any], stage: str) -> str:
     widths = metadata["config"][stage]["widths"]
     span = f"{len(widths)} widths, {widths[0]} to {widths[-1]}" if len(widths) > 1 else f"width {widths[0]}"
-    return f"{seeds(metadata, stage)}; {span}; {metadata['config']['precision']}"
+    drawn = "; networks in law (conditional sampling)" if metadata["config"][stage].get("sampling") == "conditional" else ""
+    return f"{seeds(metadata, stage)}; {span}; {metadata['config']['precision']}{drawn}"
 
 
 def _schedule(training: Mapping[str, Any]) -> str:
-    schedule = Training.model_validate(training).schedule
-    trained = "f - f_0" if schedule["remove_initial_output"] else "f"
-    words = [f"{schedule['method'].replace('_', ' ')} of {trained} to t = {schedule['relative_time']:g} / lambda_max(K_inf)"]
-    nesterov = "Nesterov " if schedule.get("nesterov") else ""
-    names = ("tolerance", "relative_learning_rate", "momentum", "batch_size", "layer_rates", "ridge")
-    prefixes = {"momentum": nesterov}
-    words += [f"{prefixes.get(name, '')}{name.replace('_', ' ')} {schedule[name]}" for name in names if schedule.get(name)]
+    schedule = Training.model_validate(training)
+    found = schedule.identity
+    trained = "f - f_0" if schedule.remove_initial_output else "f"
+    words = [f"{schedule.method.replace('_', ' ')} of {trained} to t = {schedule.relative_time:g} / lambda_max(K_inf)"]
+    prefixes = {"momentum": "Nesterov " if schedule.nesterov else ""}
+    names = (name for name in found if name not in _SAID)
+    words += [f"{prefixes.get(name, '')}{name.replace('_', ' ')} {found[name]}" for name in names if found[name]]
     return ", ".join(words)
 
 

@@ -37,7 +37,8 @@ def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     figure = panels.against_width(table, laws, labels, {"slope −½": -0.5})
     names = list(dict.fromkeys(table["network"]))
     for axis, depth in zip(figure.axes, sorted(table["depth"].unique()), strict=True):
-        exact = table[(table["depth"] == depth) & table["exact_root_mean_square"].notna()]
+        own = table[(table["depth"] == depth) & table["quantity"].isin(labels)]
+        exact = own[own["exact_root_mean_square"].notna()]
         for name, rows in exact.groupby("network", sort=False):
             rows = rows.sort_values("width")
             colour = panels.colour(names.index(name))
@@ -116,7 +117,9 @@ def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
     ``table`` is the table ``lazy``, ``final`` the table ``final``. Each family of networks (one configuration with several
     output scales) has two rows of panels. Lines are medians over seeds and bars quartiles.
     """
-    seeds = final[final["status"] == "finished"].merge(table[["network", "width", "family", "scaled_width", "marked"]])
+    seeds = final[final["status"] == "finished"].merge(
+        table[["network", "sampling", "width", "family", "scaled_width", "marked"]], on=["network", "sampling", "width"]
+    )
     seeds["relative_test_loss"] = seeds["test_loss"] / seeds["test_linearized_loss"]
     scales = table.groupby("family")["output_scale"].transform("nunique")
     families = table[(scales > 1) & table["scaled_width"].notna()].groupby("family", sort=False)

@@ -5,7 +5,7 @@ import pandas as pd
 
 from ntksim.study.statistics import laziness
 from ntksim.study.statistics.columns import REMEDIES
-from ntksim.study.statistics.drift_parts import PARTS
+from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS
 from ntksim.study.statistics.scaling_laws import is_asymptotic
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
@@ -90,6 +90,25 @@ def overtaking(drift: pd.DataFrame) -> str | None:
     has_intervals = systematic["interval_low"].notna().any()  # few seeds have none
     beyond = f" (95% intervals apart {_where(apart)})" if larger.any() and has_intervals else ""
     return f"its systematic part is larger than the random one {_where(larger)}{beyond}"
+
+
+def bias(convergence: pd.DataFrame) -> str | None:
+    """How much of one network's error is bias, at the narrowest width, and where it is told from 0; None of few seeds.
+
+    ``convergence`` holds that network's rows of the table.
+    """
+    rows = [convergence[convergence["quantity"] == name].set_index("width").sort_index() for name in ERROR_PARTS]
+    own, scatter = (part[part["interval_low"].notna()] for part in rows)
+    if own.empty or scatter.empty:
+        return None
+    first = own.iloc[0]
+    size, low, high = first["root_mean_square"], first["interval_low"], first["interval_high"]
+    share = size**2 / (size**2 + scatter["root_mean_square"].iloc[0] ** 2)
+    exact = ", in theory 0" if first["exact_root_mean_square"] == 0 else ""
+    return (
+        f"its bias at width {own.index[0]} is {size:.2g} [{low:.2g}, {high:.2g}], {share:.0%} of the squared error{exact}; it is "
+        f"told from 0 at {(own['interval_low'] > 0).sum()} of {len(own)} widths (by chance alone at 1 in 20)"
+    )
 
 
 def _where(holds: pd.Series) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study.files.storage import atomic
+from ntksim.study.files.tables import read_table
 from ntksim.study.report import description, findings
 from ntksim.study.report.summary import has_table, left_out, theory
-from ntksim.study.statistics.tables import read_table
 
 # The template is not in a file of its own, so that the digest of the code behind a page (`files.source`) covers it.
 _PAGE = """\

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ntksim.study.files.tables import read_table
 from ntksim.study.report import description, findings
 from ntksim.study.statistics.columns import QUANTITIES
 from ntksim.study.statistics.scaling_laws import is_asymptotic
-from ntksim.study.statistics.tables import read_table
 
 
 def summary(results: str | Path) -> str:
@@ -23,6 +23,8 @@ def summary(results: str | Path) -> str:
         ends = [rows.iloc[index] for index in dict.fromkeys([0, len(rows) - 1])]
         values = ", ".join(f"{row['root_mean_square']:.3g}{findings.mark(row)} at width {row['width']}" for row in ends)
         lines.append(f"  {network:<14} {values}; {_law(laws, network, 'relative_frobenius_error')}")
+        if sentence := findings.bias(errors[errors["network"] == network]):
+            lines.append(f"  {network:<14} {sentence}; without it {_law(laws, network, 'relative_frobenius_scatter')}")
     if has_table(results, "drift"):
         lines += _movement(read_table(results, "drift"), laws)
         if findings.has_asymptotic_laws(laws):

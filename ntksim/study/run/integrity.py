@@ -67,7 +67,9 @@ def _fault(path: Path, wanted: dict[str, Any]) -> Fault | None:
         return Fault(path, "damaged", str(error))
     except ForeignFile:
         return Fault(path, "version", "")
-    differing = identity.differences(metadata if "table" in wanted else metadata.get("identity"), wanted)
+    # tables have no identity of their own, but the same keys among others
+    found = {key: metadata.get(key) for key in wanted} if "table" in wanted else metadata.get("identity")
+    differing = identity.differences(found, wanted)
     if not differing:
         return None
     return Fault(path, "version" if identity.is_of_another_version(differing) else "configuration", ", ".join(differing))

@@ -23,6 +23,7 @@ from ntksim.study.plan import jobs as plan
 from ntksim.study.plan.identity import limit_width
 from ntksim.study.run.record import recorded_study
 from ntksim.study.stages import initial
+from ntksim.study.stages.shard import ShardJob
 from ntksim.study.stages.training import training_shard
 
 # Generous bounds on the rounding error of a sum of some thousand terms. Training amplifies rounding errors.
@@ -109,16 +110,16 @@ def _limit_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
 def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
     network, data = study.networks[shard.network].network(shard.width), Path(study.results) / "dataset.npz"
     limit = scratch / plan.limit_file(study, shard.network, shard.width)
-    common = (data, limit, network, shard.seeds, study.precision, scratch / file)
     # A shard that was computed on a GPU is recomputed on a GPU, if this machine has one.
     there = read_metadata(Path(study.results) / file).get("provenance", {}).get("device", "")
     device = "auto" if there.startswith("cuda") else "cpu"
+    job = ShardJob(data, limit, network, shard.seeds, scratch / file, study.precision, device)
     if shard.stage == "initial":
-        initial.initial_shard(*common, device)
+        initial.initial_shard(job, study.initial.sampling)
     else:
         assert study.training is not None
         kernels = scratch / shard.kernels_file if study.training.keep_kernels else None
-        training_shard(*common, study.training.schedule, kernels, device)
+        training_shard(job, study.training, kernels)
     return _compared(file, study, shard, scratch)
 
 

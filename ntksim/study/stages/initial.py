@@ -21,7 +21,8 @@ from ntksim.study.data import files
 from ntksim.study.errors import StageError
 from ntksim.study.files.provenance import provenance
 from ntksim.study.files.storage import read_arrays, read_metadata, write_arrays, write_table
-from ntksim.study.plan.identity import limit_identity, require, shard_identity
+from ntksim.study.plan.identity import limit_identity, require, sampling_identity, shard_identity
+from ntksim.study.stages.shard import ShardJob
 
 
 @one_blas_thread()
@@ -42,25 +43,21 @@ def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
 
 
 @one_blas_thread()
-def initial_shard(
-    dataset: str | Path,
-    limit_path: str | Path,
-    network: Network,
-    seeds: range,
-    dtype: str,
-    output: str | Path,
-    device: str = "cpu",
-) -> None:
-    """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues and a status."""
-    data = files.read(dataset)
-    reference = read_limit(limit_path, network, data)["ntk"]
-    device = chosen_device(device)
-    with np.errstate(over="ignore"):  # the status says it
-        kernels = _kernels(network, data.x_train, seeds, dtype, device)
-    columns: dict[str, Any] = {"seed": np.asarray(seeds, dtype=np.int64)}
+def initial_shard(job: ShardJob, sampling: str = "weights") -> None:
+    """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues, their relative
+    difference from the limit, and a status; ``sampling`` is that of `empirical_ntk`.
+    """
+    data = files.read(job.dataset)
+    reference = read_limit(job.limit, job.network, data)["ntk"]
+    device = chosen_device("cpu" if sampling == "conditional" else job.device)
+    with np.errstate(over="ignore", invalid="ignore"):  # the status says it
+        kernels = _kernels(job, data.x_train, device, sampling)
+        differences = triangles((kernels - reference) / np.linalg.norm(reference))
+    columns: dict[str, Any] = {"seed": np.asarray(job.seeds, dtype=np.int64)}
     columns |= kernel_columns(kernels, reference, data.y_train)
-    identity = shard_identity("initial", network, seeds, data.hash, dtype=dtype)
-    write_table(output, pa.table(columns), {"identity": identity, "provenance": provenance(device)})
+    columns["relative_limit_difference"] = list(differences)
+    identity = shard_identity("initial", job.network, job.seeds, data.hash, dtype=job.dtype, **sampling_identity(sampling))
+    write_table(job.output, pa.table(columns), {"identity": identity, "provenance": provenance(device)})
 
 
 def kernel_columns(kernels: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
@@ -93,14 +90,21 @@ def finiteness(columns: Iterable[np.ndarray]) -> np.ndarray:
     return np.where(infinite, "overflow", np.where(unknown, "nan", "finished"))
 
 
-def _kernels(network: Network, x: np.ndarray, seeds: range, dtype: str, device: str) -> np.ndarray:
+def triangles(matrices: np.ndarray) -> np.ndarray:
+    """Symmetric matrices (S, n, n) as vectors (S, n (n + 1) / 2) with the same inner products."""
+    rows, columns = np.triu_indices(matrices.shape[-1])
+    return matrices[:, rows, columns].astype(np.float64) * np.where(rows == columns, 1.0, np.sqrt(2.0))
+
+
+def _kernels(job: ShardJob, x: np.ndarray, device: str, sampling: str) -> np.ndarray:
     """Kernels (S, n, n), on the CPU a few seeds at a time so that long shards show progress."""
+    network, seeds = job.network, job.seeds
     if device == "cuda":
-        return empirical_ntk(network, x, seeds=seeds, dtype=dtype, device=device)
+        return empirical_ntk(network, x, seeds=seeds, dtype=job.dtype, device=device)
     every = []
     for first in range(seeds.start, seeds.stop, 8):
         block = range(first, min(first + 8, seeds.stop))
-        every.append(empirical_ntk(network, x, seeds=block, dtype=dtype))
+        every.append(empirical_ntk(network, x, seeds=block, dtype=job.dtype, sampling=sampling))
         print(f"width {network.width}: kernels of {block.stop - seeds.start} of {len(seeds)} seeds", flush=True)
     return np.concatenate(every)
 

@@ -3,7 +3,7 @@
 import math
 from typing import Literal, NamedTuple
 
-Where = Literal["convergence", "drift", "lazy", "modes", "run", "parts"]
+Where = Literal["convergence", "drift", "lazy", "modes", "run", "parts", "error_parts"]
 
 
 class Law(NamedTuple):
@@ -26,10 +26,10 @@ class Quantity(NamedTuple):
     """A quantity that is measured for every seed. If its name is largest_x, it is the largest value of x during the run.
 
     ``meaning``: the description of its column. ``where``: the tables with statistics of it over seeds (``convergence``,
-    ``drift``, ``lazy``), and in which form shards hold it: ``modes``, a list per run; ``run``, one value per run; ``parts``, not
-    in shards, since it needs all seeds (`drift_parts`). ``law``: theory's exponents; quantities with a law are in `scaling_laws`.
-    ``statistic``: the statistic over seeds in `lazy`. ``words``: its name in the summary, if it appears there. ``share``: whether
-    it lies in [0, 1].
+    ``drift``, ``lazy``), and in which form shards hold it: ``modes``, a list per run; ``run``, one value per run; ``parts`` and
+    ``error_parts``, not in shards, since they need all seeds (`drift_parts`). ``law``: theory's exponents; quantities with a law
+    are in `scaling_laws`. ``statistic``: the statistic over seeds in `lazy`. ``words``: its name in the summary, if it appears
+    there. ``share``: whether it lies in [0, 1].
     """
 
     meaning: str
@@ -51,6 +51,15 @@ _KERNEL = Law(-1.0, -0.5)
 
 QUANTITIES = {
     "relative_frobenius_error": Quantity("||K_m - K_inf||_F / ||K_inf||_F", ("convergence",), _LIMIT),
+    "relative_frobenius_bias": Quantity(
+        "||E K_m - K_inf||_F / ||K_inf||_F: the norm of the mean over seeds, whose square is freed of the scatter's share of it, "
+        "scatter squared over the number of seeds; 0 where it is lost in the scatter, and in theory for one hidden layer",
+        ("error_parts",), Law(-1.0, -1.0, rich=-1.0, scaled=-1.0), words="bias",
+    ),
+    "relative_frobenius_scatter": Quantity(
+        "rms deviation of K_m from its mean over seeds, over ||K_inf||_F: its square and the bias's add up to that of "
+        "relative_frobenius_error", ("error_parts",), _LIMIT, words="scatter",
+    ),
     "relative_operator_error": Quantity("||K_m - K_inf||_2 / ||K_inf||_2", ("convergence",), _LIMIT),
     "smallest_eigenvalue": Quantity("smallest eigenvalue of K_m, in units of the kernel", ("convergence",)),
     "largest_eigenvalue": Quantity("largest eigenvalue of K_m, in units of the kernel", ("convergence",)),
@@ -160,6 +169,8 @@ def quantities(where: Where) -> tuple[str, ...]:
     return tuple(name for name, quantity in QUANTITIES.items() if where in quantity.where)
 
 
+_PARTS = (*quantities("error_parts"), *quantities("parts"))  # no columns: single seeds do not have them
+
 # Columns of a shard that hold a list in every row, with a number for each layer, and their names in the table `layers`.
 LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"}
 
@@ -178,6 +189,8 @@ COLUMNS = {
     "activation": "activation of the hidden layers",
     "depth": "number of hidden layers",
     "parameterization": "powers of the width in weights, biases and learning rates: ntk, notes, standard, mup, mean_field or abc",
+    "sampling": "how networks are drawn: weights, or conditional (networks in law). One seed is another network in each: rows of "
+    "unlike sampling must not be joined by seed",
     "width": "neurons per hidden layer",
     "seed": "seed of the network",
     "quantity": "quantity that the row summarises: a column of the table per seed",
@@ -191,9 +204,9 @@ COLUMNS = {
     "latest_stop": "relative_time_reached of the seed that stopped last; NaN if all seeds finished",
     "time_reached": "time of the last snapshot up to which all numbers of a seed are finite: the end of training if it finished",
     "relative_time_reached": "time_reached times lambda_max(K_inf)",
-    "mean": "mean over seeds; NaN for the parts of the kernel drift, since single seeds do not have them",
+    "mean": "mean over seeds; NaN for bias, scatter and the parts of the kernel drift, since single seeds do not have them",
     "root_mean_square": "; ".join(
-        ["root mean square over seeds", *(f"for {name}: {QUANTITIES[name].meaning}" for name in quantities("parts"))]
+        ["root mean square over seeds", *(f"for {name}: {QUANTITIES[name].meaning}" for name in _PARTS)]
     ),
     "exact_root_mean_square": "root mean square by the exact law for one hidden layer; NaN if no exact law is known",
     "standard_deviation": "standard deviation over seeds, n - 1 in the denominator",
@@ -267,4 +280,4 @@ COLUMNS = {
     "untrained_share": "share of seeds that are not rich and have more than half of their loss left (loss_left above 0.5)",
     "lazy_share": "share of seeds that are neither rich nor untrained, and whose kernel drift is below 0.1, and, unless training "
     "uses batches, also relative_linearized_deviation",
-} | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in quantities("parts")}
+} | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in _PARTS}

@@ -1,4 +1,7 @@
-"""The kernel's change in training, split into a systematic part, common to all seeds, and a random part.
+"""A random matrix split into a systematic part, common to all seeds, and a random part.
+
+The matrix is the kernel's change in training. At initialisation it is the kernel's difference from its limit, with
+D_s = (K_m - K_inf) / ||K_inf||_F below; the parts are then its bias and its scatter (`ERROR_PARTS`).
 
 Let D_s = (K_T - K_0) / ||K_0||_F be the relative change of seed s, and <.,.> the Frobenius inner product. If all seeds start from
 the same residual r_0 (`remove_initial_output`: r_0 = -y), the parts are
@@ -21,6 +24,7 @@ from ntksim.study.statistics.columns import quantities
 from ntksim.study.statistics.seeds import FEWEST, UNKNOWN, Interval, moments, positive_interval, quantile
 
 PARTS = quantities("parts")  # names of the parts, the systematic one first
+ERROR_PARTS = quantities("error_parts")  # and of those at initialisation
 
 
 class Part(NamedTuple):
@@ -68,16 +72,16 @@ def mean_squares(gram: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]
     return dict(zip(PARTS, (systematic, total - systematic), strict=True))
 
 
-def estimates(gram: np.ndarray) -> dict[str, Part]:
-    """Estimates of the two parts, by name: NaN for fewer than 2 seeds, without intervals for fewer than `FEWEST`."""
+def estimates(gram: np.ndarray, names: Sequence[str] = PARTS) -> dict[str, Part]:
+    """Estimates of the two parts, by ``names``: NaN for fewer than 2 seeds, without intervals for fewer than `FEWEST`."""
     seeds = len(gram)
     if seeds < 2:
-        return {name: Part(np.nan, UNKNOWN, np.full(seeds, np.nan)) for name in PARTS}
+        return {name: Part(np.nan, UNKNOWN, np.full(seeds, np.nan)) for name in names}
     squares, without = mean_squares(gram, np.ones(seeds)), mean_squares(gram, 1.0 - np.eye(seeds))
-    found = {name: Part(float(squares[name]), UNKNOWN, without[name]) for name in PARTS}
+    found = {name: Part(float(squares[own]), UNKNOWN, without[own]) for name, own in zip(names, PARTS, strict=True)}
     if seeds < FEWEST:
         return found
-    systematic, random = (found[name] for name in PARTS)
+    systematic, random = found.values()
     ends = (_systematic_interval(gram, systematic.square), positive_interval(random.square, random.without))
     return {name: part._replace(interval=interval) for (name, part), interval in zip(found.items(), ends, strict=True)}
 
@@ -104,13 +108,13 @@ def _systematic_interval(gram: np.ndarray, square: float) -> Interval:
     return Interval((high - low) / (2 * reach), low, high)
 
 
-def parts(gram: np.ndarray) -> dict[str, dict[str, float]]:
-    """The two parts by name, each as a row's columns: the part, its standard error and its interval.
+def parts(gram: np.ndarray, names: Sequence[str] = PARTS) -> dict[str, dict[str, float]]:
+    """The two parts by ``names``, each as a row's columns: the part, its standard error and its interval.
 
     All are NaN for fewer than 2 seeds; errors and intervals are NaN for fewer than `FEWEST`.
     """
     found = {}
-    for name, part in estimates(gram).items():
+    for name, part in estimates(gram, names).items():
         error, low, high = part.of_root
         ends = {"interval_low": low, "interval_high": high, "root_mean_square_low": low, "root_mean_square_high": high}
         found[name] = moments(np.zeros(0)) | {"root_mean_square": part.root, "standard_error": error} | ends

@@ -13,9 +13,10 @@ import pandas as pd
 
 from ntksim.engine.activation import is_smooth
 from ntksim.study.statistics.columns import QUANTITIES, quantities
-from ntksim.study.statistics.drift_parts import PARTS, estimates
+from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS, estimates
 from ntksim.study.statistics.seeds import (
     FEWEST,
+    NETWORK,
     UNKNOWN,
     Interval,
     cells,
@@ -26,6 +27,8 @@ from ntksim.study.statistics.seeds import (
     mean_interval,
     usable,
 )
+
+Grams = Mapping[tuple[str, int], np.ndarray]  # by network and width
 
 
 def theory_exponent(quantity: str, activation: str, depth: int, parameterization: str) -> float:
@@ -54,8 +57,9 @@ def is_asymptotic(quantity: str, theory: float, parameterization: str) -> bool:
 def scaling_laws(
     initial: pd.DataFrame,
     final: pd.DataFrame | None,
-    grams: Mapping[tuple[str, int], np.ndarray] | None = None,
+    grams: Grams | None = None,
     in_batches: bool = False,
+    error_grams: Grams | None = None,
 ) -> pd.DataFrame:
     """Fit a power law for every network and quantity; return a row for each.
 
@@ -66,15 +70,19 @@ def scaling_laws(
     grams : the Gram matrix of the kernel's changes (`drift_parts`) by network and width, if the drift has parts.
     in_batches : whether training uses batches. Distances from theory, which is for the full batch, then contain the noise of the
         batches, and have no theoretical exponent.
+    error_grams : the same as ``grams`` for the kernel's differences from the limit at initialisation.
 
     There is no row for a network with fewer than two widths. There is none either if a quantity is indistinguishable from 0 at
-    any width: its root mean square is 0 without one of the seeds, or the interval of a part of the kernel drift contains 0.
-    Leaving out only these widths would bias the fit. If any width has fewer than `FEWEST` seeds, errors and intervals are NaN,
-    and the parts of the kernel drift have no law. Seeds that :func:`seeds.usable` leaves out are counted. A law is marked if any
-    of its widths is.
+    any width: its root mean square is 0 without one of the seeds, or the interval of a part (bias, scatter, those of the kernel
+    drift) contains 0. Leaving out only these widths would bias the fit. If any width has fewer than `FEWEST` seeds, errors and
+    intervals are NaN, and parts have no law. Seeds that :func:`seeds.usable` leaves out are counted. A law is marked if any of
+    its widths is.
     """
     rows: list[dict] = []
-    for frame, names in ((initial, quantities("convergence")), (final, quantities("drift"))):
+    for frame, names, own_parts, every in (
+        (initial, quantities("convergence"), ERROR_PARTS, error_grams),
+        (final, quantities("drift"), PARTS, grams),
+    ):
         if frame is None:
             continue
         for cell, group in cells(frame):
@@ -83,11 +91,11 @@ def scaling_laws(
                 samples = {int(str(width)): sample(usable(at_width, quantity)) for width, at_width in group.groupby("width")}
                 known = not (in_batches and quantity.endswith("_deviation"))
                 rows += _law(cell, quantity, samples, seeds, known)
-            by_width = {width: gram for (name, width), gram in (grams or {}).items() if name == cell["network"]}
-            for part in PARTS if frame is final and by_width else ():
-                samples = {width: part_sample(gram, part) for width, gram in by_width.items()}
+            own_grams = {width: gram for (name, width), gram in (every or {}).items() if name == cell["network"]}
+            for index, part in enumerate(own_parts if own_grams else ()):
+                samples = {width: part_sample(gram, PARTS[index]) for width, gram in own_grams.items()}
                 rows += _law(cell, part, samples, seeds)
-    columns = ["network", "activation", "depth", "parameterization", "quantity", "widths_fitted", "excluded"]
+    columns = [*NETWORK, "quantity", "widths_fitted", "excluded"]
     columns += ["excluded_share", "marked"]
     columns += ["prefactor", "prefactor_low", "prefactor_high", "exponent", "standard_error"]
     columns += ["interval_low", "interval_high", "theory_exponent", "z_score"]
@@ -113,7 +121,7 @@ def sample(values: np.ndarray) -> Sample:
 
 
 def part_sample(gram: np.ndarray, part: str) -> Sample:
-    """Sample from a part of the kernel drift at one width, given the Gram matrix of the changes.
+    """Sample from one of `PARTS` of a matrix at one width, given the Gram matrix over seeds.
 
     The logarithm is NaN if the part's interval contains 0.
     """
@@ -138,7 +146,7 @@ def _law(cell: dict, quantity: str, given: Mapping[int, Sample], seeds: Mapping[
     samples = {width: sample for width, sample in sorted(given.items()) if sample.size > 1}
     few = any(sample.size < FEWEST for sample in samples.values())
     any_zero = any(np.isnan(sample.logarithm) for sample in samples.values())
-    if len(samples) < 2 or any_zero or (few and quantity in PARTS):
+    if len(samples) < 2 or any_zero or (few and quantity in (*PARTS, *ERROR_PARTS)):
         return []
     exponent, intercept, of_exponent, of_intercept = fit(samples)
     theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"]) if known else np.nan

@@ -21,6 +21,10 @@ FEWEST = 5
 MOST_EXCLUDED = 0.1  # a statistic is marked if a larger share of its seeds is left out
 
 
+# Columns that describe a network. The same seed drawn by weights and conditionally gives two unrelated networks.
+NETWORK = ("network", "activation", "depth", "parameterization", "sampling")
+
+
 class Interval(NamedTuple):
     """Standard error and ends of a 95% interval; NaN if there are too few seeds."""
 
@@ -37,7 +41,7 @@ def cells(frame: pd.DataFrame, *more: str) -> Iterator[tuple[dict[str, Any], pd.
 
     Yields the values of these columns and of those that describe the network, by name, with the rows that have them.
     """
-    key = ["network", "activation", "depth", "parameterization", *more]
+    key = [*NETWORK, *more]
     for values, group in frame.groupby(key, sort=False):
         yield dict(zip(key, values, strict=True)), group
 

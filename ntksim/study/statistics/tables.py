@@ -1,7 +1,7 @@
 """The tables of a study: tidy Parquet files with typed columns, descriptions, units and provenance."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,41 +15,15 @@ from ntksim.engine.blas import one_blas_thread
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
-from ntksim.study.errors import StageError
 from ntksim.study.files.provenance import code_identity, provenance
-from ntksim.study.files.storage import read_arrow, read_frame, read_npz, write_table
+from ntksim.study.files.storage import read_arrow, read_npz, write_table
 from ntksim.study.plan import identity, jobs
 from ntksim.study.statistics import drift_parts
 from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantities
 from ntksim.study.statistics.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.statistics.laziness import lazy_table
-from ntksim.study.statistics.scaling_laws import scaling_laws
+from ntksim.study.statistics.scaling_laws import Grams, scaling_laws
 from ntksim.study.statistics.seeds import cells, counts, moments, usable
-
-
-def read_table(results: str | Path, name: str) -> pd.DataFrame:
-    """Read a table of a study as a data frame, with its provenance in ``frame.attrs``.
-
-    Parameters
-    ----------
-    results : the study's results folder.
-    name : initial, convergence, spectrum or scaling_laws; with training also training, ensemble, layers, modes, final, drift or
-        lazy.
-
-    Raises
-    ------
-    FileNotFoundError if there is no such table (the message lists the existing ones); ValueError if it is damaged.
-    """
-    folder = Path(results) / "tables"
-    path = folder / f"{name}.parquet"
-    if not path.is_file():
-        present = sorted(p.stem for p in folder.glob("*.parquet"))
-        known = f"its tables are {', '.join(present)}" if present else f"{folder} holds no tables; run the study first"
-        raise FileNotFoundError(f"no table {name!r} in {results}: {known}")
-    try:
-        return read_frame(path)
-    except StageError as error:
-        raise ValueError(str(error)) from None
 
 
 # One BLAS thread makes sums over seeds independent of the number of threads. They are too small to gain from several.
@@ -62,12 +36,11 @@ def make_tables(study: Study, output: str | Path) -> None:
     results = Path(study.results)
     data = files.read(results / "dataset.npz")
     devices, limits = set[str](), _Limits(study, data.hash)
-    initial = pd.concat(
-        [_read_shard(study, shard, data.hash, devices) for shard in _ordered(study, "initial")], ignore_index=True
-    )
+    initial, error_grams = _read_initial(study, data.hash, devices)
     made = {"spectrum": _spectrum(limits, initial)}
     initial = initial.drop(columns="eigenvalues")
-    made |= {"initial": initial, "convergence": _with_exact_law(limits, summarise(initial, quantities("convergence")))}
+    statistics = [summarise(initial, quantities("convergence")), _parts(initial, error_grams, drift_parts.ERROR_PARTS)]
+    made |= {"initial": initial, "convergence": _with_exact_law(limits, pd.concat(statistics, ignore_index=True))}
     final, grams = None, None
     if study.training is not None:
         training, ensemble, grams = _read_training(study, data.hash, devices)
@@ -78,11 +51,11 @@ def make_tables(study: Study, output: str | Path) -> None:
             "layers": _layers(training),
             "modes": _modes(final),
             "lazy": _with_stops(lazy_table(study, final), final),
-            "drift": _with_stops(pd.concat([drift, _parts(final, grams)], ignore_index=True), final),
+            "drift": _with_stops(pd.concat([drift, _parts(final, grams, drift_parts.PARTS)], ignore_index=True), final),
             "final": final.drop(columns=lists),
             "training": training.drop(columns=[*lists, *quantities("run")]),
         }
-    made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches)
+    made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches, error_grams)
     metadata = {
         "config_hash": study.science_hash(),
         "config": _config(study),
@@ -111,7 +84,7 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     These are the largest deviations from theory, the one from the linearised network also in units of the training ``targets``
     (n,) or (n, k); the share of the loss that is left; and the time up to which numbers are finite.
     """
-    run = ["network", "width", "seed"]
+    run = ["network", "sampling", "width", "seed"]
     runs = training.groupby(run, sort=False)
     final = training[runs["time"].transform("max") == training["time"]].copy()
     for name in quantities("drift"):
@@ -131,18 +104,20 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
 
 def _with_stops(table: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
     """Add to ``table`` the times at which the first and the last seed of each network and width stopped early."""
-    stopped = final[final["status"] != "finished"].groupby(["network", "width"])["relative_time_reached"]
-    return table.merge(stopped.agg(earliest_stop="min", latest_stop="max").reset_index(), on=["network", "width"], how="left")
+    cell = ["network", "sampling", "width"]
+    stopped = final[final["status"] != "finished"].groupby(cell)["relative_time_reached"]
+    return table.merge(stopped.agg(earliest_stop="min", latest_stop="max").reset_index(), on=cell, how="left")
 
 
 def _with_exact_law(limits: "_Limits", convergence: pd.DataFrame) -> pd.DataFrame:
     """Add to ``convergence`` the exact law for one hidden layer, E||K_m - K_inf||_F^2 = (sum over i, j of v_ij) / m.
 
-    v_ij / m is the variance of the entry K_m(x_i, x_j); the limit's file holds v.
+    v_ij / m is the variance of the entry K_m(x_i, x_j); the limit's file holds v. There is no bias, so all of it is scatter.
     """
-    exact = np.full(len(convergence), np.nan)
-    errors = convergence["quantity"] == "relative_frobenius_error"
-    for row in np.flatnonzero(errors & (convergence["depth"] == 1)):
+    bias, scatter = drift_parts.ERROR_PARTS
+    shallow = convergence["depth"] == 1
+    exact = np.where(shallow & (convergence["quantity"] == bias), 0.0, np.nan)
+    for row in np.flatnonzero(shallow & convergence["quantity"].isin(["relative_frobenius_error", scatter])):
         network, width = str(convergence["network"].iloc[row]), int(convergence["width"].iloc[row])
         limit = limits.of(network, width)
         exact[row] = np.sqrt(limit.variance / width) / limit.norm
@@ -172,9 +147,28 @@ def _ordered(study: Study, stage: str) -> list[jobs.Shard]:
     return sorted(shards, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
 
 
-def _read_training(
-    study: Study, dataset_hash: str, devices: set[str]
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
+def _read_initial(study: Study, dataset_hash: str, devices: set[str]) -> tuple[pd.DataFrame, Grams]:
+    """Read all shards at initialisation.
+
+    Returns their rows, and by network and width the Gram matrix of the differences from the limit, which are dropped from the
+    rows one network and width at a time.
+    """
+    frames, grams = [], {}
+    for cell, shards in groupby(_ordered(study, "initial"), key=lambda shard: (shard.network, shard.width)):
+        frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
+        grams[cell] = _gram_matrix(frame, "relative_limit_difference")
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True), grams
+
+
+def _gram_matrix(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Drop a column of lists from the frame; returns the Gram matrix of the finite lists of seeds that finished."""
+    values = frame.pop(column)
+    there = values[values.notna() & (frame["status"] == "finished")]
+    return drift_parts.gram_matrix([changes for changes in there if np.isfinite(changes).all()])
+
+
+def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[pd.DataFrame, pd.DataFrame, Grams]:
     """Read all training shards.
 
     Returns their rows, the rows of the table `ensemble`, and the Gram matrix of the kernel's changes by network and width (only
@@ -185,9 +179,7 @@ def _read_training(
     for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
         frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
         if "relative_kernel_change" in frame:
-            changes = frame.pop("relative_kernel_change")
-            last = changes.notna() & (frame["status"] == "finished")
-            grams[cell] = drift_parts.gram_matrix([change for change in changes[last] if np.isfinite(change).all()])
+            grams[cell] = _gram_matrix(frame, "relative_kernel_change")
         ensembles.append(ensemble_rows(frame))
         frames.append(frame.drop(columns=SHARD_COLUMNS))
     return pd.concat(frames, ignore_index=True), pd.concat(ensembles, ignore_index=True), grams
@@ -195,10 +187,10 @@ def _read_training(
 
 def _layers(training: pd.DataFrame) -> pd.DataFrame:
     """The table `layers`: a row per network, width, seed, time and layer."""
-    layers = training[["network", "width", "seed", "time", "relative_time", "status"]].copy()
+    layers = training[["network", "sampling", "width", "seed", "time", "relative_time", "status"]].copy()
     lists = training[list(LAYERS)].rename(columns=LAYERS)
-    layers.insert(5, "layer", [np.arange(1, len(drifts) + 1) for drifts in lists.iloc[:, 0]])
-    for position, name in enumerate(lists, 6):
+    layers.insert(6, "layer", [np.arange(1, len(drifts) + 1) for drifts in lists.iloc[:, 0]])
+    for position, name in enumerate(lists, 7):
         layers.insert(position, name, lists[name])
     layers = layers.explode(["layer", *lists], ignore_index=True)
     return layers.astype({"layer": np.int64} | dict.fromkeys(lists, np.float64))
@@ -207,8 +199,8 @@ def _layers(training: pd.DataFrame) -> pd.DataFrame:
 def _modes(final: pd.DataFrame) -> pd.DataFrame:
     """The table `modes`: a row per network, width, seed and eigenvector of K_0, the largest eigenvalue first."""
     lists = list(quantities("modes"))
-    modes = final[["network", "width", "seed", "status", *lists]].copy()
-    modes.insert(3, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
+    modes = final[["network", "sampling", "width", "seed", "status", *lists]].copy()
+    modes.insert(4, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
     modes = modes.explode(["index", *lists], ignore_index=True)
     modes = modes.astype({"index": np.int64} | dict.fromkeys(lists, np.float64))
     modes["relative_rate_difference"] = (modes["decay_rate"] - modes["eigenvalue"]) / modes["eigenvalue"].where(
@@ -217,13 +209,13 @@ def _modes(final: pd.DataFrame) -> pd.DataFrame:
     return modes
 
 
-def _parts(final: pd.DataFrame, grams: Mapping[tuple[str, int], np.ndarray]) -> pd.DataFrame:
-    """Rows of the table `drift` for the systematic and the random part of the kernel drift."""
+def _parts(frame: pd.DataFrame, grams: Grams, names: Sequence[str]) -> pd.DataFrame:
+    """Rows of the table `drift` for the parts of the kernel drift, or of `convergence` for bias and scatter."""
     rows = []
-    for cell, group in cells(final, "width"):
+    for cell, group in cells(frame, "width"):
         gram = grams.get((cell["network"], cell["width"]))
         if gram is not None:
-            for quantity, numbers in drift_parts.parts(gram).items():
+            for quantity, numbers in drift_parts.parts(gram, names).items():
                 rows.append(cell | {"quantity": quantity} | counts(len(gram), len(group)) | numbers)
     return pd.DataFrame(rows)
 
@@ -240,6 +232,7 @@ def _read_shard(study: Study, shard: jobs.Shard, dataset_hash: str, devices: set
         "activation": name_of(options.function),
         "depth": options.depth,
         "parameterization": options.parameterization,
+        "sampling": study.initial.sampling if shard.stage == "initial" else "weights",
         "width": shard.width,
     }
     for position, (name, value) in enumerate(description.items()):
@@ -288,6 +281,7 @@ def _spectrum(limits: _Limits, initial: pd.DataFrame) -> pd.DataFrame:
         enough = len(finite) > 1
         part = pd.DataFrame({
             "network": network,
+            "sampling": group["sampling"].iloc[0],
             "width": width,
             "index": np.arange(n),
             "limit_eigenvalue": limits.of(network, width).eigenvalues,

@@ -1,0 +1,33 @@
+"""The files of a training job: its shard, and the kernels where they are kept."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ntksim.study.files.storage import tensors, write_table
+
+
+def write_shard(output: str | Path, columns: Mapping[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    """Columns (S, T, ...) of every row, and those (S, 1, ...) of a run in the row of its last time, nulls in the others."""
+    times = columns["time"].shape[1]
+    arrays: dict[str, Any] = {}
+    for name, values in columns.items():
+        if values.shape[1] == 1:
+            rows: Any = [value for (own,) in values for value in (*[None] * (times - 1), own)]
+        else:
+            rows = list(values.reshape(-1, *values.shape[2:])) if values.ndim == 3 else values.ravel()
+        # of lists of any length, unlike tensors of one shape, nulls take no room
+        arrays[name] = pa.array(rows, pa.list_(pa.float64()) if values.ndim == 3 else None)
+    write_table(output, pa.table(arrays), metadata)
+
+
+def write_kernels(
+    output: str | Path, columns: Mapping[str, np.ndarray], kernels: Sequence[np.ndarray], metadata: dict[str, Any]
+) -> None:
+    """The kernel of every row, as Arrow tensors (n, n), or (n, k, n, k), from those (S, T, ...) of blocks of seeds."""
+    rows = {name: columns[name].ravel() for name in ("seed", "time", "relative_time")}
+    rows["kernel"] = tensors(np.concatenate(kernels).reshape(-1, *kernels[0].shape[2:]))
+    write_table(output, pa.table(rows), metadata)

@@ -1,0 +1,103 @@
+"""What all seeds of a training job share: its times and rates, the limits, and theory's moments over infinitely wide networks."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ntksim.engine.devices import chosen_device
+from ntksim.engine.network import Network, rated
+from ntksim.engine.training.train import Trajectory, train
+from ntksim.study.data import files as datasets
+from ntksim.study.files.storage import CHECKPOINT
+from ntksim.study.stages.initial import infinite_kernels, read_limit
+from ntksim.study.stages.shard import ShardJob
+from ntksim.study.stages.theory import Moments, ensemble_moments
+
+if TYPE_CHECKING:  # what shards depend on of the configuration is in their identities
+    from ntksim.study.config.stages import Schedule
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all seeds of a shard share.
+
+    ``schedule`` has its defaults filled in, and ``options`` are what it means to `train`. ``times`` (T,) are those of training,
+    ``flow_times`` those at which gradient flow is as far on: t / (1 - mu) under momentum. ``descent`` holds the learning rate and
+    the momentum of gradient descent, and is empty for the flow. ``limits`` holds the infinite-width kernels of one output,
+    ``ensemble`` the moments over infinitely wide networks on training and on test points.
+    """
+
+    network: Network
+    data: datasets.Data
+    dtype: str
+    device: str
+    schedule: Any
+    options: dict[str, Any]
+    descent: dict[str, Any]
+    relative_times: np.ndarray
+    times: np.ndarray
+    limits: dict[str, np.ndarray]
+    ensemble: tuple[Moments, Moments]
+    checkpoint: Path
+
+    @property
+    def flow_times(self) -> np.ndarray:
+        """Times at which gradient flow is as far on."""
+        return self.times / (1 - self.descent.get("momentum", 0.0))
+
+    @property
+    def targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of training points (n k,) and of test points (n* k,)."""
+        return self.data.y_train.ravel(), self.data.y_test.ravel()
+
+    def train(self, seeds: range) -> Trajectory:
+        """Train some seeds."""
+        times: Any = self.times
+        return train(
+            self.network, self.data.x_train, self.data.y_train, seeds=seeds, times=times, x_test=self.data.x_test,
+            dtype=self.dtype, keep_kernels=True, checkpoint=self.checkpoint, device=self.device, **self.options,
+        )  # fmt: skip
+
+
+def make_job(shard: ShardJob, schedule: "Schedule") -> Job:
+    """The job of a shard: the times of its schedule, the arguments of `train`, and what theory says of all seeds together."""
+    data, filled = datasets.read(shard.dataset), schedule.filled
+    limits = read_limit(shard.limit, shard.network, data)
+    network = replace(shard.network, outputs=data.outputs)
+    if filled.layer_rates is not None:  # sums over layers with their rates, in place of plain sums
+        limits = infinite_kernels(rated(network, filled.layer_rates), data)
+    largest = network.learning_rate_scale * np.linalg.eigvalsh(limits["ntk"])[-1]
+    relative_times = _relative_times(filled)
+    options = {name: getattr(filled, name) for name in ("method", "layer_rates", "remove_initial_output")}
+    descent: dict[str, Any] = {}
+    if filled.method == "gradient_flow":
+        options |= {"tolerance": filled.tolerance}
+    else:
+        descent = {"learning_rate": filled.relative_learning_rate / largest}
+        descent |= {"momentum": filled.momentum, "nesterov": filled.nesterov}
+        options |= descent | {"batch_size": filled.batch_size}
+    times = relative_times / largest
+    return Job(
+        network=network, data=data, dtype=shard.dtype, device=chosen_device(shard.device), schedule=filled, options=options,
+        descent=descent, relative_times=relative_times, times=times, limits=limits,
+        ensemble=ensemble_moments(network, data, limits, times, filled, descent),
+        checkpoint=Path(shard.output).parent / f".{Path(shard.output).stem}.{CHECKPOINT}",
+    )  # fmt: skip
+
+
+def _relative_times(schedule: Any) -> np.ndarray:
+    """0 and the snapshots' times, (T,); of gradient descent whole steps."""
+    last, snapshots = schedule.relative_time, schedule.snapshots
+    if schedule.method == "gradient_flow":
+        # from where the fastest mode begins to move
+        return np.concatenate([[0], _log_spaced(min(0.1, last / 2), last, snapshots)])
+    rate = schedule.relative_learning_rate
+    steps = max(1, round(last / rate))
+    return rate * np.concatenate([[0], np.unique(np.round(_log_spaced(1, steps, snapshots)))])
+
+
+def _log_spaced(first: float, last: float, number: int) -> np.ndarray:
+    """``number`` values from ``first`` to ``last``; the last alone where it is one."""
+    return np.append(np.geomspace(first, last, number)[:-1], last)
