@@ -27,7 +27,7 @@ import numpy as np
 from ntksim.engine.cpu.descent import relative_distance
 from ntksim.engine.rounding import null_level
 from ntksim.engine.training.checkpoints import SeedCheckpoint
-from ntksim.engine.training.watch import State, Watch
+from ntksim.engine.training.watch import Snapshots, State, Watch
 
 MAX_STEPS = 2000
 Modes = tuple[np.ndarray, np.ndarray]  # eigenvalues and eigenvectors
@@ -36,10 +36,13 @@ _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
 
 @dataclass(frozen=True)
 class Flow:
-    """How to flow: the ascending ``times`` (T,) at which to look, and the error in units of the initial residual's."""
+    """How to flow: the ascending ``times`` (T,) at which to look, the error in units of the initial residual's, and how many
+    steps at most.
+    """
 
     times: np.ndarray
     tolerance: float
+    max_steps: int = MAX_STEPS
 
 
 class _Flow:
@@ -90,14 +93,14 @@ class _Flow:
         values, vectors = modes
         return bool(np.sqrt(np.mean(np.where(values > 0, self.watch.residual(state) @ vectors, 0.0) ** 2)) < size)
 
-    def run(self, times: np.ndarray, tolerance: float, checkpoint: SeedCheckpoint) -> str:
-        """Fill the checkpoint's rows at the ascending ``times``; returns the status."""
-        rows = checkpoint.rows
+    def run(self, flow: Flow, checkpoint: SeedCheckpoint) -> str:
+        """Fill the checkpoint's rows at the flow's times; returns the status."""
+        times, tolerance, rows = flow.times, flow.tolerance, checkpoint.rows
         state, time, at = self.look(self.watch.start), 0.0, 0
         if not np.isfinite(state.kernel).all():
             return "diverged"
         while at < len(times) and times[at] == 0:
-            self.watch.record(at, state, rows)
+            self.watch.record(at, 0.0, state, rows)
             at += 1
         # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
         largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(state.theta.dtype).tiny)
@@ -106,7 +109,7 @@ class _Flow:
         fastest = float(self.modes(state.kernel)[0][-1])
         if fastest == 0:  # nothing moves: all inputs are zero, or every gate is shut
             for row in range(at, len(times)):
-                self.watch.record(row, state, rows)
+                self.watch.record(row, times[row], state, rows)
             return "finished"
         size, first = 1 / fastest, 0
         if (kept := checkpoint.resume()) is not None:
@@ -114,7 +117,7 @@ class _Flow:
             time, size, at, first = float(kept["time"]), float(kept["size"]), int(kept["at"]), int(kept["count"])
             self.watch.passes = int(kept["passes"])
         modes: Modes | None = None
-        for count in range(first, MAX_STEPS):
+        for count in range(first, flow.max_steps):
             if at == len(times):
                 return "finished"
             modes = self.modes(state.kernel) if modes is None else modes
@@ -122,28 +125,33 @@ class _Flow:
             resting = np.isinf(times[at]) or not modes[0].all()
             if resting and self.settled(state, modes, max(1e-3 * bound, 0.1 * rounding)):
                 for row in range(at, len(times)):
-                    self.watch.record(row, state, rows)
+                    self.watch.record(row, times[row], state, rows)
                 return "finished"
             size = min(size, times[-1] - time)
             dense, end, error = self.step(state, modes, size)
             if error > bound:
                 if size < 1e-14 * max(time, 1 / fastest):
-                    return "diverged"
+                    return self.stop("diverged", time, state, rows)
                 size *= max(_SHRINKAGE, _SAFETY * (bound / error) ** (1 / 3))
                 continue
             while at < len(times) and times[at] <= time + size:
                 last = times[at] == time + size
-                self.watch.record(at, end if last else dense(times[at] - time), rows)
+                self.watch.record(at, times[at], end if last else dense(times[at] - time), rows)
                 at += 1
             state, modes, time = end, None, time + size
             size *= min(_GROWTH, _SAFETY * (bound / max(error, np.finfo(np.float64).tiny)) ** (1 / 3))
             checkpoint.keep(theta=state.theta, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
-        return "finished" if at == len(times) else "step_limit"
+        return "finished" if at == len(times) else self.stop("step_limit", time, state, rows)
+
+    def stop(self, status: str, time: float, state: State, rows: Snapshots) -> str:
+        """Have the fields of the end show the last accepted step, before the last time; returns the status."""
+        self.watch.record_end(time, state, rows)
+        return status
 
 
 def flow_seed(watch: Watch, flow: Flow, checkpoint: SeedCheckpoint) -> str:
     """Integrate one seed, from its checkpoint on if there is one, and fill its rows; returns its status."""
-    return _Flow(watch).run(flow.times, flow.tolerance, checkpoint)
+    return _Flow(watch).run(flow, checkpoint)
 
 
 def _integral(values: np.ndarray, s: float) -> np.ndarray:

@@ -6,6 +6,7 @@ carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are
 flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -42,9 +43,10 @@ class Trajectory:
     outputs, here and in kernels, an axis of points has one of outputs behind it: (S, T, n, k), (S, n, k, n, k).
     ``loss`` (S, T) = 1/2 sum r^2. ``evaluations`` (S,) counts forward-and-backward passes over the training points, or over
     a batch of them; the flow applies each one's gradient up to twice more, which is not counted. ``learning_rate`` is None
-    for gradient flow. ``status`` holds "finished", "diverged" or "step_limit" (the flow was given up after
-    `flow.MAX_STEPS` steps, as it may be for ReLU at small tolerances: every kink costs a step) for each seed; what a seed
-    did not reach is NaN.
+    for gradient flow. ``status`` holds "finished", "diverged" or "step_limit" (the flow took ``max_steps`` steps) for each seed.
+    ``time_reached`` (S,) is the last of the times, or where the flow stopped before, its last accepted step; of descent that
+    diverged the last snapshot. Rows at later times are NaN. Of the flow the fields of the end are those at ``time_reached``:
+    ``kernel``, the second of ``test_kernels``, ``end_kernel_drift`` and ``end_parameter_drift`` (S,).
 
     Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
     (S, T, n, n), None unless kept; ``kernel`` (S, n, n) at the last time; and of test with training points ``test_kernels``
@@ -78,6 +80,9 @@ class Trajectory:
     layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
+    time_reached: np.ndarray
+    end_kernel_drift: np.ndarray
+    end_parameter_drift: np.ndarray
 
     @property
     def test_kernel(self) -> np.ndarray | None:
@@ -100,6 +105,7 @@ def train(
     batch_size: int | None = None,
     layer_rates: Sequence[float] | None = None,
     tolerance: float | None = None,
+    max_steps: int | None = None,
     x_test: np.ndarray | None = None,
     remove_initial_output: bool = False,
     keep_kernels: bool = False,
@@ -135,6 +141,7 @@ def train(
         the result, are then sum_l rate_l K_l, whose eigenvalues are the rates of training.
     tolerance : error of the outputs that a step of the flow may add, root mean square over training points, in units of
         the initial residual's; 1e-4 by default.
+    max_steps : steps, rejected ones included, after which the flow of a seed is given up, with a warning; 2000 by default.
     remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
         f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n).
@@ -162,7 +169,7 @@ def train(
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
     remove, keep = flag("remove_initial_output", remove_initial_output), flag("keep_kernels", keep_kernels)
     network = rated(network, layer_rates)
-    options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
+    options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps)
     rate: float | None = None
     plan: Flow | Descent
     if method == "gradient_flow":
@@ -195,6 +202,8 @@ def train(
     run = checkpoints.digest(network, x, y, tests, plan, seed_list, kind.name, remove, keep, repr(device_identity(place)))
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, float(checkpoint_interval))
     status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network.widths), place)
+    snapshots.time_reached[:] = _times_asked(snapshots.time_reached, status, asked[-1], network.learning_rate_scale)
+    _warn_of_the_limit(status, snapshots.time_reached, asked[-1], plan)
     return Trajectory(
         times=asked,
         evaluations=evaluations,
@@ -202,6 +211,23 @@ def train(
         learning_rate=rate,
         **snapshots.at(where, network.outputs),
     )
+
+
+def _times_asked(reached: np.ndarray, status: tuple[str, ...], last: float, scale: float) -> np.ndarray:
+    """Times reached (S,) in the units in which they were asked for, from those of the flow theta' = -grad L."""
+    return np.where(np.array(status) == "finished", last, np.nan_to_num(reached) / scale)
+
+
+def _warn_of_the_limit(status: tuple[str, ...], reached: np.ndarray, last: float, plan: Flow | Descent) -> None:
+    stopped = np.array([word == "step_limit" for word in status])
+    if isinstance(plan, Flow) and stopped.any():
+        warnings.warn(
+            f"gradient flow of {stopped.sum()} of {len(status)} seeds stopped at max_steps={plan.max_steps}, at times from "
+            f"{reached[stopped].min():.3g} of {last:.3g} on (Trajectory.time_reached), and rows beyond are NaN: "
+            f"raise max_steps or tolerance (now {plan.tolerance:g}), or end sooner",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _train_seeds(

@@ -22,6 +22,7 @@ from ntksim.engine.layout import (
 from ntksim.engine.measures import kernel_distance
 
 _AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernels": 2}
+_OF_THE_END = ("time_reached", "end_kernel_drift", "end_parameter_drift")
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
 
 
@@ -29,9 +30,9 @@ Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of th
 class Snapshots:
     """What is seen of S seeds at T times, or of one of them; NaN until it is filled. `training.Trajectory` says what each is.
 
-    Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel``, which has no times, and ``test_kernels``, which has
-    two: t = 0, whether it is among the times or not, and the last. What is of test points, and ``kernels``, is empty where it is
-    not wanted.
+    Arrays lead with axes (S, T), of one seed with (T,), but for those of the end of training, which have no times, and
+    ``test_kernels``, which has two: t = 0, whether it is among the times or not, and the end. ``time_reached`` is that of the
+    flow theta' = -grad L. What is of test points, and ``kernels``, is empty where it is not wanted.
     """
 
     outputs: np.ndarray
@@ -47,6 +48,9 @@ class Snapshots:
     kernels: np.ndarray
     kernel: np.ndarray
     test_kernels: np.ndarray
+    time_reached: np.ndarray
+    end_kernel_drift: np.ndarray
+    end_parameter_drift: np.ndarray
 
     @classmethod
     def empty(
@@ -67,11 +71,12 @@ class Snapshots:
             kernel=missing(points, points, kind=kind),
             test_kernels=missing(2, tests, points, kind=kind),
             **{name: missing(times) for name in numbers},
+            **{name: missing() for name in _OF_THE_END},
         )
 
     def of(self, seed: int) -> "Snapshots":
         """One seed's rows, as views."""
-        return Snapshots(**{field.name: getattr(self, field.name)[seed] for field in fields(self)})
+        return Snapshots(**{field.name: getattr(self, field.name)[seed, ...] for field in fields(self)})
 
     def at(self, where: np.ndarray, outputs: int) -> dict[str, np.ndarray | None]:
         """The arrays of all seeds by name, at the times with indices ``where``; None for those that are not wanted.
@@ -83,7 +88,7 @@ class Snapshots:
             array = getattr(self, field.name)
             if 0 in array.shape[1:]:
                 array = None
-            elif field.name not in ("kernel", "test_kernels"):
+            elif field.name not in ("kernel", "test_kernels", *_OF_THE_END):
                 array = array[:, where]
             if array is not None and outputs > 1 and (axes := _AXES_OF_POINTS.get(field.name, 0)):
                 lead, last = array.shape[:-axes], array.shape[-axes:]
@@ -114,6 +119,11 @@ def _total(layers: np.ndarray, rates: np.ndarray) -> np.ndarray:
         if rate > 0:
             kernel += rate * own
     return kernel
+
+
+def _relative(squares: np.ndarray) -> np.ndarray:
+    """Norms of changes over those of what changed, from the squares of both, (2, ...)."""
+    return np.sqrt(squares[0]) / np.sqrt(squares[1])
 
 
 @dataclass(frozen=True)
@@ -306,8 +316,8 @@ class Watch:
         with np.errstate(over="ignore", invalid="ignore"):
             return float(0.5 * np.sum(self.residual(state) ** 2))
 
-    def record(self, at: int, state: State, rows: Snapshots) -> None:
-        """Fill row ``at`` of every array."""
+    def record(self, at: int, time: float, state: State, rows: Snapshots) -> None:
+        """Fill row ``at`` of every array, and with the last row the fields of the end."""
         # A network that is about to diverge, beyond float32 or dead: infinite or NaN, as it is.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             rows.outputs[at] = state.outputs - self.removed
@@ -315,24 +325,34 @@ class Watch:
             self._measure(at, state, rows)
             if len(rows.kernels):
                 rows.kernels[at] = state.kernel
-            if at + 1 == len(rows.loss):
-                rows.kernel[:] = state.kernel
-                if self.across is not None:
-                    rows.test_kernels[1] = self.test_kernel(state.theta)
             if self.tests is not None:
                 rows.test_outputs[at] = self.test_outputs(state) - self.test_removed
+        if at + 1 == len(rows.loss):
+            self.record_end(time, state, rows)
+
+    def record_end(self, time: float, state: State, rows: Snapshots) -> None:
+        """Fill the fields of the end of training, at the last time or where training stopped before."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            rows.time_reached[...], rows.kernel[:] = time, state.kernel
+            if self.across is not None:
+                rows.test_kernels[1] = self.test_kernel(state.theta)
+            rows.end_kernel_drift[...] = self._kernel_drift(state)
+            rows.end_parameter_drift[...] = _relative(self.layer_squares(state.theta, self.start).sum(axis=0))
+
+    def _kernel_drift(self, state: State) -> float:
+        """||K_t - K_0||_F / ||K_0||_F."""
+        assert self.first is not None
+        return relative_distance(state.kernel.ravel(), _total(self.first.layers, self.rates).ravel())
 
     def _measure(self, at: int, state: State, rows: Snapshots) -> None:
         """How far kernel, parameters and features are from where they began."""
         assert self.first is not None
-        before = _total(self.first.layers, self.rates)
-        rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), before.ravel())
-        rows.kernel_distance[at] = kernel_distance(state.kernel, before)
+        rows.kernel_drift[at] = self._kernel_drift(state)
+        rows.kernel_distance[at] = kernel_distance(state.kernel, _total(self.first.layers, self.rates))
         pairs = zip(state.layers, self.first.layers, strict=True)
         rows.layer_kernel_drift[at] = [relative_distance(now.ravel(), then.ravel()) for now, then in pairs]
         squares = self.layer_squares(state.theta, self.start)
-        rows.layer_drift[at] = np.sqrt(squares[:, 0]) / np.sqrt(squares[:, 1])
-        moved, norm = squares.sum(axis=0)
-        rows.parameter_drift[at] = np.sqrt(moved) / np.sqrt(norm)
+        rows.layer_drift[at] = _relative(squares.T)
+        rows.parameter_drift[at] = _relative(squares.sum(axis=0))
         change, norm, rows.gates_flipped[at] = self.movement(self.remember(state.room), self.first.activations)
         rows.feature_drift[at] = change / norm if change != 0 else 0.0

@@ -50,6 +50,9 @@ class Training(Section):
     tolerance: float | None = Field(
         default=None, gt=0, lt=1, description="of gradient flow: error of a step relative to the initial residual (default: 1e-4)"
     )
+    max_steps: int | None = Field(
+        default=None, ge=1, lt=MOST, description="of gradient flow: steps after which a seed is given up (default: 2000)"
+    )
     relative_learning_rate: float | None = Field(
         default=None,
         gt=0,
@@ -113,6 +116,11 @@ class Training(Section):
             raise ValueError("layer_rates: expected a number above 0 among them: where all are 0 nothing trains")
         if self.method == "gradient_descent" and self.tolerance is not None:
             raise ValueError("tolerance: belongs to method gradient_flow; gradient_descent has relative_learning_rate")
+        if self.method == "gradient_descent" and self.max_steps is not None:
+            raise ValueError(
+                "max_steps: belongs to method gradient_flow; the steps of gradient_descent are "
+                "relative_time / relative_learning_rate"
+            )
         if self.method == "gradient_descent" and self.relative_time / self.schedule["relative_learning_rate"] > _MOST_STEPS:
             raise ValueError(f"relative_time: more than {_MOST_STEPS:.0e} steps of relative_learning_rate; lower it")
         return self
@@ -120,7 +128,7 @@ class Training(Section):
     @property
     def schedule(self) -> dict[str, Any]:
         """What a training job needs to know, its defaults filled in."""
-        own: dict[str, Any] = {"tolerance": self.tolerance or 1e-4}
+        own: dict[str, Any] = {"tolerance": self.tolerance or 1e-4} | ({"max_steps": self.max_steps} if self.max_steps else {})
         if self.method == "gradient_descent":
             own = {
                 "relative_learning_rate": self.relative_learning_rate or 0.5,
@@ -129,5 +137,5 @@ class Training(Section):
                 "batch_size": self.batch_size,
             }
         common = ("method", "relative_time", "snapshots", "layer_rates", "remove_initial_output")
-        # A ridge of 0 is left out: shards without one are the same shards.
+        # A ridge of 0 is left out, and max_steps where it is not given: shards without them are the same shards.
         return {name: getattr(self, name) for name in common} | own | ({"ridge": self.ridge} if self.ridge else {})

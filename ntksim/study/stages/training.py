@@ -156,7 +156,7 @@ def _job(
     if schedule["method"] == "gradient_flow":
         # from where the fastest mode begins to move
         relative_times = np.concatenate([[0], _log_spaced(min(0.1, last / 2), last, snapshots)])
-        options, descent = {"tolerance": schedule["tolerance"]}, {}
+        options, descent = {name: schedule.get(name) for name in ("tolerance", "max_steps")}, {}
     else:
         rate = schedule["relative_learning_rate"]
         steps = max(1, round(last / rate))
@@ -225,6 +225,8 @@ def _columns(job: _Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray
         "kernel_drift": run.kernel_drift,
         "parameter_drift": run.parameter_drift,
     }
+    if job.schedule["method"] == "gradient_flow":
+        columns["time_reached"] = run.time_reached[:, None]
     status = np.array(run.status, dtype=object)
     status = np.where(status == "finished", finiteness(columns.values()), status)
     columns |= {name: getattr(run, name) for name in _OF_RUNS}

@@ -158,7 +158,7 @@ LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"
 # What lets more seeds finish, by the status of those that did not.
 REMEDIES = {
     "diverged": "in gradient descent lower relative_learning_rate; in gradient flow raise tolerance, or set precision to float64",
-    "step_limit": "lower relative_time, or raise tolerance",
+    "step_limit": "raise max_steps or tolerance, or lower relative_time",
     "overflow": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
     "nan": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
     "eigensolver_failed": "set precision to float64",
@@ -180,7 +180,8 @@ COLUMNS = {
     "the statistic is biased",
     "earliest_stop": "relative_time up to which there are numbers of the first of the seeds that did not finish; NaN if all did",
     "latest_stop": "relative_time up to which there are numbers of the last of the seeds that did not finish; NaN if all did",
-    "time_reached": "the last snapshot's time up to which a seed has numbers: the end of training, if it finished",
+    "time_reached": "where a seed's training ended: the end of training if it finished, the last accepted step of a flow that "
+    "stopped, else the last snapshot's time up to which there are numbers",
     "relative_time_reached": "time_reached times lambda_max(K_inf)",
     "mean": "over seeds; NaN for the parts of the kernel drift, which no single seed has",
     "root_mean_square": "; ".join(["over seeds", *(f"of {name} {QUANTITIES[name].meaning}" for name in quantities("parts"))]),
