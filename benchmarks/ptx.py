@@ -46,7 +46,7 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
         cuda_kernels.residuals: (_DOUBLES, float64[::1], _INTEGERS, i, f, i, i, i, a, _INTEGERS),
         cuda_kernels.weigh_sensitivity: (f, f, a, a, i, a, *[i] * 4, a, i),
         cuda_kernels.pull_readout: (f, f, a, a, i, a, *[i] * 7),
-        cuda_kernels.add_scaled: (a, f, a, f),
+        cuda_kernels.subtract_scaled: (a, f, a, f),
         cuda_kernels.fill: (a, i),
         cuda_kernels.square_distance_parts: (a, a, i, i, _DOUBLES),
         cuda_kernels.count_sign_changes: (a, a, _DOUBLES),

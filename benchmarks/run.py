@@ -24,9 +24,10 @@ from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
 import ntksim
 import studies
 from ntksim.engine.compiled_network import columns_of, compiled_network
+from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.formulas.normals import fill_normals
 from ntksim.engine.layout import for_descent
-from ntksim.engine.training.watch import State, Task, Watch
+from ntksim.engine.machine import Task
 
 DTYPES = ("float32", "float64")
 RELU = {"sigma_w": 2**0.5}
@@ -288,20 +289,20 @@ def runge_kutta(network: ntksim.Network, x: np.ndarray, y: np.ndarray, end: floa
     size = np.sqrt(np.mean((exact[0] - y) ** 2))
     own = compiled_network(network, x.shape[1])
     task = Task(own, columns_of(x, None, np.dtype(float), "cpu"), y, None, None, False)
-    watch = Watch(1, np.uint64(0), task)
-    room = for_descent(watch.make_room())
+    machine = CpuMachine(1, np.uint64(0), task)
+    room = for_descent(machine.make_room())
 
     def outputs(theta: np.ndarray) -> np.ndarray:
-        return watch.evaluate(theta, room, watch.pairs)
+        return machine.evaluate(theta, room)[0]
 
     def velocity(_: float, theta: np.ndarray) -> np.ndarray:
         residual, moved = outputs(theta) - y, np.zeros_like(theta)
-        watch.pull_back(State(theta, room, residual, residual, residual), residual, moved)
+        machine.pull_back(room, residual, moved)
         return moved
 
     for method in ("RK45", "DOP853"):
         begin = time.perf_counter()
-        found = solve_ivp(velocity, (0, few), watch.start, method, rtol=1e-6, atol=1e-7)
+        found = solve_ivp(velocity, (0, few), machine.draw(), method, rtol=1e-6, atol=1e-7)
         seconds = 50 * (time.perf_counter() - begin)
         error = np.sqrt(np.mean((outputs(found.y[:, -1]) - exact[1]) ** 2)) / size
         remarks = f"extrapolated from {found.nfev} gradients for a fiftieth of the time; error there {error:.1g}"

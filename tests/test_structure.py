@@ -14,8 +14,6 @@ PACKAGE = ROOT / "ntksim"
 # Imports inside functions that point up: code of a device is loaded when it is asked for, and known answers ask everything.
 UPWARD = {
     ("engine", "engine/cuda"),
-    ("engine/empirical", "engine/cuda"),
-    ("engine/training", "engine/cuda"),
     ("engine/known_answers", "engine/empirical"),
     ("engine/known_answers", "engine/infinite"),
     ("engine/known_answers", "engine/training"),

@@ -62,16 +62,18 @@ class Weights(NamedTuple):
 class Room(NamedTuple):
     """Activations, phi'(z) and sensitivities of all layers, and scratch for Gram matrices.
 
-    Layer l's rows start at ``at[l]`` in ``h`` and ``slope``, and at ``delta_at[l]`` in ``delta``, which is empty for forward
-    passes alone. Where ``streamed``, the last hidden layer has room for one group of panels only. ``biases`` and ``readout``
-    (k, group) are scratch for a group's vectors of parameters. ``outputs`` (k, points), the Gram matrices ``features`` (L+1,
-    rows, lanes) of h^0..h^L and ``sensitivities`` of one delta, and the ``kernel`` are sums in float64; ``partial`` is one
-    panel's share. The kernel is one of all layers, or (L+1, ...) every layer's. Without a kernel to compute, these have no rows.
+    Layer l's rows start at ``at[l]`` in ``h`` and ``slope``, and at ``delta_at[l]`` in ``delta``, which is there if ``backward``:
+    else there are forward passes alone. Where ``streamed``, the last hidden layer has room for one group of panels only.
+    ``biases`` and ``readout`` (k, group) are scratch for a group's vectors of parameters. ``outputs`` (k, points), the Gram
+    matrices ``features`` (L+1, rows, lanes) of h^0..h^L and ``sensitivities`` of one delta, and the ``kernel`` are sums in
+    float64; ``partial`` is one panel's share. The kernel is one of all layers, or every layer's, (L+1, ...), if ``by_layer``.
+    Unless it is ``with_kernel``, these have no rows.
 
     Sensitivities are those of k outputs: a neuron's row has the first output's for all points, then the second's, and so on,
-    the kernel's columns before its rows if they are different points. The kernel has a block of all pairs of outputs, (1, k rows
-    padded, k lanes), or blocks of the pairs of equal ones, (k, rows, lanes), and so have products of sensitivities. Where there
-    is room for a ``vector`` v (k, points), sensitivities are instead those of the one number v.f(x) a point.
+    the kernel's columns before its rows if they are different points. The kernel has a block of all pairs of several outputs, (1,
+    k rows padded, k lanes), if ``joint``, or blocks of the pairs of equal ones, (k, rows, lanes), and so have products of
+    sensitivities. If ``pulled``, sensitivities are instead those of the one number v.f(x) a point, for the ``vector`` v (k,
+    points).
     """
 
     h: np.ndarray
@@ -80,6 +82,11 @@ class Room(NamedTuple):
     at: np.ndarray
     delta_at: np.ndarray
     streamed: bool
+    backward: bool
+    with_kernel: bool
+    joint: bool
+    by_layer: bool
+    pulled: bool
     biases: np.ndarray
     readout: np.ndarray
     outputs: np.ndarray
@@ -156,7 +163,7 @@ def make_room(
     vector's product where ``pulled``.
     """
     last, kind, outputs = net.widths.size - 2, columns.dtype, int(net.widths[-1])
-    pulled = pulled and outputs > 1  # for one output they are the same but for a factor
+    joint, pulled = joint and outputs > 1, pulled and outputs > 1  # of one output there is one pair, and v is but a factor
     wide = pairs.points * (1 if pulled else outputs)  # columns of sensitivities
     rows = net.widths[: last + 1].copy()
     if streamed:
@@ -171,7 +178,7 @@ def make_room(
         size = (at[-1] - at[1]) // pairs.points * wide
     shape = (pairs.rows if kernel else 0, pairs.lanes)
     blocks = (outputs, *shape)
-    if joint and outputs > 1:
+    if joint:
         blocks = (1, outputs * (pairs.points - pairs.first) if kernel else 0, outputs * pairs.lanes)
     h = aligned(at[-1], kind)
     h[: columns.size] = columns.ravel()
@@ -185,7 +192,8 @@ def make_room(
     )
     partial = np.zeros(math.prod(shape) + (math.prod(blocks[1:]) if blocks[0] < outputs else 0), kind)
     vector = np.zeros((outputs if pulled else 0, pairs.points), kind)
-    return Room(h, slope, delta, at, delta_at, streamed, biases, readout, *sums, partial, vector)
+    flags = streamed, backward, kernel, joint, by_layer, pulled
+    return Room(h, slope, delta, at, delta_at, *flags, biases, readout, *sums, partial, vector)
 
 
 def for_descent(room: Room) -> Room:
@@ -193,6 +201,9 @@ def for_descent(room: Room) -> Room:
     outputs, points = room.outputs.shape
     features, blocks = (np.zeros((len(kept), 0, kept.shape[2])) for kept in (room.features, room.sensitivities))
     return room._replace(
+        with_kernel=False,
+        by_layer=False,
+        pulled=outputs > 1,
         features=features,
         sensitivities=blocks,
         kernel=blocks[None],

@@ -114,7 +114,6 @@ def test_wide_networks_follow_the_closed_form_in_few_steps():
     assert run.evaluations[0] < 80  # explicit methods need at least lambda_max t / 3.3, over 6,000
 
 
-@pytest.mark.filterwarnings("ignore:gradient flow of 1 of 1 seeds")  # kinks: as far as it comes
 @pytest.mark.parametrize(("activation", "widths"), [("linear", (6, 5)), ("relu", (9,)), ("leaky_relu", (6, 5))])
 def test_what_gradient_flow_conserves(activation, widths, monkeypatch):
     """W^(l+1)' W^(l+1) - W^l W^l' of a linear network, the diagonal of a homogeneous one, however far the weights move.
@@ -122,6 +121,7 @@ def test_what_gradient_flow_conserves(activation, widths, monkeypatch):
     Du et al. (2018), theorems 2.1 and 2.2; of the stored weights, whatever their multipliers.
     """
     kept = []
+    monkeypatch.setattr(SeedCheckpoint, "is_due", lambda _: True)
     monkeypatch.setattr(SeedCheckpoint, "keep", lambda _, **state: kept.append(state["theta"].copy()))
     network = ntksim.Network(len(widths), widths, activation, "notes", 1.2, output_scale=0.7)
     ntksim.train(network, X, Y, seeds=[5], times=[0.0, 2.0], tolerance=1e-7)

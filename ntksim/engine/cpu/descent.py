@@ -12,7 +12,7 @@ from numba import prange, types
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_allocating, jit_inner, jit_parallel
 from ntksim.engine.cpu.passes import argument_types, evaluate, go_back, gram_of_points, sensitivity_columns, share
 from ntksim.engine.cpu.product import multiply
-from ntksim.engine.formulas.layer import add_readout_pull, bias_pull, weigh_sensitivity
+from ntksim.engine.formulas.layer import add_bias_pull, add_readout_pull, descended, residual, weigh_sensitivity
 
 _INDEX = types.intp
 _ROWS = 96  # rows of a weight matrix that a thread updates at a time
@@ -34,7 +34,7 @@ def _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1):
                 at = room.delta_at[layer] + r * columns + a * pairs.points
                 delta = room.delta[at : at + n]
                 weigh_sensitivity(weight, vector[a], delta, weighted[r - begin])
-                theta[offsets[2 * layer - 1] + r] -= bias_pull(bias, vector[a], delta)
+                add_bias_pull(bias, vector[a], delta, theta, offsets[2 * layer - 1] + r)
         at = offsets[2 * layer - 2] + begin * length
         multiply(weighted.reshape(weighted.size), 0, 1, n, below, 0, length, length, theta, at, length, end - begin, n, False)
 
@@ -74,8 +74,9 @@ def pull_back(threads, net, weights, room, pairs, vector):
         at = offsets[2 * last] + a * net.lengths[last]
         add_readout_pull(rates[last] * net.scales[0, last], vector[a], h, theta[at : at + net.widths[last]])
         for i in range(n):
-            theta[offsets[2 * last + 1] + a] -= kind(rates[last] * net.scales[2, last]) * vector[a, i]
-    factors = np.ones((1, n), vector.dtype) if room.vector.size > 0 else vector
+            at = offsets[2 * last + 1] + a
+            theta[at] = descended(theta[at], kind(rates[last] * net.scales[2, last]), vector[a, i])
+    factors = np.ones((1, n), vector.dtype) if room.pulled else vector
     below = np.zeros(n * np.max(net.lengths[: last + 1]), theta.dtype)
     for layer in range(1, last + 1):
         if rates[layer - 1] == 0:
@@ -130,11 +131,11 @@ def _step(threads, net, weights, moving, room, pairs, gradient, momentum, before
         return
     theta, velocity, kind = weights.flat, moving.flat, weights.flat.dtype.type
     for i in range(theta.size):
-        theta[i] -= kind(before) * velocity[i]
+        theta[i] = descended(theta[i], kind(before), velocity[i])
         velocity[i] *= kind(momentum)
     pull_back(threads, net, moving, room, pairs, gradient)
     for i in range(theta.size):
-        theta[i] += kind(after) * velocity[i]
+        theta[i] = descended(theta[i], -kind(after), velocity[i])
 
 
 @jit
@@ -147,14 +148,15 @@ def _gather(columns, chosen, room, pairs):
 
 
 @jit
-def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order, rate, momentum, before, after, steps, ready):
+def advance(
+    threads, seed, net, weights, moving, room, pairs, columns, y, whole, order, rate, momentum, before, after, steps, ready
+):  # fmt: skip
     """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
 
-    Steps are full ones where ``order`` is empty; ``ready`` says that the network has been evaluated in ``room``. Otherwise
+    Steps are ``whole`` ones, of all points; ``ready`` says that the network has been evaluated in ``room``. Otherwise
     ``order`` (steps, size) holds the points of each step among ``columns`` (d, n), and ``room`` is one for so many. Targets ``y``
     are (n, k). ``moving`` holds -eta v in the layout of the parameters, and nothing without momentum.
     """
-    whole = order.size == 0
     size = y.shape[0] if whole else order.shape[1]
     gradient, scaled = np.empty((y.shape[1], size), weights.flat.dtype), rate * y.shape[0] / size
     for step in range(steps):
@@ -165,12 +167,12 @@ def advance(threads, seed, net, weights, moving, room, pairs, columns, y, order,
         loss = 0.0
         for i in range(size):
             for a in range(y.shape[1]):
-                residual = room.outputs[a, i] - y[i if whole else order[step, i], a]
-                loss += residual * residual
-                gradient[a, i] = scaled * residual
+                off = residual(room.outputs[a, i], y[i if whole else order[step, i], a])
+                loss += off * off
+                gradient[a, i] = scaled * off
         if not np.isfinite(loss):
             return step
-        if room.vector.size > 0:
+        if room.pulled:
             room.vector[:, :size] = gradient
             go_back(threads, seed, net, weights, room, pairs)
         _step(threads, net, weights, moving, room, pairs, gradient, momentum, before, after)

@@ -45,11 +45,12 @@ _f32 = np.float32
 def argument_types(real):
     """Types of (seed, net, weights, room, pairs), which compiled functions hand on, for a type of reals."""
     flat, integers = np.empty(0, real.name), np.empty(0, np.int64)
-    net = Net(np.uint32(0), 0, integers, integers, np.empty((4, 1)), 0)
+    net = Net(np.uint32(0), 0, integers, integers, np.empty((5, 1)), 0)
     weights = Weights(flat, integers, np.empty(0, np.bool_), integers, True)
     matrix, stack = np.empty((0, 0)), np.empty((0, 0, 0))
     own = matrix.astype(real.name)
-    room = Room(flat, flat, flat, integers, integers, True, flat, own, matrix, stack, stack, stack[None], flat, own)
+    flags = True, True, True, True, True, True
+    room = Room(flat, flat, flat, integers, integers, *flags, flat, own, matrix, stack, stack, stack[None], flat, own)
     return types.uint64, *(typeof(example) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
 
 
@@ -158,7 +159,7 @@ def _row_at(net, room, pairs, layer, r, begin):
 @jit_inner
 def sensitivity_columns(room, pairs):
     """Columns of an array of sensitivities: the points, once for every output, or once for a vector's product."""
-    return pairs.points if room.vector.size > 0 else room.outputs.shape[0] * pairs.points
+    return pairs.points if room.pulled else room.outputs.shape[0] * pairs.points
 
 
 @jit_inner
@@ -178,15 +179,9 @@ def part_of_points(pairs, outputs, a, part):
 
 
 @jit_inner
-def _is_joint(room):
-    """Whether the kernel has one block of all pairs of several outputs."""
-    return room.sensitivities.shape[0] < room.outputs.shape[0]
-
-
-@jit_inner
 def _feature_pairs(room, pairs):
     """Pairs of points: both halves where the upper half of the kernel has blocks, of different outputs, that need them."""
-    symmetric = pairs.symmetric and not _is_joint(room)
+    symmetric = pairs.symmetric and not room.joint
     return Pairs(pairs.first, pairs.rows, pairs.cols, pairs.lanes, pairs.points, symmetric)
 
 
@@ -195,7 +190,7 @@ def _sensitivity_pairs(room, pairs, block):
     """The first column of a block of the kernel among sensitivities, and the pairs behind it."""
     outputs, rest = room.outputs.shape[0], pairs.points - pairs.first
     lanes, points = pairs.lanes, outputs * pairs.points
-    if _is_joint(room):
+    if room.joint:
         return 0, Pairs(outputs * pairs.first, outputs * rest, outputs * lanes, outputs * lanes, points, pairs.symmetric)
     first = 0 if pairs.symmetric else outputs * lanes + block * (rest - lanes)
     return block * lanes, Pairs(first, pairs.rows, pairs.cols, lanes, points, pairs.symmetric)
@@ -217,7 +212,7 @@ def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
     b = room.biases[r0 - begin : r1 - begin]
     _get_biases(seed, net, weights, layer, r0, b)
     finish_layer(net.code, net.scales[0, layer - 1], net.scales[2, layer - 1], b, h, slope)
-    if layer == net.widths.size - 2 and room.delta.size > 0 and room.vector.size == 0:
+    if layer == net.widths.size - 2 and room.backward and not room.pulled:
         outputs, at = room.outputs.shape[0], room.delta_at[layer] + offset * room.outputs.shape[0]
         _get_readout(seed, net, weights, r0, r1 - r0, room.readout, r0 - begin)
         for r in range(r1 - r0):
@@ -341,11 +336,11 @@ def _sweep(threads, seed, net, weights, room, pairs, what, layer):
 @jit_inner
 def _add_to_kernel(net, layer, room, pairs):
     """Add a layer's share to the kernel: that of the readout on pairs of the same output alone."""
-    outputs, joint, readout = room.outputs.shape[0], _is_joint(room), layer == net.widths.size - 1
-    weight, bias, features = net.scales[0, layer - 1], net.scales[2, layer - 1], room.features[layer - 1]
-    if features.size == 0:
+    outputs, joint, readout = room.outputs.shape[0], room.joint, layer == net.widths.size - 1
+    if not room.with_kernel:
         return
-    own = room.kernel[layer - 1 if room.kernel.shape[0] > 1 else 0]
+    weight, bias, features = net.scales[0, layer - 1], net.scales[2, layer - 1], room.features[layer - 1]
+    own = room.kernel[layer - 1 if room.by_layer else 0]
     known, kernel, products = features.reshape(features.size), own.reshape(own.size), room.sensitivities.reshape(-1)
     # Blocks of the kernel stand one after another; in a joint one, rows of a block do.
     stretch = pairs.lanes if joint else features.size
@@ -369,7 +364,7 @@ def evaluate(threads, seed, net, weights, room, pairs):
     last = net.widths.size - 2
     room.outputs[:] = 0
     room.features[1:] = 0
-    backward = room.delta.size > 0 and room.vector.size == 0
+    backward = room.backward and not room.pulled
     for layer in range(1, last + 1):
         _sweep(threads, seed, net, weights, room, pairs, BOTH if backward and layer == last else FORWARD, layer)
     c = room.biases[: room.outputs.shape[0]]

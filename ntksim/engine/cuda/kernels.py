@@ -17,7 +17,7 @@ from ntksim.engine.compiled.jit import multiply_add
 from ntksim.engine.cpu.product import PIECE
 from ntksim.engine.cuda.launch import SIMULATED, THREADS, device_function, launched, unsigned
 from ntksim.engine.formulas.activations import value_and_derivative
-from ntksim.engine.formulas.layer import features_kernel, pre_activation, pulled, readout_term, sensitivity
+from ntksim.engine.formulas.layer import descended, features_kernel, pre_activation, pulled, readout_term, residual, sensitivity
 from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, scaled_normals, seed_words, weight_code
 
 PANEL = 512 if SIMULATED else 8192  # float32 numbers of shared memory for the weights of a small network
@@ -346,9 +346,9 @@ def residuals(outputs, y, order, step, rate, size, points, count, gradient, done
     cuda.syncthreads()
     for e in range(cuda.threadIdx.x, size * count, THREADS):
         a, i = e // size, e % size
-        residual = outputs[0, a * points + i] - y[(i if order.size == 0 else order[i]) * count + a]
-        gradient[0, a * points + i] = rate * residual
-        if not residual * residual < np.inf:
+        off = residual(outputs[0, a * points + i], y[(i if order.size == 0 else order[i]) * count + a])
+        gradient[0, a * points + i] = rate * off
+        if not off * off < np.inf:
             bad[0] = 1  # whoever writes it, writes the same
     cuda.syncthreads()
     if cuda.threadIdx.x == 0 and bad[0] != 0 and done[0] < 0:
@@ -368,7 +368,7 @@ def weigh_sensitivity(weight, bias, v, delta, at, weighted, rows, points, count,
                 share += pulled(kind(weight), v[0, a * points + i], d)
                 total += v[0, a * points + i] * d
             weighted[0, r * size + i] = share
-        b[0, b_at + r] -= kind(bias) * total
+        b[0, b_at + r] = descended(b[0, b_at + r], kind(bias), total)
 
 
 @launched
@@ -380,19 +380,20 @@ def pull_readout(weight, bias, v, h, at, theta, a_at, a_row, rows, points, count
             total = kind(0)
             for i in range(size):
                 total += v[0, a * points + i] * h[0, at + r * points + i]
-            theta[0, a_at + a * a_row + r] -= kind(weight) * total
+            to = a_at + a * a_row + r
+            theta[0, to] = descended(theta[0, to], kind(weight), total)
             if r == 0:
                 for i in range(size):
-                    theta[0, c_at + a] -= kind(bias) * v[0, a * points + i]
+                    theta[0, c_at + a] = descended(theta[0, c_at + a], kind(bias), v[0, a * points + i])
 
 
 @launched
-def add_scaled(a, factor, b, b_factor):
-    """a <- a + factor b, and b <- b_factor b after it."""
+def subtract_scaled(a, factor, b, b_factor):
+    """a <- a - factor b, and b <- b_factor b after it."""
     kind = a.dtype.type
     for e in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, a.shape[1], cuda.gridDim.x * THREADS):
         before = b[0, e]
-        a[0, e] += kind(factor) * before
+        a[0, e] = descended(a[0, e], kind(factor), before)
         b[0, e] = kind(b_factor) * before
 
 

@@ -1,4 +1,4 @@
-"""Training on a GPU: what `watch.Watch` has done by the CPU, by kernels of `numba.cuda`.
+"""Training on a GPU, by kernels of `numba.cuda`.
 
 Parameters, activations and sensitivities stay on the device. Between two snapshots descent only launches: not even the loss
 comes back, but once the first step at which it was not finite. A snapshot brings outputs, kernel, and a few sums.
@@ -15,69 +15,92 @@ from ntksim.engine.cuda.launch import SIMULATED, THREADS, allocate, over
 from ntksim.engine.cuda.library import multiply
 from ntksim.engine.cuda.passes import Batch, Wanted, draw_parameters, zeros
 from ntksim.engine.formulas.activations import gated
-from ntksim.engine.layout import Pairs
-from ntksim.engine.training.watch import State, Watch
+from ntksim.engine.layout import Pairs, parameter_offsets
+from ntksim.engine.machine import Inside, Machine, Points, Step, Task, inside_of, shift_parameters
 
 _BLOCKS = 2 if SIMULATED else 256  # that a sum over parameters is shared out to: always the same
 
 
-class CudaWatch(Watch):
-    """A `Watch` whose parameter vectors are arrays (1, numbers) on the device, and whose rooms are batches of one network."""
+class CudaMachine(Machine):
+    """A network whose parameters are an array (1, numbers) on the device, and whose rooms are batches of one network."""
+
+    def __init__(self, threads: int, seed: np.uint64, task: Task) -> None:
+        super().__init__(threads, seed, task)
+        self.offsets, self.outputs_count = parameter_offsets(self.net).tolist(), int(self.net.widths[-1])
+        self.test_room: Batch | None = None
 
     def draw(self) -> Any:
-        theta = zeros((1, int(self.offsets[-1])), self.columns.dtype)
+        theta = self.zeros()
         draw_parameters(self.net, cuda.to_device(np.array([self.seed], np.uint64)), theta, 1)
         return theta
 
-    def _span(self, layer: int) -> tuple[int, int]:
-        return int(self.offsets[2 * layer]), int(self.offsets[2 * layer + 2])
+    def zeros(self) -> Any:
+        return zeros((1, self.offsets[-1]), self.kind)
 
     def copy(self, theta: Any) -> Any:
-        twin = allocate(theta.shape, self.start.dtype)
-        if theta.size:
-            twin.copy_to_device(theta)
+        twin = allocate((1, self.offsets[-1]), self.kind)
+        twin.copy_to_device(theta)
         return twin
 
-    def velocity(self, momentum: float) -> Any:
-        return zeros((1, self.start.shape[1] if momentum else 0), self.start.dtype)
+    def pack(self, theta: Any) -> np.ndarray:
+        host: np.ndarray = theta.copy_to_host()
+        return host
 
-    def layer_squares(self, a: Any, b: Any) -> np.ndarray:
-        return np.array([_squares(a, b, *self._span(i)) for i in range(len(self.rates))])
+    def unpack(self, array: np.ndarray) -> Any:
+        return self.copy(array)
 
-    def make_test_room(self, columns: np.ndarray, pairs: Pairs) -> Any:
-        return Batch(self.net, columns, pairs, 1, Wanted(backward=False, kernel=False))
+    def square_distances(self, a: Any, b: Any) -> np.ndarray:
+        return self._squares(a, b)[:, 0]
 
-    def make_room(self, columns: np.ndarray | None = None, pairs: Pairs | None = None) -> Any:
-        columns, pairs = (self.columns, self.pairs) if columns is None or pairs is None else (columns, pairs)
-        return Batch(self.net, columns, pairs, 1, Wanted(backward=True, kernel=True, by_layer=True))
+    def square_norms(self, start: Any) -> np.ndarray:
+        return self._squares(start, start)[:, 1]
 
-    def make_descent_room(self, room: Any, size: int | None) -> tuple[Any, Pairs]:
-        # Of several outputs a vector's product goes back, once the outputs are known (`Batch.go_back`).
-        backward = self.targets.shape[1] == 1
-        if size is None:
-            small = copy.copy(room)  # the same memory
-            small.size, small.wanted = 0, Wanted(backward, kernel=False)
-            return small, self.pairs
-        pairs = Pairs(0, size, size, size, size, True)
-        small = Batch(self.net, np.zeros((len(self.columns), size), self.columns.dtype), pairs, 1, Wanted(True, kernel=False))
-        small.columns, small.wanted = cuda.to_device(self.columns), Wanted(backward, kernel=False)
-        return small, pairs
+    def _squares(self, a: Any, b: Any) -> np.ndarray:
+        """||a_l - b_l||^2 and ||b_l||^2, (L+1, 2)."""
+        spans = zip(self.offsets[:-1:2], self.offsets[2::2], strict=True)
+        return np.array([_squares(a, b, begin, end) for begin, end in spans])
 
-    def evaluate(self, theta: Any, room: Any, pairs: Pairs) -> np.ndarray:
+    def make_room(self) -> Batch:
+        return self._with_kernels((self.columns, self.pairs))
+
+    def _with_kernels(self, points: Points) -> Batch:
+        return Batch(self.net, *points, 1, Wanted(backward=True, kernel=True, by_layer=True))
+
+    def evaluate(self, theta: Any, room: Batch) -> tuple[np.ndarray, np.ndarray]:
+        outputs = self._outputs(theta, room)
+        return outputs, self._kernels(room)
+
+    def _outputs(self, theta: Any, room: Batch) -> np.ndarray:
+        """Outputs (n k,) at ``theta``; as far as they are wanted, kernels stay in the room."""
         room.theta = theta
         room.put_points(1)
         room.evaluate(1)
-        return room.outputs.copy_to_host().reshape(-1, pairs.points)[:, : pairs.cols].T.flatten()
+        outputs: np.ndarray = room.outputs.copy_to_host()
+        return outputs.reshape(-1, room.pairs.points)[:, : room.pairs.cols].T.flatten()
 
-    def kernels(self, room: Any, pairs: Pairs) -> np.ndarray:
-        rows, cols, layers = pairs.rows * room.outputs_count, pairs.cols * room.outputs_count, len(self.rates)
+    def _kernels(self, room: Batch) -> np.ndarray:
+        """Every layer's kernel, (L+1, rows k, columns k), of a room that has been evaluated."""
+        rows, cols, layers = room.pairs.rows * self.outputs_count, room.pairs.cols * self.outputs_count, room.last + 1
         out = allocate((layers, rows * cols), np.float64)
         for layer in range(layers):
             room.copy_results(out, layer, 1, layer)
-        return out.copy_to_host().reshape(layers, rows, cols)
+        kernels: np.ndarray = out.copy_to_host().reshape(layers, rows, cols)
+        return kernels
 
-    def remember(self, room: Any) -> tuple[Any, Any]:
-        net, last = self.net, len(self.rates) - 1
+    def test_outputs(self, theta: Any) -> np.ndarray:
+        assert self.tests is not None
+        if self.test_room is None:
+            self.test_room = Batch(self.net, *self.tests, 1, Wanted(backward=False, kernel=False))
+        return self._outputs(theta, self.test_room)
+
+    def test_kernels(self, theta: Any) -> np.ndarray:
+        assert self.across is not None
+        room = self._with_kernels(self.across)
+        self._outputs(theta, room)
+        return self._kernels(room)
+
+    def remember(self, room: Batch) -> tuple[Any, Any]:
+        net, last = self.net, room.last
         values = gated(net.code, room.h, room.slope)
         features = self._taken(room.h, room.at[last], int(net.widths[last]))
         return features, None if values is None else self._taken(values, room.at[1], int(net.widths[1 : last + 1].sum()))
@@ -96,39 +119,64 @@ class CudaWatch(Watch):
         kernels.count_sign_changes[_BLOCKS, THREADS](now[1], before[1], parts)
         return change, norm, float(_total(parts, 1)[0]) / now[1].shape[1]
 
-    def pull_back(self, state: State, vector: np.ndarray, theta: Any) -> None:
-        values = np.zeros((self.targets.shape[1], self.pairs.points), theta.dtype)
-        values[:, : self.pairs.cols] = vector.reshape(self.pairs.cols, -1).T
-        _pull_back(state.room, cuda.to_device(values.reshape(1, -1)), None, self.pairs.cols, theta)
+    def open_gates(self, room: Batch) -> np.ndarray:
+        gates: np.ndarray = self.remember(room)[1].copy_to_host()
+        return gates.reshape(-1, self.pairs.cols) > 0
 
-    def advance(
-        self, theta: Any, velocity: Any, room: Any, pairs: Pairs, order: np.ndarray, count: int, ready: bool,
-        rate: float, momentum: float, before: float, after: float,
+    def inside(self, theta: Any, room: Batch) -> Inside:
+        held = (room.h.copy_to_host()[0], room.slope.copy_to_host()[0], room.delta.copy_to_host()[0])
+        return inside_of(self.net, self.pairs, theta.copy_to_host()[0], held)
+
+    def shift(self, theta: Any, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        host = theta.copy_to_host()
+        shift_parameters(self.net, host[0], weights, biases)
+        theta.copy_to_device(host)
+
+    def pull_back(self, room: Batch, vector: np.ndarray, theta: Any) -> None:
+        values = np.zeros((self.outputs_count, self.pairs.points), self.kind)
+        values[:, : self.pairs.cols] = vector.reshape(self.pairs.cols, -1).T
+        _pull_back(room, cuda.to_device(values.reshape(1, -1)), None, self.pairs.cols, theta)
+
+    def make_descent_room(self, room: Batch, size: int | None) -> Batch:
+        # Of several outputs a vector's product goes back, once the outputs are known (`Batch.go_back`).
+        wanted = Wanted(backward=self.outputs_count == 1, kernel=False)
+        if size is None:
+            small = copy.copy(room)  # the same memory
+            small.size, small.wanted = 0, wanted
+            return small
+        pairs, columns = Pairs(0, size, size, size, size, True), np.zeros((len(self.columns), size), self.kind)
+        small = Batch(self.net, columns, pairs, 1, Wanted(backward=True, kernel=False))
+        small.columns, small.wanted = cuda.to_device(self.columns), wanted
+        return small
+
+    def descend(
+        self, theta: Any, velocity: Any | None, room: Batch, y: np.ndarray, order: np.ndarray | None, step: Step, count: int,
+        ready: bool,
     ) -> int:  # fmt: skip
-        whole, size, outputs = order.size == 0, pairs.cols, self.targets.shape[1]
-        y, done = cuda.to_device(np.ascontiguousarray(self.y)), cuda.to_device(np.full(1, -1, np.int64))
-        gradient, chosen = zeros((1, outputs * pairs.points), theta.dtype), None if whole else cuda.to_device(order)
+        size, points, outputs = room.pairs.cols, room.pairs.points, self.outputs_count
+        targets, done = cuda.to_device(np.ascontiguousarray(y)), cuda.to_device(np.full(1, -1, np.int64))
+        gradient, chosen = zeros((1, outputs * points), self.kind), None if order is None else cuda.to_device(order)
         ones = None
         if outputs > 1:
-            ones = allocate((1, pairs.points), theta.dtype)
-            kernels.fill[over(pairs.points)](ones, 1)
-        scaled = rate * len(self.targets) / size
+            ones = allocate((1, points), self.kind)
+            kernels.fill[over(points)](ones, 1)
+        scaled = step.rate * self.pairs.cols / size
         room.theta = theta
-        for step in range(count):
-            points = room.every if chosen is None else chosen[step]
+        for number in range(count):
+            batch = room.every if chosen is None else chosen[number]
             if chosen is not None:
-                room.put_points(1, points)
-            if step > 0 or not ready:
+                room.put_points(1, batch)
+            if number > 0 or not ready:
                 room.evaluate(1)
-            kernels.residuals[1, THREADS](room.outputs, y, points, step, scaled, size, pairs.points, outputs, gradient, done)
+            kernels.residuals[1, THREADS](room.outputs, targets, batch, number, scaled, size, points, outputs, gradient, done)
             if outputs > 1:
                 room.go_back(gradient)
-            if momentum == 0:
+            if velocity is None:
                 _pull_back(room, gradient, ones, size, theta)
                 continue
-            kernels.add_scaled[over(theta.shape[1])](theta, -before, velocity, momentum)
+            kernels.subtract_scaled[over(theta.shape[1])](theta, step.before, velocity, step.momentum)
             _pull_back(room, gradient, ones, size, velocity)
-            kernels.add_scaled[over(theta.shape[1])](theta, after, velocity, 1.0)
+            kernels.subtract_scaled[over(theta.shape[1])](theta, -step.after, velocity, 1.0)
         failed = int(done.copy_to_host()[0])
         return count if failed < 0 else failed
 
@@ -141,7 +189,7 @@ def _pull_back(room: Any, vector: Any, ones: Any, size: int, theta: Any) -> None
     net, points, last, outputs = room.net, room.pairs.points, room.last, room.outputs_count
     weights, biases, offsets = net.scales[4] * net.scales[0], net.scales[4] * net.scales[2], room.offsets
     factors, count = (vector, outputs) if ones is None else (ones, 1)
-    if not hasattr(room, "weighted"):
+    if room.weighted is None:
         room.weighted = allocate((1, int(net.widths[1:-1].max()) * size), theta.dtype)
     rows = int(net.widths[last])
     if net.scales[4, last] > 0:

@@ -72,6 +72,7 @@ class Batch:
         self.theta: Any = None
         self.vectors: Any = None
         self.panel: Any = None
+        self.weighted: Any = None  # training's sensitivities times a vector, made when they are needed
 
     # What follows is of the first ``count`` networks.
 

@@ -35,6 +35,18 @@ def pulled(weight, v, delta):
 
 
 @jit_inline
+def residual(output, target):
+    """r = f - y."""
+    return output - target
+
+
+@jit_inline
+def descended(parameter, factor, change):
+    """theta - c v: what pull-backs do to biases and readouts, and momentum to all parameters."""
+    return parameter - factor * change
+
+
+@jit_inline
 def features_kernel(weight, bias, features):
     """g^2 H H' + beta^2: kernel of a layer's parameters but for the sensitivities that it is multiplied with."""
     return weight * weight * features + bias * bias
@@ -88,7 +100,7 @@ def finish_sensitivity(weight, derivative, delta):
 def add_readout_pull(weight, v, h, a):
     """a <- a - g h v: the readout's part of theta <- theta - J' v, for points' values v (n,) and activations h (m, n)."""
     for r in range(a.size):
-        a[r] -= a.dtype.type(weight) * _dot(v, h[r])
+        a[r] = descended(a[r], a.dtype.type(weight), _dot(v, h[r]))
 
 
 @jit_inner
@@ -99,9 +111,9 @@ def weigh_sensitivity(weight, v, delta, weighted):
 
 
 @jit_inner
-def bias_pull(bias, v, delta):
-    """beta v.delta, by which the bias of one neuron moves."""
-    return delta.dtype.type(bias) * _dot(v, delta)
+def add_bias_pull(bias, v, delta, b, at):
+    """b <- b - beta v.delta, for the bias of one neuron, which stands at ``at``."""
+    b[at] = descended(b[at], delta.dtype.type(bias), _dot(v, delta))
 
 
 @jit_inner

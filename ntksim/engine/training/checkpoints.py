@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from ntksim.engine.compiled.code_cache import SOURCE_DIGEST
-from ntksim.engine.training.watch import Snapshots
+from ntksim.engine.training.snapshots import Snapshots
 
 INTERVAL = 60.0  # seconds
 _SUM = 32  # bytes of a SHA-256
@@ -132,13 +132,14 @@ class SeedCheckpoint:
                 array[...] = found.pop(f"rows_{name}")
         return found
 
+    def is_due(self) -> bool:
+        """Whether the last time that anything was kept is long enough ago."""
+        return self.path is not None and time.monotonic() - self._written >= self._interval
+
     def keep(self, **state: Any) -> None:
-        """Write arrays and numbers, if the last time is long enough ago."""
-        if self.path is not None and time.monotonic() - self._written >= self._interval:
-            # What is on a GPU comes from there only now.
-            host = {name: value.copy_to_host() if hasattr(value, "copy_to_host") else value for name, value in state.items()}
-            write(self.path, host | {f"rows_{name}": array for name, array in _arrays(self.rows).items()})
-            self._written = time.monotonic()
+        """Write arrays and numbers."""
+        write(self.path, state | {f"rows_{name}": array for name, array in _arrays(self.rows).items()})
+        self._written = time.monotonic()
 
 
 def _arrays(rows: Snapshots) -> dict[str, np.ndarray]:

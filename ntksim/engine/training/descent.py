@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntksim.engine.layout import Pairs, Room
+from ntksim.engine.machine import Room, Step, Theta
 from ntksim.engine.training.batches import batches
 from ntksim.engine.training.checkpoints import SeedCheckpoint
 from ntksim.engine.training.watch import Watch
@@ -44,12 +44,13 @@ class Descent:
 
 def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> str:
     """Train one seed, from its checkpoint on if there is one, and fill its rows; returns its status."""
-    room, theta, velocity = watch.make_room(), watch.copy(watch.start), watch.velocity(descent.momentum)
-    small, pairs = watch.make_descent_room(room, descent.batch_size)
+    machine = watch.machine
+    room, theta, velocity = machine.make_room(), machine.copy(watch.start), machine.zeros() if descent.momentum else None
+    small = machine.make_descent_room(room, descent.batch_size)
     most, step, at = _steps_at_a_time(watch, descent), 0, 0  # snapshots before number ``at`` are taken
     if (kept := checkpoint.resume()) is not None:
         watch.look(theta, room)  # at initialisation, which drifts refer to
-        theta, velocity = watch.copy(kept["theta"]), watch.copy(kept["velocity"])
+        theta, velocity = machine.unpack(kept["theta"]), machine.unpack(kept["velocity"]) if "velocity" in kept else None
         step, at, watch.passes = int(kept["step"]), int(kept["at"]), int(kept["passes"])
     while True:
         looked = step == descent.steps[at]
@@ -63,47 +64,41 @@ def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> 
             if at == len(descent.steps):
                 return "finished"
         count = min(most, int(descent.steps[at]) - step)
-        if not _advance(watch, descent, theta, velocity, small, pairs, step, count, looked):
+        if not _advance(watch, descent, theta, velocity, small, range(step, step + count), looked):
             return "diverged"
         step += count
-        checkpoint.keep(theta=theta, velocity=velocity, step=step, at=at, passes=watch.passes)
+        if checkpoint.is_due():
+            moving = {} if velocity is None else {"velocity": machine.pack(velocity)}
+            checkpoint.keep(theta=machine.pack(theta), **moving, step=step, at=at, passes=watch.passes)
 
 
 def _steps_at_a_time(watch: Watch, descent: Descent) -> int:
     """Steps between two chances to write a checkpoint: so many that they cost next to nothing, and take about a second."""
-    points = len(watch.targets) if descent.batch_size is None else descent.batch_size
+    points = watch.machine.points if descent.batch_size is None else descent.batch_size
     longest = _INDICES // points if descent.batch_size is not None else _WORK
-    return max(1, min(longest, _WORK // (watch.start.size * points)))
+    return max(1, min(longest, _WORK // (watch.machine.numbers * points)))
 
 
-def _momentum_factors(descent: Descent) -> tuple[float, float, float]:
-    """mu, ``before`` and ``after`` in theta <- theta - before w, w <- mu w - eta g, theta <- theta + after w, with w = -eta v.
+def _rule(descent: Descent) -> Step:
+    """A step with w = -eta v: theta <- theta - before w, w <- mu w - eta g, theta <- theta + after w.
 
     Nesterov's -eta (g + mu v) is (1 + mu) w less mu times the w before: one pull-back, into w, serves both kinds.
     """
     mu = descent.momentum
-    return (mu, mu, 1 + mu) if descent.nesterov else (mu, 0.0, 1.0)
+    before, after = (mu, 1 + mu) if descent.nesterov else (0.0, 1.0)
+    return Step(descent.learning_rate, mu, before, after)
 
 
 def _advance(
-    watch: Watch,
-    descent: Descent,
-    theta: np.ndarray,
-    velocity: np.ndarray,
-    room: Room,
-    pairs: Pairs,
-    first: int,
-    count: int,
-    looked: bool,
+    watch: Watch, descent: Descent, theta: Theta, velocity: Theta | None, room: Room, steps: range, looked: bool
 ) -> bool:
-    """Take ``count`` steps from number ``first`` on; whether outputs stayed finite.
+    """Take the ``steps``, by their numbers; whether outputs stayed finite.
 
     ``looked`` says that the network has just been looked at, so that a full step can go from there.
     """
-    order, size = np.empty((0, 0), np.int64), descent.batch_size
-    if size is not None:
-        order = batches(watch.seed, first, count, len(watch.targets), size)
+    machine, size, count = watch.machine, descent.batch_size, len(steps)
+    order = None if size is None else batches(machine.seed, steps.start, count, machine.points, size)
     ready = looked and size is None
-    done = watch.advance(theta, velocity, room, pairs, order, count, ready, descent.learning_rate, *_momentum_factors(descent))
+    done = machine.descend(theta, velocity, room, watch.y, order, _rule(descent), count, ready)
     watch.passes += min(done + 1, count) - ready
-    return bool(done == count)
+    return done == count

@@ -6,10 +6,16 @@ A step of size h from (theta_0, r_0, K_0), with functions of matrices taken on e
     corrector   theta(s) = theta_0 - J_0' (I_0 - I_1) - J_1' I_1,  K = (K_0 + K_1) / 2,
                 I_0 = int_0^s e^(-K u) r_0 du,  I_1 = int_0^s (u / h) e^(-K u) r_0 du,
 
-which is exact for a constant kernel and of second order in its change; s < h is the dense output. The error of a step is
-the larger of two estimates, both of outputs: ||f(theta(h)) - y - e^(-K h) r_0|| on the training points; and, since that is
-blind where there are none, the distance of corrector and predictor in parameters times sqrt(tr K / n) times the relative
-change of the kernel.
+which is exact for a constant kernel and of second order in its change; s < h is the dense output. For networks with kinks J and K
+are those of the gates that slide and of the sides that the others start from, and what gates do that change sides within the
+step is added (`sliding`).
+
+The error of a step is the largest of four estimates. Three are of outputs: ||f(theta(h)) - y - e^(-K h) r_0|| on the training
+points; since that is blind where there are none, the distance of corrector and predictor in parameters times sqrt(tr K / n)
+times the relative change of the kernel; and a quarter of what the step's decay makes of what gates add. The fourth is of the
+kernel: where it grows, as it does on a plateau, relative errors of it stay, and shift the time at which the loss falls. It is
+the relative distance of the kernels of corrector and predictor, times the residual and 2 min(1, P), P being the relative change
+of the kernel summed over all steps; an error of a step is about that times the step's own relative change, and all steps' add up.
 
 Directions in which a kernel is singular to the precision of its arithmetic do not move: along an eigenvector v of eigenvalue 0
 J'v = 0, and what rounding leaves of it would grow without bound as time goes on.
@@ -18,20 +24,22 @@ Exponential integrators: Hochbruck & Ostermann 2010. The loop over steps is Pyth
 handful of passes and two eigendecompositions.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import factorial
+from typing import Any
 
 import numpy as np
 
 from ntksim.engine.cpu.descent import relative_distance
-from ntksim.engine.rounding import null_level
+from ntksim.engine.machine import Theta
 from ntksim.engine.training.checkpoints import SeedCheckpoint
-from ntksim.engine.training.watch import Snapshots, State, Watch
+from ntksim.engine.training.modes import Modes, integral, modes_of, weighted_integral
+from ntksim.engine.training.sliding import NONE_SETTLED, Crossings, Kinks, Place, Settled
+from ntksim.engine.training.snapshots import Snapshots
+from ntksim.engine.training.watch import State, Watch
 
-MAX_STEPS = 2000
-Modes = tuple[np.ndarray, np.ndarray]  # eigenvalues and eigenvectors
+MAX_STEPS = 5000
 _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
+_PAST = 1.01  # a step that gates spoil is cut to just past the first of them
 
 
 @dataclass(frozen=True)
@@ -45,108 +53,216 @@ class Flow:
     max_steps: int = MAX_STEPS
 
 
+class _Step:
+    """A step of the flow: its dense output, the state at its end, and its error."""
+
+    def __init__(self, flow: "_Flow", start: Place, modes: Modes, before: np.ndarray | None, size: float) -> None:
+        self.flow, self.start, self.size, self.change, self.growth = flow, start, size, 0.0, 0.0
+        self.crossings: Crossings | None = None
+        taken = modes.vectors @ (integral(modes.values, size) * (start.residual @ modes.vectors))
+        predicted = flow.machine.copy(start.state.theta)
+        start.move(predicted, taken, start=True)
+        found = flow.look(predicted)
+        self.end, self.error = found, np.inf
+        if not np.isfinite(found.kernel).all():
+            return
+        self.ahead = ahead = self._ahead(found, before)
+        self.modes = flow.modes(0.5 * (start.kernel + ahead.kernel))
+        self.components = start.residual @ self.modes.vectors
+        self.expected = np.exp(-self.modes.values * size) * self.components
+        self.extra, kinks = np.zeros_like(self.components), 0.0
+        if len(ahead.settled.ids) > len(start.sliding):
+            drift = self.modes.vectors @ (integral(self.modes.values, size) * self.components) - taken
+            self.crossings = Crossings(flow.kinks, start, ahead, self.modes, self.components, drift, size)
+            kinks = self._add_crossings(self.crossings.outputs)
+        if kinks > flow.bound:  # spares a pass
+            self.error = kinks
+            return
+        self.end = self.dense(size)
+        if np.isfinite(self.end.kernel).all():
+            self.error = max(kinks, self._error(found, predicted))
+
+    def _ahead(self, found: State, before: np.ndarray | None) -> Place:
+        """The place at the predicted end; gates that are not where they were have the slopes of where they were."""
+        held, kinks = self.start.sliding, self.flow.kinks
+        residual = self.flow.watch.residual(found)
+        if before is None or kinks.sides is None:
+            return Place(kinks, found, residual, NONE_SETTLED)
+        flipped = kinks.flipped(before, found, held)
+        slopes = np.where(before[kinks.rows(flipped)], kinks.sides[1], kinks.sides[0])
+        ids = np.concatenate([held, flipped])
+        return Place(
+            kinks, found, residual, Settled(ids, np.arange(len(ids)) < len(held), np.append(np.zeros(len(held)), slopes))
+        )
+
+    def _add_crossings(self, outputs: np.ndarray) -> float:
+        """Let what gates add to outputs, evenly over the step, decay as it comes; returns the error that this may have."""
+        values, vectors = self.modes
+        own, decayed = outputs @ vectors, integral(values, self.size)
+        rates = np.where(values > 0, values, 1.0)
+        lasting = np.where(values * self.size > 1e-8, (self.size - decayed) / (rates * self.size), 0.5 * self.size)
+        self.extra = -np.where(values > 0, lasting, 0.0) * own
+        self.expected = self.expected - decayed / self.size * own
+        return 0.25 * _rms(np.expm1(-values * self.size) * own)
+
+    def dense(self, s: float) -> State:
+        """The state at a time s of the step."""
+        values, vectors = self.modes
+        theta = self.flow.machine.copy(self.start.state.theta)
+        late = weighted_integral(values, s) / self.size
+        self.start.move(theta, vectors @ ((integral(values, s) - late) * self.components), start=True)
+        along = None if self.crossings is None else self.crossings.along(s)
+        late = late * self.components + self.extra * (s / self.size) ** 2
+        self.ahead.move(theta, vectors @ late, start=False, along=along)
+        return self.flow.look(theta)
+
+    def held(self, s: float) -> np.ndarray:
+        """The gates (p, 3) that are held at a time s of the step."""
+        if self.crossings is None:
+            return self.start.sliding
+        return np.concatenate([self.start.sliding, self.crossings.ids[self.crossings.stopped & (self.crossings.times <= s)]])
+
+    def _error(self, found: State, predicted: Theta) -> float:
+        watch, residual = self.flow.watch, self.start.residual
+        off = watch.residual(self.end) - self.modes.vectors @ self.expected
+        moved = watch.distance(self.end.theta, predicted)
+        self.change = relative_distance(self.ahead.kernel.ravel(), self.start.kernel.ravel())
+        reach = np.sqrt(np.trace(self.start.state.kernel) / len(residual))
+        apart = min(relative_distance(found.kernel.ravel(), self.end.kernel.ravel()), self.change**2)
+        growth = 2 * min(1.0, self.flow.path + self.change) * apart * _rms(residual)
+        return float(max(_rms(off), moved * self.change * reach, growth))
+
+    def first_crossing(self) -> float:
+        """When the first gate reaches 0 within the step; 0 if none does."""
+        return 0.0 if self.crossings is None else float(self.crossings.times.min())
+
+
 class _Flow:
-    """The flow of one seed."""
+    """The flow of one seed, from ``place`` at a ``time`` on; steps of ``size`` are tried."""
 
     def __init__(self, watch: Watch) -> None:
-        self.watch, self.precision = watch, float(np.finfo(watch.start.dtype).eps)
+        self.watch, self.machine, self.kinks = watch, watch.machine, Kinks(watch.machine)
+        self.precision = float(np.finfo(self.machine.kind).eps)
+        self.time = self.size = self.path = self.bound = 0.0
+        self.at = self.count = 0
+        self.place: Place
+        self.open: np.ndarray | None = None
 
-    def look(self, theta: np.ndarray) -> State:
+    def look(self, theta: Theta) -> State:
         """Outputs and kernel at ``theta``, in room of their own."""
-        return self.watch.look(theta, self.watch.make_room())
-
-    def step(self, state: State, modes: Modes, size: float) -> tuple[Callable[[float], State], State, float]:
-        """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""
-        residual = self.watch.residual(state)
-        values, vectors = modes
-        predicted = self.watch.copy(state.theta)
-        self.watch.pull_back(state, vectors @ (_integral(values, size) * (residual @ vectors)), predicted)
-        ahead = self.look(predicted)
-        if not np.isfinite(ahead.kernel).all():
-            return lambda s: ahead, ahead, np.inf
-        values, vectors = self.modes(0.5 * (state.kernel + ahead.kernel))
-        components = residual @ vectors
-
-        def dense(s: float) -> State:
-            late = _weighted_integral(values, s) / size
-            theta = self.watch.copy(state.theta)
-            self.watch.pull_back(state, vectors @ ((_integral(values, s) - late) * components), theta)
-            self.watch.pull_back(ahead, vectors @ (late * components), theta)
-            return self.look(theta)
-
-        end = dense(size)
-        if not np.isfinite(end.kernel).all():
-            return dense, end, np.inf
-        off = self.watch.residual(end) - vectors @ (np.exp(-values * size) * components)
-        moved = self.watch.distance(end.theta, predicted)
-        change = relative_distance(ahead.kernel.ravel(), state.kernel.ravel())
-        reach = np.sqrt(np.trace(state.kernel) / len(residual))
-        return dense, end, float(max(np.sqrt(np.mean(off**2)), moved * change * reach))
+        return self.watch.look(theta, self.machine.make_room())
 
     def modes(self, kernel: np.ndarray) -> Modes:
-        """Eigenvalues, 0 where they are not told from that, and eigenvectors."""
-        values, vectors = np.linalg.eigh(kernel)
-        return np.where(values > null_level(values, self.precision), values, 0.0), vectors
+        """A kernel's modes, to the precision of the machine."""
+        return modes_of(kernel, self.precision)
 
-    def settled(self, state: State, modes: Modes, size: float) -> bool:
+    def stand(self, state: State, settled: Settled) -> None:
+        """Go on from a state with these gates."""
+        self.place = Place(self.kinks, state, self.watch.residual(state), settled)
+        self.open = None if self.kinks.sides is None else self.kinks.open(state, settled)
+
+    def settled(self, modes: Modes, size: float) -> bool:
         """Whether the residual along every direction that the kernel can move is below ``size`` (root mean square)."""
-        values, vectors = modes
-        return bool(np.sqrt(np.mean(np.where(values > 0, self.watch.residual(state) @ vectors, 0.0) ** 2)) < size)
+        return _rms(np.where(modes.values > 0, self.watch.residual(self.place.state) @ modes.vectors, 0.0)) < size
+
+    def record(self, time: float, state: State, settled: Settled, rows: Snapshots) -> None:
+        """Fill the next row, of a ``time``."""
+        self.watch.record(self.at, time, self.seen(state, settled), rows)
+        self.at += 1
+
+    def seen(self, state: State, settled: Settled) -> State:
+        """A state with the kernel of the slopes that hold its gates."""
+        return self.watch.sliding(state, self.kinks.kernels(state, settled), int(np.count_nonzero(settled.held)))
+
+    def rest(self, times: np.ndarray, rows: Snapshots) -> str:
+        """Fill all rows that are left from where the flow stands."""
+        while self.at < len(times):
+            self.record(times[self.at], self.place.state, self.place.settled, rows)
+        return "finished"
+
+    def stop(self, status: str, rows: Snapshots) -> str:
+        """Have the fields of the end show the last accepted step, before the last time; returns the status."""
+        self.watch.record_end(self.time, self.seen(self.place.state, self.place.settled), rows)
+        return status
+
+    def accept(self, step: _Step, times: np.ndarray, rows: Snapshots) -> None:
+        """Fill the rows of a step's times, and go on from its end."""
+        settled = self.settle(step.end, step.held(step.size))
+        while self.at < len(times) and times[self.at] <= self.time + step.size:
+            if times[self.at] == self.time + step.size:
+                self.record(times[self.at], step.end, settled, rows)
+            else:
+                s = times[self.at] - self.time
+                state = step.dense(s)
+                self.record(times[self.at], state, self.settle(state, step.held(s)), rows)
+        self.stand(step.end, settled)
+        self.time, self.path = self.time + step.size, self.path + step.change
+
+    def settle(self, state: State, ids: np.ndarray) -> Settled:
+        """Which of some gates at 0 are held there."""
+        return self.kinks.settle(state, self.watch.residual(state), ids)
+
+    def resume(self, kept: dict[str, Any]) -> None:
+        """Stand where :meth:`kept` did."""
+        self.stand(self.look(self.machine.unpack(kept["theta"])), Settled(kept["gates"], kept["held"], kept["slopes"]))
+        self.time, self.size, self.path = (float(kept[name]) for name in ("time", "size", "path"))
+        self.at, self.count, self.watch.passes = (int(kept[name]) for name in ("at", "count", "passes"))
+
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        gates = self.place.settled
+        return {
+            "theta": self.machine.pack(self.place.state.theta), "gates": gates.ids, "held": gates.held, "slopes": gates.slopes,
+            "time": self.time, "size": self.size, "path": self.path, "at": self.at, "count": self.count,
+            "passes": self.watch.passes,
+        }  # fmt: skip
 
     def run(self, flow: Flow, checkpoint: SeedCheckpoint) -> str:
         """Fill the checkpoint's rows at the flow's times; returns the status."""
-        times, tolerance, rows = flow.times, flow.tolerance, checkpoint.rows
-        state, time, at = self.look(self.watch.start), 0.0, 0
+        times, rows = flow.times, checkpoint.rows
+        state = self.look(self.watch.start)
         if not np.isfinite(state.kernel).all():
             return "diverged"
-        while at < len(times) and times[at] == 0:
-            self.watch.record(at, 0.0, state, rows)
-            at += 1
+        self.stand(state, NONE_SETTLED)
+        while self.at < len(times) and times[self.at] == 0:
+            self.record(0.0, state, NONE_SETTLED, rows)
         # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
-        largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(state.theta.dtype).tiny)
+        largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(self.machine.kind).tiny)
         rounding = 100 * self.precision * float(largest)
-        bound = max(tolerance * float(np.sqrt(np.mean(self.watch.residual(state) ** 2))), rounding)
-        fastest = float(self.modes(state.kernel)[0][-1])
+        self.bound = max(flow.tolerance * _rms(self.watch.residual(state)), rounding)
+        fastest = float(self.modes(state.kernel).values[-1])
         if fastest == 0:  # nothing moves: all inputs are zero, or every gate is shut
-            for row in range(at, len(times)):
-                self.watch.record(row, times[row], state, rows)
-            return "finished"
-        size, first = 1 / fastest, 0
+            return self.rest(times, rows)
+        self.size = 1 / fastest
         if (kept := checkpoint.resume()) is not None:
-            state = self.look(self.watch.copy(kept["theta"]))
-            time, size, at, first = float(kept["time"]), float(kept["size"]), int(kept["at"]), int(kept["count"])
-            self.watch.passes = int(kept["passes"])
+            self.resume(kept)
         modes: Modes | None = None
-        for count in range(first, flow.max_steps):
-            if at == len(times):
-                return "finished"
-            modes = self.modes(state.kernel) if modes is None else modes
+        while self.count < flow.max_steps and self.at < len(times):
+            self.count += 1
+            modes = self.modes(self.place.kernel) if modes is None else modes
             # What has come to rest is there at all later times; where all modes decay they are followed to finite ones.
-            resting = np.isinf(times[at]) or not modes[0].all()
-            if resting and self.settled(state, modes, max(1e-3 * bound, 0.1 * rounding)):
-                for row in range(at, len(times)):
-                    self.watch.record(row, times[row], state, rows)
-                return "finished"
-            size = min(size, times[-1] - time)
-            dense, end, error = self.step(state, modes, size)
-            if error > bound:
-                if size < 1e-14 * max(time, 1 / fastest):
-                    return self.stop("diverged", time, state, rows)
-                size *= max(_SHRINKAGE, _SAFETY * (bound / error) ** (1 / 3))
+            resting = np.isinf(times[self.at]) or not modes.values.all()
+            if resting and self.settled(modes, max(1e-3 * self.bound, 0.1 * rounding)):
+                return self.rest(times, rows)
+            self.size = min(self.size, times[-1] - self.time)
+            step = _Step(self, self.place, modes, self.open, self.size)
+            if step.error > self.bound:
+                if self.size < 1e-14 * max(self.time, 1 / fastest):
+                    return self.stop("diverged", rows)
+                self.size = self.smaller(step)
                 continue
-            while at < len(times) and times[at] <= time + size:
-                last = times[at] == time + size
-                self.watch.record(at, times[at], end if last else dense(times[at] - time), rows)
-                at += 1
-            state, modes, time = end, None, time + size
-            size *= min(_GROWTH, _SAFETY * (bound / max(error, np.finfo(np.float64).tiny)) ** (1 / 3))
-            checkpoint.keep(theta=state.theta, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
-        return "finished" if at == len(times) else self.stop("step_limit", time, state, rows)
+            self.accept(step, times, rows)
+            modes = None
+            self.size *= min(_GROWTH, _SAFETY * (self.bound / max(step.error, np.finfo(np.float64).tiny)) ** (1 / 3))
+            if checkpoint.is_due():
+                checkpoint.keep(**self.kept())
+        return "finished" if self.at == len(times) else self.stop("step_limit", rows)
 
-    def stop(self, status: str, time: float, state: State, rows: Snapshots) -> str:
-        """Have the fields of the end show the last accepted step, before the last time; returns the status."""
-        self.watch.record_end(time, state, rows)
-        return status
+    def smaller(self, step: _Step) -> float:
+        """The size to try after a step whose error is too large."""
+        size = step.size * max(_SHRINKAGE, _SAFETY * (self.bound / step.error) ** (1 / 3))
+        first = _PAST * step.first_crossing()
+        return max(size, first) if first < 0.95 * step.size else size
 
 
 def flow_seed(watch: Watch, flow: Flow, checkpoint: SeedCheckpoint) -> str:
@@ -154,18 +270,5 @@ def flow_seed(watch: Watch, flow: Flow, checkpoint: SeedCheckpoint) -> str:
     return _Flow(watch).run(flow, checkpoint)
 
 
-def _integral(values: np.ndarray, s: float) -> np.ndarray:
-    """int_0^s e^(-lambda u) du = s phi_1(-lambda s); 0 where lambda = 0, which moves nothing."""
-    z = values * s
-    return s * np.where(z > 0, -np.expm1(-z) / np.where(z > 0, z, 1.0), np.where(values > 0, 1.0, 0.0))
-
-
-def _weighted_integral(values: np.ndarray, s: float) -> np.ndarray:
-    """int_0^s u e^(-lambda u) du = s^2 sum_k (-z)^k / (k! (k + 2)), z = lambda s; in closed form where it does not cancel.
-
-    0 where lambda = 0, like :func:`_integral`.
-    """
-    z = values * s
-    series = sum((-np.minimum(z, 0.5)) ** k / (factorial(k) * (k + 2)) for k in range(14))
-    large = np.where(z > 0.5, z, 1.0)
-    return s * s * np.where(z > 0.5, (1 - np.exp(-large) * (1 + large)) / large**2, np.where(values > 0, series, 0.0))
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))

@@ -35,18 +35,33 @@ class Options:
     max_steps: int | None
 
 
-def flow_schedule(network: Network, x: np.ndarray, options: Options) -> tuple[Flow, np.ndarray, np.ndarray]:
-    """The flow, the times (T,) asked for, and where each stands among the flow's own, which are those of theta' = -grad L."""
+@dataclass(frozen=True)
+class Schedule:
+    """A plan, the times (T,) asked for, and where each stands among the plan's own; the learning rate before n^(-c), if any."""
+
+    plan: Flow | Descent
+    times: np.ndarray
+    where: np.ndarray
+    learning_rate: float | None
+
+    @property
+    def looks(self) -> int:
+        """How often the plan looks at a network."""
+        return (self.plan.times if isinstance(self.plan, Flow) else self.plan.steps).size
+
+
+def flow_schedule(network: Network, x: np.ndarray, options: Options) -> Schedule:
+    """A flow, whose own times are those of theta' = -grad L."""
     for name in ("steps", "learning_rate", "momentum", "nesterov", "batch_size"):
         if getattr(options, name) is not None and np.any(getattr(options, name) != 0):
             raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times, tolerance and max_steps")
     asked = _flow_times(network, x, options.times)
     shown, where = np.unique(network.learning_rate_scale * asked, return_inverse=True)
-    return Flow(shown, _tolerance(options.tolerance), _most_steps(options.max_steps)), asked, where
+    return Schedule(Flow(shown, _tolerance(options.tolerance), _most_steps(options.max_steps)), asked, where, None)
 
 
-def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple[Descent, np.ndarray, np.ndarray, float]:
-    """The descent, the times (T,) asked for, where each stands among its steps, and the learning rate before n^(-c)."""
+def descent_schedule(network: Network, x: np.ndarray, options: Options) -> Schedule:
+    """A descent, whose own times are numbers of steps."""
     if options.tolerance is not None:
         raise ValueError("tolerance belongs to gradient_flow; gradient_descent has learning_rate and steps")
     if options.max_steps is not None:
@@ -76,7 +91,7 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> tuple
     # Step 0 is the reference of every drift, asked for or not.
     shown, where = np.unique(np.concatenate([[0], asked]), return_inverse=True)
     descent = Descent(shown, network.learning_rate_scale * rate, momentum, nesterov, batch_size)
-    return descent, rate * asked, where[1:], rate
+    return Schedule(descent, rate * asked, where[1:], rate)
 
 
 def _tolerance(tolerance: float | None) -> float:

@@ -7,7 +7,7 @@ flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from os import PathLike
@@ -20,9 +20,11 @@ from ntksim.engine import known_answers
 from ntksim.engine.arguments import flag, points, precision, seed_array, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
+from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.devices import GpuMemoryError, chosen_device, device_identity
 from ntksim.engine.empirical import is_wide
 from ntksim.engine.layer_rates import rated
+from ntksim.engine.machine import Machine, Task
 from ntksim.engine.network import Network
 from ntksim.engine.threads import spread
 from ntksim.engine.training import checkpoints
@@ -30,7 +32,8 @@ from ntksim.engine.training.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.training.descent import Descent, descend_seed
 from ntksim.engine.training.flow import Flow, flow_seed
 from ntksim.engine.training.schedules import Options, descent_schedule, flow_schedule
-from ntksim.engine.training.watch import Snapshots, Task, Watch
+from ntksim.engine.training.snapshots import Snapshots
+from ntksim.engine.training.watch import Watch
 
 METHODS = ("gradient_descent", "gradient_flow")
 
@@ -60,7 +63,9 @@ class Trajectory:
     its rate;
     ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
     ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
-    NaN for the activation sin, whose values do not tell it.
+    NaN for the activation sin, whose values do not tell it;
+    ``sliding_gates`` (S, T), how many such pairs the flow of a network with kinks holds at pre-activations of 0, where K_t takes
+    the slopes that hold them (`sliding`); NaN of descent, which has none.
     """
 
     times: np.ndarray
@@ -80,6 +85,7 @@ class Trajectory:
     layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
+    sliding_gates: np.ndarray
     time_reached: np.ndarray
     end_kernel_drift: np.ndarray
     end_parameter_drift: np.ndarray
@@ -170,23 +176,7 @@ def train(
     remove, keep = flag("remove_initial_output", remove_initial_output), flag("keep_kernels", keep_kernels)
     network = rated(network, layer_rates)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps)
-    rate: float | None = None
-    plan: Flow | Descent
-    if method == "gradient_flow":
-        plan, asked, where = flow_schedule(network, x, options)
-        size = plan.times.size
-    else:
-        plan, asked, where, rate = descent_schedule(network, x, options)
-        size = plan.steps.size
-    snapshots = Snapshots.empty(
-        seed_list.size,
-        size,
-        y.size,
-        0 if tests is None else len(tests) * network.outputs,
-        network.depth + 1,
-        kind,
-        keep,
-    )
+    schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
     task = Task(
         net=compiled_network(network, x.shape[1]),
         x=columns_of(x, None, kind, place),
@@ -195,22 +185,33 @@ def train(
         x_across=None if tests is None else columns_of(tests, x, kind, place),
         remove_initial_output=remove,
     )
-    if isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, Real) or not checkpoint_interval >= 0:
-        raise ValueError(f"checkpoint_interval must be a number of seconds, at least 0; got {checkpoint_interval!r}")
-    if checkpoint is not None and (not isinstance(checkpoint, (str, PathLike)) or not str(checkpoint) or "\0" in str(checkpoint)):
-        raise TypeError(f"checkpoint must be the path of a folder, or None; got {checkpoint!r}")
-    run = checkpoints.digest(network, x, y, tests, plan, seed_list, kind.name, remove, keep, repr(device_identity(place)))
-    kept = Checkpoints(checkpoint, run, seed_list, snapshots, float(checkpoint_interval))
-    status, evaluations = _train_seeds(task, seed_list, plan, kept, is_wide(network.widths), place)
-    snapshots.time_reached[:] = _times_asked(snapshots.time_reached, status, asked[-1], network.learning_rate_scale)
-    _warn_of_the_limit(status, snapshots.time_reached, asked[-1], plan)
+    test_outputs = 0 if tests is None else len(tests) * network.outputs
+    snapshots = Snapshots.empty(seed_list.size, schedule.looks, y.size, test_outputs, network.depth + 1, kind, keep)
+    interval = _checked_interval(checkpoint, checkpoint_interval)
+    run = checkpoints.digest(
+        network, x, y, tests, schedule.plan, seed_list, kind.name, remove, keep, repr(device_identity(place))
+    )
+    kept = Checkpoints(checkpoint, run, seed_list, snapshots, interval)
+    status, evaluations = _Run(task, schedule.plan, seed_list, kept, place).train()
+    scale = network.learning_rate_scale
+    snapshots.time_reached[:] = _times_asked(snapshots.time_reached, status, schedule.times[-1], scale)
+    _warn_of_the_limit(status, snapshots.time_reached, schedule.times[-1], schedule.plan)
     return Trajectory(
-        times=asked,
+        times=schedule.times,
         evaluations=evaluations,
         status=status,
-        learning_rate=rate,
-        **snapshots.at(where, network.outputs),
+        learning_rate=schedule.learning_rate,
+        **snapshots.at(schedule.where, network.outputs),
     )
+
+
+def _checked_interval(checkpoint: object, interval: float) -> float:
+    """Seconds between two checkpoints; both arguments of `train` are checked."""
+    if isinstance(interval, bool) or not isinstance(interval, Real) or not interval >= 0:
+        raise ValueError(f"checkpoint_interval must be a number of seconds, at least 0; got {interval!r}")
+    if checkpoint is not None and (not isinstance(checkpoint, (str, PathLike)) or not str(checkpoint) or "\0" in str(checkpoint)):
+        raise TypeError(f"checkpoint must be the path of a folder, or None; got {checkpoint!r}")
+    return float(interval)
 
 
 def _times_asked(reached: np.ndarray, status: tuple[str, ...], last: float, scale: float) -> np.ndarray:
@@ -230,43 +231,54 @@ def _warn_of_the_limit(status: tuple[str, ...], reached: np.ndarray, last: float
         )
 
 
-def _train_seeds(
-    task: Task, seeds: np.ndarray, plan: Flow | Descent, kept: Checkpoints, wide: bool, device: str
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Train the seeds on all threads and fill their snapshots; returns each one's status and number of passes."""
-    look_at: Callable[[int, np.uint64, Task], Watch] = Watch
-    if device == "cuda":
-        from ntksim.engine.cuda.machine import CudaWatch
+class _Run:
+    """Many seeds, each trained on a machine of its own."""
 
-        look_at = CudaWatch
-    evaluations, status = np.zeros(seeds.size, np.int64), [""] * seeds.size
-
-    def work(threads: int, first: int, end: int, step: int) -> None:
-        for s in range(first, end, step):
-            if (done := kept.done(s)) is None:
-                watch, own = look_at(threads, seeds[s], task), kept.of(s)
-                watch.begin(own.rows)
-                word = flow_seed(watch, plan, own) if isinstance(plan, Flow) else descend_seed(watch, plan, own)
-                done = word, watch.passes
-                kept.finish(s, *done)
-            status[s], evaluations[s] = done
-
-    with one_blas_thread():
+    def __init__(self, task: Task, plan: Flow | Descent, seeds: np.ndarray, kept: Checkpoints, device: str) -> None:
+        self.task, self.plan, self.seeds, self.kept, self.device = task, plan, seeds, kept, device
+        self.evaluations, self.status = np.zeros(seeds.size, np.int64), [""] * seeds.size
+        self.machine: type[Machine] = CpuMachine
         if device == "cuda":
-            from ntksim.engine.cuda.launch import OutOfMemory, memory_errors, on_every_gpu
+            from ntksim.engine.cuda.machine import CudaMachine
 
-            def on_gpu(first: int, step: int) -> None:
-                with memory_errors():  # here, where what was allocated is freed on its own GPU
-                    work(1, first, seeds.size, step)
+            self.machine = CudaMachine
 
-            try:
-                on_every_gpu(seeds.size, on_gpu)
-            except OutOfMemory as error:
-                raise GpuMemoryError(
-                    f"training a network of widths {task.net.widths[1:-1].tolist()} on {len(task.y)} points does not fit in the "
-                    f"GPU's memory: use fewer points, float32, or device='cpu' ({error})"
-                ) from None
-        else:
-            spread(seeds.size, wide, work)
-    kept.close()
-    return tuple(status), evaluations
+    def train(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Train all seeds and fill their snapshots; returns each one's status and number of passes."""
+        with one_blas_thread():
+            if self.device == "cuda":
+                self._on_gpus()
+            else:
+                spread(self.seeds.size, is_wide(self.task.net.widths[1:-1].tolist()), self._work)
+        self.kept.close()
+        return tuple(self.status), self.evaluations
+
+    def _work(self, threads: int, first: int, end: int, step: int) -> None:
+        """Train seeds number first, first + step, ... below ``end``."""
+        for s in range(first, end, step):
+            done = self.kept.done(s)
+            self.status[s], self.evaluations[s] = self._train_seed(threads, s) if done is None else done
+
+    def _train_seed(self, threads: int, s: int) -> tuple[str, int]:
+        watch, own = Watch(self.machine(threads, self.seeds[s], self.task), self.task), self.kept.of(s)
+        watch.begin(own.rows)
+        status = flow_seed(watch, self.plan, own) if isinstance(self.plan, Flow) else descend_seed(watch, self.plan, own)
+        watch.finish(own.rows)
+        self.kept.finish(s, status, watch.passes)
+        return status, watch.passes
+
+    def _on_gpus(self) -> None:
+        """Share seeds out to all GPUs."""
+        from ntksim.engine.cuda.launch import OutOfMemory, memory_errors, on_every_gpu
+
+        def on_gpu(first: int, step: int) -> None:
+            with memory_errors():  # here, where what was allocated is freed on its own GPU
+                self._work(1, first, self.seeds.size, step)
+
+        try:
+            on_every_gpu(self.seeds.size, on_gpu)
+        except OutOfMemory as error:
+            raise GpuMemoryError(
+                f"training a network of widths {self.task.net.widths[1:-1].tolist()} on {len(self.task.y)} points does not fit "
+                f"in the GPU's memory: use fewer points, float32, or device='cpu' ({error})"
+            ) from None

@@ -1,0 +1,152 @@
+"""Training on the CPU: parameters are one flat array, and rooms are those of `layout`."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ntksim.engine.cpu.descent import advance, evaluate_at, pull_back_at, square_distance_and_norm
+from ntksim.engine.cpu.passes import draw_into, group_rows, read_kernel
+from ntksim.engine.cpu.product import padded_points
+from ntksim.engine.formulas.activations import gated
+from ntksim.engine.layout import (
+    Pairs,
+    Room,
+    Weights,
+    aligned,
+    for_descent,
+    make_room,
+    parameter_offsets,
+    stored_weights,
+)
+from ntksim.engine.machine import Inside, Machine, Points, Step, Task, inside_of, shift_parameters
+
+
+class _Batch(NamedTuple):
+    """Room for steps of descent, and the points that it holds."""
+
+    room: Room
+    pairs: Pairs
+
+
+class CpuMachine(Machine):
+    """A network whose parameters are a flat array (numbers,)."""
+
+    def __init__(self, threads: int, seed: np.uint64, task: Task) -> None:
+        super().__init__(threads, seed, task)
+        self.offsets, self.rows = parameter_offsets(self.net), group_rows(threads, self.net)
+        self.test_room: Room | None = None
+
+    def _weights(self, theta: np.ndarray) -> Weights:
+        return stored_weights(self.net, theta)
+
+    def draw(self) -> np.ndarray:
+        theta = self.zeros()
+        draw_into(self.seed, self.net, self._weights(theta))
+        return theta
+
+    def zeros(self) -> np.ndarray:
+        return aligned(self.offsets[-1], self.kind)
+
+    def copy(self, theta: np.ndarray) -> np.ndarray:
+        twin = self.zeros()
+        twin[:] = theta
+        return twin
+
+    def pack(self, theta: np.ndarray) -> np.ndarray:
+        return theta
+
+    def unpack(self, array: np.ndarray) -> np.ndarray:
+        return self.copy(array)
+
+    def square_distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return self._squares(a, b)[:, 0]
+
+    def square_norms(self, start: np.ndarray) -> np.ndarray:
+        return self._squares(start, start)[:, 1]
+
+    def _squares(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """||a_l - b_l||^2 and ||b_l||^2, (L+1, 2)."""
+        spans = zip(self.offsets[:-1:2], self.offsets[2::2], strict=True)
+        return np.array([square_distance_and_norm(a[begin:end], b[begin:end]) for begin, end in spans])
+
+    def make_room(self) -> Room:
+        return self._with_kernels((self.columns, self.pairs))
+
+    def _with_kernels(self, points: Points) -> Room:
+        return make_room(self.net, *points, self.rows, streamed=False, backward=True, kernel=True, by_layer=True)
+
+    def evaluate(self, theta: np.ndarray, room: Room) -> tuple[np.ndarray, np.ndarray]:
+        outputs = self._outputs(theta, room, self.pairs)
+        return outputs, self._kernels(room, self.pairs)
+
+    def _outputs(self, theta: np.ndarray, room: Room, pairs: Pairs) -> np.ndarray:
+        """Outputs (n k,) at ``theta``; as far as ``room`` has room for it the kernel stays there."""
+        evaluate_at(self.threads, self.seed, self.net, self._weights(theta), room, pairs)
+        return room.outputs[:, : pairs.cols].T.flatten()
+
+    def _kernels(self, room: Room, pairs: Pairs) -> np.ndarray:
+        """Every layer's kernel, (L+1, rows k, columns k), of a room that has been evaluated."""
+        outputs = len(room.outputs)
+        kernels = np.empty((len(room.kernel), pairs.rows * outputs, pairs.cols * outputs))
+        for own, kernel in zip(room.kernel, kernels, strict=True):
+            read_kernel(own, pairs, kernel[None])
+        return kernels
+
+    def test_outputs(self, theta: np.ndarray) -> np.ndarray:
+        assert self.tests is not None
+        if self.test_room is None:
+            self.test_room = make_room(self.net, *self.tests, self.rows, streamed=False, backward=False, kernel=False)
+        return self._outputs(theta, self.test_room, self.tests[1])
+
+    def test_kernels(self, theta: np.ndarray) -> np.ndarray:
+        assert self.across is not None
+        room, pairs = self._with_kernels(self.across), self.across[1]
+        self._outputs(theta, room, pairs)
+        return self._kernels(room, pairs)
+
+    def remember(self, room: Room) -> tuple[np.ndarray, np.ndarray | None]:
+        last, points, cols = self.net.widths.size - 2, self.pairs.points, self.pairs.cols
+        values = gated(self.net.code, room.h, room.slope)
+        features = room.h[room.at[last] : room.at[last + 1]].reshape(-1, points)[:, :cols].copy()
+        return features, None if values is None else values[room.at[1] :].reshape(-1, points)[:, :cols] > 0
+
+    def movement(
+        self, now: tuple[np.ndarray, np.ndarray | None], before: tuple[np.ndarray, np.ndarray | None]
+    ) -> tuple[float, float, float]:
+        first = before[0].astype(np.float64)
+        flipped = np.nan if now[1] is None else np.count_nonzero(now[1] != before[1]) / now[1].size
+        return float(np.linalg.norm(now[0] - first)), float(np.linalg.norm(first)), flipped
+
+    def open_gates(self, room: Room) -> np.ndarray:
+        gates = self.remember(room)[1]
+        assert gates is not None
+        return gates
+
+    def inside(self, theta: np.ndarray, room: Room) -> Inside:
+        return inside_of(self.net, self.pairs, theta, (room.h, room.slope, room.delta))
+
+    def shift(self, theta: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        shift_parameters(self.net, theta, weights, biases)
+
+    def pull_back(self, room: Room, vector: np.ndarray, theta: np.ndarray) -> None:
+        rows = np.ascontiguousarray(vector.reshape(self.pairs.cols, -1).T, theta.dtype)
+        pull_back_at(self.threads, self.net, self._weights(theta), room, self.pairs, rows)
+
+    def make_descent_room(self, room: Room, size: int | None) -> _Batch:
+        if size is None:
+            return _Batch(for_descent(room), self.pairs)
+        lanes = padded_points(size, self.kind.itemsize)
+        pairs, columns = Pairs(0, size, size, lanes, lanes, True), np.zeros((len(self.columns), lanes), self.kind)
+        small = make_room(self.net, columns, pairs, self.rows, streamed=False, backward=True, kernel=False, pulled=True)
+        return _Batch(small, pairs)
+
+    def descend(
+        self, theta: np.ndarray, velocity: np.ndarray | None, room: _Batch, y: np.ndarray, order: np.ndarray | None, step: Step,
+        count: int, ready: bool,
+    ) -> int:  # fmt: skip
+        moving = self._weights(aligned(0, self.kind) if velocity is None else velocity)
+        whole, chosen = order is None, np.empty((0, 0), np.int64) if order is None else order
+        return advance(
+            self.threads, self.seed, self.net, self._weights(theta), moving, room.room, room.pairs, self.columns,
+            y.reshape(self.pairs.cols, -1), whole, chosen, *step, count, ready,
+        )  # fmt: skip
