@@ -10,12 +10,18 @@ which is exact for a constant kernel and of second order in its change; s < h is
 are those of the gates that slide and of the sides that the others start from, and what gates do that change sides within the
 step is added (`sliding`).
 
-The error of a step is the largest of four estimates. Three are of outputs: ||f(theta(h)) - y - e^(-K h) r_0|| on the training
-points; since that is blind where there are none, the distance of corrector and predictor in parameters times sqrt(tr K / n)
-times the relative change of the kernel; and a quarter of what the step's decay makes of what gates add. The fourth is of the
-kernel: where it grows, as it does on a plateau, relative errors of it stay, and shift the time at which the loss falls. It is
-the relative distance of the kernels of corrector and predictor, times the residual and 2 min(1, P), P being the relative change
-of the kernel summed over all steps; an error of a step is about that times the step's own relative change, and all steps' add up.
+The error of a step is the largest of five estimates. Of outputs: ||f(theta(h)) - y - e^(-K h) r_0|| on the training points;
+since that is blind where there are none, the distance of corrector and predictor in parameters times sqrt(tr K / n) times the
+relative change of the kernel; a quarter of what the step's decay makes of what gates add; and a quarter of how far, at their
+speed at the end, gates would have moved that were held to the end of the step and no longer. On a plateau, where the kernel is
+small and grows, these are blind to what decides when the loss falls: relative errors of the parameters' speed stay, and add up.
+The fifth is twice the residual times G^2, with G the larger of two measures of how J'r changes within the step: the growth of
+log ||J'r||, where it grows, and e^(-10 h lambda_max) times twice the distance of the ends of corrector and predictor over the
+length of the step.
+
+While h lambda_max is below 0.1, and no gate is near its kink, the step before is used too, and all is of third order: J is
+extrapolated in the predictor and interpolated in the corrector through three states (Adams), and the corrector's residual takes
+the kernel as linear in time. The fifth estimate is then with G^3, the second measure being the root of 2.4 times that distance.
 
 Directions in which a kernel is singular to the precision of its arithmetic do not move: along an eigenvector v of eigenvalue 0
 J'v = 0, and what rounding leaves of it would grow without bound as time goes on.
@@ -25,20 +31,22 @@ handful of passes and two eigendecompositions.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ntksim.engine.cpu.descent import relative_distance
 from ntksim.engine.machine import Theta
 from ntksim.engine.training.checkpoints import SeedCheckpoint
-from ntksim.engine.training.modes import Modes, integral, modes_of, weighted_integral
+from ntksim.engine.training.modes import Modes, integral, modes_of, squared_integral, weighted_integral
 from ntksim.engine.training.sliding import NONE_SETTLED, Crossings, Kinks, Place, Settled
 from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.watch import State, Watch
 
 MAX_STEPS = 5000
 _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
+_SLOW = 0.1  # h lambda of the fastest mode, below which the step before is used too
+_RATIO = 2.0  # of the two steps
 _PAST = 1.01  # a step that gates spoil is cut to just past the first of them
 
 
@@ -54,33 +62,42 @@ class Flow:
 
 
 class _Step:
-    """A step of the flow: its dense output, the state at its end, and its error."""
+    """A step of the flow: its dense output, the state at its end with its gates, and its error."""
 
     def __init__(self, flow: "_Flow", start: Place, modes: Modes, before: np.ndarray | None, size: float) -> None:
-        self.flow, self.start, self.size, self.change, self.growth = flow, start, size, 0.0, 0.0
-        self.crossings: Crossings | None = None
-        taken = modes.vectors @ (integral(modes.values, size) * (start.residual @ modes.vectors))
+        self.flow, self.start, self.size = flow, start, size
+        self.settled, self.crossings, self.earlier = NONE_SETTLED, None, flow.earlier_for(size)
+        components = start.residual @ modes.vectors
+        taken = modes.vectors @ (integral(modes.values, size) * components)
         predicted = flow.machine.copy(start.state.theta)
-        start.move(predicted, taken, start=True)
+        if self.earlier is None:
+            start.move(predicted, taken, start=True)
+        else:
+            bent = modes.vectors @ (weighted_integral(modes.values, size) / self.earlier.size * components)
+            start.move(predicted, taken + bent, start=True)
+            self.earlier.place.move(predicted, -bent, start=False)
         found = flow.look(predicted)
         self.end, self.error = found, np.inf
         if not np.isfinite(found.kernel).all():
             return
-        self.ahead = ahead = self._ahead(found, before)
-        self.modes = flow.modes(0.5 * (start.kernel + ahead.kernel))
+        self.ahead = self._ahead(found, before)
+        if self.ahead.gates is not None:
+            self.earlier = None
+        self.modes = flow.modes(0.5 * (start.kernel + self.ahead.kernel))
         self.components = start.residual @ self.modes.vectors
         self.expected = np.exp(-self.modes.values * size) * self.components
         self.extra, kinks = np.zeros_like(self.components), 0.0
-        if len(ahead.settled.ids) > len(start.sliding):
+        if len(self.ahead.settled.ids) > len(start.sliding):
             drift = self.modes.vectors @ (integral(self.modes.values, size) * self.components) - taken
-            self.crossings = Crossings(flow.kinks, start, ahead, self.modes, self.components, drift, size)
+            self.crossings = Crossings(flow.kinks, start, self.ahead, self.modes, self.components, drift, size)
             kinks = self._add_crossings(self.crossings.outputs)
         if kinks > flow.bound:  # spares a pass
             self.error = kinks
             return
         self.end = self.dense(size)
         if np.isfinite(self.end.kernel).all():
-            self.error = max(kinks, self._error(found, predicted))
+            self.settled = flow.settle(self.end, self.held(size), len(start.sliding))
+            self.error = max(kinks, self._error(predicted))
 
     def _ahead(self, found: State, before: np.ndarray | None) -> Place:
         """The place at the predicted end; gates that are not where they were have the slopes of where they were."""
@@ -109,11 +126,27 @@ class _Step:
         """The state at a time s of the step."""
         values, vectors = self.modes
         theta = self.flow.machine.copy(self.start.state.theta)
-        late = weighted_integral(values, s) / self.size
-        self.start.move(theta, vectors @ ((integral(values, s) - late) * self.components), start=True)
+        whole, late = integral(values, s), weighted_integral(values, s)
+        if self.earlier is not None:
+            return self._dense_of_three(theta, s, whole, late)
+        late = late / self.size
+        self.start.move(theta, vectors @ ((whole - late) * self.components), start=True)
         along = None if self.crossings is None else self.crossings.along(s)
         late = late * self.components + self.extra * (s / self.size) ** 2
         self.ahead.move(theta, vectors @ late, start=False, along=along)
+        return self.flow.look(theta)
+
+    def _dense_of_three(self, theta: Theta, s: float, whole: np.ndarray, late: np.ndarray) -> State:
+        """:meth:`dense` with J through three states; ``whole`` and ``late`` integrate e^(-lambda u) and u e^(-lambda u)."""
+        assert self.earlier is not None
+        (values, vectors), h, h_before = self.modes, self.size, self.earlier.size
+        square = squared_integral(values, s)
+        first, last = (square - h * late) / (h_before * (h_before + h)), (square + h_before * late) / (h * (h + h_before))
+        change = self.ahead.kernel - self.start.kernel
+        bend = 0.25 * change @ (vectors @ ((late - square / h) * self.components))
+        self.start.move(theta, vectors @ ((whole - first - last) * self.components) + bend, start=True)
+        self.ahead.move(theta, vectors @ (last * self.components) + bend, start=False)
+        self.earlier.place.move(theta, vectors @ (first * self.components), start=False)
         return self.flow.look(theta)
 
     def held(self, s: float) -> np.ndarray:
@@ -122,19 +155,40 @@ class _Step:
             return self.start.sliding
         return np.concatenate([self.start.sliding, self.crossings.ids[self.crossings.stopped & (self.crossings.times <= s)]])
 
-    def _error(self, found: State, predicted: Theta) -> float:
-        watch, residual = self.flow.watch, self.start.residual
-        off = watch.residual(self.end) - self.modes.vectors @ self.expected
+    def _error(self, predicted: Theta) -> float:
+        watch, start = self.flow.watch, self.start.residual
+        end = watch.residual(self.end)
+        off = _rms(end - self.modes.vectors @ self.expected)
         moved = watch.distance(self.end.theta, predicted)
-        self.change = relative_distance(self.ahead.kernel.ravel(), self.start.kernel.ravel())
-        reach = np.sqrt(np.trace(self.start.state.kernel) / len(residual))
-        apart = min(relative_distance(found.kernel.ravel(), self.end.kernel.ravel()), self.change**2)
-        growth = 2 * min(1.0, self.flow.path + self.change) * apart * _rms(residual)
-        return float(max(_rms(off), moved * self.change * reach, growth))
+        change = relative_distance(self.ahead.kernel.ravel(), self.start.kernel.ravel())
+        reach = float(np.sqrt(np.trace(self.start.state.kernel) / len(end)))
+        speeds = (float(r @ kernel @ r) for r, kernel in ((start, self.start.kernel), (end, self.ahead.kernel)))
+        growth = max(_growth(*speeds), self._bend(moved))
+        late = 0.25 * self.size * self.settled.missed
+        return max(off, moved * change * reach, late * reach, 2 * growth ** (2 if self.earlier is None else 3) * _rms(start))
+
+    def _bend(self, moved: float) -> float:
+        """The step's change of log J'r as its two motions tell it, with ends ``moved`` apart; 0 where the residual decays."""
+        whole = self.flow.watch.distance(self.end.theta, self.start.state.theta)
+        apart = moved / whole if whole > 0 else 0.0
+        bend = 2 * apart if self.earlier is None else float(np.sqrt(2.4 * apart))
+        return float(np.exp(-10 * self.decay)) * bend
+
+    @property
+    def decay(self) -> float:
+        """h lambda of the fastest mode."""
+        return self.size * float(self.modes.values[-1])
 
     def first_crossing(self) -> float:
         """When the first gate reaches 0 within the step; 0 if none does."""
         return 0.0 if self.crossings is None else float(self.crossings.times.min())
+
+
+class _Earlier(NamedTuple):
+    """Where the last step began, and its size."""
+
+    place: Place
+    size: float
 
 
 class _Flow:
@@ -143,7 +197,8 @@ class _Flow:
     def __init__(self, watch: Watch) -> None:
         self.watch, self.machine, self.kinks = watch, watch.machine, Kinks(watch.machine)
         self.precision = float(np.finfo(self.machine.kind).eps)
-        self.time = self.size = self.path = self.bound = 0.0
+        self.time = self.size = self.bound = 0.0
+        self.earlier: _Earlier | None = None  # where the residual hardly decayed, and no gate was near its kink
         self.at = self.count = 0
         self.place: Place
         self.open: np.ndarray | None = None
@@ -187,33 +242,45 @@ class _Flow:
 
     def accept(self, step: _Step, times: np.ndarray, rows: Snapshots) -> None:
         """Fill the rows of a step's times, and go on from its end."""
-        settled = self.settle(step.end, step.held(step.size))
         while self.at < len(times) and times[self.at] <= self.time + step.size:
             if times[self.at] == self.time + step.size:
-                self.record(times[self.at], step.end, settled, rows)
+                self.record(times[self.at], step.end, step.settled, rows)
             else:
                 s = times[self.at] - self.time
                 state = step.dense(s)
-                self.record(times[self.at], state, self.settle(state, step.held(s)), rows)
-        self.stand(step.end, settled)
-        self.time, self.path = self.time + step.size, self.path + step.change
+                self.record(times[self.at], state, self.settle(state, step.held(s), 0), rows)
+        slow = step.decay < _SLOW and step.ahead.gates is None and step.start.gates is None
+        self.earlier = _Earlier(self.place, step.size) if slow else None
+        self.stand(step.end, step.settled)
+        self.time += step.size
 
-    def settle(self, state: State, ids: np.ndarray) -> Settled:
-        """Which of some gates at 0 are held there."""
-        return self.kinks.settle(state, self.watch.residual(state), ids)
+    def earlier_for(self, size: float) -> _Earlier | None:
+        """The step before, where one of this size may use it."""
+        fits = self.earlier is not None and self.place.gates is None and size <= _RATIO * self.earlier.size
+        return self.earlier if fits else None
+
+    def settle(self, state: State, ids: np.ndarray, before: int) -> Settled:
+        """Which of some gates at 0 are held there; the first of them were ``before``."""
+        return self.kinks.settle(state, self.watch.residual(state), ids, before)
 
     def resume(self, kept: dict[str, Any]) -> None:
         """Stand where :meth:`kept` did."""
         self.stand(self.look(self.machine.unpack(kept["theta"])), Settled(kept["gates"], kept["held"], kept["slopes"]))
-        self.time, self.size, self.path = (float(kept[name]) for name in ("time", "size", "path"))
+        if kept["earlier"].size:
+            state = self.look(self.machine.unpack(kept["earlier"]))
+            place = Place(self.kinks, state, self.watch.residual(state), NONE_SETTLED)
+            self.earlier = _Earlier(place, float(kept["earlier_size"]))
+        self.time, self.size = float(kept["time"]), float(kept["size"])
         self.at, self.count, self.watch.passes = (int(kept[name]) for name in ("at", "count", "passes"))
 
     def kept(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         gates = self.place.settled
         return {
+            "earlier": np.zeros(0) if self.earlier is None else self.machine.pack(self.earlier.place.state.theta),
+            "earlier_size": 0.0 if self.earlier is None else self.earlier.size,
             "theta": self.machine.pack(self.place.state.theta), "gates": gates.ids, "held": gates.held, "slopes": gates.slopes,
-            "time": self.time, "size": self.size, "path": self.path, "at": self.at, "count": self.count,
+            "time": self.time, "size": self.size, "at": self.at, "count": self.count,
             "passes": self.watch.passes,
         }  # fmt: skip
 
@@ -253,7 +320,8 @@ class _Flow:
                 continue
             self.accept(step, times, rows)
             modes = None
-            self.size *= min(_GROWTH, _SAFETY * (self.bound / max(step.error, np.finfo(np.float64).tiny)) ** (1 / 3))
+            most = _GROWTH if self.earlier is None else _RATIO
+            self.size *= min(most, _SAFETY * (self.bound / max(step.error, np.finfo(np.float64).tiny)) ** (1 / 3))
             if checkpoint.is_due():
                 checkpoint.keep(**self.kept())
         return "finished" if self.at == len(times) else self.stop("step_limit", rows)
@@ -272,3 +340,8 @@ def flow_seed(watch: Watch, flow: Flow, checkpoint: SeedCheckpoint) -> str:
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2)))
+
+
+def _growth(before: float, after: float) -> float:
+    """By how much log ||J'r|| has grown, from ||J'r||^2; 0 if it has not."""
+    return 0.5 * float(np.log(after / before)) if after > before > 0 else 0.0

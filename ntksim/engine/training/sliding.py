@@ -27,11 +27,16 @@ _NO_GATES = np.zeros((0, 3), np.int64)
 
 @dataclass(frozen=True)
 class Settled:
-    """Gates ``ids`` (p, 3) at a state: which of them are ``held`` at 0 (p,), and the slope of each (p,)."""
+    """Gates ``ids`` (p, 3) at a state: which of them are ``held`` at 0 (p,), and the slope of each (p,).
+
+    ``missed`` is the speed of the parameters, ||.|| over the root of the layers' rates, that gates that were held before are let
+    go with.
+    """
 
     ids: np.ndarray
     held: np.ndarray
     slopes: np.ndarray
+    missed: float = 0.0
 
     @property
     def sliding(self) -> np.ndarray:
@@ -76,12 +81,13 @@ class Kinks:
         """Some gates at a state."""
         return Gates(self.machine.inside(state.theta, state.room), self.scales, ids)
 
-    def settle(self, state: State, residual: np.ndarray, ids: np.ndarray) -> Settled:
-        """Which of some gates at 0 the flow holds there, and the slopes of all."""
+    def settle(self, state: State, residual: np.ndarray, ids: np.ndarray, before: int) -> Settled:
+        """Which of some gates at 0 the flow holds there, and the slopes of all; the first of them were held ``before``."""
         if not len(ids) or self.sides is None:
             return NONE_SETTLED
         gates, (below, above) = self.at(state, ids), self.sides
-        residual = residual / (np.linalg.norm(residual) or 1.0)
+        size = float(np.linalg.norm(residual))
+        residual = residual / (size or 1.0)
         free, change = -(gates.B.T @ residual), np.zeros(len(ids))
         for _ in range(len(np.unique(ids[:, 0]))):  # the pressure on a gate depends on the slopes of those above it
             pressure = gates.pressure(residual, change)
@@ -93,7 +99,9 @@ class Kinks:
         slopes = np.where(held, gates.base + change, np.where(where > 0, above, below))
         moving = free - gates.C @ q
         slopes[~holds] = np.where(moving > 0, above, below)[~holds]  # pushed from 0 by either side
-        return Settled(ids, held, slopes)
+        late = np.where(held | (np.arange(len(ids)) >= before), 0.0, moving)
+        missed = size * float(np.sqrt(late @ scaled_inverse(gates.C) @ late))
+        return Settled(ids, held, slopes, missed)
 
     def kernels(self, state: State, settled: Settled) -> np.ndarray:
         """Every layer's kernel at a state, (L+1, n k, n k), with the slopes that hold its gates."""

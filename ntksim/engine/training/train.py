@@ -145,9 +145,9 @@ def train(
     layer_rates : L + 1 factors on the learning rate of each layer's weights and biases, the readout's last; 1 by default, and
         0 for a frozen layer, whose parameters do not move. The flow is theta_l' = -rate_l dL/dtheta_l. Kernels, here and in
         the result, are then sum_l rate_l K_l, whose eigenvalues are the rates of training.
-    tolerance : error of the outputs that a step of the flow may add, root mean square over training points, in units of
-        the initial residual's; 1e-4 by default.
-    max_steps : steps, rejected ones included, after which the flow of a seed is given up, with a warning; 2000 by default.
+    tolerance : error of the outputs that one step of the flow may add, root mean square over training points, in units of
+        the initial residual's; 1e-4 by default. Errors of all steps add up, test outputs see them undamped (`flow`).
+    max_steps : steps, rejected ones included, after which the flow of a seed is given up, with a warning; 5000 by default.
     remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
         f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n).

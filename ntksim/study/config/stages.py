@@ -51,7 +51,7 @@ class Training(Section):
         default=None, gt=0, lt=1, description="of gradient flow: error of a step relative to the initial residual (default: 1e-4)"
     )
     max_steps: int | None = Field(
-        default=None, ge=1, lt=MOST, description="of gradient flow: steps after which a seed is given up (default: 2000)"
+        default=None, ge=1, lt=MOST, description="of gradient flow: steps after which a seed is given up (default: 5000)"
     )
     relative_learning_rate: float | None = Field(
         default=None,

@@ -14,7 +14,7 @@ from ntksim.study.config.study import Study
 _KINKED = ("relu", "leaky_relu", "abs")
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
 _CUDA_MB = 1500.0  # and of a GPU's context and libraries: room, not a measurement
-_MOST_PASSES = 6000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
+_MOST_PASSES = 15000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from ntksim.study.stages.initial import finiteness, infinite_kernels, read_limit
 _KEPT_BYTES = 2**28  # of kernels along the way that are held at a time
 _MOST_SEEDS = 8  # trained at a time, so that long shards show progress
 # Columns that are taken from trajectories as they are, beside those that a network which diverged cannot have.
-_OF_RUNS = ("kernel_distance", "feature_drift", "gates_flipped", "layer_drift", "layer_kernel_drift")
+_OF_RUNS = ("kernel_distance", "feature_drift", "gates_flipped", "sliding_gates", "layer_drift", "layer_kernel_drift")
 
 
 class _Moments(NamedTuple):

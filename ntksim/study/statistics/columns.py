@@ -195,6 +195,8 @@ COLUMNS = {
     "root_mean_square_high": "95% interval of the root mean square, of 5 seeds at least (docs/statistics.md)",
     "time": "t of the flow, or learning rate x steps; units of 1 / eigenvalue of the kernel",
     "relative_time": "t times lambda_max(K_inf)",
+    "sliding_gates": "pairs of a hidden neuron and a training point that gradient flow holds at a pre-activation of 0, where the "
+    "slope of the activation is the one that holds them; NaN in gradient descent",
     "kernel_velocity": "kernel distance from the snapshot before, per unit of time; NaN at t = 0",
     "layer": "1 for the first hidden layer's weights and biases, depth + 1 for the readout's",
     "linearized_loss": "loss of the network linearised at theta_0 under the same training; (I - eta K_0)^k for descent, what "
