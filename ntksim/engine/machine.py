@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ntksim.engine.layout import Net, Pairs
+from ntksim.engine.layout import Net, Pairs, parameter_offsets
 
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
 # As one machine keeps them: parameters, or a change of them; activations and sensitivities on the training points; activations
@@ -37,6 +37,21 @@ class Task:
     start: np.ndarray | None = None
 
 
+class Inside(NamedTuple):
+    """A network on its training points, as arrays on the host, for what concerns a few of its gates.
+
+    Entry l - 1 of ``weights`` (n_l, n_(l-1)) and ``biases`` (n_l,) is layer l's, the readout's last; entry l of ``features``
+    (n_l, n) holds h^l, from h^0 on; entry l - 1 of ``slopes`` (n_l, n) and ``sensitivities`` (n_l, k, n), hidden layer l's
+    phi'(z) and df/dz.
+    """
+
+    weights: list[np.ndarray]
+    biases: list[np.ndarray]
+    features: list[np.ndarray]
+    slopes: list[np.ndarray]
+    sensitivities: list[np.ndarray]
+
+
 class Step(NamedTuple):
     """A step of descent: theta <- theta - before w, w <- mu w - rate g, theta <- theta + after w, with g = J' r.
 
@@ -55,6 +70,8 @@ class Machine(ABC):
     ``threads`` work on it. Vectors over points have k entries a point for k outputs, and are float64 on the host, whatever the
     ``kind`` of the machine's arithmetic.
     """
+
+    holds_gates = True  # whether it knows gates one by one, so that the flow can hold those that slide along a kink
 
     def __init__(self, threads: int, seed: np.uint64, task: Task) -> None:
         self.threads, self.seed, self.net = threads, seed, task.net
@@ -137,7 +154,19 @@ class Machine(ABC):
     def movement(self, now: Memory, before: Memory) -> tuple[float, float, float]:
         """||h - h_0||, ||h_0||, and the share of gates that have flipped, NaN if unknown, between two that are remembered."""
 
+    @abstractmethod
+    def open_gates(self, room: Room) -> np.ndarray:
+        """Where hidden neurons are open, (hidden neurons, n), of an activation with a kink; an array on the host."""
+
+    @abstractmethod
+    def inside(self, theta: Theta, room: Room) -> Inside:
+        """The network at ``theta``, where ``room`` was evaluated; not to be written to."""
+
     # --- steps
+
+    @abstractmethod
+    def shift(self, theta: Theta, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        """Add to every hidden layer's weights and biases, in place; an empty array adds nothing."""
 
     @abstractmethod
     def pull_back(self, room: Room, vector: np.ndarray, theta: Theta) -> None:
@@ -158,3 +187,42 @@ class Machine(ABC):
         ``ready`` says that the room that ``room`` was made from has just been evaluated at ``theta``. ``velocity`` is w, and None
         without momentum.
         """
+
+
+def inside_of(net: Net, pairs: Pairs, theta: np.ndarray, held: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Inside:
+    """Views of a flat parameter vector, and of flat activations, slopes and sensitivities that have a row per neuron."""
+    h, slope, delta = held
+    last, points, n, outputs = net.widths.size - 2, pairs.points, pairs.cols, int(net.widths[-1])
+    at = np.concatenate([[0], np.cumsum(net.widths[: last + 1])]) * points
+
+    def rows(values: np.ndarray, layer: int) -> np.ndarray:
+        return values[at[layer] : at[layer + 1]].reshape(-1, points)[:, :n]
+
+    sensitivities = []
+    for layer in range(1, last + 1):
+        begin, end = (at[i] - at[1] for i in (layer, layer + 1))
+        own = delta[begin * outputs : end * outputs].reshape(-1, outputs, points)
+        sensitivities.append(own[:, :, :n])
+    layers = range(1, last + 1)
+    return Inside(
+        *_parameters(net, theta), [rows(h, layer) for layer in range(last + 1)], [rows(slope, layer) for layer in layers],
+        sensitivities,
+    )  # fmt: skip
+
+
+def _parameters(net: Net, theta: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and biases of every layer, the readout's last, as views of a flat parameter vector."""
+    offsets, weights, biases = parameter_offsets(net), [], []
+    for layer in range(1, net.widths.size):
+        rows, cols = int(net.widths[layer]), int(net.widths[layer - 1])
+        weights.append(theta[offsets[2 * layer - 2] : offsets[2 * layer - 1]].reshape(rows, -1)[:, :cols])
+        biases.append(theta[offsets[2 * layer - 1] : offsets[2 * layer - 1] + rows])
+    return weights, biases
+
+
+def shift_parameters(net: Net, theta: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+    """Add to every hidden layer's weights and biases in a flat parameter vector; an empty array adds nothing."""
+    own_weights, own_biases = _parameters(net, theta)
+    for own, change in zip([*own_weights[:-1], *own_biases[:-1]], [*weights, *biases], strict=True):
+        if change.size:
+            own += change

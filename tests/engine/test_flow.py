@@ -9,7 +9,6 @@ from scipy import integrate
 import ntksim
 from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.layout import parameter_offsets
-from ntksim.engine.training import flow
 from ntksim.engine.training.checkpoints import SeedCheckpoint
 
 RNG = np.random.default_rng(4)
@@ -200,14 +199,40 @@ def test_float32_follows_float64():
     assert single.outputs == pytest.approx(double.outputs, abs=1e-3)
 
 
-def test_relu_ends_with_a_status(monkeypatch):
-    """Kinks bound the order: what is not reached is NaN, and says so."""
-    monkeypatch.setattr(flow, "MAX_STEPS", 20)
-    run = ntksim.train(ntksim.Network(2, 8, "relu"), X, Y, seeds=[0], times=[0, 50.0], tolerance=1e-9)
-    assert run.status == ("step_limit",)
-    assert np.isfinite(run.outputs[0, 0]).all()
-    assert np.isnan(run.outputs[0, 1]).all()
-    assert run.evaluations[0] <= 41
+def test_the_step_limit_ends_with_a_word():
+    """Fields of the end are those at the last accepted step: what a second run finds at exactly that time."""
+    network, options = ntksim.Network(2, 8, "tanh"), {"tolerance": 1e-9, "x_test": X_TEST, "keep_kernels": True}
+    with pytest.warns(RuntimeWarning, match="of 2 of 2 seeds stopped at max_steps=20, at times from .* raise max_steps or tol"):
+        run = ntksim.train(network, X, Y, seeds=[0, 1], times=[0, 1e-3, 50.0], max_steps=20, **options)
+    assert run.status == ("step_limit", "step_limit")
+    assert np.isfinite(run.outputs[:, :2]).all()
+    assert np.isnan(run.outputs[:, 2]).all()
+    assert np.isnan(run.kernel_drift[:, 2]).all()
+    assert (run.evaluations <= 2 * 20 + 1 + 1).all()
+    for s in range(2):
+        assert 1e-3 < run.time_reached[s] < 50
+        again = ntksim.train(network, X, Y, seeds=[s], times=[0, run.time_reached[s]], **options)
+        assert again.status == ("finished",)
+        assert again.time_reached[0] == run.time_reached[s]
+        assert run.kernel[s] == pytest.approx(again.kernel[0], abs=1e-7)
+        assert run.test_kernels[s] == pytest.approx(again.test_kernels[0], abs=1e-7)
+        assert run.end_kernel_drift[s] == pytest.approx(again.kernel_drift[0, -1], abs=1e-7)
+        assert run.end_parameter_drift[s] == pytest.approx(again.parameter_drift[0, -1], abs=1e-7)
+
+
+def test_the_end_of_a_run_that_finishes():
+    """In units in which times are asked for, with a learning rate that scales with the width."""
+    network = ntksim.Network(1, 20, "tanh", "mean_field", 1.5)
+    assert network.learning_rate_scale != 1
+    for times in ([0.0, 0.3, 2.0], [0.1, np.inf]):
+        run = ntksim.train(network, X, Y, seeds=[0], times=times)
+        assert run.status == ("finished",)
+        assert run.time_reached[0] == times[-1]
+        assert run.end_kernel_drift[0] == run.kernel_drift[0, -1]
+        assert run.end_parameter_drift[0] == run.parameter_drift[0, -1]
+    with pytest.warns(RuntimeWarning, match="max_steps=5,"):
+        short = ntksim.train(network, X, Y, seeds=[0], times=[2.0], max_steps=5)
+    assert 0 < short.time_reached[0] < 2
 
 
 @pytest.mark.parametrize(
@@ -217,6 +242,8 @@ def test_relu_ends_with_a_status(monkeypatch):
         ({"learning_rate": 0.1}, "learning_rate belongs to gradient_descent"),
         ({"tolerance": 0}, "tolerance must be a number between 0 and 1; got 0"),
         ({"tolerance": "x"}, "tolerance must be a number"),
+        ({"max_steps": 0}, "max_steps must be an integer of at least 1; got 0"),
+        ({"max_steps": 2.5}, "max_steps must be an integer of at least 1; got 2.5"),
         ({"times": [1.0, 0.5]}, "times must ascend"),
         ({"times": [-1.0]}, "times must be a non-empty"),
         ({"times": [np.nan]}, "times must be a non-empty"),

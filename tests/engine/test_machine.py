@@ -93,6 +93,15 @@ class BoxedMachine(Machine):
     def movement(self, now, before):
         return self.cpu.movement(now.inner, before.inner)
 
+    def open_gates(self, room):
+        return self.cpu.open_gates(room.inner)
+
+    def inside(self, theta, room):
+        return self.cpu.inside(theta.inner, room.inner)
+
+    def shift(self, theta, weights, biases):
+        self.cpu.shift(theta.inner, weights, biases)
+
     def pull_back(self, room, vector, theta):
         self.cpu.pull_back(room.inner, vector, theta.inner)
 

@@ -263,6 +263,7 @@ def test_divergence_is_a_status():
         ({"times": [0.0, 1.0], "learning_rate": 1e-20}, "go up to step 1e.20"),
         ({"times": [1.0], "steps": 1, "learning_rate": 0.1}, "beyond steps=1"),
         ({"tolerance": 1e-3}, "tolerance belongs to gradient_flow"),
+        ({"max_steps": 10}, "max_steps belongs to gradient_flow"),
         ({"batch_size": 0}, "batch_size must be an integer from 1 to the number of points, 5"),
         ({"batch_size": 6}, "batch_size must be an integer from 1"),
         ({"batch_size": 2.0}, "batch_size must be an integer from 1"),

@@ -24,7 +24,7 @@ from ntksim.engine.conditional.tall import Tall, Team, joined, pieces_of
 from ntksim.engine.formulas.blocks import gated
 from ntksim.engine.formulas.layer import descended, features_kernel, residual
 from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, bias_code, fill_normals, left_code, right_code, weight_code
-from ntksim.engine.machine import Machine, Step, Task
+from ntksim.engine.machine import Inside, Machine, Step, Task
 
 
 class _Forward(NamedTuple):
@@ -62,6 +62,8 @@ class _Room:
 
 class ConditionalMachine(Machine):
     """A network in law; ``rank_tolerance`` is the part of a vector's length that may be left out when it is asked."""
+
+    holds_gates = False
 
     def __init__(self, threads: int, seed: np.uint64, task: Task, rank_tolerance: float) -> None:
         super().__init__(threads, seed, task)
@@ -275,6 +277,15 @@ class ConditionalMachine(Machine):
             kernels = self._kernels(room, np.concatenate([self.points_only, self.test_points]))
         training = self.points * self.outputs_count
         return kernels[:, training:, :training]
+
+    def open_gates(self, room: _Room) -> np.ndarray:
+        raise NotImplementedError("networks in law do not hold gates (`holds_gates`)")
+
+    def inside(self, theta: Theta, room: _Room) -> Inside:
+        raise NotImplementedError("networks in law have no weights to look at (`holds_gates`)")
+
+    def shift(self, theta: Theta, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        raise NotImplementedError("networks in law have no weights to add to (`holds_gates`)")
 
     def remember(self, room: _Room) -> tuple[Tall, list[Tall] | None]:
         assert room.forward is not None

@@ -20,7 +20,7 @@ from ntksim.engine.layout import (
     parameter_offsets,
     stored_weights,
 )
-from ntksim.engine.machine import Machine, Points, Step, Task
+from ntksim.engine.machine import Inside, Machine, Points, Step, Task, inside_of, shift_parameters
 from ntksim.engine.threads import in_slices, runs
 
 _STEP = 1 << 15  # operations that a step of the smallest network takes the time of
@@ -122,6 +122,17 @@ class CpuMachine(Machine):
         first = before[0].astype(np.float64)
         flipped = np.nan if now[1] is None else np.count_nonzero(now[1] != before[1]) / now[1].size
         return float(np.linalg.norm(now[0] - first)), float(np.linalg.norm(first)), flipped
+
+    def open_gates(self, room: Room) -> np.ndarray:
+        gates = self.remember(room)[1]
+        assert gates is not None
+        return gates
+
+    def inside(self, theta: np.ndarray, room: Room) -> Inside:
+        return inside_of(self.net, self.pairs, theta, (room.h, room.slope, room.delta))
+
+    def shift(self, theta: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        shift_parameters(self.net, theta, weights, biases)
 
     def pull_back(self, room: Room, vector: np.ndarray, theta: np.ndarray) -> None:
         rows = np.ascontiguousarray(vector.reshape(self.pairs.cols, -1).T, theta.dtype)

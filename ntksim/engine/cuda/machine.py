@@ -16,7 +16,7 @@ from ntksim.engine.cuda.library import multiply
 from ntksim.engine.cuda.passes import Batch, Wanted, draw_parameters, zeros
 from ntksim.engine.formulas.blocks import gated
 from ntksim.engine.layout import Pairs, parameter_offsets
-from ntksim.engine.machine import Machine, Points, Step, Task
+from ntksim.engine.machine import Inside, Machine, Points, Step, Task, inside_of, shift_parameters
 
 _BLOCKS = 2 if SIMULATED else 256  # that a sum over parameters is shared out to: always the same
 
@@ -118,6 +118,19 @@ class CudaMachine(Machine):
         parts = allocate((1, _BLOCKS), np.float64)
         kernels.count_sign_changes[_BLOCKS, THREADS](now[1], before[1], gated(self.net, None, None)[1], parts)
         return change, norm, float(_total(parts, 1)[0]) / now[1].shape[1]
+
+    def open_gates(self, room: Batch) -> np.ndarray:
+        gates: np.ndarray = self.remember(room)[1].copy_to_host()
+        return gates.reshape(-1, self.pairs.cols) > 0
+
+    def inside(self, theta: Any, room: Batch) -> Inside:
+        held = (room.h.copy_to_host()[0], room.slope.copy_to_host()[0], room.delta.copy_to_host()[0])
+        return inside_of(self.net, self.pairs, theta.copy_to_host()[0], held)
+
+    def shift(self, theta: Any, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        host = theta.copy_to_host()
+        shift_parameters(self.net, host[0], weights, biases)
+        theta.copy_to_device(host)
 
     def pull_back(self, room: Batch, vector: np.ndarray, theta: Any) -> None:
         values = np.zeros((self.outputs_count, self.pairs.points), self.kind)

@@ -58,7 +58,8 @@ def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> 
             state = watch.look(theta, room)
             if not np.isfinite(watch.loss(state)):
                 return "diverged"
-            watch.record(at, state, checkpoint.rows)
+            watch.record(at, step * descent.rule.rate, state, checkpoint.rows)
+            checkpoint.rows.time_reached[...] = step * descent.rule.rate
             at += 1
             if at == len(descent.steps):
                 return "finished"

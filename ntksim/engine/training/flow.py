@@ -6,10 +6,22 @@ A step of size h from (theta_0, r_0, K_0), with functions of matrices taken on e
     corrector   theta(s) = theta_0 - J_0' (I_0 - I_1) - J_1' I_1,  K = (K_0 + K_1) / 2,
                 I_0 = int_0^s e^(-K u) r_0 du,  I_1 = int_0^s (u / h) e^(-K u) r_0 du,
 
-which is exact for a constant kernel and of second order in its change; s < h is the dense output. The error of a step is
-the larger of two estimates, both of outputs: ||f(theta(h)) - y - e^(-K h) r_0|| on the training points; and, since that is
-blind where there are none, the distance of corrector and predictor in parameters times sqrt(tr K / n) times the relative
-change of the kernel.
+which is exact for a constant kernel and of second order in its change; s < h is the dense output. For networks with kinks J and K
+are those of the gates that slide and of the sides that the others start from, and what gates do that change sides within the
+step is added (`sliding`).
+
+The error of a step is the largest of five estimates. Of outputs: ||f(theta(h)) - y - e^(-K h) r_0|| on the training points;
+since that is blind where there are none, the distance of corrector and predictor in parameters times sqrt(tr K / n) times the
+relative change of the kernel; a quarter of what the step's decay makes of what gates add; and a quarter of how far, at their
+speed at the end, gates would have moved that were held to the end of the step and no longer. On a plateau, where the kernel is
+small and grows, these are blind to what decides when the loss falls: relative errors of the parameters' speed stay, and add up.
+The fifth is twice the residual times G^2, with G the larger of two measures of how J'r changes within the step: the growth of
+log ||J'r||, where it grows, and e^(-10 h lambda_max) times twice the distance of the ends of corrector and predictor over the
+length of the step.
+
+While h lambda_max is below 0.1, and no gate is near its kink, the step before is used too, and all is of third order: J is
+extrapolated in the predictor and interpolated in the corrector through three states (Adams), and the corrector's residual takes
+the kernel as linear in time. The fifth estimate is then with G^3, the second measure being the root of 2.4 times that distance.
 
 Directions in which a kernel is singular to the precision of its arithmetic do not move: along an eigenvector v of eigenvalue 0
 J'v = 0, and what rounding leaves of it would grow without bound as time goes on.
@@ -18,155 +30,319 @@ Exponential integrators: Hochbruck & Ostermann 2010. The loop over steps is Pyth
 handful of passes and two eigendecompositions.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import factorial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ntksim.engine.cpu.descent import relative_distance
 from ntksim.engine.machine import Theta
-from ntksim.engine.rounding import null_level
 from ntksim.engine.training.checkpoints import SeedCheckpoint
+from ntksim.engine.training.modes import Modes, integral, modes_of, squared_integral, weighted_integral
+from ntksim.engine.training.sliding import NONE_SETTLED, Crossings, Kinks, Place, Settled
+from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.watch import State, Watch
 
-MAX_STEPS = 2000
-Modes = tuple[np.ndarray, np.ndarray]  # eigenvalues and eigenvectors
+MAX_STEPS = 5000
 _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
+_SLOW = 0.1  # h lambda of the fastest mode, below which the step before is used too
+_RATIO = 2.0  # of the two steps
+_PAST = 1.01  # a step that gates spoil is cut to just past the first of them
 
 
 @dataclass(frozen=True)
 class Flow:
-    """How to flow: the ascending ``times`` (T,) at which to look, and the error in units of the initial residual's."""
+    """How to flow: the ascending ``times`` (T,) at which to look, the error in units of the initial residual's, and how many
+    steps at most.
+    """
 
     times: np.ndarray
     tolerance: float
+    max_steps: int = MAX_STEPS
+
+
+class _Step:
+    """A step of the flow: its dense output, the state at its end with its gates, and its error."""
+
+    def __init__(self, flow: "_Flow", start: Place, modes: Modes, before: np.ndarray | None, size: float) -> None:
+        self.flow, self.start, self.size = flow, start, size
+        self.settled, self.crossings, self.earlier = NONE_SETTLED, None, flow.earlier_for(size)
+        components = start.residual @ modes.vectors
+        taken = modes.vectors @ (integral(modes.values, size) * components)
+        predicted = flow.machine.copy(start.state.theta)
+        if self.earlier is None:
+            start.move(predicted, taken, start=True)
+        else:
+            bent = modes.vectors @ (weighted_integral(modes.values, size) / self.earlier.size * components)
+            start.move(predicted, taken + bent, start=True)
+            self.earlier.place.move(predicted, -bent, start=False)
+        found = flow.look(predicted)
+        self.end, self.error = found, np.inf
+        if not np.isfinite(found.kernel).all():
+            return
+        self.ahead = self._ahead(found, before)
+        if self.ahead.gates is not None:
+            self.earlier = None
+        self.modes = flow.modes(0.5 * (start.kernel + self.ahead.kernel))
+        self.components = start.residual @ self.modes.vectors
+        self.expected = np.exp(-self.modes.values * size) * self.components
+        self.extra, kinks = np.zeros_like(self.components), 0.0
+        if len(self.ahead.settled.ids) > len(start.sliding):
+            drift = self.modes.vectors @ (integral(self.modes.values, size) * self.components) - taken
+            self.crossings = Crossings(flow.kinks, start, self.ahead, self.modes, self.components, drift, size)
+            kinks = self._add_crossings(self.crossings.outputs)
+        if kinks > flow.bound:  # spares a pass
+            self.error = kinks
+            return
+        self.end = self.dense(size)
+        if np.isfinite(self.end.kernel).all():
+            self.settled = flow.settle(self.end, self.held(size), len(start.sliding))
+            self.error = max(kinks, self._error(predicted))
+
+    def _ahead(self, found: State, before: np.ndarray | None) -> Place:
+        """The place at the predicted end; gates that are not where they were have the slopes of where they were."""
+        held, kinks = self.start.sliding, self.flow.kinks
+        residual = self.flow.watch.residual(found)
+        if before is None or kinks.sides is None:
+            return Place(kinks, found, residual, NONE_SETTLED)
+        flipped = kinks.flipped(before, found, held)
+        slopes = np.where(before[kinks.rows(flipped)], kinks.sides[1], kinks.sides[0])
+        ids = np.concatenate([held, flipped])
+        return Place(
+            kinks, found, residual, Settled(ids, np.arange(len(ids)) < len(held), np.append(np.zeros(len(held)), slopes))
+        )
+
+    def _add_crossings(self, outputs: np.ndarray) -> float:
+        """Let what gates add to outputs, evenly over the step, decay as it comes; returns the error that this may have."""
+        values, vectors = self.modes
+        own, decayed = outputs @ vectors, integral(values, self.size)
+        rates = np.where(values > 0, values, 1.0)
+        lasting = np.where(values * self.size > 1e-8, (self.size - decayed) / (rates * self.size), 0.5 * self.size)
+        self.extra = -np.where(values > 0, lasting, 0.0) * own
+        self.expected = self.expected - decayed / self.size * own
+        return 0.25 * _rms(np.expm1(-values * self.size) * own)
+
+    def dense(self, s: float) -> State:
+        """The state at a time s of the step."""
+        values, vectors = self.modes
+        theta = self.flow.machine.copy(self.start.state.theta)
+        whole, late = integral(values, s), weighted_integral(values, s)
+        if self.earlier is not None:
+            return self._dense_of_three(theta, s, whole, late)
+        late = late / self.size
+        self.start.move(theta, vectors @ ((whole - late) * self.components), start=True)
+        along = None if self.crossings is None else self.crossings.along(s)
+        late = late * self.components + self.extra * (s / self.size) ** 2
+        self.ahead.move(theta, vectors @ late, start=False, along=along)
+        return self.flow.look(theta)
+
+    def _dense_of_three(self, theta: Theta, s: float, whole: np.ndarray, late: np.ndarray) -> State:
+        """:meth:`dense` with J through three states; ``whole`` and ``late`` integrate e^(-lambda u) and u e^(-lambda u)."""
+        assert self.earlier is not None
+        (values, vectors), h, h_before = self.modes, self.size, self.earlier.size
+        square = squared_integral(values, s)
+        first, last = (square - h * late) / (h_before * (h_before + h)), (square + h_before * late) / (h * (h + h_before))
+        change = self.ahead.kernel - self.start.kernel
+        bend = 0.25 * change @ (vectors @ ((late - square / h) * self.components))
+        self.start.move(theta, vectors @ ((whole - first - last) * self.components) + bend, start=True)
+        self.ahead.move(theta, vectors @ (last * self.components) + bend, start=False)
+        self.earlier.place.move(theta, vectors @ (first * self.components), start=False)
+        return self.flow.look(theta)
+
+    def held(self, s: float) -> np.ndarray:
+        """The gates (p, 3) that are held at a time s of the step."""
+        if self.crossings is None:
+            return self.start.sliding
+        return np.concatenate([self.start.sliding, self.crossings.ids[self.crossings.stopped & (self.crossings.times <= s)]])
+
+    def _error(self, predicted: Theta) -> float:
+        watch, start = self.flow.watch, self.start.residual
+        end = watch.residual(self.end)
+        off = _rms(end - self.modes.vectors @ self.expected)
+        moved = watch.distance(self.end.theta, predicted)
+        change = relative_distance(self.ahead.kernel.ravel(), self.start.kernel.ravel())
+        reach = float(np.sqrt(np.trace(self.start.state.kernel) / len(end)))
+        speeds = (float(r @ kernel @ r) for r, kernel in ((start, self.start.kernel), (end, self.ahead.kernel)))
+        growth = max(_growth(*speeds), self._bend(moved))
+        late = 0.25 * self.size * self.settled.missed
+        return max(off, moved * change * reach, late * reach, 2 * growth ** (2 if self.earlier is None else 3) * _rms(start))
+
+    def _bend(self, moved: float) -> float:
+        """The step's change of log J'r as its two motions tell it, with ends ``moved`` apart; 0 where the residual decays."""
+        whole = self.flow.watch.distance(self.end.theta, self.start.state.theta)
+        apart = moved / whole if whole > 0 else 0.0
+        bend = 2 * apart if self.earlier is None else float(np.sqrt(2.4 * apart))
+        return float(np.exp(-10 * self.decay)) * bend
+
+    @property
+    def decay(self) -> float:
+        """h lambda of the fastest mode."""
+        return self.size * float(self.modes.values[-1])
+
+    def first_crossing(self) -> float:
+        """When the first gate reaches 0 within the step; 0 if none does."""
+        return 0.0 if self.crossings is None else float(self.crossings.times.min())
+
+
+class _Earlier(NamedTuple):
+    """Where the last step began, and its size."""
+
+    place: Place
+    size: float
 
 
 class _Flow:
-    """The flow of one seed."""
+    """The flow of one seed, from ``place`` at a ``time`` on; steps of ``size`` are tried."""
 
     def __init__(self, watch: Watch) -> None:
-        self.watch, self.machine = watch, watch.machine
+        self.watch, self.machine, self.kinks = watch, watch.machine, Kinks(watch.machine)
         self.precision = float(np.finfo(self.machine.kind).eps)
+        self.time = self.size = self.bound = 0.0
+        self.earlier: _Earlier | None = None  # where the residual hardly decayed, and no gate was near its kink
+        self.at = self.count = 0
+        self.place: Place
+        self.open: np.ndarray | None = None
 
     def look(self, theta: Theta) -> State:
         """Outputs and kernel at ``theta``, in room of their own."""
         return self.watch.look(theta, self.machine.make_room())
 
-    def pulled(self, theta: Theta, *pulls: tuple[State, np.ndarray]) -> Theta:
-        """A copy of theta, less rate J' v for each state's J and vector v."""
-        moved = self.machine.copy(theta)
-        for state, vector in pulls:
-            self.machine.pull_back(state.room, vector, moved)
-        return moved
-
-    def step(self, state: State, modes: Modes, size: float) -> tuple[Callable[[float], State], State, float]:
-        """The dense output s -> state, the state at ``size``, and the error of a step of that size from ``state``."""
-        residual = self.watch.residual(state)
-        values, vectors = modes
-        predicted = self.pulled(state.theta, (state, vectors @ (_integral(values, size) * (residual @ vectors))))
-        ahead = self.look(predicted)
-        if not np.isfinite(ahead.kernel).all():
-            return lambda s: ahead, ahead, np.inf
-        values, vectors = self.modes(0.5 * (state.kernel + ahead.kernel))
-        components = residual @ vectors
-
-        def dense(s: float) -> State:
-            late = _weighted_integral(values, s) / size
-            early = _integral(values, s) - late
-            pulls = (state, vectors @ (early * components)), (ahead, vectors @ (late * components))
-            return self.look(self.pulled(state.theta, *pulls))
-
-        end = dense(size)
-        if not np.isfinite(end.kernel).all():
-            return dense, end, np.inf
-        off = self.watch.residual(end) - vectors @ (np.exp(-values * size) * components)
-        moved = self.watch.distance(end.theta, predicted)
-        change = relative_distance(ahead.kernel.ravel(), state.kernel.ravel())
-        reach = np.sqrt(np.trace(state.kernel) / len(residual))
-        return dense, end, float(max(np.sqrt(np.mean(off**2)), moved * change * reach))
-
     def modes(self, kernel: np.ndarray) -> Modes:
-        """Eigenvalues, 0 where they are not told from that, and eigenvectors."""
-        values, vectors = np.linalg.eigh(kernel)
-        return np.where(values > null_level(values, self.precision), values, 0.0), vectors
+        """A kernel's modes, to the precision of the machine."""
+        return modes_of(kernel, self.precision)
 
-    def settled(self, state: State, modes: Modes, size: float) -> bool:
+    def stand(self, state: State, settled: Settled) -> None:
+        """Go on from a state with these gates."""
+        self.place = Place(self.kinks, state, self.watch.residual(state), settled)
+        self.open = None if self.kinks.sides is None else self.kinks.open(state, settled)
+
+    def settled(self, modes: Modes, size: float) -> bool:
         """Whether the residual along every direction that the kernel can move is below ``size`` (root mean square)."""
-        values, vectors = modes
-        return bool(np.sqrt(np.mean(np.where(values > 0, self.watch.residual(state) @ vectors, 0.0) ** 2)) < size)
+        return _rms(np.where(modes.values > 0, self.watch.residual(self.place.state) @ modes.vectors, 0.0)) < size
 
-    def run(self, times: np.ndarray, tolerance: float, checkpoint: SeedCheckpoint) -> str:
-        """Fill the checkpoint's rows at the ascending ``times``; returns the status."""
-        rows = checkpoint.rows
-        state, time, at = self.look(self.watch.start), 0.0, 0
+    def record(self, time: float, state: State, settled: Settled, rows: Snapshots) -> None:
+        """Fill the next row, of a ``time``."""
+        self.watch.record(self.at, time, self.seen(state, settled), rows)
+        self.at += 1
+
+    def seen(self, state: State, settled: Settled) -> State:
+        """A state with the kernel of the slopes that hold its gates."""
+        return self.watch.sliding(state, self.kinks.kernels(state, settled), int(np.count_nonzero(settled.held)))
+
+    def rest(self, times: np.ndarray, rows: Snapshots) -> str:
+        """Fill all rows that are left from where the flow stands."""
+        while self.at < len(times):
+            self.record(times[self.at], self.place.state, self.place.settled, rows)
+        return "finished"
+
+    def stop(self, status: str, rows: Snapshots) -> str:
+        """Have the fields of the end show the last accepted step, before the last time; returns the status."""
+        self.watch.record_end(self.time, self.seen(self.place.state, self.place.settled), rows)
+        return status
+
+    def accept(self, step: _Step, times: np.ndarray, rows: Snapshots) -> None:
+        """Fill the rows of a step's times, and go on from its end."""
+        while self.at < len(times) and times[self.at] <= self.time + step.size:
+            if times[self.at] == self.time + step.size:
+                self.record(times[self.at], step.end, step.settled, rows)
+            else:
+                s = times[self.at] - self.time
+                state = step.dense(s)
+                self.record(times[self.at], state, self.settle(state, step.held(s), 0), rows)
+        slow = step.decay < _SLOW and step.ahead.gates is None and step.start.gates is None
+        self.earlier = _Earlier(self.place, step.size) if slow else None
+        self.stand(step.end, step.settled)
+        self.time += step.size
+
+    def earlier_for(self, size: float) -> _Earlier | None:
+        """The step before, where one of this size may use it."""
+        fits = self.earlier is not None and self.place.gates is None and size <= _RATIO * self.earlier.size
+        return self.earlier if fits else None
+
+    def settle(self, state: State, ids: np.ndarray, before: int) -> Settled:
+        """Which of some gates at 0 are held there; the first of them were ``before``."""
+        return self.kinks.settle(state, self.watch.residual(state), ids, before)
+
+    def resume(self, kept: dict[str, Any]) -> None:
+        """Stand where :meth:`kept` did."""
+        self.stand(self.look(self.machine.unpack(kept["theta"])), Settled(kept["gates"], kept["held"], kept["slopes"]))
+        if kept["earlier"].size:
+            state = self.look(self.machine.unpack(kept["earlier"]))
+            place = Place(self.kinks, state, self.watch.residual(state), NONE_SETTLED)
+            self.earlier = _Earlier(place, float(kept["earlier_size"]))
+        self.time, self.size = float(kept["time"]), float(kept["size"])
+        self.at, self.count, self.watch.passes = (int(kept[name]) for name in ("at", "count", "passes"))
+
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        gates = self.place.settled
+        return {
+            "earlier": np.zeros(0) if self.earlier is None else self.machine.pack(self.earlier.place.state.theta),
+            "earlier_size": 0.0 if self.earlier is None else self.earlier.size,
+            "theta": self.machine.pack(self.place.state.theta), "gates": gates.ids, "held": gates.held, "slopes": gates.slopes,
+            "time": self.time, "size": self.size, "at": self.at, "count": self.count,
+            "passes": self.watch.passes,
+        }  # fmt: skip
+
+    def run(self, flow: Flow, checkpoint: SeedCheckpoint) -> str:
+        """Fill the checkpoint's rows at the flow's times; returns the status."""
+        times, rows = flow.times, checkpoint.rows
+        state = self.look(self.watch.start)
         if not np.isfinite(state.kernel).all():
             return "diverged"
-        while at < len(times) and times[at] == 0:
-            self.watch.record(at, state, rows)
-            at += 1
+        self.stand(state, NONE_SETTLED)
+        while self.at < len(times) and times[self.at] == 0:
+            self.record(0.0, state, NONE_SETTLED, rows)
         # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
         largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(self.machine.kind).tiny)
         rounding = 100 * self.precision * float(largest)
-        bound = max(tolerance * float(np.sqrt(np.mean(self.watch.residual(state) ** 2))), rounding)
-        fastest = float(self.modes(state.kernel)[0][-1])
+        self.bound = max(flow.tolerance * _rms(self.watch.residual(state)), rounding)
+        fastest = float(self.modes(state.kernel).values[-1])
         if fastest == 0:  # nothing moves: all inputs are zero, or every gate is shut
-            for row in range(at, len(times)):
-                self.watch.record(row, state, rows)
-            return "finished"
-        size, first = 1 / fastest, 0
+            return self.rest(times, rows)
+        self.size = 1 / fastest
         if (kept := checkpoint.resume()) is not None:
-            state = self.look(self.machine.unpack(kept["theta"]))
-            time, size, at, first = float(kept["time"]), float(kept["size"]), int(kept["at"]), int(kept["count"])
-            self.watch.passes = int(kept["passes"])
+            self.resume(kept)
         modes: Modes | None = None
-        for count in range(first, MAX_STEPS):
-            if at == len(times):
-                return "finished"
-            modes = self.modes(state.kernel) if modes is None else modes
+        while self.count < flow.max_steps and self.at < len(times):
+            self.count += 1
+            modes = self.modes(self.place.kernel) if modes is None else modes
             # What has come to rest is there at all later times; where all modes decay they are followed to finite ones.
-            resting = np.isinf(times[at]) or not modes[0].all()
-            if resting and self.settled(state, modes, max(1e-3 * bound, 0.1 * rounding)):
-                for row in range(at, len(times)):
-                    self.watch.record(row, state, rows)
-                return "finished"
-            size = min(size, times[-1] - time)
-            dense, end, error = self.step(state, modes, size)
-            if error > bound:
-                if size < 1e-14 * max(time, 1 / fastest):
-                    return "diverged"
-                size *= max(_SHRINKAGE, _SAFETY * (bound / error) ** (1 / 3))
+            resting = np.isinf(times[self.at]) or not modes.values.all()
+            if resting and self.settled(modes, max(1e-3 * self.bound, 0.1 * rounding)):
+                return self.rest(times, rows)
+            self.size = min(self.size, times[-1] - self.time)
+            step = _Step(self, self.place, modes, self.open, self.size)
+            if step.error > self.bound:
+                if self.size < 1e-14 * max(self.time, 1 / fastest):
+                    return self.stop("diverged", rows)
+                self.size = self.smaller(step)
                 continue
-            while at < len(times) and times[at] <= time + size:
-                last = times[at] == time + size
-                self.watch.record(at, end if last else dense(times[at] - time), rows)
-                at += 1
-            state, modes, time = end, None, time + size
-            size *= min(_GROWTH, _SAFETY * (bound / max(error, np.finfo(np.float64).tiny)) ** (1 / 3))
-            checkpoint.reach(at / len(times), time)
-            if checkpoint.is_due() and (packed := self.machine.pack(state.theta)) is not None:
-                checkpoint.keep(theta=packed, time=time, size=size, at=at, count=count + 1, passes=self.watch.passes)
-        return "finished" if at == len(times) else "step_limit"
+            self.accept(step, times, rows)
+            modes = None
+            most = _GROWTH if self.earlier is None else _RATIO
+            self.size *= min(most, _SAFETY * (self.bound / max(step.error, np.finfo(np.float64).tiny)) ** (1 / 3))
+            checkpoint.reach(self.at / len(times), self.time)
+            if checkpoint.is_due() and (kept := self.kept())["theta"] is not None:
+                checkpoint.keep(**kept)
+        return "finished" if self.at == len(times) else self.stop("step_limit", rows)
+
+    def smaller(self, step: _Step) -> float:
+        """The size to try after a step whose error is too large."""
+        size = step.size * max(_SHRINKAGE, _SAFETY * (self.bound / step.error) ** (1 / 3))
+        first = _PAST * step.first_crossing()
+        return max(size, first) if first < 0.95 * step.size else size
 
 
 def flow_seed(watch: Watch, flow: Flow, checkpoint: SeedCheckpoint) -> str:
     """Integrate one seed, from its checkpoint on if there is one, and fill its rows; returns its status."""
-    return _Flow(watch).run(flow.times, flow.tolerance, checkpoint)
+    return _Flow(watch).run(flow, checkpoint)
 
 
-def _integral(values: np.ndarray, s: float) -> np.ndarray:
-    """int_0^s e^(-lambda u) du = s phi_1(-lambda s); 0 where lambda = 0, which moves nothing."""
-    z = values * s
-    return s * np.where(z > 0, -np.expm1(-z) / np.where(z > 0, z, 1.0), np.where(values > 0, 1.0, 0.0))
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
 
 
-def _weighted_integral(values: np.ndarray, s: float) -> np.ndarray:
-    """int_0^s u e^(-lambda u) du = s^2 sum_k (-z)^k / (k! (k + 2)), z = lambda s; in closed form where it does not cancel.
-
-    0 where lambda = 0, like :func:`_integral`.
-    """
-    z = values * s
-    series = sum((-np.minimum(z, 0.5)) ** k / (factorial(k) * (k + 2)) for k in range(14))
-    large = np.where(z > 0.5, z, 1.0)
-    return s * s * np.where(z > 0.5, (1 - np.exp(-large) * (1 + large)) / large**2, np.where(values > 0, series, 0.0))
+def _growth(before: float, after: float) -> float:
+    """By how much log ||J'r|| has grown, from ||J'r||^2; 0 if it has not."""
+    return 0.5 * float(np.log(after / before)) if after > before > 0 else 0.0

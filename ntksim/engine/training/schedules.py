@@ -15,7 +15,7 @@ from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
 from ntksim.engine.network import Network
 from ntksim.engine.rounding import null_level
 from ntksim.engine.training.descent import Descent
-from ntksim.engine.training.flow import Flow
+from ntksim.engine.training.flow import MAX_STEPS, Flow
 
 _MOST_STEPS = 2**53  # beyond, floats are no step numbers
 SNAPSHOTS = 25  # of a run whose times are not given, beside t = 0
@@ -32,6 +32,7 @@ class Options:
     nesterov: bool
     batch_size: int | None
     tolerance: float | None
+    max_steps: int | None
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,18 @@ def flow_schedule(network: Network, x: np.ndarray, options: Options) -> Schedule
     """A flow, whose own times are those of theta' = -grad L."""
     for name in ("steps", "learning_rate", "momentum", "nesterov", "batch_size"):
         if getattr(options, name) is not None and np.any(getattr(options, name) != 0):
-            raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times and tolerance")
+            raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times, tolerance and max_steps")
     asked = _flow_times(network, x, options.times)
     shown, where = np.unique(network.learning_rate_scale * asked, return_inverse=True)
-    return Schedule(Flow(shown, _tolerance(options.tolerance)), asked, where, None)
+    return Schedule(Flow(shown, _tolerance(options.tolerance), _most_steps(options.max_steps)), asked, where, None)
 
 
 def descent_schedule(network: Network, x: np.ndarray, options: Options) -> Schedule:
     """A descent, whose own times are numbers of steps."""
     if options.tolerance is not None:
         raise ValueError("tolerance belongs to gradient_flow; gradient_descent has learning_rate and steps")
+    if options.max_steps is not None:
+        raise ValueError("max_steps belongs to gradient_flow; gradient_descent has steps")
     momentum, nesterov = momentum_options(options.momentum, options.nesterov)
     batch_size = _batch_size(options.batch_size, len(x))
     kernel = _limit_kernel(network, x)
@@ -97,6 +100,14 @@ def _tolerance(tolerance: float | None) -> float:
     if not isinstance(tolerance, (int, float, np.floating)) or not 0 < tolerance < 1:
         raise ValueError(f"tolerance must be a number between 0 and 1; got {tolerance!r}")
     return float(tolerance)
+
+
+def _most_steps(max_steps: int | None) -> int:
+    if max_steps is None:
+        return MAX_STEPS
+    if isinstance(max_steps, bool) or not isinstance(max_steps, (int, np.integer)) or max_steps < 1:
+        raise ValueError(f"max_steps must be an integer of at least 1; got {max_steps!r}")
+    return int(max_steps)
 
 
 def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) -> np.ndarray:

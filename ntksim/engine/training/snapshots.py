@@ -7,15 +7,17 @@ import numpy as np
 
 _TIMELESS = "kernel", "test_kernels", "rank"
 _AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernels": 2}
+_OF_THE_END = ("time_reached", "end_kernel_drift", "end_parameter_drift")
 
 
 @dataclass(frozen=True)
 class Snapshots:
     """What is seen of S seeds at T times, or of one of them; NaN until it is filled. `training.Trajectory` says what each is.
 
-    Arrays lead with axes (S, T), of one seed with (T,), but for ``kernel``, which has no times, ``rank`` (S, 1), and
-    ``test_kernels``, which has two: t = 0, whether it is among the times or not, and the last. What is of test points,
-    ``kernels`` and the parameter vectors ``parameters`` (S, T, numbers) are empty where they are not wanted.
+    Arrays lead with axes (S, T), of one seed with (T,), but for those of the end of training, which have no times, ``rank``
+    (S, 1), and ``test_kernels``, which has two: t = 0, whether it is among the times or not, and the end. ``time_reached`` is
+    that of the flow theta' = -grad L. What is of test points, ``kernels`` and the parameter vectors ``parameters`` (S, T,
+    numbers) are empty where they are not wanted.
     """
 
     outputs: np.ndarray
@@ -28,11 +30,15 @@ class Snapshots:
     layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
+    sliding_gates: np.ndarray
     kernels: np.ndarray
     kernel: np.ndarray
     test_kernels: np.ndarray
     parameters: np.ndarray
     rank: np.ndarray
+    time_reached: np.ndarray
+    end_kernel_drift: np.ndarray
+    end_parameter_drift: np.ndarray
 
     @classmethod
     def empty(
@@ -46,7 +52,8 @@ class Snapshots:
         def missing(*shape: int, kind: np.dtype | type = np.float64) -> np.ndarray:
             return np.full((seeds, *shape), np.nan, kind)
 
-        scalars = ("loss", "kernel_drift", "kernel_distance", "parameter_drift", "feature_drift", "gates_flipped")
+        drifts = ("kernel_drift", "kernel_distance", "parameter_drift", "feature_drift")
+        scalars = ("loss", *drifts, "gates_flipped", "sliding_gates")
         return cls(
             outputs=missing(times, points, kind=kind),
             test_outputs=missing(times, tests, kind=kind),
@@ -58,11 +65,12 @@ class Snapshots:
             parameters=missing(times if numbers else 0, numbers, kind=kind),
             rank=missing(1),
             **{name: missing(times) for name in scalars},
+            **{name: missing() for name in _OF_THE_END},
         )
 
     def of(self, seed: int) -> "Snapshots":
         """One seed's rows, as views."""
-        return Snapshots(**{field.name: getattr(self, field.name)[seed] for field in fields(self)})
+        return Snapshots(**{field.name: getattr(self, field.name)[seed, ...] for field in fields(self)})
 
     def at(self, where: np.ndarray, outputs: int) -> dict[str, Any]:
         """The arrays of all seeds by name, at the times with indices ``where``; None for those that are not wanted.
@@ -74,7 +82,7 @@ class Snapshots:
             array = getattr(self, field.name)
             if 0 in array.shape[1:]:
                 array = None
-            elif field.name not in _TIMELESS:
+            elif field.name not in (*_TIMELESS, *_OF_THE_END):
                 array = array[:, where]
             if array is not None and outputs > 1 and (axes := _AXES_OF_POINTS.get(field.name, 0)):
                 lead, last = array.shape[:-axes], array.shape[-axes:]

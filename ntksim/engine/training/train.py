@@ -6,6 +6,7 @@ carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are
 flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,9 +50,10 @@ class Trajectory:
     outputs, here and in kernels, an axis of points has one of outputs behind it: (S, T, n, k), (S, n, k, n, k).
     ``loss`` (S, T) = 1/2 sum r^2. ``evaluations`` (S,) counts forward-and-backward passes over the training points, or over
     a batch of them; the flow applies each one's gradient up to twice more, which is not counted. ``learning_rate`` is None
-    for gradient flow. ``status`` holds "finished", "diverged" or "step_limit" (the flow was given up after
-    `flow.MAX_STEPS` steps, as it may be for ReLU at small tolerances: every kink costs a step) for each seed; what a seed
-    did not reach is NaN.
+    for gradient flow. ``status`` holds "finished", "diverged" or "step_limit" (the flow took ``max_steps`` steps) for each seed.
+    ``time_reached`` (S,) is the last of the times, or where the flow stopped before, its last accepted step; of descent that
+    diverged the last snapshot. Rows at later times are NaN. Of the flow the fields of the end are those at ``time_reached``:
+    ``kernel``, the second of ``test_kernels``, ``end_kernel_drift`` and ``end_parameter_drift`` (S,).
 
     Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
     (S, T, n, n), None unless kept; ``kernel`` (S, n, n) at the last time; and of test with training points ``test_kernels``
@@ -66,6 +68,8 @@ class Trajectory:
     ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
     ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
     NaN for activations whose values do not tell it (sin, cos, gaussian).
+    ``sliding_gates`` (S, T), how many such pairs the flow of a network with kinks holds at pre-activations of 0, where K_t takes
+    the slopes that hold them (`sliding`); NaN of descent, which has none.
 
     ``rank`` (S,) counts the directions of a hidden matrix that networks in law have revealed, the most over matrices and sides;
     None for explicit weights.
@@ -88,6 +92,10 @@ class Trajectory:
     layer_kernel_drift: np.ndarray
     feature_drift: np.ndarray
     gates_flipped: np.ndarray
+    sliding_gates: np.ndarray
+    time_reached: np.ndarray
+    end_kernel_drift: np.ndarray
+    end_parameter_drift: np.ndarray
     rank: np.ndarray | None
     _kept: "_KeptParameters | None" = field(default=None, repr=False)
 
@@ -148,6 +156,7 @@ def train(
     batch_size: int | None = None,
     layer_rates: Sequence[float] | None = None,
     tolerance: float | None = None,
+    max_steps: int | None = None,
     x_test: np.ndarray | None = None,
     remove_initial_output: bool = False,
     keep_kernels: bool = False,
@@ -188,8 +197,9 @@ def train(
     layer_rates : L + 1 factors on the learning rate of each layer's weights and biases, the readout's last; 1 by default, and
         0 for a frozen layer, whose parameters do not move. The flow is theta_l' = -rate_l dL/dtheta_l. Kernels, here and in
         the result, are then sum_l rate_l K_l, whose eigenvalues are the rates of training.
-    tolerance : error of the outputs that a step of the flow may add, root mean square over training points, in units of
-        the initial residual's; 1e-4 by default.
+    tolerance : error of the outputs that one step of the flow may add, root mean square over training points, in units of
+        the initial residual's; 1e-4 by default. Errors of all steps add up, test outputs see them undamped (`flow`).
+    max_steps : steps, rejected ones included, after which the flow of a seed is given up, with a warning; 5000 by default.
     remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
         f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n).
@@ -229,7 +239,7 @@ def train(
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
     remove, keep = flag("remove_initial_output", remove_initial_output), flag("keep_kernels", keep_kernels)
     network = rated(network, layer_rates)
-    options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance)
+    options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
     rank = _checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None
     net, theta = (compiled_network(network, x.shape[1]), None) if start is None else packed(network, x.shape[1], start, kind)
@@ -251,6 +261,9 @@ def train(
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, interval)
     with shown(progress, seed_list.size, "training", network.learning_rate_scale):
         status, evaluations = _Run(task, schedule.plan, seed_list, kept, place, rank).train()
+    scale = network.learning_rate_scale
+    snapshots.time_reached[:] = _times_asked(snapshots.time_reached, status, schedule.times[-1], scale)
+    _warn_of_the_limit(status, snapshots.time_reached, schedule.times[-1], schedule.plan)
     found = snapshots.at(schedule.where, network.outputs)
     vectors = found.pop("parameters")
     return Trajectory(
@@ -316,6 +329,23 @@ def _checked_interval(checkpoint: object, interval: float) -> float:
     if checkpoint is not None and (not isinstance(checkpoint, (str, PathLike)) or not str(checkpoint) or "\0" in str(checkpoint)):
         raise TypeError(f"checkpoint must be the path of a folder, or None; got {checkpoint!r}")
     return float(interval)
+
+
+def _times_asked(reached: np.ndarray, status: tuple[str, ...], last: float, scale: float) -> np.ndarray:
+    """Times reached (S,) in the units in which they were asked for, from those of the flow theta' = -grad L."""
+    return np.where(np.array(status) == "finished", last, np.nan_to_num(reached) / scale)
+
+
+def _warn_of_the_limit(status: tuple[str, ...], reached: np.ndarray, last: float, plan: Flow | Descent) -> None:
+    stopped = np.array([word == "step_limit" for word in status])
+    if isinstance(plan, Flow) and stopped.any():
+        warnings.warn(
+            f"gradient flow of {stopped.sum()} of {len(status)} seeds stopped at max_steps={plan.max_steps}, at times from "
+            f"{reached[stopped].min():.3g} of {last:.3g} on (Trajectory.time_reached), and rows beyond are NaN: "
+            f"raise max_steps or tolerance (now {plan.tolerance:g}), or end sooner",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 class _Run:

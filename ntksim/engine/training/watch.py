@@ -1,6 +1,6 @@
 """One network in training as it is seen from outside: passes over its points, and what is written down at a snapshot."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ class State:
     """A network at some theta: what a pass leaves behind.
 
     ``outputs`` (n k,) for k outputs; ``layers`` (L+1, n k, n k), the kernels of every layer's parameters, and ``kernel``, their
-    sum with the layers' rates.
+    sum with the layers' rates; ``sliding``, how many gates are held at their kink, is known of the flow.
     """
 
     theta: Theta
@@ -24,6 +24,7 @@ class State:
     outputs: np.ndarray
     layers: np.ndarray
     kernel: np.ndarray
+    sliding: float = np.nan
 
 
 def _total(layers: np.ndarray, rates: np.ndarray) -> np.ndarray:
@@ -93,6 +94,10 @@ class Watch:
         """The kernel of test with training points, (n* k, n k)."""
         return _total(self.machine.test_kernels(theta), self.rates)
 
+    def sliding(self, state: State, layers: np.ndarray, number: int) -> State:
+        """The state with other kernels of its layers, those of the slopes that hold a ``number`` of gates at their kinks."""
+        return replace(state, layers=layers, kernel=_total(layers, self.rates), sliding=float(number))
+
     def residual(self, state: State) -> np.ndarray:
         """f - y, float64."""
         return state.outputs - self.y
@@ -102,12 +107,15 @@ class Watch:
         with np.errstate(over="ignore", invalid="ignore"):
             return float(0.5 * np.sum(self.residual(state) ** 2))
 
-    def record(self, at: int, state: State, rows: Snapshots) -> None:
-        """Fill row ``at`` of every array; movement of parameters is made relative by :meth:`finish`."""
+    def record(self, at: int, time: float, state: State, rows: Snapshots) -> None:
+        """Fill row ``at`` of every array, and with the last one what is of the end.
+
+        Movement of parameters is made relative by :meth:`finish`.
+        """
         # A network that is about to diverge, beyond float32 or dead: infinite or NaN, as it is.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             rows.outputs[at] = state.outputs - self.removed
-            rows.loss[at] = self.loss(state)
+            rows.loss[at], rows.sliding_gates[at] = self.loss(state), state.sliding
             self._measure(at, state, rows)
             if len(rows.kernels):
                 rows.kernels[at] = state.kernel
@@ -115,19 +123,30 @@ class Watch:
                 packed = self.machine.pack(state.theta)
                 assert packed is not None  # networks in law, which have none, are not asked
                 rows.parameters[at] = packed.ravel()
-            if at + 1 == len(rows.loss):
-                rows.kernel[:] = state.kernel
-                if self.with_tests:
-                    rows.test_kernels[1] = self.test_kernel(state.theta)
             if self.with_tests:
                 rows.test_outputs[at] = self.machine.test_outputs(state.theta) - self.test_removed
+        if at + 1 == len(rows.loss):
+            self.record_end(time, state, rows)
+
+    def record_end(self, time: float, state: State, rows: Snapshots) -> None:
+        """Fill what is of the end of training, at the last time or where training stopped before."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            rows.time_reached[...], rows.kernel[:] = time, state.kernel
+            if self.with_tests:
+                rows.test_kernels[1] = self.test_kernel(state.theta)
+            rows.end_kernel_drift[...] = self._kernel_drift(state)
+            rows.end_parameter_drift[...] = np.sqrt(_sum(self.machine.square_distances(state.theta, self.start)))
+
+    def _kernel_drift(self, state: State) -> float:
+        """||K_t - K_0||_F / ||K_0||_F."""
+        assert self.first is not None
+        return relative_distance(state.kernel.ravel(), _total(self.first.layers, self.rates).ravel())
 
     def _measure(self, at: int, state: State, rows: Snapshots) -> None:
         """How far kernel, parameters and features are from where they began."""
         assert self.first is not None
-        before = _total(self.first.layers, self.rates)
-        rows.kernel_drift[at] = relative_distance(state.kernel.ravel(), before.ravel())
-        rows.kernel_distance[at] = kernel_distance(state.kernel, before)
+        rows.kernel_drift[at] = self._kernel_drift(state)
+        rows.kernel_distance[at] = kernel_distance(state.kernel, _total(self.first.layers, self.rates))
         pairs = zip(state.layers, self.first.layers, strict=True)
         rows.layer_kernel_drift[at] = [relative_distance(now.ravel(), then.ravel()) for now, then in pairs]
         squares = self.machine.square_distances(state.theta, self.start)
@@ -141,4 +160,5 @@ class Watch:
         squares = self.machine.square_norms(self.start)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             rows.layer_drift[:] /= np.sqrt(squares)
-            rows.parameter_drift[:] /= np.sqrt(_sum(squares))
+            for drift in (rows.parameter_drift, rows.end_parameter_drift):
+                drift /= np.sqrt(_sum(squares))

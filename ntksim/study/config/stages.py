@@ -68,6 +68,9 @@ class Schedule(Section):
     tolerance: Annotated[float | None, Of("gradient_flow", 1e-4)] = Field(
         default=None, gt=0, lt=1, description="of gradient flow: error of a step relative to the initial residual (default: 1e-4)"
     )
+    max_steps: Annotated[int | None, Of("gradient_flow", None, is_new=True)] = Field(
+        default=None, ge=1, lt=MOST, description="of gradient flow: steps after which a seed is given up (default: 5000)"
+    )
     relative_learning_rate: Annotated[float | None, Of("gradient_descent", 0.5)] = Field(
         default=None,
         gt=0,

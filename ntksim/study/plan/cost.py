@@ -16,7 +16,7 @@ from ntksim.study.config.study import Study
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
 _CUDA_MB = 1500.0  # and of a GPU's context and libraries: room, not a measurement
 _FILE_MB = 0.006  # of a file without numbers
-_MOST_PASSES = 6000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
+_MOST_PASSES = 15000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
 _KERNELS_OF_STATISTICS = 8  # float64 kernels that statistics of one seed hold at a time
 # Of the first layer and of every other, for each neuron and pair of points: products with factors, and sums of products, in the
 # other layers one way and back (measured: 16 points, 2^20 neurons).

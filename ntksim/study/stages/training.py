@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what shards depend on of the configuration is in their iden
 _KEPT_BYTES = 2**28  # of kernels along the way that are held at a time
 _MOST_SEEDS = 8  # trained at a time, so that long shards show progress
 # Columns that are taken from trajectories as they are, beside those that a network which diverged cannot have.
-_OF_RUNS = ("kernel_distance", "feature_drift", "gates_flipped", "layer_drift", "layer_kernel_drift")
+_OF_RUNS = ("kernel_distance", "feature_drift", "gates_flipped", "sliding_gates", "layer_drift", "layer_kernel_drift")
 
 
 # LAPACK's bits may depend on its threads; Numba's loops of the engine do not.
@@ -79,6 +79,8 @@ def _columns(job: Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]
         "kernel_drift": run.kernel_drift,
         "parameter_drift": run.parameter_drift,
     }
+    if job.schedule.method == "gradient_flow":
+        columns["time_reached"] = run.time_reached[:, None]
     status = np.array(run.status, dtype=object)
     status = np.where(status == "finished", finiteness(columns.values()), status)
     columns |= {name: getattr(run, name) for name in _OF_RUNS}

@@ -73,7 +73,7 @@ def make_job(shard: ShardJob, schedule: "Schedule") -> Job:
     options = {name: getattr(filled, name) for name in ("method", "layer_rates", "remove_initial_output")}
     descent: dict[str, Any] = {}
     if filled.method == "gradient_flow":
-        options |= {"tolerance": filled.tolerance}
+        options |= {"tolerance": filled.tolerance, "max_steps": filled.max_steps}
     else:
         descent = {"learning_rate": filled.relative_learning_rate / largest}
         descent |= {"momentum": filled.momentum, "nesterov": filled.nesterov}

@@ -177,7 +177,7 @@ LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"
 # Advice on how to let more seeds finish, by the status of those that did not.
 REMEDIES = {
     "diverged": "in gradient descent lower relative_learning_rate; in gradient flow raise tolerance, or set precision to float64",
-    "step_limit": "lower relative_time, or raise tolerance",
+    "step_limit": "raise max_steps or tolerance, or lower relative_time",
     "overflow": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
     "nan": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
     "eigensolver_failed": "set precision to float64",
@@ -202,7 +202,8 @@ COLUMNS = {
     "the statistic is biased",
     "earliest_stop": "relative_time_reached of the seed that stopped first; NaN if all seeds finished",
     "latest_stop": "relative_time_reached of the seed that stopped last; NaN if all seeds finished",
-    "time_reached": "time of the last snapshot up to which all numbers of a seed are finite: the end of training if it finished",
+    "time_reached": "time at which a seed's training ended: the end of training if it finished, the last accepted step of a flow "
+    "that stopped, otherwise the last snapshot up to which all numbers are finite",
     "relative_time_reached": "time_reached times lambda_max(K_inf)",
     "mean": "mean over seeds; NaN for bias, scatter and the parts of the kernel drift, since single seeds do not have them",
     "root_mean_square": "; ".join(
@@ -218,6 +219,8 @@ COLUMNS = {
     "root_mean_square_high": "upper end of the 95% interval of the root mean square, with at least 5 seeds (docs/statistics.md)",
     "time": "time t of gradient flow, or learning rate x steps; in units of 1 / eigenvalue of the kernel",
     "relative_time": "t times lambda_max(K_inf)",
+    "sliding_gates": "number of pairs of a hidden neuron and a training point that gradient flow holds at a pre-activation of 0, "
+    "where the slope of the activation is the one that holds it; NaN in gradient descent",
     "kernel_velocity": "kernel distance from the previous snapshot, per unit of time; NaN at t = 0",
     "layer": "1 for the first hidden layer's weights and biases, ..., depth + 1 for those of the readout",
     "linearized_loss": "loss of the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, "

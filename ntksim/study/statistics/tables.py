@@ -96,9 +96,14 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     final["loss_left"] = final["loss"] / runs["loss"].transform("first")
     finite = np.isfinite(training[["loss", "test_loss", "kernel_drift", "parameter_drift"]].to_numpy()).all(axis=1)
     finite_so_far = training[run].assign(finite=finite).groupby(run, sort=False)["finite"].cummin()
+    stopped = final.get("time_reached")  # of the flow, which may stop between two snapshots
     for name in ("time", "relative_time"):
         reached = training[run].assign(reached=training[name].where(finite_so_far)).groupby(run, sort=False)["reached"]
         final[f"{name}_reached"] = reached.transform("max").fillna(0.0)
+    if stopped is not None:
+        between = stopped > final["time_reached"]
+        final.loc[between, "relative_time_reached"] = (stopped * final["relative_time"] / final["time"])[between]
+        final.loc[between, "time_reached"] = stopped[between]
     return final
 
 

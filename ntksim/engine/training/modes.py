@@ -1,0 +1,47 @@
+"""A kernel's eigenvectors, on which a step of the flow is exact: integrals of e^(-lambda u)."""
+
+from math import factorial
+from typing import NamedTuple
+
+import numpy as np
+
+from ntksim.engine.rounding import null_level
+
+
+class Modes(NamedTuple):
+    """Eigenvalues of a kernel, 0 where they are not told from that, and eigenvectors."""
+
+    values: np.ndarray
+    vectors: np.ndarray
+
+
+def modes_of(kernel: np.ndarray, precision: float) -> Modes:
+    """The modes of a kernel whose entries have a relative error of ``precision``."""
+    values, vectors = np.linalg.eigh(kernel)
+    return Modes(np.where(values > null_level(values, precision), values, 0.0), vectors)
+
+
+def integral(values: np.ndarray, s: float | np.ndarray) -> np.ndarray:
+    """int_0^s e^(-lambda u) du = s phi_1(-lambda s); 0 where lambda = 0, which moves nothing."""
+    z = values * s
+    return s * np.where(z > 0, -np.expm1(-z) / np.where(z > 0, z, 1.0), np.where(values > 0, 1.0, 0.0))
+
+
+def weighted_integral(values: np.ndarray, s: float) -> np.ndarray:
+    """int_0^s u e^(-lambda u) du = s^2 sum_k (-z)^k / (k! (k + 2)), z = lambda s; in closed form where it does not cancel.
+
+    0 where lambda = 0, like :func:`integral`.
+    """
+    z = values * s
+    series = sum((-np.minimum(z, 0.5)) ** k / (factorial(k) * (k + 2)) for k in range(14))
+    large = np.where(z > 0.5, z, 1.0)
+    return s * s * np.where(z > 0.5, (1 - np.exp(-large) * (1 + large)) / large**2, np.where(values > 0, series, 0.0))
+
+
+def squared_integral(values: np.ndarray, s: float) -> np.ndarray:
+    """int_0^s u^2 e^(-lambda u) du, in the same way."""
+    z = values * s
+    series = sum((-np.minimum(z, 1.0)) ** k / (factorial(k) * (k + 3)) for k in range(18))
+    large = np.where(z > 1.0, z, 1.0)
+    closed = (2 - np.exp(-large) * (2 + large * (2 + large))) / large**3
+    return s**3 * np.where(z > 1.0, closed, np.where(values > 0, series, 0.0))

@@ -1,0 +1,213 @@
+"""Gates that slide: the flow of a network with kinks as Filippov's solution.
+
+Where the two velocities of a pre-activation z, those of either side of its kink, both point at 0, it stays there, and the slope
+of the activation is what keeps it (Filippov 1988): the velocity R J(s)' r is then R J' r projected on the parameters' motions
+that leave the held gates at 0, in the metric of R^(-1). So held gates change a step of the flow in that K - B C^-1 B' stands in
+for K, and their motion is taken out of every pull-back (`gates` has the symbols). Which gates are held, and with what slopes, is
+one convex problem: C is a Gram matrix, and over slopes between those of the sides the velocities are unique; where they leave
+the slopes open (the gates of a neuron whose weights are 0 are not independent) those nearest to the base are taken.
+
+A gate that changes its side within a step does so at a time that is solved for, and moves by the slope of either side before and
+after it; or it stops at 0, and is held from there on.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ntksim.engine.machine import Machine, Theta
+from ntksim.engine.training.gates import Gates, box_minimum, pre_activations, scaled_inverse, sides_of
+from ntksim.engine.training.modes import Modes, integral
+from ntksim.engine.training.watch import State
+
+_HALVINGS = 40  # of a step, to find when a gate reaches 0
+_NO_GATES = np.zeros((0, 3), np.int64)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Gates ``ids`` (p, 3) at a state: which of them are ``held`` at 0 (p,), and the slope of each (p,).
+
+    ``missed`` is the speed of the parameters, ||.|| over the root of the layers' rates, that gates that were held before are let
+    go with.
+    """
+
+    ids: np.ndarray
+    held: np.ndarray
+    slopes: np.ndarray
+    missed: float = 0.0
+
+    @property
+    def sliding(self) -> np.ndarray:
+        """The gates that are held."""
+        return self.ids[self.held]
+
+
+NONE_SETTLED = Settled(_NO_GATES, np.zeros(0, bool), np.zeros(0))
+
+
+class Kinks:
+    """Where the gates of a machine's network stand; for activations without a kink there are none."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.scales = machine, machine.net.scales
+        self.sides = sides_of(machine.net) if machine.holds_gates else None
+        self.starts = np.concatenate([[0], np.cumsum(machine.net.widths[1:-1])])
+
+    def rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where gates stand among those of all hidden neurons: rows and columns."""
+        return self.starts[ids[:, 0] - 1] + ids[:, 1], ids[:, 2]
+
+    def open(self, state: State, settled: Settled) -> np.ndarray:
+        """Where gates are open, (neurons, n); those that have just been let go are on the side to which they went."""
+        found = self.machine.open_gates(state.room)
+        if len(settled.ids) and self.sides is not None:
+            gone = ~settled.held
+            found[self.rows(settled.ids[gone])] = settled.slopes[gone] == self.sides[1]
+        return found
+
+    def flipped(self, before: np.ndarray, state: State, held: np.ndarray) -> np.ndarray:
+        """The gates (p, 3) that are not where they were ``before``, without those that are held."""
+        if self.sides is None:
+            return _NO_GATES
+        changed = self.machine.open_gates(state.room) != before
+        changed[self.rows(held)] = False
+        rows, points = np.nonzero(changed)
+        layers = np.searchsorted(self.starts, rows, side="right")
+        return np.stack([layers, rows - self.starts[layers - 1], points], axis=1)
+
+    def at(self, state: State, ids: np.ndarray) -> Gates:
+        """Some gates at a state."""
+        return Gates(self.machine.inside(state.theta, state.room), self.scales, ids)
+
+    def settle(self, state: State, residual: np.ndarray, ids: np.ndarray, before: int) -> Settled:
+        """Which of some gates at 0 the flow holds there, and the slopes of all; the first of them were held ``before``."""
+        if not len(ids) or self.sides is None:
+            return NONE_SETTLED
+        gates, (below, above) = self.at(state, ids), self.sides
+        size = float(np.linalg.norm(residual))
+        residual = residual / (size or 1.0)
+        free, change = -(gates.B.T @ residual), np.zeros(len(ids))
+        for _ in range(len(np.unique(ids[:, 0]))):  # the pressure on a gate depends on the slopes of those above it
+            pressure = gates.pressure(residual, change)
+            holds = pressure > 1e-14 * np.abs(pressure).max()
+            low, high = (np.where(holds, (side - gates.base) * pressure, 0.0) for side in (below, above))
+            q, where = box_minimum(gates.C, free, low, high)
+            change = np.where(holds, q / np.where(holds, pressure, 1.0), 0.0)
+        held = holds & (where == 0)
+        slopes = np.where(held, gates.base + change, np.where(where > 0, above, below))
+        moving = free - gates.C @ q
+        slopes[~holds] = np.where(moving > 0, above, below)[~holds]  # pushed from 0 by either side
+        late = np.where(held | (np.arange(len(ids)) >= before), 0.0, moving)
+        missed = size * float(np.sqrt(late @ scaled_inverse(gates.C) @ late))
+        return Settled(ids, held, slopes, missed)
+
+    def kernels(self, state: State, settled: Settled) -> np.ndarray:
+        """Every layer's kernel at a state, (L+1, n k, n k), with the slopes that hold its gates."""
+        if not settled.held.any():
+            return state.layers
+        gates = self.at(state, settled.sliding)
+        return gates.kernels(state.layers, settled.slopes[settled.held] - gates.base)
+
+
+class Place:
+    """A state from which the flow moves: its kernel and pull-back with some gates held, and others on a side of their own.
+
+    ``residual`` (n k,) is that of the held gates brought back to 0 exactly, to first order, and ``kernel`` (n k, n k) that by
+    which it decays.
+    """
+
+    def __init__(self, kinks: Kinks, state: State, residual: np.ndarray, settled: Settled) -> None:
+        self.state, self.residual, self.kernel, self.settled = state, residual, state.kernel, settled
+        self.machine, self.gates = kinks.machine, None
+        if not len(settled.ids):
+            return
+        self.gates = gates = kinks.at(state, settled.ids)
+        self.held = np.flatnonzero(settled.held)
+        self.change = np.where(settled.held, 0.0, settled.slopes - gates.base)
+        self.mixing = m = gates.mixing(self.change)
+        b = gates.B + m @ gates.C
+        self.inverse, self.b = scaled_inverse(gates.C[np.ix_(self.held, self.held)]), b[:, self.held]
+        self.residual = residual - self.b @ self.inverse @ gates.z[self.held]
+        mixed = m @ gates.B.T
+        self.kernel = state.kernel + mixed + mixed.T + m @ gates.C @ m.T - self.b @ self.inverse @ self.b.T
+
+    @cached_property
+    def sliding(self) -> np.ndarray:
+        """The gates that are held."""
+        return self.settled.sliding
+
+    def move(self, theta: Theta, vector: np.ndarray, *, start: bool, along: np.ndarray | None = None) -> None:
+        """theta <- theta - R J' vector, in place, held gates staying; from the ``start`` of a step they go back to 0.
+
+        ``along`` (p,) is a motion R Z' along of gates that comes on top, again without that of the held ones.
+        """
+        self.machine.pull_back(self.state.room, vector, theta)
+        if self.gates is None:
+            return
+        motion = -(self.mixing.T @ vector)
+        held = self.b.T @ vector - (self.gates.z[self.held] if start else 0.0)
+        if along is not None:
+            motion += along
+            held -= self.gates.C[self.held] @ along
+        motion[self.held] += self.inverse @ held
+        self.machine.shift(theta, *self.gates.motion(motion))
+
+
+class Crossings:
+    """Gates that reach 0 within a step of a ``size``: when, and how far they then push the parameters.
+
+    ``start`` and ``ahead`` are the places at the start of the step and at its predicted end, where the gates have the slopes of
+    the side that they come from; ``modes`` are those of the step's kernel, and ``drift`` (n k,) is by how much the integral of
+    the residual differs from what the prediction took.
+    """
+
+    def __init__(
+        self, kinks: Kinks, start: Place, ahead: Place, modes: Modes, components: np.ndarray, drift: np.ndarray, size: float
+    ) -> None:
+        assert ahead.gates is not None
+        assert kinks.sides is not None
+        gates, new = ahead.gates, np.flatnonzero(~ahead.settled.held)
+        self.size, self.number, self.new, self.ids = size, len(gates.ids), new, gates.ids[new]
+        inside = kinks.machine.inside(start.state.theta, start.state.room)
+        b, c = (gates.B + ahead.mixing @ gates.C)[:, new], gates.C[np.ix_(new, new)]
+        across = gates.C[np.ix_(new, ahead.held)]
+        b, c = b - ahead.b @ ahead.inverse @ across.T, c - across @ ahead.inverse @ across.T
+        before, after = pre_activations(inside, kinks.scales, self.ids), gates.z[new] - b.T @ drift
+        below, above = kinks.sides
+        side = np.where(ahead.settled.slopes[new] == above, 1.0, -1.0)
+        path = b.T @ modes.vectors * components
+        self.times = _times_of_zero(modes, path, before, after, side, size)
+        rest = np.stack([integral(modes.values, size) - integral(modes.values, time) for time in self.times])
+        residuals = np.zeros((self.number, len(components)))
+        residuals[new] = (rest * components) @ modes.vectors.T
+        pressure = gates.pressure(residuals, ahead.change)[new]
+        full = np.where(side > 0, below - above, above - below) * pressure
+        low, high = (np.where(pressure > 0, bound, full) for bound in (np.minimum(full, 0), np.maximum(full, 0)))
+        self.q, where = box_minimum(c, after, low, high)
+        self.stopped = (pressure > 0) & (where == 0)
+        self.outputs = b @ self.q  # by which the step changes outputs, with a sign
+
+    def along(self, time: float) -> np.ndarray:
+        """The motion R Z' along (p,) of all gates of the place ahead, up to a time of the step."""
+        rest = np.maximum(self.size - self.times, np.finfo(np.float64).tiny)
+        found = np.zeros(self.number)
+        found[self.new] = -self.q * np.clip((time - self.times) / rest, 0, 1)
+        return found
+
+
+def _times_of_zero(
+    modes: Modes, path: np.ndarray, before: np.ndarray, after: np.ndarray, side: np.ndarray, size: float
+) -> np.ndarray:
+    """When pre-activations (p,) reach 0 that go from ``before`` to ``after``: along the residual's integral times ``path``
+    (p, n k), and for what is left evenly in time.
+    """
+    left = before - after - path @ integral(modes.values, size)
+    low, high = np.zeros(len(before)), np.full(len(before), size)
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        z = before - left * middle / size - np.sum(path * integral(modes.values, middle[:, None]), axis=1)
+        there = z * side > 0
+        low, high = np.where(there, middle, low), np.where(there, high, middle)
+    return np.where(before * side <= 0, 0.0, 0.5 * (low + high))

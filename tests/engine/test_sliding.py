@@ -1,0 +1,193 @@
+"""Gates that slide: their algebra against finite differences, and the flow against smoothed kinks, descent and its laws."""
+
+import naive
+import numpy as np
+import pytest
+from cases import oracle_arguments
+from scipy import integrate
+
+import ntksim
+from ntksim.engine.compiled_network import columns_of, compiled_network
+from ntksim.engine.cpu.machine import CpuMachine
+from ntksim.engine.machine import Task
+from ntksim.engine.training import flow
+from ntksim.engine.training.gates import Gates, box_minimum, pre_activations
+
+RNG = np.random.default_rng(11)
+X, Y, X_TEST = RNG.normal(size=(6, 3)), RNG.normal(size=6), RNG.normal(size=(3, 3))
+
+
+def _machine(network):
+    points = columns_of(X, None, np.dtype(np.float64), "cpu")
+    targets = np.zeros(len(X) * network.outputs)
+    return CpuMachine(1, np.uint64(3), Task(compiled_network(network, 3), points, targets, None, None, False))
+
+
+def _gates(machine, theta, ids):
+    room = machine.make_room()
+    outputs, layers = machine.evaluate(theta, room)
+    return Gates(machine.inside(theta, room), machine.net.scales, ids), outputs, layers
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_algebra_of_gates(outputs):
+    """B = J R Z' and C = Z R Z' of gates in all layers, and the kernel J(s) R J(s)', by central differences of z and f.
+
+    The slope of a gate below another at the same point enters g; the Jacobian with slopes s is that of a network in which the
+    chosen gates have phi(z) = s z.
+    """
+    network = ntksim.Network(3, (5, 4, 4), "leaky_relu", "ntk", 1.3, sigma_b=0.4, output_bias=True, outputs=outputs)
+    machine = _machine(network)
+    ids = np.array([[1, 2, 1], [1, 0, 4], [2, 3, 1], [3, 1, 1], [3, 2, 0], [2, 0, 5]])
+    theta = machine.draw()
+    gates, _, layers = _gates(machine, theta, ids)
+    slopes = np.array([0.3, 0.6, 0.5, 0.8, 0.2, 0.9])
+
+    def outputs_with(flat, chosen):
+        inside = machine.inside(flat, machine.make_room())
+        g, beta = machine.net.scales[0], machine.net.scales[2]
+        h = X.T
+        for layer in range(3):
+            z = g[layer] * inside.weights[layer] @ h + beta[layer] * inside.biases[layer][:, None]
+            h = np.where(z > 0, z, 0.1 * z)
+            for (at, neuron, point), slope in zip(ids, chosen, strict=True):
+                if at == layer + 1 and slope is not None:
+                    h[neuron, point] = np.where(base[(at, neuron, point)] == 1.0, 1.0, 0.1) * z[neuron, point]
+                    h[neuron, point] += (slope - base[(at, neuron, point)]) * (z[neuron, point] - frozen[(at, neuron, point)])
+        return (g[3] * inside.weights[3] @ h + beta[3] * inside.biases[3][:, None]).T.ravel()
+
+    base = {tuple(i): s for i, s in zip(ids.tolist(), gates.base, strict=True)}
+    frozen = {tuple(i): z for i, z in zip(ids.tolist(), gates.z, strict=True)}
+    step = 1e-6
+    rows_f, rows_s, rows_z = [], [], []
+    for parameter in range(theta.size):
+        found = []
+        for sign in (1, -1):
+            moved = theta.copy()
+            moved[parameter] += sign * step
+            room = machine.make_room()
+            machine.evaluate(moved, room)
+            inside = machine.inside(moved, room)
+            z = pre_activations(inside, machine.net.scales, ids)
+            found.append((outputs_with(moved, [None] * 6), outputs_with(moved, slopes), z))
+        for rows, (up, down) in zip((rows_f, rows_s, rows_z), zip(*found, strict=True), strict=True):
+            rows.append((up - down) / (2 * step))
+    jacobian, with_slopes, gradients = (np.array(rows).T for rows in (rows_f, rows_s, rows_z))
+    assert pytest.approx(jacobian @ gradients.T, abs=1e-7) == gates.B
+    assert pytest.approx(gradients @ gradients.T, abs=1e-7) == gates.C
+    change = slopes - gates.base
+    assert jacobian + gates.mixing(change) @ gradients == pytest.approx(with_slopes, abs=1e-7)
+    assert gates.kernels(layers, change).sum(axis=0) == pytest.approx(with_slopes @ with_slopes.T, abs=1e-6)
+    along = RNG.normal(size=6)
+    moved = theta.copy()
+    machine.shift(moved, *gates.motion(along))
+    assert moved - theta == pytest.approx(gradients.T @ along, abs=1e-7)
+
+
+def test_the_least_in_a_box():
+    """Against its own conditions, for singular matrices too: what is between is at rest, what is at a bound pushes out."""
+    for case in range(200):
+        rng = np.random.default_rng(case)
+        size = int(rng.integers(1, 9))
+        factor = rng.normal(size=(size, max(1, size - case % 3)))
+        c, v = factor @ factor.T, rng.normal(size=size)
+        low, high = -rng.exponential(size=size), rng.exponential(size=size)
+        q, at = box_minimum(c, v, low, high)
+        left = v - c @ q
+        assert (q >= low - 1e-9).all()
+        assert (q <= high + 1e-9).all()
+        assert (np.abs(left[at == 0]) < 1e-5).all()
+        assert (left[at < 0] < 1e-5).all()
+        assert (left[at > 0] > -1e-5).all()
+
+
+def _smoothed(network, seed, width, times):
+    """Outputs along the flow of the network whose ReLU has a slope that rises from 0 to 1 over ``width``, by Radau."""
+    g, _, weights, _, a, _ = oracle_arguments(network, 3, seed)
+    shape, size = weights[0].shape, weights[0].size
+
+    def forward(flat, x):
+        z = g[0] * x @ flat[:size].reshape(shape).T
+        slope = np.clip(z / width + 0.5, 0, 1)
+        value = np.where(z > width / 2, z, 0.5 * width * slope**2)
+        return slope, value, g[1] * value @ flat[size:]
+
+    def velocity(_, flat):
+        slope, value, outputs = forward(flat, X)
+        residual = outputs - Y
+        back = g[0] * g[1] * (residual[:, None] * slope * flat[size:]).T @ X
+        return -np.concatenate([back.ravel(), g[1] * value.T @ residual])
+
+    start = np.concatenate([weights[0].ravel(), a])
+    found = integrate.solve_ivp(velocity, (0, times[-1]), start, "Radau", t_eval=times, rtol=1e-7, atol=1e-9).y.T
+    return np.array([forward(flat, X)[2] for flat in found])
+
+
+def test_the_limit_of_smoothed_kinks():
+    """Slopes that rise over a width, an independent integrator: the limit of a vanishing width is the flow's solution."""
+    network, times = ntksim.Network(1, 8, "relu", "ntk", 1.5), [0.0, 1.0, 5.0, 20.0]
+    run = ntksim.train(network, X, Y, seeds=[4], times=times, tolerance=1e-5)
+    assert run.status == ("finished",)
+    assert np.nanmax(run.sliding_gates) > 0
+    errors = [np.abs(_smoothed(network, 4, width, times) - run.outputs[0]).max() for width in (4e-3, 1e-3)]
+    assert errors[1] < 0.5 * errors[0] < 0.02
+
+
+@pytest.mark.parametrize(("depth", "activation"), [(1, "relu"), (2, "abs"), (2, "leaky_relu")])
+def test_descent_at_small_steps(depth, activation):
+    """Gates slide, and outputs are those of descent extrapolated to steps of 0 (Richardson), to 10 times the tolerance."""
+    network = ntksim.Network(depth, 24, activation, "ntk", 1.4)
+    rate = 0.01 / np.linalg.eigvalsh(ntksim.infinite_kernel(network, X).ntk)[-1]
+    times = rate * np.array([0, 100, 1000, 10_000])
+    run = ntksim.train(network, X, Y, seeds=[1], times=times, tolerance=1e-3, x_test=X_TEST)
+    assert run.status == ("finished",)
+    assert np.nanmax(run.sliding_gates) > 0
+    options = {"seeds": [1], "times": times, "method": "gradient_descent", "x_test": X_TEST}
+    coarse, fine = (ntksim.train(network, X, Y, learning_rate=step, **options) for step in (rate, rate / 2))
+    unit = np.sqrt(np.mean((run.outputs[0, 0] - Y) ** 2))
+    for name in ("outputs", "test_outputs"):
+        found, one, other = (getattr(each, name)[0] for each in (run, coarse, fine))
+        assert np.abs(found - (2 * other - one)).max() < 1e-2 * unit
+
+
+def test_few_gates_flip_often(monkeypatch):
+    """No gate changes its side more than some times, where it is not held, and steps are few."""
+    flips, accept = {}, flow._Flow.accept
+
+    def counting(self, step, times, rows):
+        if step.crossings is not None:
+            for gate, stopped in zip(step.crossings.ids.tolist(), step.crossings.stopped, strict=True):
+                flips[tuple(gate)] = flips.get(tuple(gate), 0) + 1
+                assert stopped in (True, False)
+        accept(self, step, times, rows)
+
+    monkeypatch.setattr(flow._Flow, "accept", counting)
+    run = ntksim.train(ntksim.Network(2, 32, "relu", "ntk", 1.4), X, Y, seeds=[0, 1], times=[0, 50.0], tolerance=1e-3)
+    assert set(run.status) == {"finished"}
+    assert max(flips.values()) < 10
+    assert (run.evaluations < 600).all()
+
+
+def test_laws_of_the_flow_of_a_network_with_kinks():
+    """The loss falls; time and rates scale together; kernels hold the slopes that hold gates, so that they tell r' = -K r."""
+    network = ntksim.Network(2, 24, "relu", "ntk", 1.4)
+    times = np.linspace(0, 6, 13)
+    run = ntksim.train(network, X, Y, seeds=[2], times=times, tolerance=1e-5, keep_kernels=True)
+    assert (np.diff(run.loss[0]) < 0).all()
+    twice = ntksim.train(network, X, Y, seeds=[2], times=times / 2, tolerance=1e-5, layer_rates=[2, 2, 2])
+    assert twice.outputs[0] == pytest.approx(run.outputs[0], abs=1e-4)
+    assert (twice.sliding_gates == run.sliding_gates).all()
+    middle = 6.0
+    near = ntksim.train(network, X, Y, seeds=[2], times=[middle - 1e-3, middle, middle + 1e-3], tolerance=1e-7, keep_kernels=True)
+    assert near.sliding_gates[0, 1] > 0
+    speed = (near.outputs[0, 2] - near.outputs[0, 0]) / 2e-3
+    expected = -near.kernels[0, 1] @ (near.outputs[0, 1] - Y)
+    assert np.linalg.norm(speed - expected) < 1e-2 * np.linalg.norm(expected)
+
+
+def test_smooth_networks_and_descent_have_no_sliding_gates():
+    smooth = ntksim.train(ntksim.Network(1, 8, "tanh"), X, Y, seeds=[0], times=[0, 1.0])
+    assert (smooth.sliding_gates == 0).all()
+    steps = ntksim.train(ntksim.Network(1, 8, "relu"), X, Y, seeds=[0], method="gradient_descent", steps=3)
+    assert np.isnan(steps.sliding_gates).all()
+    assert naive.PHI["relu"][1](np.array([0.0])) == 0  # the slope of a closed gate, which sliding replaces
