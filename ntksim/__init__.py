@@ -21,7 +21,7 @@ _HOME = {
     "NTKRegressor": "ntksim.estimators",
     "NetworkKernel": "ntksim.estimators",
     "Parameters": "ntksim.engine.finite.parameters",
-    "Trajectory": "ntksim.engine.training.train",
+    "Trajectory": "ntksim.engine.training.trajectory",
     "closed_form": "ntksim.engine.infinite.predictions",
     "continuum_spectrum": "ntksim.engine.infinite.continuum",
     "empirical_ntk": "ntksim.engine.finite.empirical",
@@ -83,7 +83,8 @@ if TYPE_CHECKING:
     from ntksim.engine.infinite.predictions import closed_form
     from ntksim.engine.infinite.variance import one_hidden_layer_variance
     from ntksim.engine.network import ABC, Network
-    from ntksim.engine.training.train import Trajectory, train
+    from ntksim.engine.training.train import train
+    from ntksim.engine.training.trajectory import Trajectory
     from ntksim.estimators import NetworkKernel, NNGPRegressor, NTKClassifier, NTKRegressor
     from ntksim.frameworks.flax import from_flax
     from ntksim.frameworks.keras import from_keras

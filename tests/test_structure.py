@@ -29,9 +29,7 @@ LONG_FILES = {
     "engine/cpu/passes.py": TO_SPLIT,
     "engine/cuda/kernels.py": TO_SPLIT,
 }
-LONG_FUNCTIONS = {
-    "engine/training/train.py: train": TO_SPLIT,
-}
+LONG_FUNCTIONS = {}
 # Beside compiled functions, which cannot take objects, and public ones, whose arguments are keywords that users know.
 MANY_ARGUMENTS = {
     "estimators.py: __init__": "scikit-learn reads an estimator's parameters there",

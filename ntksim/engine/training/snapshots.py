@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ntksim.engine.machine import Task
+
 _TIMELESS = "kernel", "test_kernels", "rank"
 _AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernels": 2}
 _OF_THE_END = ("time_reached", "end_kernel_drift", "end_parameter_drift")
@@ -41,13 +43,10 @@ class Snapshots:
     end_parameter_drift: np.ndarray
 
     @classmethod
-    def empty(
-        cls, seeds: int, times: int, points: int, tests: int, layers: int, kind: np.dtype, keep_kernels: bool, numbers: int
-    ) -> "Snapshots":
-        """Room for ``seeds`` seeds at ``times`` times; ``points`` and ``tests`` count outputs, ``layers`` the readout.
-
-        ``numbers`` counts parameters, 0 where they are not kept.
-        """
+    def empty(cls, seeds: int, times: int, task: Task, keep_kernels: bool, numbers: int) -> "Snapshots":
+        """Room for ``seeds`` seeds at ``times`` times; ``numbers`` counts parameters, 0 where they are not kept."""
+        points, layers, kind = task.y.size, task.net.widths.size - 1, task.x[0].dtype
+        tests = 0 if task.x_test is None else task.x_test[1].cols * int(task.net.widths[-1])
 
         def missing(*shape: int, kind: np.dtype | type = np.float64) -> np.ndarray:
             return np.full((seeds, *shape), np.nan, kind)

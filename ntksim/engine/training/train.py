@@ -6,12 +6,8 @@ carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are
 flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from numbers import Real
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,125 +15,28 @@ import numpy as np
 from numba import get_num_threads
 
 from ntksim.engine import known_answers
-from ntksim.engine.arguments import METHODS, flag, points, precision, seed_array, targets
+from ntksim.engine.arguments import METHODS, flag, points, precision, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.conditional.machine import ConditionalMachine
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.devices import GpuMemoryError, device_identity
 from ntksim.engine.finite.empirical import chosen_place, is_wide
-from ntksim.engine.finite.parameters import Parameters, packed, unpacked
-from ntksim.engine.layout import Net, parameter_offsets
+from ntksim.engine.finite.parameters import Parameters, packed
+from ntksim.engine.layout import parameter_offsets
 from ntksim.engine.machine import Machine, Task
 from ntksim.engine.network import Network, rated
 from ntksim.engine.threads import advance, shown, spread
-from ntksim.engine.training import checkpoints
+from ntksim.engine.training import checkpoints, checks
 from ntksim.engine.training.checkpoints import INTERVAL, Checkpoints
 from ntksim.engine.training.descent import Descent, descend_seed
 from ntksim.engine.training.flow import Flow, flow_seed
-from ntksim.engine.training.schedules import Options, descent_schedule, flow_schedule
+from ntksim.engine.training.schedules import Options, Schedule, descent_schedule, flow_schedule
 from ntksim.engine.training.snapshots import Snapshots
+from ntksim.engine.training.trajectory import KeptParameters, Trajectory
 from ntksim.engine.training.watch import Watch
 
 _HUGE = 1 << 14  # neurons from which threads share a network in law, rather than having one each: memory for one is enough
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """Training of S seeds, seen at T times; float64 but for outputs and kernels, which have the run's dtype.
-
-    ``times`` (T,) in the notes' t. ``outputs`` (S, T, n) and ``test_outputs`` (S, T, n*), None without test points. For k > 1
-    outputs, here and in kernels, an axis of points has one of outputs behind it: (S, T, n, k), (S, n, k, n, k).
-    ``loss`` (S, T) = 1/2 sum r^2. ``evaluations`` (S,) counts forward-and-backward passes over the training points, or over
-    a batch of them; the flow applies each one's gradient up to twice more, which is not counted. ``learning_rate`` is None
-    for gradient flow. ``status`` holds "finished", "diverged" or "step_limit" (the flow took ``max_steps`` steps) for each seed.
-    ``time_reached`` (S,) is the last of the times, or where the flow stopped before, its last accepted step; of descent that
-    diverged the last snapshot. Rows at later times are NaN. Of the flow the fields of the end are those at ``time_reached``:
-    ``kernel``, the second of ``test_kernels``, ``end_kernel_drift`` and ``end_parameter_drift`` (S,).
-
-    Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
-    (S, T, n, n), None unless kept; ``kernel`` (S, n, n) at the last time; and of test with training points ``test_kernels``
-    (S, 2, n*, n), first at t = 0, whether that is among the times or not, then at the last time; None without test points.
-    Movement since t = 0, whether that is among the times or not:
-
-    ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
-    ``parameter_drift`` (S, T) = ||theta_t - theta_0|| / ||theta_0|| over all stored parameters, and ``layer_drift``
-    (S, T, L+1) over each layer's weights and biases, the readout's last; ``layer_kernel_drift`` (S, T, L+1) =
-    ||K^l_t - K^l_0||_F / ||K^l_0||_F of each layer's part of the plain kernel, the sum over its weights and biases, whatever
-    its rate;
-    ``feature_drift`` (S, T) = ||h^L_t - h^L_0||_F / ||h^L_0||_F over the last hidden layer's activations on the training points;
-    ``gates_flipped`` (S, T), the share of pairs of a hidden neuron and a training point whose pre-activation has changed sign;
-    NaN for activations whose values do not tell it (sin, cos, gaussian).
-    ``sliding_gates`` (S, T), how many such pairs the flow of a network with kinks holds at pre-activations of 0, where K_t takes
-    the slopes that hold them (`sliding`); NaN of descent, which has none.
-
-    ``rank`` (S,) counts the directions of a hidden matrix that networks in law have revealed, the most over matrices and sides;
-    None for explicit weights.
-    """
-
-    times: np.ndarray
-    outputs: np.ndarray
-    test_outputs: np.ndarray | None
-    loss: np.ndarray
-    kernel_drift: np.ndarray
-    parameter_drift: np.ndarray
-    evaluations: np.ndarray
-    kernels: np.ndarray | None
-    status: tuple[str, ...]
-    learning_rate: float | None
-    kernel: np.ndarray
-    test_kernels: np.ndarray | None
-    kernel_distance: np.ndarray
-    layer_drift: np.ndarray
-    layer_kernel_drift: np.ndarray
-    feature_drift: np.ndarray
-    gates_flipped: np.ndarray
-    sliding_gates: np.ndarray
-    time_reached: np.ndarray
-    end_kernel_drift: np.ndarray
-    end_parameter_drift: np.ndarray
-    rank: np.ndarray | None
-    _kept: "_KeptParameters | None" = field(default=None, repr=False)
-
-    def parameters(self, seed: int | None = None, time: float | None = None) -> Parameters:
-        """The parameters of a seed at one of ``times``, the last if left out; of the run that returned them.
-
-        ``seed`` may be left out where there is one, as with ``start``.
-
-        Raises
-        ------
-        ValueError for a seed or a time that is not among them, or without ``return_parameters=True``.
-        """
-        if self._kept is None:
-            raise ValueError("parameters are not kept: call train with return_parameters=True")
-        return self._kept.at(self.times, seed, time)
-
-    @property
-    def test_kernel(self) -> np.ndarray | None:
-        """The kernel of test with training points at the last time, (S, n*, n); None without test points."""
-        return None if self.test_kernels is None else self.test_kernels[:, 1]
-
-
-@dataclass(frozen=True)
-class _KeptParameters:
-    """Parameter vectors (S, T, numbers) of seeds at times, and how to read them."""
-
-    net: Net
-    has_biases: tuple[bool, ...]
-    seeds: tuple[int, ...]
-    vectors: np.ndarray
-
-    def at(self, times: np.ndarray, seed: int | None, time: float | None) -> Parameters:
-        if seed is None and len(self.seeds) > 1:
-            raise ValueError(f"seed must be one of the {len(self.seeds)} that were trained; got None")
-        if seed is not None and seed not in self.seeds:
-            raise ValueError(f"seed must be one of those that were trained; got {seed!r}")
-        found = np.flatnonzero(times == (times[-1] if time is None else time))
-        if not found.size:
-            shown = ", ".join(f"{t:.6g}" for t in times[:30])
-            raise ValueError(f"time must be one of {shown}{', ...' if len(times) > 30 else ''}; got {time!r}")
-        own = 0 if seed is None else self.seeds.index(seed)
-        return unpacked(self.net, self.vectors[own, found[0]], self.has_biases)
 
 
 def train(
@@ -228,11 +127,11 @@ def train(
 
     The notes' assumption 1.1 and section 1.7.
     """
-    in_law = _in_law(sampling, device, start is not None or return_parameters)
+    in_law = checks.in_law(sampling, device, start is not None or return_parameters)
     place = chosen_place("cpu" if in_law else device, sampling)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
-    kind, seed_list = precision(dtype), _seeds(seeds, start)
+    kind, seed_list = precision(dtype), checks.seeds(seeds, start)
     known_answers.check("training in law" if in_law else method, kind.name, place)
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs).ravel()
@@ -241,111 +140,47 @@ def train(
     network = rated(network, layer_rates)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
-    rank = _checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None
+    rank = checks.checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None
     net, theta = (compiled_network(network, x.shape[1]), None) if start is None else packed(network, x.shape[1], start, kind)
     task = Task(
-        net=net,
-        x=columns_of(x, None, kind, place),
-        y=y,
-        x_test=None if tests is None else columns_of(tests, None, kind, place),
-        x_across=None if tests is None else columns_of(tests, x, kind, place),
-        remove_initial_output=remove,
-        start=theta,
-    )
-    test_outputs = 0 if tests is None else len(tests) * network.outputs
+        net, columns_of(x, None, kind, place), y, None if tests is None else columns_of(tests, None, kind, place),
+        None if tests is None else columns_of(tests, x, kind, place), remove, theta,
+    )  # fmt: skip
     numbers = int(parameter_offsets(net)[-1]) if flag("return_parameters", return_parameters) else 0
-    snapshots = Snapshots.empty(seed_list.size, schedule.looks, y.size, test_outputs, network.depth + 1, kind, keep, numbers)
-    interval = _checked_interval(checkpoint, checkpoint_interval)
+    snapshots = Snapshots.empty(seed_list.size, schedule.looks, task, keep, numbers)
+    interval = checks.checked_interval(checkpoint, checkpoint_interval)
     own = network, x, y, tests, schedule.plan, seed_list, kind.name, remove, keep, rank, numbers, theta, net.scales
     run = checkpoints.digest(*own, repr(device_identity(place)))
     kept = Checkpoints(checkpoint, run, seed_list, snapshots, interval)
     with shown(progress, seed_list.size, "training", network.learning_rate_scale):
         status, evaluations = _Run(task, schedule.plan, seed_list, kept, place, rank).train()
-    scale = network.learning_rate_scale
-    snapshots.time_reached[:] = _times_asked(snapshots.time_reached, status, schedule.times[-1], scale)
-    _warn_of_the_limit(status, snapshots.time_reached, schedule.times[-1], schedule.plan)
+    owners = partial(KeptParameters, net, checks.biases(network, start), tuple(map(int, seed_list)))
+    return _trajectory(network, schedule, snapshots, status, evaluations, owners)
+
+
+def _trajectory(
+    network: Network,
+    schedule: Schedule,
+    snapshots: Snapshots,
+    status: tuple[str, ...],
+    evaluations: np.ndarray,
+    owners: Callable[[np.ndarray], KeptParameters],
+) -> Trajectory:
+    """What has been seen at the times that were asked for; ``owners`` reads parameter vectors, if they were kept."""
+    last = schedule.times[-1]
+    snapshots.time_reached[:] = checks.times_asked(snapshots.time_reached, status, last, network.learning_rate_scale)
+    checks.warn_of_the_limit(status, snapshots.time_reached, last, schedule.plan)
     found = snapshots.at(schedule.where, network.outputs)
-    vectors = found.pop("parameters")
+    vectors, rank = found.pop("parameters"), found.pop("rank")[:, 0]
     return Trajectory(
         times=schedule.times,
         evaluations=evaluations,
         status=status,
         learning_rate=schedule.learning_rate,
-        _kept=None if vectors is None else _KeptParameters(net, _biases(network, start), tuple(map(int, seed_list)), vectors),
-        **found | {"rank": found["rank"][:, 0].astype(np.int64) if in_law else None},
+        rank=None if np.isnan(rank).all() else rank.astype(np.int64),
+        _kept=None if vectors is None else owners(vectors),
+        **found,
     )
-
-
-def _in_law(sampling: str, device: str, parameters: bool) -> bool:
-    """Whether networks are sampled in law; they have no parameters, and are trained on the CPU."""
-    if sampling == "conditional" and parameters:
-        raise ValueError("sampling='conditional' has no parameters: leave out start and return_parameters, or sampling")
-    if sampling == "conditional" and device == "cuda":
-        raise ValueError("sampling='conditional' is trained on the CPU only so far; got device='cuda': use device='cpu'")
-    return sampling == "conditional"
-
-
-def _seeds(seeds: Sequence[int] | None, start: Parameters | None) -> np.ndarray:
-    """Seeds, or the one of a network that starts from given parameters, whose batches it shuffles."""
-    if start is None and seeds is None:
-        raise TypeError("give seeds, a sequence of non-negative integers such as range(8), or start, a network's parameters")
-    if start is not None and seeds is not None:
-        raise TypeError("give seeds or start, not both: start is one network's parameters")
-    return np.zeros(1, np.uint64) if seeds is None else seed_array(seeds)
-
-
-def _biases(network: Network, start: Parameters | None) -> tuple[bool, ...]:
-    """Whether layers 1..L and the output have biases."""
-    if start is None:
-        return (network.sigma_b is not None,) * network.depth + (network.output_bias,)
-    hidden = start.biases or (None,) * network.depth
-    return (*(own is not None for own in hidden), start.output_bias is not None)
-
-
-def _checked_rank(tolerance: float, network: Network, plan: Flow | Descent, n: int) -> float:
-    """The tolerance of networks in law, which do not take all plans."""
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.floating)) or not 1e-7 <= tolerance <= 0.1:
-        raise ValueError(f"rank_tolerance must be a number from 1e-7 to 0.1; got {tolerance!r}")
-    if isinstance(plan, Flow) and tolerance > plan.tolerance / 10:
-        raise ValueError(
-            f"rank_tolerance must be at most a tenth of the flow's tolerance {plan.tolerance:g}, or no step meets it; "
-            f"got {tolerance:g}: lower rank_tolerance, or raise tolerance"
-        )
-    if isinstance(plan, Descent):
-        if plan.batch_size is not None:
-            raise ValueError("sampling='conditional' takes all points at once: leave batch_size out, or use sampling='weights'")
-        if network.depth > 1 and (asked := int(plan.steps[-1]) * n) > min(network.widths):
-            raise ValueError(
-                f"sampling='conditional' may ask for {asked} directions in {plan.steps[-1]} steps on {n} points, more than the "
-                f"width {min(network.widths)}: use method='gradient_flow', fewer steps, or sampling='weights'"
-            )
-    return float(tolerance)
-
-
-def _checked_interval(checkpoint: object, interval: float) -> float:
-    """Seconds between two checkpoints; both arguments of `train` are checked."""
-    if isinstance(interval, bool) or not isinstance(interval, Real) or not interval >= 0:
-        raise ValueError(f"checkpoint_interval must be a number of seconds, at least 0; got {interval!r}")
-    if checkpoint is not None and (not isinstance(checkpoint, (str, PathLike)) or not str(checkpoint) or "\0" in str(checkpoint)):
-        raise TypeError(f"checkpoint must be the path of a folder, or None; got {checkpoint!r}")
-    return float(interval)
-
-
-def _times_asked(reached: np.ndarray, status: tuple[str, ...], last: float, scale: float) -> np.ndarray:
-    """Times reached (S,) in the units in which they were asked for, from those of the flow theta' = -grad L."""
-    return np.where(np.array(status) == "finished", last, np.nan_to_num(reached) / scale)
-
-
-def _warn_of_the_limit(status: tuple[str, ...], reached: np.ndarray, last: float, plan: Flow | Descent) -> None:
-    stopped = np.array([word == "step_limit" for word in status])
-    if isinstance(plan, Flow) and stopped.any():
-        warnings.warn(
-            f"gradient flow of {stopped.sum()} of {len(status)} seeds stopped at max_steps={plan.max_steps}, at times from "
-            f"{reached[stopped].min():.3g} of {last:.3g} on (Trajectory.time_reached), and rows beyond are NaN: "
-            f"raise max_steps or tolerance (now {plan.tolerance:g}), or end sooner",
-            RuntimeWarning,
-            stacklevel=3,
-        )
 
 
 class _Run:

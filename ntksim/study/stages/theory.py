@@ -12,7 +12,7 @@ from ntksim.engine.infinite.ensembles import infinite_ensemble
 from ntksim.engine.infinite.kernel import kernel_error
 from ntksim.engine.infinite.predictions import closed_form
 from ntksim.engine.network import Network, rated
-from ntksim.engine.training.train import Trajectory
+from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.data.files import Data
 from ntksim.study.stages.accuracy import accuracy, losses, rms
 

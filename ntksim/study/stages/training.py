@@ -13,7 +13,7 @@ import numpy as np
 
 from ntksim.engine import measures
 from ntksim.engine.blas import one_blas_thread
-from ntksim.engine.training.train import Trajectory
+from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.files.provenance import provenance
 from ntksim.study.plan.identity import shard_identity
 from ntksim.study.stages.accuracy import accuracy, losses

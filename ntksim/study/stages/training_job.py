@@ -8,7 +8,8 @@ import numpy as np
 
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.network import Network, rated
-from ntksim.engine.training.train import Trajectory, train
+from ntksim.engine.training.train import train
+from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.data import files as datasets
 from ntksim.study.files.storage import CHECKPOINT
 from ntksim.study.stages.initial import infinite_kernels, read_limit

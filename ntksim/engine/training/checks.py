@@ -1,0 +1,87 @@
+"""Checks of what `train` is given, and a warning about what comes out."""
+
+import warnings
+from collections.abc import Sequence
+from numbers import Real
+from os import PathLike
+
+import numpy as np
+
+from ntksim.engine.arguments import seed_array
+from ntksim.engine.finite.parameters import Parameters
+from ntksim.engine.network import Network
+from ntksim.engine.training.descent import Descent
+from ntksim.engine.training.flow import Flow
+
+
+def in_law(sampling: str, device: str, parameters: bool) -> bool:
+    """Whether networks are sampled in law; they have no parameters, and are trained on the CPU."""
+    if sampling == "conditional" and parameters:
+        raise ValueError("sampling='conditional' has no parameters: leave out start and return_parameters, or sampling")
+    if sampling == "conditional" and device == "cuda":
+        raise ValueError("sampling='conditional' is trained on the CPU only so far; got device='cuda': use device='cpu'")
+    return sampling == "conditional"
+
+
+def seeds(seeds: Sequence[int] | None, start: Parameters | None) -> np.ndarray:
+    """Seeds, or the one of a network that starts from given parameters, whose batches it shuffles."""
+    if start is None and seeds is None:
+        raise TypeError("give seeds, a sequence of non-negative integers such as range(8), or start, a network's parameters")
+    if start is not None and seeds is not None:
+        raise TypeError("give seeds or start, not both: start is one network's parameters")
+    return np.zeros(1, np.uint64) if seeds is None else seed_array(seeds)
+
+
+def biases(network: Network, start: Parameters | None) -> tuple[bool, ...]:
+    """Whether layers 1..L and the output have biases."""
+    if start is None:
+        return (network.sigma_b is not None,) * network.depth + (network.output_bias,)
+    hidden = start.biases or (None,) * network.depth
+    return (*(own is not None for own in hidden), start.output_bias is not None)
+
+
+def checked_rank(tolerance: float, network: Network, plan: Flow | Descent, n: int) -> float:
+    """The tolerance of networks in law, which do not take all plans."""
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.floating)) or not 1e-7 <= tolerance <= 0.1:
+        raise ValueError(f"rank_tolerance must be a number from 1e-7 to 0.1; got {tolerance!r}")
+    if isinstance(plan, Flow) and tolerance > plan.tolerance / 10:
+        raise ValueError(
+            f"rank_tolerance must be at most a tenth of the flow's tolerance {plan.tolerance:g}, or no step meets it; "
+            f"got {tolerance:g}: lower rank_tolerance, or raise tolerance"
+        )
+    if isinstance(plan, Descent):
+        if plan.batch_size is not None:
+            raise ValueError("sampling='conditional' takes all points at once: leave batch_size out, or use sampling='weights'")
+        if network.depth > 1 and (asked := int(plan.steps[-1]) * n) > min(network.widths):
+            raise ValueError(
+                f"sampling='conditional' may ask for {asked} directions in {plan.steps[-1]} steps on {n} points, more than the "
+                f"width {min(network.widths)}: use method='gradient_flow', fewer steps, or sampling='weights'"
+            )
+    return float(tolerance)
+
+
+def checked_interval(checkpoint: object, interval: float) -> float:
+    """Seconds between two checkpoints; both arguments of `train` are checked."""
+    if isinstance(interval, bool) or not isinstance(interval, Real) or not interval >= 0:
+        raise ValueError(f"checkpoint_interval must be a number of seconds, at least 0; got {interval!r}")
+    if checkpoint is not None and (not isinstance(checkpoint, (str, PathLike)) or not str(checkpoint) or "\0" in str(checkpoint)):
+        raise TypeError(f"checkpoint must be the path of a folder, or None; got {checkpoint!r}")
+    return float(interval)
+
+
+def times_asked(reached: np.ndarray, status: tuple[str, ...], last: float, scale: float) -> np.ndarray:
+    """Times reached (S,) in the units in which they were asked for, from those of the flow theta' = -grad L."""
+    return np.where(np.array(status) == "finished", last, np.nan_to_num(reached) / scale)
+
+
+def warn_of_the_limit(status: tuple[str, ...], reached: np.ndarray, last: float, plan: Flow | Descent) -> None:
+    """Say what to change where seeds of a flow took as many steps as they may."""
+    stopped = np.array([word == "step_limit" for word in status])
+    if isinstance(plan, Flow) and stopped.any():
+        warnings.warn(
+            f"gradient flow of {stopped.sum()} of {len(status)} seeds stopped at max_steps={plan.max_steps}, at times from "
+            f"{reached[stopped].min():.3g} of {last:.3g} on (Trajectory.time_reached), and rows beyond are NaN: "
+            f"raise max_steps or tolerance (now {plan.tolerance:g}), or end sooner",
+            RuntimeWarning,
+            stacklevel=4,
+        )
