@@ -24,7 +24,6 @@ from ntksim.engine.arguments import flag
 
 SLICE = 1 << 33  # floating-point operations of a thread between two looks at whether to stop
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} seeds [{elapsed}<{remaining}{postfix}]"
-_ALL = 1 << 62  # parts, of whatever a call has
 _forked = False
 _own = threading.local()  # the call that this thread works for
 
@@ -146,8 +145,8 @@ def runs(first: int, end: int, step: int, operations: float, threads: int = 1) -
 
 
 def window() -> np.ndarray:
-    """Which parts of its work a compiled function does, the first and the end: all; and a place to count them."""
-    return np.array([0, _ALL, 0])
+    """Which parts of its work a compiled function does, the first and the end, -1 for all; and a place to count them."""
+    return np.array([-1, 0, 0])
 
 
 def in_slices(parts: np.ndarray, call: Callable[[], object], operations: float, threads: int = 1) -> None:
@@ -170,7 +169,7 @@ def in_slices(parts: np.ndarray, call: Callable[[], object], operations: float, 
             if call() is False:
                 return
     finally:
-        parts[:] = 0, _ALL, 0
+        parts[:] = window()
 
 
 def seeds_in_slices(

@@ -102,7 +102,7 @@ def test_a_slice_is_some_tenths_of_a_second():
     def call():
         for part in range(10):
             here, parts[2] = parts[2], parts[2] + 1
-            if parts[0] <= here < parts[1]:
+            if parts[0] <= here < parts[1]:  # in slices: not all at once
                 seen.append((len(calls), part))
         calls.append(None)
 

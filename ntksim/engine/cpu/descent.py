@@ -84,7 +84,9 @@ def pull_back(threads, net, weights, room, pairs, vector):
         if rates[layer - 1] == 0:
             continue
         length, at, ready = net.lengths[layer - 1], room.at[layer - 1], False
-        some = threads * _ROWS * max(1, _PULLED // (_ROWS * n * length))
+        some = net.widths[layer]
+        if some * n * length > threads * _PULLED:
+            some = threads * _ROWS * max(1, _PULLED // (_ROWS * n * length))
         for begin in range(0, net.widths[layer], some):
             if not is_due(room.window):
                 continue
@@ -158,18 +160,6 @@ def _gather(columns, chosen, room, pairs):
 
 
 @jit
-def _fill_gradient(room, y, scaled, whole, order, step, gradient):
-    """gradient (k, size) <- scaled residuals of the points of a step; whether they are finite."""
-    loss = 0.0
-    for i in range(gradient.shape[1]):
-        for a in range(gradient.shape[0]):
-            off = residual(room.outputs[a, i], y[i if whole else order[step, i], a])
-            loss += off * off
-            gradient[a, i] = scaled * off
-    return np.isfinite(loss)
-
-
-@jit
 def advance(
     threads, seed, net, weights, moving, room, pairs, columns, y, gradient, whole, order, rate, momentum, before, after, steps,
     ready,
@@ -189,7 +179,13 @@ def advance(
         if step > 0 or not ready:
             evaluate(threads, seed, net, weights, room, pairs)
         if is_due(room.window):
-            if not _fill_gradient(room, y, scaled, whole, order, step, gradient):
+            loss = 0.0
+            for i in range(size):
+                for a in range(y.shape[1]):
+                    off = residual(room.outputs[a, i], y[i if whole else order[step, i], a])
+                    loss += off * off
+                    gradient[a, i] = scaled * off
+            if not np.isfinite(loss):
                 return step
             if room.pulled:
                 room.vector[:, :size] = gradient

@@ -359,15 +359,6 @@ def _add_to_kernel(net, layer, room, pairs):
                     add_layer_kernel(weight, bias, products[at : at + stretch], known[i : i + stretch], kernel[at : at + stretch])
 
 
-@jit_inner
-def _add_output_biases(seed, net, weights, room, pairs):
-    last, c = net.widths.size - 2, room.biases[: room.outputs.shape[0]]
-    _get_biases(seed, net, weights, last + 1, 0, c)
-    for a in range(c.size):
-        for i in range(pairs.points):
-            room.outputs[a, i] += net.scales[2, last] * np.float64(c[a])
-
-
 @compiled_once(lambda real: (_INDEX, *argument_types(real)))
 def evaluate(threads, seed, net, weights, room, pairs):
     """Outputs of one seed, and as far as there is room its sensitivities and kernel; h^0 and its Gram matrix are there.
@@ -383,7 +374,11 @@ def evaluate(threads, seed, net, weights, room, pairs):
     for layer in range(1, last + 1):
         _sweep(threads, seed, net, weights, room, pairs, BOTH if backward and layer == last else FORWARD, layer)
     if is_due(parts):
-        _add_output_biases(seed, net, weights, room, pairs)
+        c = room.biases[: room.outputs.shape[0]]
+        _get_biases(seed, net, weights, last + 1, 0, c)
+        for a in range(c.size):
+            for i in range(pairs.points):
+                room.outputs[a, i] += net.scales[2, last] * np.float64(c[a])
     if not backward:
         return
     if is_due(parts):
