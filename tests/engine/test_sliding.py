@@ -73,8 +73,8 @@ def test_the_algebra_of_gates(outputs):
         for rows, (up, down) in zip((rows_f, rows_s, rows_z), zip(*found, strict=True), strict=True):
             rows.append((up - down) / (2 * step))
     jacobian, with_slopes, gradients = (np.array(rows).T for rows in (rows_f, rows_s, rows_z))
-    assert pytest.approx(jacobian @ gradients.T, abs=1e-7) == gates.B
-    assert pytest.approx(gradients @ gradients.T, abs=1e-7) == gates.C
+    assert np.abs(gates.B - jacobian @ gradients.T).max() < 1e-7
+    assert np.abs(gates.C - gradients @ gradients.T).max() < 1e-7
     change = slopes - gates.base
     assert jacobian + gates.mixing(change) @ gradients == pytest.approx(with_slopes, abs=1e-7)
     assert gates.kernels(layers, change).sum(axis=0) == pytest.approx(with_slopes @ with_slopes.T, abs=1e-6)
@@ -85,12 +85,12 @@ def test_the_algebra_of_gates(outputs):
 
 
 def test_the_least_in_a_box():
-    """Against its own conditions, for singular matrices too: what is between is at rest, what is at a bound pushes out."""
+    """Against its own conditions, of full rank and not: what is between is at rest, what is at a bound pushes out."""
     for case in range(200):
         rng = np.random.default_rng(case)
         size = int(rng.integers(1, 9))
         factor = rng.normal(size=(size, max(1, size - case % 3)))
-        c, v = factor @ factor.T, rng.normal(size=size)
+        c, v = factor @ factor.T, factor @ rng.normal(size=factor.shape[1])  # velocities Z u, as gates have
         low, high = -rng.exponential(size=size), rng.exponential(size=size)
         q, at = box_minimum(c, v, low, high)
         left = v - c @ q
@@ -129,8 +129,9 @@ def test_the_limit_of_smoothed_kinks():
     run = ntksim.train(network, X, Y, seeds=[4], times=times, tolerance=1e-5)
     assert run.status == ("finished",)
     assert np.nanmax(run.sliding_gates) > 0
-    errors = [np.abs(_smoothed(network, 4, width, times) - run.outputs[0]).max() for width in (4e-3, 1e-3)]
-    assert errors[1] < 0.5 * errors[0] < 0.02
+    wide, narrow = (_smoothed(network, 4, width, times) for width in (4e-3, 1e-3))
+    assert np.abs(wide - narrow).max() < 3e-4
+    assert np.abs(narrow - run.outputs[0]).max() < 5e-4
 
 
 @pytest.mark.parametrize(("depth", "activation"), [(1, "relu"), (2, "abs"), (2, "leaky_relu")])

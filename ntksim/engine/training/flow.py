@@ -17,7 +17,10 @@ speed at the end, gates would have moved that were held to the end of the step a
 small and grows, these are blind to what decides when the loss falls: relative errors of the parameters' speed stay, and add up.
 The fifth is twice the residual times G^2, with G the larger of two measures of how J'r changes within the step: the growth of
 log ||J'r||, where it grows, and e^(-10 h lambda_max) times twice the distance of the ends of corrector and predictor over the
-length of the step.
+length of the step; it is 0 where a gate is near its kink.
+
+Errors of all steps add up, so where the kernel has changed much the first two and the fourth are multiplied by P, its relative
+change summed over the steps so far, if P is above 1.
 
 While h lambda_max is below 0.1, and no gate is near its kink, the step before is used too, and all is of third order: J is
 extrapolated in the predictor and interpolated in the corrector through three states (Adams), and the corrector's residual takes
@@ -65,7 +68,7 @@ class _Step:
     """A step of the flow: its dense output, the state at its end with its gates, and its error."""
 
     def __init__(self, flow: "_Flow", start: Place, modes: Modes, before: np.ndarray | None, size: float) -> None:
-        self.flow, self.start, self.size = flow, start, size
+        self.flow, self.start, self.size, self.change = flow, start, size, 0.0
         self.settled, self.crossings, self.earlier = NONE_SETTLED, None, flow.earlier_for(size)
         components = start.residual @ modes.vectors
         taken = modes.vectors @ (integral(modes.values, size) * components)
@@ -163,9 +166,13 @@ class _Step:
         change = relative_distance(self.ahead.kernel.ravel(), self.start.kernel.ravel())
         reach = float(np.sqrt(np.trace(self.start.state.kernel) / len(end)))
         speeds = (float(r @ kernel @ r) for r, kernel in ((start, self.start.kernel), (end, self.ahead.kernel)))
-        growth = max(_growth(*speeds), self._bend(moved))
+        growth = max(_growth(*speeds), self._bend(moved)) if self.smooth else 0.0
         late = 0.25 * self.size * self.settled.missed
-        return max(off, moved * change * reach, late * reach, 2 * growth ** (2 if self.earlier is None else 3) * _rms(start))
+        self.change, richness = change, max(1.0, self.flow.path + change)
+        return max(
+            richness * max(off, moved * change * reach, late * reach),
+            2 * growth ** (2 if self.earlier is None else 3) * _rms(start),
+        )
 
     def _bend(self, moved: float) -> float:
         """The step's change of log J'r as its two motions tell it, with ends ``moved`` apart; 0 where the residual decays."""
@@ -173,6 +180,11 @@ class _Step:
         apart = moved / whole if whole > 0 else 0.0
         bend = 2 * apart if self.earlier is None else float(np.sqrt(2.4 * apart))
         return float(np.exp(-10 * self.decay)) * bend
+
+    @property
+    def smooth(self) -> bool:
+        """Whether no gate is near its kink: else kernels jump, however short the step is."""
+        return self.start.gates is None and self.ahead.gates is None
 
     @property
     def decay(self) -> float:
@@ -197,7 +209,7 @@ class _Flow:
     def __init__(self, watch: Watch) -> None:
         self.watch, self.machine, self.kinks = watch, watch.machine, Kinks(watch.machine)
         self.precision = float(np.finfo(self.machine.kind).eps)
-        self.time = self.size = self.bound = 0.0
+        self.time = self.size = self.path = self.bound = 0.0
         self.earlier: _Earlier | None = None  # where the residual hardly decayed, and no gate was near its kink
         self.at = self.count = 0
         self.place: Place
@@ -249,10 +261,9 @@ class _Flow:
                 s = times[self.at] - self.time
                 state = step.dense(s)
                 self.record(times[self.at], state, self.settle(state, step.held(s), 0), rows)
-        slow = step.decay < _SLOW and step.ahead.gates is None and step.start.gates is None
-        self.earlier = _Earlier(self.place, step.size) if slow else None
+        self.earlier = _Earlier(self.place, step.size) if step.smooth and step.decay < _SLOW else None
         self.stand(step.end, step.settled)
-        self.time += step.size
+        self.time, self.path = self.time + step.size, self.path + step.change
 
     def earlier_for(self, size: float) -> _Earlier | None:
         """The step before, where one of this size may use it."""
@@ -270,7 +281,7 @@ class _Flow:
             state = self.look(self.machine.unpack(kept["earlier"]))
             place = Place(self.kinks, state, self.watch.residual(state), NONE_SETTLED)
             self.earlier = _Earlier(place, float(kept["earlier_size"]))
-        self.time, self.size = float(kept["time"]), float(kept["size"])
+        self.time, self.size, self.path = (float(kept[name]) for name in ("time", "size", "path"))
         self.at, self.count, self.watch.passes = (int(kept[name]) for name in ("at", "count", "passes"))
 
     def kept(self) -> dict[str, Any]:
@@ -280,7 +291,7 @@ class _Flow:
             "earlier": np.zeros(0) if self.earlier is None else self.machine.pack(self.earlier.place.state.theta),
             "earlier_size": 0.0 if self.earlier is None else self.earlier.size,
             "theta": self.machine.pack(self.place.state.theta), "gates": gates.ids, "held": gates.held, "slopes": gates.slopes,
-            "time": self.time, "size": self.size, "at": self.at, "count": self.count,
+            "time": self.time, "size": self.size, "path": self.path, "at": self.at, "count": self.count,
             "passes": self.watch.passes,
         }  # fmt: skip
 

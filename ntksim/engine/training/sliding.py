@@ -22,6 +22,7 @@ from ntksim.engine.training.modes import Modes, integral
 from ntksim.engine.training.watch import State
 
 _HALVINGS = 40  # of a step, to find when a gate reaches 0
+_ROUNDS = 20
 _NO_GATES = np.zeros((0, 3), np.int64)
 
 
@@ -89,12 +90,14 @@ class Kinks:
         size = float(np.linalg.norm(residual))
         residual = residual / (size or 1.0)
         free, change = -(gates.B.T @ residual), np.zeros(len(ids))
-        for _ in range(len(np.unique(ids[:, 0]))):  # the pressure on a gate depends on the slopes of those above it
+        for _ in range(_ROUNDS):  # the pressure on a gate depends on the slopes of those above it
             pressure = gates.pressure(residual, change)
             holds = pressure > 1e-14 * np.abs(pressure).max()
             low, high = (np.where(holds, (side - gates.base) * pressure, 0.0) for side in (below, above))
             q, where = box_minimum(gates.C, free, low, high)
-            change = np.where(holds, q / np.where(holds, pressure, 1.0), 0.0)
+            last, change = change, np.where(holds, q / np.where(holds, pressure, 1.0), 0.0)
+            if np.abs(change - last).max() < 1e-9 or (ids[:, 0] == ids[0, 0]).all():
+                break
         held = holds & (where == 0)
         slopes = np.where(held, gates.base + change, np.where(where > 0, above, below))
         moving = free - gates.C @ q
