@@ -22,8 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ntksim.engine.function_names import digest_of
-
 _FOLDER = Path(__file__).parent / "formulas" / "activations"
 _SPELLING = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 
@@ -146,6 +144,8 @@ class Activation:
         self.slope = None if slope is None else _plain(slope)
         self.slope_error = max(self._checked(z) for z in _GRID)
         self.about = About(self.smooth, self._gate())
+        from ntksim.engine.compiled.function_names import digest_of  # it loads no Numba
+
         self.digest = digest_of(self.value) + ("" if self.slope is None else digest_of(self.slope))
         _own[name] = self
 
