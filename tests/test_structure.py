@@ -13,9 +13,11 @@ import ntksim
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ntksim"
-# Imports inside functions that point up: code of a device is loaded when it is asked for, and known answers ask everything.
+# Imports inside functions that point up: code of a device is loaded when it is asked for, known answers ask everything, and a
+# user's own activation is known by the digest of its functions.
 UPWARD = {
     ("engine", "engine/cuda"),
+    ("engine", "engine/compiled"),
     ("engine/known_answers", "engine/finite"),
     ("engine/known_answers", "engine/formulas"),
     ("engine/known_answers", "engine/infinite"),

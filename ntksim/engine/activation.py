@@ -22,8 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ntksim.engine.function_names import digest_of
-
 _FOLDER = Path(__file__).parent / "formulas" / "activations"
 _SPELLING = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 
@@ -146,6 +144,8 @@ class Activation:
         self.slope = None if slope is None else _plain(slope)
         self.slope_error = max(self._checked(z) for z in _GRID)
         self.about = About(self.smooth, self._gate())
+        from ntksim.engine.compiled.function_names import digest_of  # it loads no Numba
+
         self.digest = digest_of(self.value) + ("" if self.slope is None else digest_of(self.slope))
         _own[name] = self
 
@@ -172,9 +172,9 @@ class Activation:
         if z == 0 and not self.smooth:
             return 0.0
         one, two = (_difference(lambda x: self._at("value", x), z, step) for step in (STEP, STEP / 2))
-        sides = [(self._at("value", z + side * _SIDE) - self._at("value", z)) / (side * _SIDE) for side in (-1, 1)]
-        size = max(abs(one), abs(two), *map(abs, sides), 1e-3)
-        if self.smooth and abs(sides[1] - sides[0]) > 0.01 * size:
+        jumps = [self._jump(z, side) for side in (_SIDE, _SIDE / 4)]
+        size = max(abs(one), abs(two), 1e-3)
+        if self.smooth and jumps[1] > max(0.5 * jumps[0], 1e-4 * size):  # without a kink it falls with the side
             raise ValueError(f"activation {self.name} has a kink at {z:g}: give smooth=False, which allows one at 0")
         if abs(one - two) > 1e-8 * size:
             if self.slope is None:
@@ -183,6 +183,11 @@ class Activation:
             own = self._at("slope", z)
             raise ValueError(f"slope of activation {self.name} must be {two:.6g} at {z:g}, as its values say; got {own:.6g}")
         return abs(one - two)
+
+    def _jump(self, z: float, side: float) -> float:
+        """The distance of the one-sided differences on both sides of a point."""
+        before, here, behind = (self._at("value", z + step) for step in (-side, 0.0, side))
+        return abs((behind - here) - (here - before)) / side
 
     def _gate(self) -> str | float | None:
         """What tells whether z is above 0, as far as the points that are looked at show."""

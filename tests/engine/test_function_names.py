@@ -7,8 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from ntksim.engine.compiled.function_names import digest_of, told_apart
 from ntksim.engine.compiled.jit import jit
-from ntksim.engine.function_names import digest_of, told_apart
 
 SLOPE, TABLE = 2.0, np.array([1.0, 2.0])
 settings = ModuleType("settings")

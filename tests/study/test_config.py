@@ -11,6 +11,7 @@ import yaml
 
 from ntksim.study.config import imports
 from ntksim.study.config.study import json_schema, load_study, parse_study
+from ntksim.study.config.words import word
 from ntksim.study.errors import ConfigError
 from ntksim.study.plan import jobs
 
@@ -188,7 +189,10 @@ def test_bad_files_end_with_one_message_and_status_2(tmp_path, text, message):
         assert run.returncode == 2
         assert message in run.stderr
         assert "Traceback" not in run.stderr + run.stdout
-        assert len(run.stderr.strip().splitlines()) == 1
+        lines = [
+            line for line in run.stderr.strip().splitlines() if not line.startswith("ntksim: compiling")
+        ]  # at the first call
+    assert len(lines) == 1
 
 
 def test_too_many_points_are_refused_before_any_job(tmp_path):
@@ -197,7 +201,8 @@ def test_too_many_points_are_refused_before_any_job(tmp_path):
     run = subprocess.run([sys.executable, "-m", "ntksim.cli", "study", str(path)], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
     assert "dataset.train + dataset.test = 5032, but the classes [4, 9] have only 361 points" in run.stderr
-    assert len(run.stderr.strip().splitlines()) == 1
+    lines = [line for line in run.stderr.strip().splitlines() if not line.startswith("ntksim: compiling")]  # at the first call
+    assert len(lines) == 1
     assert not (tmp_path / "results").exists()
 
 
@@ -225,7 +230,8 @@ def test_commands_end_with_one_message(command, message):
     run = subprocess.run([sys.executable, "-m", "ntksim.cli", *command.split()], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode in (1, 2)
     assert message in run.stderr
-    assert len(run.stderr.strip().splitlines()) == 1
+    lines = [line for line in run.stderr.strip().splitlines() if not line.startswith("ntksim: compiling")]  # at the first call
+    assert len(lines) == 1
 
 
 def test_the_schema_file_is_up_to_date():
@@ -291,7 +297,7 @@ def test_an_imported_activation_is_refused_unless_allowed(monkeypatch, tmp_path)
     options = importing("functions_of_mine.mish")
     assert options.network(4).activation.name == "mish"
     assert options.network(4) == options.network(4)
-    assert '\'--activation={"import":"functions_of_mine.mish"}\'' in jobs.arguments(options)
+    assert '"activation":{"import":"functions_of_mine.mish"}' in word(options)
     assert jobs.allowance([options]) == " --allow-imports"
     assert jobs.allowance(parse_study(changed("networks.relu_1.activation", "elu(0.5)")).networks.values()) == ""
     for path, message in {

@@ -1,15 +1,16 @@
 """A study with an activation of one's own, imported where that is allowed: its jobs, tables and identities."""
 
-import os
-import subprocess
-import sys
+import shlex
 
 import pytest
 
 import ntksim
 import studies
+from ntksim.cli import main
 from ntksim.engine.activation import Activation
 from ntksim.study.config import imports
+from ntksim.study.config.words import word
+from ntksim.study.files.storage import read_arrays
 from ntksim.study.plan import identity
 
 MODULE = """
@@ -29,24 +30,28 @@ CONTENT = studies.TINY | {
 }
 
 
-def test_a_study_of_ones_own_activations(tmp_path):
-    """Through the command: refused at first, then run, then checked again by `verify`."""
+def test_a_study_of_ones_own_activations(monkeypatch, tmp_path, capsys):
+    """All stages, as the workflow has them run; a job by its command line; and `verify`."""
     (tmp_path / "activations_of_mine.py").write_text(MODULE.replace("FACTOR", "1"))
-    variables = {"PYTHONPATH": os.pathsep.join([str(studies.ROOT), str(tmp_path)])}
-    status, text = studies.run(tmp_path, CONTENT, **variables)
-    assert status == 2
-    assert "activations_of_mine.mish is code that would be run: allow it with --allow-imports" in text
-    status, text = studies.run(tmp_path, CONTENT, "--allow-imports", **variables)
-    assert status == 0, text
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(imports.ALLOWED, "1")
+    study = studies.computed(CONTENT, tmp_path / "results")
     laws = ntksim.read_table(tmp_path / "results", "scaling_laws")
     drift = laws[laws["quantity"] == "kernel_drift"].set_index("network")
     assert drift["activation"].to_dict() == {"mine": "mish", "kinked": "bent", "leaky": "leaky_relu(0.3)"}
     assert drift["theory_exponent"].to_dict() == {"mine": -1.0, "kinked": -0.5, "leaky": -0.5}
-    again = [sys.executable, "-m", "ntksim.cli", "verify", str(tmp_path / "results"), "--shards", "3"]
-    options = {"cwd": studies.ROOT, "env": studies.environment(**variables), "capture_output": True, "text": True}
-    assert subprocess.run(again, **options).returncode == 1
-    done = subprocess.run([*again, "--allow-imports"], **options)
-    assert done.returncode == 0, done.stdout + done.stderr
+    job = shlex.split(
+        f"limit --network {word(study.networks['mine'])} --width 1 --dataset results/dataset.npz --output again.npz"
+    )
+    for command in (job, ["verify", "results", "--shards", "1"]):
+        monkeypatch.setenv(imports.ALLOWED, "0")
+        assert main(command) != 0
+        assert "activations_of_mine.mish is code that would be run: allow it with --allow-imports" in capsys.readouterr().err
+        assert main([*command, "--allow-imports"]) == 0
+    one, two = (read_arrays(path) for path in ("again.npz", "results/limit/mine.npz"))
+    numbers = [name for name in two if two[name].dtype == "float64"]
+    assert len(numbers) >= 2
+    assert all((one[name] == two[name]).all() for name in numbers)
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ from numba.core.serialize import dumps
 
 import ntksim.engine
 from ntksim.engine.compiled.folder import cache_folder, source_digest
+from ntksim.engine.compiled.function_names import digest_of
 from ntksim.engine.devices import DeviceError
-from ntksim.engine.function_names import digest_of
 
 _PACKAGE = ntksim.engine.__name__
 _UNUSED = 30 * 86400  # seconds after which the code of another state of the engine is removed

@@ -15,8 +15,8 @@ from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 from ntksim.engine.compiled.code_cache import KEPT, kept_cache
+from ntksim.engine.compiled.function_names import digest_of, told_apart
 from ntksim.engine.devices import DeviceError
-from ntksim.engine.function_names import digest_of, told_apart
 
 if config.DISABLE_JIT:
     raise DeviceError("ntksim cannot run without compiled code: unset NUMBA_DISABLE_JIT")

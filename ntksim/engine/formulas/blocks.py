@@ -14,8 +14,8 @@ from numba.core.errors import NumbaError
 import ntksim.engine.formulas.activations
 from ntksim.engine import known_answers
 from ntksim.engine.activation import STEP, About, Activation, Phi, about, parsed
+from ntksim.engine.compiled.function_names import told_apart
 from ntksim.engine.compiled.jit import REALS, CalledByAddress, jit, jit_inline, jit_inner, on_compile_anew, wide_vectors
-from ntksim.engine.function_names import told_apart
 
 _LOOP = CalledByAddress(lambda real: (types.float64, real[::1], real[::1]))
 _CALL_LOOP = _LOOP.call

@@ -34,11 +34,11 @@ def point(parameter, s):
 @jit
 def duals(parameter, one, points, first, gap, slope):
     for j in range(gap.size):
-        gap[j], slope[j] = _dual(one[2], one[3], points[2, first + j], points[3, first + j], gap[j])
+        gap[j], slope[j] = _dual(one[2], one[3], one[5], points[2, first + j], points[3, first + j], points[5, first + j], gap[j])
 
 
 @jit
-def _dual(along1, across1, along2, across2, gap):
+def _dual(along1, across1, root1, along2, across2, root2, gap):
     """With r = along1 along2 rho and d = 1 - r^2, E[phi phi] = across1 across2 / sqrt(d).
 
     The fourth power of the correlation is (1 - along1^4) (1 - along2^4) / d^2, and what it lacks of 1 a sum of squares.
@@ -49,5 +49,5 @@ def _dual(along1, across1, along2, across2, gap):
     a, b, c, turn = across1 / cosine, across2 / cosine, along1 * across2 / cosine, turned / cosine
     uneven = (b - a) * ((across2 + across1) / cosine)
     less = min(uneven * uneven + turn * turn * (1 + a * a + c * c), 1.0)
-    square = math.sqrt(1 - less)
-    return less / ((1 + math.sqrt(square)) * (1 + square)), 2 * product * correlation(gap) * (a * b) * (a * across2)
+    cross = a * across2 / (root1 * root2)  # the correlation, and with its digits where it is small
+    return less / ((1 + cross) * (1 + cross * cross)), 2 * product * correlation(gap) * (a * b) * (a * across2)
