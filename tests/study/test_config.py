@@ -176,6 +176,11 @@ def test_each_problem_has_a_line():
     assert len(str(error.value).splitlines()) == 2
 
 
+def said(run):
+    """Lines on the error output, but for the word about compilation, which whoever comes first gives."""
+    return [line for line in run.stderr.strip().splitlines() if not line.startswith("ntksim: compiling")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("", "expected keys such as dataset"), ("a: [", "not valid YAML"), ("- 1", "expected keys"), (None, "no such file")],
@@ -189,10 +194,7 @@ def test_bad_files_end_with_one_message_and_status_2(tmp_path, text, message):
         assert run.returncode == 2
         assert message in run.stderr
         assert "Traceback" not in run.stderr + run.stdout
-        lines = [
-            line for line in run.stderr.strip().splitlines() if not line.startswith("ntksim: compiling")
-        ]  # at the first call
-    assert len(lines) == 1
+        assert len(said(run)) == 1
 
 
 def test_too_many_points_are_refused_before_any_job(tmp_path):
@@ -201,8 +203,7 @@ def test_too_many_points_are_refused_before_any_job(tmp_path):
     run = subprocess.run([sys.executable, "-m", "ntksim.cli", "study", str(path)], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
     assert "dataset.train + dataset.test = 5032, but the classes [4, 9] have only 361 points" in run.stderr
-    lines = [line for line in run.stderr.strip().splitlines() if not line.startswith("ntksim: compiling")]  # at the first call
-    assert len(lines) == 1
+    assert len(said(run)) == 1
     assert not (tmp_path / "results").exists()
 
 
@@ -230,8 +231,7 @@ def test_commands_end_with_one_message(command, message):
     run = subprocess.run([sys.executable, "-m", "ntksim.cli", *command.split()], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode in (1, 2)
     assert message in run.stderr
-    lines = [line for line in run.stderr.strip().splitlines() if not line.startswith("ntksim: compiling")]  # at the first call
-    assert len(lines) == 1
+    assert len(said(run)) == 1
 
 
 def test_the_schema_file_is_up_to_date():
