@@ -166,7 +166,7 @@ class _Step:
         change = relative_distance(self.ahead.kernel.ravel(), self.start.kernel.ravel())
         reach = float(np.sqrt(np.trace(self.start.state.kernel) / len(end)))
         speeds = (float(r @ kernel @ r) for r, kernel in ((start, self.start.kernel), (end, self.ahead.kernel)))
-        growth = max(_growth(*speeds), self._bend(moved)) if self.smooth else 0.0
+        growth = max(_growth(*speeds), self._bend(moved, reach)) if self.smooth else 0.0
         late = 0.25 * self.size * self.settled.missed
         self.change, richness = change, max(1.0, self.flow.path + change)
         return max(
@@ -174,10 +174,10 @@ class _Step:
             2 * growth ** (2 if self.earlier is None else 3) * _rms(start),
         )
 
-    def _bend(self, moved: float) -> float:
+    def _bend(self, moved: float, reach: float) -> float:
         """The step's change of log J'r as its two motions tell it, with ends ``moved`` apart; 0 where the residual decays."""
         whole = self.flow.watch.distance(self.end.theta, self.start.state.theta)
-        apart = moved / whole if whole > 0 else 0.0
+        apart = moved / whole if moved * reach > self.flow.rounding else 0.0  # else rounding tells it
         bend = 2 * apart if self.earlier is None else float(np.sqrt(2.4 * apart))
         return float(np.exp(-10 * self.decay)) * bend
 
@@ -209,7 +209,7 @@ class _Flow:
     def __init__(self, watch: Watch) -> None:
         self.watch, self.machine, self.kinks = watch, watch.machine, Kinks(watch.machine)
         self.precision = float(np.finfo(self.machine.kind).eps)
-        self.time = self.size = self.path = self.bound = 0.0
+        self.time = self.size = self.path = self.bound = self.rounding = 0.0
         self.earlier: _Earlier | None = None  # where the residual hardly decayed, and no gate was near its kink
         self.at = self.count = 0
         self.place: Place
@@ -306,7 +306,7 @@ class _Flow:
             self.record(0.0, state, NONE_SETTLED, rows)
         # Not below what rounding leaves of the outputs: a residual of zero is a solution too.
         largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(self.machine.kind).tiny)
-        rounding = 100 * self.precision * float(largest)
+        self.rounding = rounding = 100 * self.precision * float(largest)
         self.bound = max(flow.tolerance * _rms(self.watch.residual(state)), rounding)
         fastest = float(self.modes(state.kernel).values[-1])
         if fastest == 0:  # nothing moves: all inputs are zero, or every gate is shut
