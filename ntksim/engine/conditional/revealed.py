@@ -23,6 +23,7 @@ from ntksim.engine.conditional.tall import Growing, Tall, Team, joined, pieces_o
 from ntksim.engine.formulas.normals import ROWS_PER_BLOCK
 
 Draw = Callable[[int, int, int, int], np.ndarray]  # first row, first column, rows, columns -> standard normals
+_NOISE = 32  # units of rounding: shorter parts of vectors may be rounding (in float32 twice as many directions would be)
 _COMPLETE = 3  # directions of a side, as an inverse part of all, from which the others are asked at once
 
 
@@ -47,7 +48,7 @@ class Revealed:
     """A matrix of ``rows`` and ``columns``; ``draws`` are the normals of its images of columns' vectors, and of rows'."""
 
     def __init__(self, rows: int, columns: int, draws: tuple[Draw, Draw], tolerance: float, kind: np.dtype, team: Team) -> None:
-        self.team, self.cut, self.kind = team, tolerance**2, kind
+        self.team, self.kind, self.cut = team, kind, max(tolerance, _NOISE * float(np.finfo(kind).eps)) ** 2
 
         self.right = Side(columns, draws[0], Growing(columns, kind), Growing(rows, kind))
         self.left = Side(rows, draws[1], Growing(rows, kind), Growing(columns, kind))
