@@ -137,7 +137,7 @@ def has_bits_of_cpu(network: ntksim.Network, dtype: str) -> bool:
     from numba import cuda
 
     from ntksim.engine.compiled_network import compiled_network
-    from ntksim.engine.cpu import passes
+    from ntksim.engine.cpu import draws
     from ntksim.engine.cuda import passes as cuda_passes
     from ntksim.engine.layout import parameter_offsets, stored_weights
 
@@ -145,7 +145,7 @@ def has_bits_of_cpu(network: ntksim.Network, dtype: str) -> bool:
     theta = cuda_passes.zeros((1, int(parameter_offsets(net)[-1])), dtype)
     cuda_passes.draw_parameters(net, cuda.to_device(np.array([3], np.uint64)), theta, 1)
     expected = np.empty(theta.shape[1], dtype)
-    passes.draw_into(np.uint64(3), net, stored_weights(net, expected))
+    draws.draw_into(np.uint64(3), net, stored_weights(net, expected))
     return theta.copy_to_host().tobytes() == expected.tobytes()
 
 

@@ -13,8 +13,8 @@ from unittest.mock import patch
 from numba import cuda, float32, float64, int64, types, uint32, uint64
 from table import Row
 
+from ntksim.engine.cuda import descent, product, small, triangular
 from ntksim.engine.cuda import kernels as cuda_kernels
-from ntksim.engine.cuda import product, triangular
 from ntksim.engine.formulas.blocks import code_of
 from ntksim.engine.network import ACTIVATIONS
 
@@ -47,17 +47,17 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
         cuda_kernels.add_kernel: (f, f, _DOUBLES, _DOUBLES, i, flag, _DOUBLES, i, flag, *[i] * 4),
         cuda_kernels.copy_outputs: (_DOUBLES, a, i, i, i),
         cuda_kernels.copy_kernel: (_DOUBLES, i, a, *[i] * 5, flag, flag),
-        cuda_kernels.evaluate_small(code_of("gelu")): (
+        small.evaluate_small(code_of("gelu")): (
             uint64[::1], uint32, f, _INTEGERS, _DOUBLES, a, i, i, i, a, a, a, _INTEGERS, a, _INTEGERS, _DOUBLES, a, a, i,
         ),
-        cuda_kernels.residuals: (_DOUBLES, float64[::1], _INTEGERS, i, f, i, i, i, a, _INTEGERS),
-        cuda_kernels.weigh_sensitivity: (f, f, a, a, i, a, *[i] * 4, a, i),
-        cuda_kernels.pull_readout: (f, f, a, a, i, a, *[i] * 7),
-        cuda_kernels.subtract_scaled: (a, f, a, f),
-        cuda_kernels.fill: (a, i),
-        cuda_kernels.square_distance_parts: (a, a, i, i, _DOUBLES),
-        cuda_kernels.count_sign_changes: (a, a, f, _DOUBLES),
-        cuda_kernels.take_columns: (a, i, a, i, i),
+        descent.residuals: (_DOUBLES, float64[::1], _INTEGERS, i, f, i, i, i, a, _INTEGERS),
+        descent.weigh_sensitivity: (f, f, a, a, i, a, *[i] * 4, a, i),
+        descent.pull_readout: (f, f, a, a, i, a, *[i] * 7),
+        descent.subtract_scaled: (a, f, a, f),
+        descent.fill: (a, i),
+        descent.square_distance_parts: (a, a, i, i, _DOUBLES),
+        descent.count_sign_changes: (a, a, f, _DOUBLES),
+        descent.take_columns: (a, i, a, i, i),
     }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.conditional import networks
 from ntksim.engine.conditional import triangular as cpu_triangular
 from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, ROWS
-from ntksim.engine.cpu import passes
+from ntksim.engine.cpu import draws
 from ntksim.engine.cuda import conditional, library, triangular
 from ntksim.engine.cuda import kernels as cuda_kernels
 from ntksim.engine.cuda import launch as cuda_launch
@@ -91,7 +91,7 @@ def test_parameters_have_the_bits_of_the_cpu(dtype, sigma_b):
     cuda_passes.draw_parameters(net, cuda.to_device(seeds), theta, len(SEEDS))
     for seed, drawn in zip(seeds, theta.copy_to_host(), strict=True):
         expected = np.empty(drawn.size, dtype)
-        passes.draw_into(seed, net, stored_weights(net, expected))
+        draws.draw_into(seed, net, stored_weights(net, expected))
         assert drawn.tobytes() == expected.tobytes()
 
 

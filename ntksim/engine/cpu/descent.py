@@ -11,7 +11,8 @@ from numba import prange, types
 
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_allocating, jit_inner, jit_parallel
 from ntksim.engine.compiled.slices import is_due
-from ntksim.engine.cpu.passes import argument_types, evaluate, go_back, gram_of_points, sensitivity_columns, share
+from ntksim.engine.cpu.draws import argument_types
+from ntksim.engine.cpu.passes import evaluate, go_back, gram_of_points, sensitivity_columns, share
 from ntksim.engine.cpu.product import multiply
 from ntksim.engine.formulas.layer import add_bias_pull, add_readout_pull, descended, residual, weigh_sensitivity
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ntksim.engine.cpu.descent import advance, evaluate_at, pull_back_at, square_distance_and_norm
-from ntksim.engine.cpu.passes import draw_into, group_rows, read_kernel
+from ntksim.engine.cpu.draws import draw_into
+from ntksim.engine.cpu.passes import group_rows, read_kernel
 from ntksim.engine.cpu.product import padded_points
 from ntksim.engine.formulas.blocks import gated
 from ntksim.engine.layout import (

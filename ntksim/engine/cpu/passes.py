@@ -15,10 +15,11 @@ Panels are added in order either way: bits depend neither on threads nor on how 
 """
 
 import numpy as np
-from numba import prange, typeof, types
+from numba import prange, types
 
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_inner, jit_parallel
 from ntksim.engine.compiled.slices import is_due
+from ntksim.engine.cpu.draws import argument_types, draw_rows, get_biases, get_readout
 from ntksim.engine.cpu.product import multiply
 from ntksim.engine.formulas.layer import (
     add_layer_kernel,
@@ -28,8 +29,7 @@ from ntksim.engine.formulas.layer import (
     finish_sensitivity,
     readout_sensitivity,
 )
-from ntksim.engine.formulas.normals import bias_code, draw_vector, fill_scaled, seed_words, weight_code
-from ntksim.engine.layout import LONGEST_VECTOR, Net, Pairs, Room, Weights
+from ntksim.engine.layout import LONGEST_VECTOR, Pairs
 
 # Rows of a panel. The longer, the fewer times the sums below are read and written; the shorter, the more stays in cache.
 PANEL = 96
@@ -41,82 +41,6 @@ _GRAM_ROWS = 24  # of a kernel, at a time: the fewer, the less of the lower half
 FORWARD, BACK, BOTH = 0, 1, 2  # what a sweep over a layer does
 
 _f32 = np.float32
-
-
-def argument_types(real):
-    """Types of (seed, net, weights, room, pairs), which compiled functions hand on, for a type of reals."""
-    flat, integers = np.empty(0, real.name), np.empty(0, np.int64)
-    net = Net(np.uint32(0), 0, 0.0, 0, 0, integers, integers, np.empty((5, 1)), 0)
-    weights = Weights(flat, integers, np.empty(0, np.bool_), integers, True)
-    matrix, stack = np.empty((0, 0)), np.empty((0, 0, 0))
-    own = matrix.astype(real.name)
-    flags = True, True, True, True, True, True
-    room = Room(flat, flat, flat, integers, integers, *flags, flat, own, matrix, stack, stack, stack[None], flat, own, integers)
-    return types.uint64, *(typeof(example) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
-
-
-# --- parameters -------------------------------------------------------------------------------------------------------
-
-
-@jit_inner
-def _draw_rows(seed, net, layer, begin, end, flat, at):
-    """Draw rows begin..end of W^layer into ``flat``, the first of them at ``at``; what pads a row is drawn too."""
-    low, high = seed_words(seed)
-    length, scale = net.lengths[layer - 1], _f32(net.scales[1, layer - 1])
-    fill_scaled(low, net.stream, weight_code(layer), high, begin, 0, end - begin, length, scale, flat, at, length)
-
-
-@compiled_once(lambda real: (*argument_types(real)[:3],))
-def draw_parameters(seed, net, weights):
-    """Fill the parameter vector ``weights.flat`` with a seed's parameters, as stored, and zeros between them."""
-    theta, offsets, last = weights.flat, weights.offsets, net.widths.size - 1
-    theta[:] = 0
-    for layer in range(1, last + 1):
-        start, size = offsets[2 * layer - 2], net.widths[layer - 1]
-        if layer == last:
-            for a in range(net.widths[last]):
-                row = start + a * net.lengths[layer - 1]
-                draw_vector(seed, net.stream, weight_code(layer), net.scales[1, layer - 1], a, 0, theta[row : row + size])
-        else:
-            _draw_rows(seed, net, layer, 0, net.widths[layer], theta, start)
-            for r in range(net.widths[layer]):
-                row = start + r * net.lengths[layer - 1]
-                theta[row + size : row + net.lengths[layer - 1]] = 0
-        biases = theta[offsets[2 * layer - 1] : offsets[2 * layer - 1] + net.widths[layer]]
-        draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, 0, biases)
-
-
-@jit
-def draw_into(seed, net, weights):
-    """:func:`draw_parameters`, for Python."""
-    draw_parameters(seed, net, weights)
-
-
-@jit_inner
-def _copy_entries(source, at, out):
-    for r in range(out.size):
-        out[r] = source[at + r]
-
-
-@jit_inner
-def _get_biases(seed, net, weights, layer, begin, out):
-    """Biases of a layer (1..L, and L+1 for the outputs') from neuron ``begin`` on: copied, or drawn."""
-    if weights.stored:
-        _copy_entries(weights.flat, weights.offsets[2 * layer - 1] + begin, out)
-    else:
-        draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, begin, out)
-
-
-@jit_inner
-def _get_readout(seed, net, weights, begin, size, out, at):
-    """Weights of every output on ``size`` neurons from ``begin`` on, into rows of ``out`` from ``at`` on: copied, or drawn."""
-    last = net.widths.size - 1
-    for a in range(out.shape[0]):
-        row = out[a][at : at + size]
-        if weights.stored:
-            _copy_entries(weights.flat, weights.offsets[2 * last - 2] + a * net.lengths[last - 1] + begin, row)
-        else:
-            draw_vector(seed, net.stream, weight_code(last), net.scales[1, last - 1], net.first + a, begin, row)
 
 
 # --- a panel ----------------------------------------------------------------------------------------------------------
@@ -202,7 +126,7 @@ def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
     """Activations and slopes of neurons r0..r1; in the last hidden layer their sensitivities too, if there is room."""
     source, points = _weights_at(net, weights, layer, r0, begin), pairs.points
     if not weights.stored:
-        _draw_rows(seed, net, layer, r0, r1, weights.flat, source)
+        draw_rows(seed, net, layer, r0, r1, weights.flat, source)
     offset, size = _row_at(net, room, pairs, layer, r0, begin), (r1 - r0) * points
     at = room.at[layer] + offset
     multiply(
@@ -211,11 +135,11 @@ def _forward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
     )  # fmt: skip
     h, slope = room.h[at : at + size].reshape(r1 - r0, points), room.slope[at : at + size].reshape(r1 - r0, points)
     b = room.biases[r0 - begin : r1 - begin]
-    _get_biases(seed, net, weights, layer, r0, b)
+    get_biases(seed, net, weights, layer, r0, b)
     finish_layer(net, net.scales[0, layer - 1], net.scales[2, layer - 1], b, h, slope)
     if layer == net.widths.size - 2 and room.backward and not room.pulled:
         outputs, at = room.outputs.shape[0], room.delta_at[layer] + offset * room.outputs.shape[0]
-        _get_readout(seed, net, weights, r0, r1 - r0, room.readout, r0 - begin)
+        get_readout(seed, net, weights, r0, r1 - r0, room.readout, r0 - begin)
         for r in range(r1 - r0):
             for a in range(outputs):
                 for part in range(parts_of_points(pairs, outputs)):
@@ -242,7 +166,7 @@ def _backward_rows(seed, net, weights, room, pairs, layer, begin, r0, r1):
                     finish_sensitivity(net.scales[0, layer], room.slope[at + i : at + i + count], delta)
             at, delta_at = at + pairs.points, delta_at + columns
     if layer > 1 and not weights.stored and not weights.whole[layer]:
-        _draw_rows(seed, net, layer, r0, r1, weights.flat, _weights_at(net, weights, layer, r0, begin))
+        draw_rows(seed, net, layer, r0, r1, weights.flat, _weights_at(net, weights, layer, r0, begin))
 
 
 @jit_inner
@@ -332,7 +256,7 @@ def _sweep(threads, seed, net, weights, room, pairs, what, layer):
             at = room.at[layer] + _row_at(net, room, pairs, layer, begin, begin)
             h = room.h[at : at + (end - begin) * pairs.points].reshape(end - begin, pairs.points)
             if what == FORWARD:  # else the sensitivities needed it too
-                _get_readout(seed, net, weights, begin, end - begin, room.readout, 0)
+                get_readout(seed, net, weights, begin, end - begin, room.readout, 0)
             for a in range(room.outputs.shape[0]):
                 add_readout(net.scales[0, layer], room.readout[a][: end - begin], h, room.outputs[a])
 
@@ -375,7 +299,7 @@ def evaluate(threads, seed, net, weights, room, pairs):
         _sweep(threads, seed, net, weights, room, pairs, BOTH if backward and layer == last else FORWARD, layer)
     if is_due(parts):
         c = room.biases[: room.outputs.shape[0]]
-        _get_biases(seed, net, weights, last + 1, 0, c)
+        get_biases(seed, net, weights, last + 1, 0, c)
         for a in range(c.size):
             for i in range(pairs.points):
                 room.outputs[a, i] += net.scales[2, last] * np.float64(c[a])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from ntksim.engine.cuda import kernels
+from ntksim.engine.cuda import descent, kernels
 from ntksim.engine.cuda.launch import SIMULATED, THREADS, allocate, over
 from ntksim.engine.cuda.library import multiply
 from ntksim.engine.cuda.passes import Batch, Wanted, draw_parameters, zeros
@@ -108,7 +108,7 @@ class CudaMachine(Machine):
     def _taken(self, values: Any, at: int, rows: int) -> Any:
         """Rows of values, of the points alone."""
         out = allocate((1, rows * self.pairs.cols), values.dtype)
-        kernels.take_columns[over(out.shape[1])](values, at, out, self.pairs.cols, self.pairs.points)
+        descent.take_columns[over(out.shape[1])](values, at, out, self.pairs.cols, self.pairs.points)
         return out
 
     def movement(self, now: tuple[Any, Any], before: tuple[Any, Any]) -> tuple[float, float, float]:
@@ -116,7 +116,7 @@ class CudaMachine(Machine):
         if now[1] is None:
             return change, norm, np.nan
         parts = allocate((1, _BLOCKS), np.float64)
-        kernels.count_sign_changes[_BLOCKS, THREADS](now[1], before[1], gated(self.net, None, None)[1], parts)
+        descent.count_sign_changes[_BLOCKS, THREADS](now[1], before[1], gated(self.net, None, None)[1], parts)
         return change, norm, float(_total(parts, 1)[0]) / now[1].shape[1]
 
     def open_gates(self, room: Batch) -> np.ndarray:
@@ -159,7 +159,7 @@ class CudaMachine(Machine):
         ones = None
         if outputs > 1:
             ones = allocate((1, points), self.kind)
-            kernels.fill[over(points)](ones, 1)
+            descent.fill[over(points)](ones, 1)
         scaled = step.rate * self.pairs.cols / size
         room.theta = theta
         for number in range(count):
@@ -168,15 +168,15 @@ class CudaMachine(Machine):
                 room.put_points(1, batch)
             if number > 0 or not ready:
                 room.evaluate(1)
-            kernels.residuals[1, THREADS](room.outputs, targets, batch, number, scaled, size, points, outputs, gradient, done)
+            descent.residuals[1, THREADS](room.outputs, targets, batch, number, scaled, size, points, outputs, gradient, done)
             if outputs > 1:
                 room.go_back(gradient)
             if velocity is None:
                 _pull_back(room, gradient, ones, size, theta)
                 continue
-            kernels.subtract_scaled[over(theta.shape[1])](theta, step.before, velocity, step.momentum)
+            descent.subtract_scaled[over(theta.shape[1])](theta, step.before, velocity, step.momentum)
             _pull_back(room, gradient, ones, size, velocity)
-            kernels.subtract_scaled[over(theta.shape[1])](theta, -step.after, velocity, 1.0)
+            descent.subtract_scaled[over(theta.shape[1])](theta, -step.after, velocity, 1.0)
         failed = int(done.copy_to_host()[0])
         return count if failed < 0 else failed
 
@@ -193,7 +193,7 @@ def _pull_back(room: Any, vector: Any, ones: Any, size: int, theta: Any) -> None
         room.weighted = allocate((1, int(net.widths[1:-1].max()) * size), theta.dtype)
     rows = int(net.widths[last])
     if net.scales[4, last] > 0:
-        kernels.pull_readout[over(rows)](
+        descent.pull_readout[over(rows)](
             weights[last], biases[last], vector, room.h, room.at[last], theta, offsets[2 * last], int(net.lengths[last]),
             rows, points, outputs, size, offsets[2 * last + 1],
         )  # fmt: skip
@@ -201,7 +201,7 @@ def _pull_back(room: Any, vector: Any, ones: Any, size: int, theta: Any) -> None
         if net.scales[4, layer - 1] == 0:
             continue
         rows, cols, length = int(net.widths[layer]), int(net.widths[layer - 1]), int(net.lengths[layer - 1])
-        kernels.weigh_sensitivity[over(rows)](
+        descent.weigh_sensitivity[over(rows)](
             weights[layer - 1], biases[layer - 1], factors, room.delta, room.sensitivities_at(layer, count * points),
             room.weighted, rows, points, count, size, theta, offsets[2 * layer - 1],
         )  # fmt: skip
@@ -214,7 +214,7 @@ def _pull_back(room: Any, vector: Any, ones: Any, size: int, theta: Any) -> None
 def _squares(a: Any, b: Any, begin: int, end: int) -> np.ndarray:
     """||a - b||^2 and ||b||^2 over a span of two arrays (1, numbers)."""
     parts = allocate((1, 2 * _BLOCKS), np.float64)
-    kernels.square_distance_parts[_BLOCKS, THREADS](a, b, begin, end, parts)
+    descent.square_distance_parts[_BLOCKS, THREADS](a, b, begin, end, parts)
     return _total(parts, 2)
 
 

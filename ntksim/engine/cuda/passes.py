@@ -13,7 +13,7 @@ import numpy as np
 from numba import cuda
 
 from ntksim.engine.cpu.product import PIECE
-from ntksim.engine.cuda import kernels
+from ntksim.engine.cuda import descent, kernels
 from ntksim.engine.cuda import library as gemm
 from ntksim.engine.cuda import product as products
 from ntksim.engine.cuda.launch import THREADS, allocate, blocks, over, whole_rows
@@ -27,7 +27,7 @@ def zeros(shape: tuple[int, int], kind: Any) -> Any:
     """An array (networks, numbers) of zeros on the device."""
     array = allocate(shape, kind)
     if shape[1]:
-        kernels.fill[over(shape[1], shape[0])](array, 0)
+        descent.fill[over(shape[1], shape[0])](array, 0)
     return array
 
 
@@ -342,7 +342,7 @@ def draw_vectors(net: Net, seeds: Any, out: Any, places: Any, count: int) -> Non
 
 
 def draw_parameters(net: Net, seeds: Any, theta: Any, count: int) -> None:
-    """Parameter vectors (networks, numbers) of seeds, as `cpu.passes.draw_parameters` fills them.
+    """Parameter vectors (networks, numbers) of seeds, as `cpu.draws.draw_parameters` fills them.
 
     What lies between readouts and vectors stays as it is: zeros, for training, whose norms run over it.
     """

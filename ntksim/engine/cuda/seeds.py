@@ -10,7 +10,7 @@ import numpy as np
 from numba import cuda
 
 from ntksim.engine.cpu.product import PIECE
-from ntksim.engine.cuda import kernels
+from ntksim.engine.cuda import small
 from ntksim.engine.cuda.launch import GRID_LIMIT, THREADS, OutOfMemory, allocate, memory_errors, on_every_gpu
 from ntksim.engine.cuda.passes import (
     Batch,
@@ -99,9 +99,7 @@ def _fitting(net: Net, columns: np.ndarray, pairs: Pairs, seeds: int, size: int,
 def is_small(net: Net, pairs: Pairs) -> bool:
     """Whether a block evaluates a network."""
     widest = int(net.widths.max())
-    return (
-        net.widths[-1] == 1 and widest <= min(SMALL_WIDTH, kernels.PANEL // ROWS_PER_BLOCK - 1) and pairs.points <= SMALL_POINTS
-    )
+    return net.widths[-1] == 1 and widest <= min(SMALL_WIDTH, small.PANEL // ROWS_PER_BLOCK - 1) and pairs.points <= SMALL_POINTS
 
 
 def _evaluate_small(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarray, size: int, kernel: bool, batch: int) -> Any:
@@ -121,7 +119,7 @@ def _evaluate_small(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarr
         count = min(batch, seeds.size - begin)
         some = drawn[begin : begin + count]
         draw_vectors(net, some, vectors, vector_at, count)
-        kernels.evaluate_small(net.code)[count, THREADS](
+        small.evaluate_small(net.code)[count, THREADS](
             some, np.uint32(net.stream), net.parameter, widths, scales, points, pairs.first, rows, pairs.cols,
             h, slope, delta, value_places, vectors, vector_places, shares, outputs, kernels_out, begin,
         )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from ntksim.engine import known_answers
 from ntksim.engine.arguments import numeric, positive_integer, precision, seed_array
 from ntksim.engine.compiled_network import compiled_network
-from ntksim.engine.cpu import passes
+from ntksim.engine.cpu import draws
 from ntksim.engine.layout import Net, parameter_offsets, stored_weights
 from ntksim.engine.network import Network
 
@@ -55,7 +55,7 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
     known_answers.check("parameters", kind.name)
     net = compiled_network(network, input_dim)
     theta = np.empty(parameter_offsets(net)[-1], kind)
-    passes.draw_into(seeds[0], net, stored_weights(net, theta))
+    draws.draw_into(seeds[0], net, stored_weights(net, theta))
     has_biases = [network.sigma_b is not None] * network.depth + [network.output_bias]
     return unpacked(net, theta, has_biases)
 
