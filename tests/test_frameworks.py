@@ -63,12 +63,14 @@ def test_parameters_of_flax(file, tmp_path):
     assert_close(ntksim.network_outputs(network, X, parameters=parameters), by_hand(layers, np.tanh), ROUND_OFF["float64"])
 
 
+@pytest.mark.parametrize("activation", ["tanh", "logistic"])
 @pytest.mark.parametrize("kind", ["MLPRegressor", "MLPClassifier"])
-def test_models_of_scikit_learn(kind):
+def test_models_of_scikit_learn(kind, activation):
     neural_network = pytest.importorskip("sklearn.neural_network")
     x = np.random.default_rng(3).normal(size=(40, 5))
     y = x[:, :2] @ [1.0, -2.0] if kind == "MLPRegressor" else (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
-    model = getattr(neural_network, kind)(hidden_layer_sizes=(7, 6), activation="tanh", max_iter=2000, random_state=0).fit(x, y)
+    options = {"hidden_layer_sizes": (7, 6), "activation": activation, "max_iter": 5000, "random_state": 0}
+    model = getattr(neural_network, kind)(**options).fit(x, y)
     network, parameters = ntksim.from_sklearn(model)
     found = ntksim.network_outputs(network, X, parameters=parameters)
     if kind == "MLPRegressor":
@@ -127,6 +129,26 @@ def test_kernels_of_torch_modules(activation, biases, dtype, tolerance):
     network, parameters = ntksim.from_torch(module)
     expected = torch_kernel(torch, module, X.astype(dtype))
     assert_close(ntksim.empirical_ntk(network, X.astype(dtype), parameters=parameters), expected, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("activation", "options", "name"),
+    [
+        ("LeakyReLU", {}, "leaky_relu(0.01)"),
+        ("GELU", {"approximate": "tanh"}, "gelu_tanh"),
+        ("Sigmoid", {}, "sigmoid"),
+        ("SiLU", {}, "silu"),
+        ("ELU", {}, "elu"),
+        ("SELU", {}, "selu"),
+        ("Softplus", {}, "softplus"),
+    ],
+)
+def test_activations_of_torch(activation, options, name):
+    torch = pytest.importorskip("torch")
+    module = module_of(torch, lambda: getattr(torch.nn, activation)(**options))
+    network, parameters = ntksim.from_torch(module)
+    assert network.activation == name
+    assert_close(ntksim.empirical_ntk(network, X, parameters=parameters), torch_kernel(torch, module, X), 1e-12)
 
 
 def test_files_of_torch(tmp_path):

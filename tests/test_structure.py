@@ -27,8 +27,7 @@ UPWARD = {
 # lines are to be deleted once they are not needed, which a test says.
 MOST_LINES, MOST_FUNCTION_LINES, MOST_ARGUMENTS, MOST_FILES = 400, 60, 8, 14
 TO_SPLIT = "to split"
-LONG_FILES = {
-}
+LONG_FILES = {}
 LONG_FUNCTIONS = {}
 # Beside compiled functions, which cannot take objects, and public ones, whose arguments are keywords that users know.
 MANY_ARGUMENTS = {
