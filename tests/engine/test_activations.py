@@ -185,7 +185,7 @@ def test_what_an_activation_of_ones_own_must_be():
         (("relu", math.tanh), "name must be a word .* that no shipped activation has; got 'relu'"),
         (("own", 3), "value of activation own must be a function of a number, got 3"),
         (("own", math.log), "value of activation own fails at -7.99902: "),
-        (("own", lambda z: math.inf), "value of activation own must be a finite number, got inf at -8"),
+        (("own", lambda z: math.inf), "value of activation own must be a finite number, got inf at -7.99902"),
         (("own", lambda z: max(z, 0.0)), "activation own has a kink at 0: give smooth=False"),
         (("own", math.tanh, lambda z: 1 - math.tanh(z)), "slope of activation own must be .*, as its values say; got"),
         (("own", lambda z: math.sin(300 * z)), "differences do not tell the slope of activation own at .*: give its slope too"),

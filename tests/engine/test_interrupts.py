@@ -303,7 +303,7 @@ def test_what_bars_need_is_named(monkeypatch):
 
 # --- compilation ------------------------------------------------------------------------------------------------------
 
-COMPILING = "from ntksim.engine.infinite import duals; duals.point_of(0, 1.0); duals.point_of(0, 2.0)"
+COMPILING = "from ntksim.engine.formulas.blocks import block_of, code_of; import numpy as np; z = np.ones(2); block_of(code_of('relu')).loop(0.0, z, z.copy())"
 
 
 def test_compilation_is_told_of_once(tmp_path):

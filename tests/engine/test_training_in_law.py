@@ -47,7 +47,7 @@ def conditional(monkeypatch, *arguments, **options):
     with monkeypatch.context() as patched:
         patched.setattr(Recording, "made", [], raising=False)
         patched.setattr(train, "ConditionalMachine", Recording)
-        patched.setattr(known_answers, "check", lambda *_: None)
+        patched.setattr(known_answers, "check", lambda *_, **__: None)
         return ntksim.train(*arguments, **options, sampling="conditional"), Recording.made
 
 
@@ -125,7 +125,7 @@ def test_the_whole_trajectory_is_that_of_explicit_weights(case, monkeypatch):
     tolerance = TOLERANCE[options.get("dtype", "float64")]
     assert constraint(made) < tolerance
     weights, _ = assembled(made)
-    monkeypatch.setattr(known_answers, "check", lambda *_: None)  # whose answers are those of other weights
+    monkeypatch.setattr(known_answers, "check", lambda *_, **__: None)  # whose answers are those of other weights
     monkeypatch.setattr(train, "CpuMachine", explicit_machine(made, weights))
     options.pop("rank_tolerance")
     expected = ntksim.train(network, X, y, seeds=[3], **options)

@@ -245,6 +245,12 @@ def kept_cache(numbas: type) -> type:
             super().__init__(function)
             self._cache_file = _Files(function, options)
 
+        def _index_key(self, signature: Any, codegen: Any) -> Any:
+            """Numba's own pickles what a closure captures, and functions have another number in every process."""
+            if self._py_func.__closure__ is None:
+                return super()._index_key(signature, codegen)
+            return signature, codegen.magic_tuple(), digest_of(self._py_func)
+
         def load_overload(self, signature: Any, target_context: Any) -> Any:
             loaded = super().load_overload(signature, target_context)
             if found := _another(loaded, self._py_func, signature):
