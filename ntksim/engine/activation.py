@@ -146,7 +146,8 @@ class Activation:
         self.about = About(self.smooth, self._gate())
         from ntksim.engine.compiled.function_names import digest_of  # it loads no Numba
 
-        self.digest = digest_of(self.value) + ("" if self.slope is None else digest_of(self.slope))
+        kink = "" if self.smooth else "-kinked"  # which limits and theory depend on
+        self.digest = digest_of(self.value) + ("" if self.slope is None else digest_of(self.slope)) + kink
         _own[name] = self
 
     def __repr__(self) -> str:

@@ -105,7 +105,8 @@ def in_order(layers: Mapping[str, Linear]) -> list[Linear]:
     """Layers in the order of the numbers in their names, if that or the mapping's own makes a chain."""
     numbered = sorted(layers, key=lambda name: [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in
                                                 re.split(r"(\d+)", name)])  # fmt: skip
-    for names in (list(layers), numbered):
+    every = all(re.search(r"\d", name) for name in layers)
+    for names in (numbered, list(layers)) if every else (list(layers), numbered):
         chain = [layers[name] for name in names]
         if all(a.weight.shape[0] == b.weight.shape[1] for a, b in zip(chain, chain[1:], strict=False)):
             return chain

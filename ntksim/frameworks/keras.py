@@ -14,8 +14,8 @@ from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
 from ntksim.frameworks.chain import Linear, assembled, between, checked, refused
 
-_NAMES = {"linear": "linear", "swish": "silu"}
-_CLASSES = {"ReLU": "relu", "ELU": "elu"}
+_NAMES = {"swish": "silu", "leaky_relu": "leaky_relu(0.2)"}  # Keras' own slope
+_PLAIN_RELU = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
 _PASSED = ("InputLayer", "Flatten")
 
 
@@ -47,8 +47,11 @@ def _parts(described: Any, dense: Iterator[list[Any]], source: str) -> Iterator[
     """Layers and activations from the classes and configurations of Keras' layers, and the arrays of its Dense ones."""
     for kind, config in described:
         if kind == "Dense":
-            yield _linear(next(dense))
-        elif kind not in ("Activation", *_CLASSES, "LeakyReLU", *_PASSED):
+            arrays = next(dense, None)
+            if arrays is None:
+                raise ValueError(f"{source}: the weights of a Dense layer are missing")
+            yield _linear(arrays)
+        elif kind not in ("Activation", "ReLU", "ELU", "LeakyReLU", *_PASSED):
             raise refused(source, kind)
         if kind in ("Dense", "Activation"):
             name = config["activation"]
@@ -58,8 +61,12 @@ def _parts(described: Any, dense: Iterator[list[Any]], source: str) -> Iterator[
                 yield _NAMES.get(name, name)
         elif kind == "LeakyReLU":
             yield f"leaky_relu({config['negative_slope']!r})"
-        elif kind in _CLASSES:
-            yield _CLASSES[kind]
+        elif kind == "ELU":
+            yield f"elu({config['alpha']!r})"
+        elif kind == "ReLU":
+            if any((config.get(name) or 0.0) != (plain or 0.0) for name, plain in _PLAIN_RELU.items()):
+                raise refused(source, "ReLU with max_value, negative_slope or threshold")
+            yield "relu"
 
 
 def _linear(arrays: list[Any]) -> Linear:
@@ -73,9 +80,12 @@ def _from_file(path: Path, activation: str | None) -> tuple[Network, Parameters]
         return assembled(between(map(_linear, _dense(path, name)), activation, name), name)
     if path.suffix != ".keras":
         raise ValueError(f"{path}: expected a file .keras or .weights.h5")
-    with zipfile.ZipFile(path) as archive:
-        config = json.loads(archive.read("config.json"))
-        weights = BytesIO(archive.read("model.weights.h5"))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+            weights = BytesIO(archive.read("model.weights.h5"))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: is no .keras file of Keras 3 ({error})") from None
     described = [(layer["class_name"], layer["config"]) for layer in config["config"]["layers"]]
     return assembled(_parts(described, _dense(weights, name), name), name)
 

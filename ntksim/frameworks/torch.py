@@ -87,6 +87,11 @@ def _parts(module: Any, source: str, activation: str | None) -> Iterator[Linear 
 
 
 def _from_state(state: Mapping[str, Any], activation: str | None, source: str) -> tuple[Network, Parameters]:
+    for name, value in state.items():
+        if isinstance(value, (Mapping, str)) or not np.ndim(value):
+            raise ValueError(
+                f"{source}: {name} is no array of parameters: give the state_dict itself, such as checkpoint['model']"
+            )
     arrays = {str(name): _array(value) for name, value in state.items()}
     layers: dict[str, Linear] = {}
     for name, value in arrays.items():

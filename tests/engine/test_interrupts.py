@@ -303,7 +303,15 @@ def test_what_bars_need_is_named(monkeypatch):
 
 # --- compilation ------------------------------------------------------------------------------------------------------
 
-COMPILING = "from ntksim.engine.formulas.blocks import block_of, code_of; import numpy as np; z = np.ones(2); block_of(code_of('relu')).loop(0.0, z, z.copy())"
+COMPILING = """
+import numpy as np
+import ntksim
+x = np.arange(6.0).reshape(3, 2) + 1
+for activation in ("relu", "tanh"):
+    network = ntksim.Network(2, 8, activation)
+    ntksim.empirical_ntk(network, x, seeds=[0])
+    ntksim.infinite_kernel(network, x)
+"""
 
 
 def test_compilation_is_told_of_once(tmp_path):

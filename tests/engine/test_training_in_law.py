@@ -267,7 +267,7 @@ def test_descents_that_diverge_say_so():
     ("options", "message"),
     [
         ({"sampling": "law"}, "sampling must be one of weights, conditional; got 'law'"),
-        ({"device": "cuda"}, "sampling='conditional' runs on the CPU only so far"),
+        ({"device": "cuda"}, "sampling='conditional' is trained on the CPU only so far"),
         ({"rank_tolerance": 0}, "rank_tolerance must be a number from 1e-7 to 0.1; got 0"),
         ({"rank_tolerance": True}, "rank_tolerance must be a number from 1e-7 to 0.1; got True"),
         ({"rank_tolerance": 2e-5}, "rank_tolerance must be at most a tenth of the flow's tolerance 0.0001"),

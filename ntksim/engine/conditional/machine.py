@@ -12,6 +12,7 @@ Here activations and sensitivities have a row per point (and output), and a colu
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,16 @@ class _Room:
     backward: _Backward | None = None
 
 
+def _normals(
+    seed: np.uint64, stream: np.uint32, kind: np.dtype, code: int, row: int, column: int, rows: int, columns: int
+) -> np.ndarray:
+    """A block of a seed's normals, as explicit networks draw them."""
+    low, high = np.uint32(int(seed) & 0xFFFFFFFF), np.uint32(int(seed) >> 32)
+    out = np.empty((-(-rows // ROWS_PER_BLOCK) * ROWS_PER_BLOCK, columns), kind)
+    fill_normals(low, stream, code, high, row, column, out)
+    return out[:rows]
+
+
 class ConditionalMachine(Machine):
     """A network in law; ``rank_tolerance`` is the part of a vector's length that may be left out when it is asked."""
 
@@ -81,27 +92,27 @@ class ConditionalMachine(Machine):
 
     # --- draws
 
-    def _normals(self, code: int, row: int, column: int, rows: int, columns: int) -> np.ndarray:
-        low, high = np.uint32(int(self.seed) & 0xFFFFFFFF), np.uint32(int(self.seed) >> 32)
-        out = np.empty((-(-rows // ROWS_PER_BLOCK) * ROWS_PER_BLOCK, columns), self.kind)
-        fill_normals(low, self.net.stream, code, high, row, column, out)
-        return out[:rows]
-
     def _revealed(self, layer: int, tolerance: float) -> Revealed:
-        def forward(row: int, column: int, rows: int, columns: int) -> np.ndarray:
-            return self._normals(left_code(layer), row, column, rows, columns)
-
-        def back(row: int, column: int, rows: int, columns: int) -> np.ndarray:
-            return self._normals(right_code(layer), row, column, rows, columns)
-
+        # Draws know the machine's numbers, not the machine, whose memory is free as soon as its seed is done.
+        normals = partial(_normals, self.seed, self.net.stream, self.kind)
+        draws = partial(normals, left_code(layer)), partial(normals, right_code(layer))
         rows, columns = int(self.net.widths[layer]), int(self.net.widths[layer - 1])
-        return Revealed(rows, columns, (forward, back), tolerance, self.kind, self.team)
+        return Revealed(rows, columns, draws, tolerance, self.kind, self.team)
 
     def _vectors(self, code: int, count: int, width: int, scale: float) -> Tall:
         """``count`` vectors of parameters (count, width), laid out by the generator as those of explicit networks."""
 
         def vector(index: int, begin: int, end: int) -> np.ndarray:
-            block = self._normals(code, ROWS_PER_BLOCK * index, begin // ROWS_PER_BLOCK, ROWS_PER_BLOCK, -(-(end - begin) // 4))
+            block = _normals(
+                self.seed,
+                self.net.stream,
+                self.kind,
+                code,
+                ROWS_PER_BLOCK * index,
+                begin // ROWS_PER_BLOCK,
+                ROWS_PER_BLOCK,
+                -(-(end - begin) // 4),
+            )
             return block.T.ravel()[: end - begin]
 
         kind = self.kind.type
@@ -111,7 +122,8 @@ class ConditionalMachine(Machine):
         net, last = self.net, self.depth
         rank = self.inputs.shape[1]
         first = [
-            self.kind.type(net.scales[1, 0]) * self._normals(left_code(1), 0, begin, rank, end - begin)
+            self.kind.type(net.scales[1, 0])
+            * _normals(self.seed, self.net.stream, self.kind, left_code(1), 0, begin, rank, end - begin)
             for begin, end in pieces_of(int(net.widths[1]))
         ]
         return Theta(
@@ -165,7 +177,9 @@ class ConditionalMachine(Machine):
     def _unseen(self, layer: int, freedom: int) -> float:
         """The squared norm of what nobody has asked of a layer's standard normals: chi^2 with so many degrees of freedom."""
         # Nothing goes back through the first layer: its normals are free. Their quantile becomes that of chi^2.
-        (normal,) = self._normals(right_code(1), ROWS_PER_BLOCK * layer, 0, 1, 1).astype(np.float64)[0]
+        (normal,) = _normals(self.seed, self.net.stream, self.kind, right_code(1), ROWS_PER_BLOCK * layer, 0, 1, 1).astype(
+            np.float64
+        )[0]
         return float(2 * gammaincinv(freedom / 2, ndtr(normal))) if freedom else 0.0
 
     def _square(self, a: Tall, b: Tall) -> float:

@@ -121,7 +121,7 @@ class CudaMachine(Machine):
 
     def open_gates(self, room: Batch) -> np.ndarray:
         gates: np.ndarray = self.remember(room)[1].copy_to_host()
-        return gates.reshape(-1, self.pairs.cols) > 0
+        return gates.reshape(-1, self.pairs.cols) > gated(self.net, None, None)[1]
 
     def inside(self, theta: Any, room: Batch) -> Inside:
         held = (room.h.copy_to_host()[0], room.slope.copy_to_host()[0], room.delta.copy_to_host()[0])

@@ -8,17 +8,22 @@ from os import PathLike
 import numpy as np
 
 from ntksim.engine.arguments import seed_array
+from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
 from ntksim.engine.training.descent import Descent
 from ntksim.engine.training.flow import Flow
 
+RANK_TOLERANCE = 1e-6
 
-def in_law(sampling: str, device: str, parameters: bool) -> bool:
+
+def in_law(sampling: str, device: str, parameters: bool, rank_tolerance: float | None) -> bool:
     """Whether networks are sampled in law; they have no parameters, and are trained on the CPU."""
+    if sampling != "conditional" and rank_tolerance is not None:
+        raise ValueError("rank_tolerance belongs to sampling='conditional': leave it out")
     if sampling == "conditional" and parameters:
         raise ValueError("sampling='conditional' has no parameters: leave out start and return_parameters, or sampling")
-    if sampling == "conditional" and device == "cuda":
+    if sampling == "conditional" and chosen_device("cpu" if device == "auto" else device) == "cuda":
         raise ValueError("sampling='conditional' is trained on the CPU only so far; got device='cuda': use device='cpu'")
     return sampling == "conditional"
 
@@ -40,8 +45,9 @@ def biases(network: Network, start: Parameters | None) -> tuple[bool, ...]:
     return (*(own is not None for own in hidden), start.output_bias is not None)
 
 
-def checked_rank(tolerance: float, network: Network, plan: Flow | Descent, n: int) -> float:
+def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent, n: int) -> float:
     """The tolerance of networks in law, which do not take all plans."""
+    tolerance = RANK_TOLERANCE if tolerance is None else tolerance
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.floating)) or not 1e-7 <= tolerance <= 0.1:
         raise ValueError(f"rank_tolerance must be a number from 1e-7 to 0.1; got {tolerance!r}")
     if isinstance(plan, Flow) and tolerance > plan.tolerance / 10:
@@ -52,9 +58,9 @@ def checked_rank(tolerance: float, network: Network, plan: Flow | Descent, n: in
     if isinstance(plan, Descent):
         if plan.batch_size is not None:
             raise ValueError("sampling='conditional' takes all points at once: leave batch_size out, or use sampling='weights'")
-        if network.depth > 1 and (asked := int(plan.steps[-1]) * n) > min(network.widths):
+        if network.depth > 1 and (asked := int(plan.steps[-1]) * n * network.outputs) > min(network.widths):
             raise ValueError(
-                f"sampling='conditional' may ask for {asked} directions in {plan.steps[-1]} steps on {n} points, more than the "
+                f"sampling='conditional' may ask for {asked} directions in {plan.steps[-1]} steps on {n} points and {network.outputs} outputs, more than the "
                 f"width {min(network.widths)}: use method='gradient_flow', fewer steps, or sampling='weights'"
             )
     return float(tolerance)

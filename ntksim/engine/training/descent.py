@@ -21,6 +21,7 @@ import numpy as np
 
 from ntksim.engine.infinite.decay import StepRule
 from ntksim.engine.machine import Room, Step, Theta
+from ntksim.engine.threads import check
 from ntksim.engine.training.batches import batches
 from ntksim.engine.training.checkpoints import SeedCheckpoint
 from ntksim.engine.training.watch import Watch
@@ -63,6 +64,7 @@ def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> 
             at += 1
             if at == len(descent.steps):
                 return "finished"
+        check()
         count = min(most, int(descent.steps[at]) - step)
         if not _advance(watch, descent, theta, velocity, small, range(step, step + count), looked):
             return "diverged"

@@ -184,7 +184,7 @@ class _Step:
     @property
     def smooth(self) -> bool:
         """Whether no gate is near its kink: else kernels jump, however short the step is."""
-        return self.start.gates is None and self.ahead.gates is None
+        return not self.flow.kinks.unseen and self.start.gates is None and self.ahead.gates is None
 
     @property
     def decay(self) -> float:
@@ -239,7 +239,8 @@ class _Flow:
 
     def seen(self, state: State, settled: Settled) -> State:
         """A state with the kernel of the slopes that hold its gates."""
-        return self.watch.sliding(state, self.kinks.kernels(state, settled), int(np.count_nonzero(settled.held)))
+        held = np.nan if self.kinks.unseen else float(np.count_nonzero(settled.held))
+        return self.watch.sliding(state, self.kinks.kernels(state, settled), held)
 
     def rest(self, times: np.ndarray, rows: Snapshots) -> str:
         """Fill all rows that are left from where the flow stands."""

@@ -34,6 +34,12 @@ def sides_of(net: Net) -> tuple[float, float] | None:
     return None if abs(above - below) < _KINK else (below, above)
 
 
+def is_smooth(net: Net) -> bool:
+    """Whether the slope of a network's activation is continuous."""
+    smooth = block_of(net.code).about.smooth
+    return smooth if isinstance(smooth, bool) else bool(net.parameter == smooth)
+
+
 class Gates:
     """Gates ``ids`` (p, 3) of layer, neuron and point, of a network with ``scales`` (5, L+1) as in `layout.Net`.
 

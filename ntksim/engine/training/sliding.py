@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from ntksim.engine.machine import Machine, Theta
-from ntksim.engine.training.gates import Gates, box_minimum, pre_activations, scaled_inverse, sides_of
+from ntksim.engine.training.gates import Gates, box_minimum, is_smooth, pre_activations, scaled_inverse, sides_of
 from ntksim.engine.training.modes import Modes, integral
 from ntksim.engine.training.watch import State
 
@@ -53,7 +53,10 @@ class Kinks:
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.scales = machine, machine.net.scales
-        self.sides = sides_of(machine.net) if machine.holds_gates else None
+        sides = sides_of(machine.net)
+        self.sides = sides if machine.holds_gates else None
+        #: whether kernels jump where gates cross a kink, and nobody knows of these gates
+        self.unseen = not is_smooth(machine.net) and self.sides is None
         self.starts = np.concatenate([[0], np.cumsum(machine.net.widths[1:-1])])
 
     def rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

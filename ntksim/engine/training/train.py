@@ -63,7 +63,7 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_interval: float = INTERVAL,
     sampling: str = "weights",
-    rank_tolerance: float = 1e-6,
+    rank_tolerance: float | None = None,
     dtype: Any = "float64",
     device: str = "cpu",
     progress: bool = False,
@@ -113,7 +113,7 @@ def train(
         They are other networks than those of equal seeds by weights: a network depends on seed and points, and on all else it
         is asked for: test points, times, tolerances, steps. On the CPU, all points at once. A seed under way is not kept in a
         checkpoint, only those that are done. Lu 2021, "Householder Dice", arXiv 2101.07464.
-    rank_tolerance : for ``"conditional"``, from 1e-7 to 0.1, and for a flow at most a tenth of ``tolerance``: what of activations
+    rank_tolerance : for ``"conditional"``, 1e-6 by default, from 1e-7 to 0.1, and for a flow at most a tenth of ``tolerance``: what of activations
         and sensitivities lies outside all that has been asked before, and is shorter than this part of their length, is left out
         of what weights are applied to. In float32 it is 4e-6 at least.
     device : as in `empirical.empirical_ntk`; a GPU trains seed by seed.
@@ -127,7 +127,7 @@ def train(
 
     The notes' assumption 1.1 and section 1.7.
     """
-    in_law = checks.in_law(sampling, device, start is not None or return_parameters)
+    in_law = checks.in_law(sampling, device, start is not None or return_parameters, rank_tolerance)
     place = chosen_place("cpu" if in_law else device, sampling)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")

@@ -28,7 +28,12 @@ class KeptParameters:
             shown = ", ".join(f"{t:.6g}" for t in times[:30])
             raise ValueError(f"time must be one of {shown}{', ...' if len(times) > 30 else ''}; got {time!r}")
         own = 0 if seed is None else self.seeds.index(seed)
-        return unpacked(self.net, self.vectors[own, found[0]], self.has_biases)
+        vector = self.vectors[own, found[0]]
+        if np.isnan(vector).all():
+            raise ValueError(
+                f"seed {self.seeds[own]} did not reach t = {times[found[0]]:.6g}: ask for a time before time_reached"
+            )
+        return unpacked(self.net, vector, self.has_biases)
 
 
 @dataclass(frozen=True, repr=False)

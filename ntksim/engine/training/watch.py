@@ -94,9 +94,9 @@ class Watch:
         """The kernel of test with training points, (n* k, n k)."""
         return _total(self.machine.test_kernels(theta), self.rates)
 
-    def sliding(self, state: State, layers: np.ndarray, number: int) -> State:
+    def sliding(self, state: State, layers: np.ndarray, number: float) -> State:
         """The state with other kernels of its layers, those of the slopes that hold a ``number`` of gates at their kinks."""
-        return replace(state, layers=layers, kernel=_total(layers, self.rates), sliding=float(number))
+        return replace(state, layers=layers, kernel=_total(layers, self.rates), sliding=number)
 
     def residual(self, state: State) -> np.ndarray:
         """f - y, float64."""

@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -38,13 +39,15 @@ def activation_of(written: Any) -> Activation:
 @cache
 def _imported(path: str) -> Activation:
     module, _, name = path.rpartition(".")
-    sys.path.insert(0, os.getcwd())
+    folder = os.getcwd()  # which a module may leave
+    sys.path.insert(0, folder)
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{path} cannot be imported ({type(error).__name__}: {error}): run from the folder it is in") from None
     finally:
-        sys.path.remove(os.getcwd())
+        with suppress(ValueError):
+            sys.path.remove(folder)
     if not isinstance(found, Activation):
         raise ValueError(f"{path} must be an ntksim.Activation, got {found!r}")
     return found
