@@ -8,7 +8,7 @@ import pytest
 import ntksim
 import studies
 from ntksim.study.config.stages import Schedule
-from ntksim.study.config.study import json_schema, parse_study
+from ntksim.study.config.study import json_schema, load_study, parse_study
 from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError
 from ntksim.study.plan import cost, identity, jobs
@@ -190,3 +190,11 @@ def test_shards_are_verified(study, capsys):
     printed = capsys.readouterr().out
     assert "training/tanh_2.width-256.seeds-0-1.parquet: equal bits" in printed
     assert "0 within tolerance, 0 different" in printed
+
+
+def test_the_study_of_a_million_neurons_is_planned():
+    study = load_study(studies.ROOT / "studies" / "million.yaml")
+    assert (study.initial.widths[-1], study.initial.sampling) == (2**20, "conditional")
+    assert (study.training.widths[-1], study.training.sampling) == (2**18, "conditional")
+    assert {options.depth for options in study.networks.values()} == {3}
+    assert "1048576" in jobs.describe(study, cost.NOMINAL)
