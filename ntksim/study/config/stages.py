@@ -10,6 +10,7 @@ from ntksim.study.config.section import MOST, Section, one_of
 from ntksim.study.errors import shown
 
 _MOST_STEPS = 1e9  # of gradient descent
+_LEAST_TOLERANCE_IN_LAW = 1e-6  # of gradient flow: ten times the least `rank_tolerance` of the engine
 
 
 def _widths(description: str) -> Any:
@@ -91,6 +92,13 @@ class Schedule(Section):
         default=None, min_length=2, description="factors on the learning rate of each hidden layer and the readout, depth + 1 "
         "numbers; 0 freezes a layer (default: 1 each)"
     )  # fmt: skip
+    # left out of every record where it does nothing, as at initialisation
+    sampling: Annotated[str, one_of(SAMPLINGS), Of(default="weights", is_new=True)] = Field(
+        default="weights",
+        exclude_if=lambda sampling: sampling == "weights",
+        description="weights: networks weight by weight; conditional: others of exactly the same law, without their weights, up "
+        "to widths of hundreds of thousands (all points at once, on the CPU)",
+    )
     ridge: Annotated[float, Of(default=0.0, is_new=True)] = Field(
         default=0.0, ge=0, description="added to the diagonal of the kernels in the columns of kernel regression "
         "(initial_kernel_regression_test_loss and its like), in units of the kernels that training sees"
@@ -120,6 +128,19 @@ class Schedule(Section):
         return self
 
     @model_validator(mode="after")
+    def _in_law(self) -> Self:
+        if self.sampling == "conditional" and self.batch_size is not None:
+            raise ValueError(
+                "batch_size: sampling conditional takes all points at once; leave batch_size out, or set sampling to weights"
+            )
+        if self.sampling == "conditional" and self.tolerance is not None and self.tolerance < _LEAST_TOLERANCE_IN_LAW:
+            raise ValueError(
+                f"tolerance: expected at least {_LEAST_TOLERANCE_IN_LAW:g} with sampling conditional, got {self.tolerance:g}; "
+                "raise it, or set sampling to weights"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _descends(self) -> Self:
         if self.method != "gradient_descent":
             return self
@@ -139,6 +160,16 @@ class Schedule(Section):
         if self.relative_time / self.filled.relative_learning_rate > _MOST_STEPS:
             raise ValueError(f"relative_time: more than {_MOST_STEPS:.0e} steps of relative_learning_rate; lower it")
         return self
+
+    @property
+    def steps(self) -> int:
+        """Of gradient descent, how many."""
+        return max(1, round(self.relative_time / self.filled.relative_learning_rate))
+
+    @property
+    def rank_tolerance(self) -> float:
+        """Of networks in law, as `train` takes it: that of the engine, or a tenth of a finer flow's tolerance."""
+        return 1e-6 if self.method != "gradient_flow" else min(1e-6, self.filled.tolerance / 10)
 
     @property
     def filled(self) -> Any:

@@ -77,9 +77,10 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _drawable(self) -> "Study":
-        if self.initial.sampling == "conditional" and self.device == "cuda":
-            raise ValueError("device: initial.sampling conditional runs on the CPU only so far; set device to cpu, or to auto, "
-                             "which takes the CPU for it")  # fmt: skip
+        for stage, section in (("initial", self.initial), ("training", self.training)):
+            if section is not None and section.sampling == "conditional" and self.device == "cuda":
+                raise ValueError(f"device: {stage}.sampling conditional runs on the CPU only so far; set device to cpu, or to "
+                                 "auto, which takes the CPU for it")  # fmt: skip
         return self
 
     @model_validator(mode="after")
@@ -95,6 +96,21 @@ class Study(Section):
                     f"training.layer_rates: expected {options.depth + 1} numbers for networks.{family(name)} (its depth + 1), "
                     f"got {len(rates)}; a study with layer_rates has networks of one depth"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _revealable(self) -> "Study":
+        """Networks in law are refused where a descent may ask a hidden matrix for more directions than it has, as by `train`."""
+        training = self.training
+        if training is None or training.sampling != "conditional" or training.method != "gradient_descent":
+            return self
+        points, least = self.dataset.train, training.widths[0]
+        if training.steps * points > least and any(options.depth > 1 for options in self.networks.values()):
+            raise ValueError(
+                f"training.sampling: conditional may ask for {training.steps * points} directions in {training.steps} steps on "
+                f"{points} points, more than the smallest of training.widths, {least}: set method to gradient_flow, take fewer "
+                "steps or wider networks, or set sampling to weights"
+            )
         return self
 
     @property

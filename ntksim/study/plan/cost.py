@@ -22,6 +22,10 @@ _KERNELS_OF_STATISTICS = 8  # float64 kernels that statistics of one seed hold a
 # other layers one way and back (measured: 16 points, 2^20 neurons).
 _FLOPS_IN_LAW = (8.0, 28.0)
 _HELD_IN_LAW = 2**12  # neurons of a layer that are drawn by their weights, or held at a time
+# Directions of a hidden matrix that training reveals, for each output of a training point (measured with smooth activations on
+# 16 points: 38 at 4,096 neurons, 21 at 16,384, 17 at 131,072; with kinks every pass asks for new ones), and numbers kept for each
+# and neuron: Q and P, W0 Q and W0'P.
+_DIRECTIONS_IN_LAW, _ARRAYS_IN_LAW = 20, 4
 _COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
 _COLUMNS_OF_TRAINING = 36  # beside outputs
 _MODES = 3  # lists of a run, a number for each mode
@@ -83,7 +87,7 @@ def cost_of(study: Study, stage: str, network: str, width: int, seeds: int, rate
         8 if study.precision == "float64" else 4,
     )  # fmt: skip
     seconds = _seconds(study, stage, network, width, seeds, size.features, size.outputs, rates)
-    held, numbers = _of_initial(study, size) if stage == "initial" else _of_training(study, size)
+    held, numbers = _of_initial(study, size) if stage == "initial" else _of_training(study, network, size)
     process = _PROCESS_MB + (_CUDA_MB if study.device != "cpu" else 0)
     return Cost(seconds, process + held / 1e6, _FILE_MB + 8 * numbers / 1e6)
 
@@ -113,14 +117,19 @@ def _of_initial(study: Study, size: _Size) -> tuple[float, float]:
     return passes + statistics + kernels, size.seeds * (n + triangle + _COLUMNS_OF_INITIAL)
 
 
-def _of_training(study: Study, size: _Size) -> tuple[float, float]:
+def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]:
     """Bytes that a job of training holds, and numbers in its file."""
     training, k = study.training, size.outputs
     assert training is not None
     entries, tests = size.points * k, size.tests * k  # of outputs, and rows of kernels
     times, together = training.snapshots + 1, min(size.seeds, _TRAINED_TOGETHER)
     rows, square = size.seeds * times, entries * entries
-    parameter_vectors = _VECTORS_OF_FLOW * parameters(size.features, size.depth, size.width, k) * size.itemsize
+    if training.sampling == "conditional":
+        directions = _directions(study, network, size.width, entries)
+        revealed = _ARRAYS_IN_LAW * (size.depth - 1) * size.width * directions * size.itemsize
+        parameter_vectors = revealed + _VECTORS_OF_FLOW * parameters(size.features, 1, size.width, k) * size.itemsize
+    else:
+        parameter_vectors = _VECTORS_OF_FLOW * parameters(size.features, size.depth, size.width, k) * size.itemsize
     layers = (8 + 4 * k) * size.points * (size.features + size.depth * size.width) * size.itemsize  # left by three passes
     engine = 8 * (20 + 6 * size.depth) * square  # kernels of layers at 0 and now, and what the flow makes of their sum
     across = 8 * 2 * together * tests * entries  # test with training points, at 0 and at the end
@@ -187,19 +196,42 @@ def _seconds_in_law(study: Study, network: str, width: int, d: int, rates: Rates
     return flops / rates.flops[study.precision] + 2 * (inputs + pairs) / rates.draws[study.precision] + 3 * _eigen(n, rates)
 
 
+def _directions(study: Study, network: str, width: int, entries: int) -> float:
+    """Of a hidden matrix of a network in law in training on so many outputs, on either side."""
+    each = float(_DIRECTIONS_IN_LAW)
+    if not is_smooth(study.networks[network].function):
+        each = max(each, _passes(study, network, width))
+    asked = each * entries
+    return asked if asked < width / 3 else width  # beyond, all are drawn at once
+
+
 def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int, rates: Rates) -> float:
-    n, count = study.dataset.train, parameters(d, study.networks[network].depth, width, k)
-    kernel = 4.0 * (k * n) ** 2 * width * study.networks[network].depth
-    speed = rates.training_flops[study.precision]
     assert study.training is not None
-    schedule, looks = study.training.filled, 5.0 + _snapshots(study)
+    n, depth = study.dataset.train, study.networks[network].depth
+    count = parameters(d, depth, width, k)
+    kernel = 4.0 * (k * n) ** 2 * width * depth
+    speed = rates.training_flops[study.precision]
+    schedule, looks, seconds = study.training.filled, 5.0 + _snapshots(study), 0.0
+    if schedule.sampling == "conditional":
+        # a pass applies two arrays of directions each way in place of a matrix; each direction is made orthogonal to all others
+        directions = _directions(study, network, width, k * n)
+        count = parameters(d, 1, width, k) + 2.0 * (depth - 1) * width * directions
+        seconds = 8.0 * (depth - 1) * width * directions**2 / speed
     if schedule.method == "gradient_descent":
-        passes = schedule.relative_time / schedule.relative_learning_rate
         points = schedule.batch_size or n
-        steps = passes * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
-        return steps + looks * (((2.0 + 4.0 * k) * n * count + kernel) / speed + rates.pass_seconds)
-    passes = min(_MOST_PASSES, looks + _flow_passes(study, network, width))
-    return passes * (((4.0 + 6.0 * k) * n * count + kernel) / speed + rates.pass_seconds + _eigen(k * n, rates))
+        steps = _passes(study, network, width) * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
+        return seconds + steps + looks * (((2.0 + 4.0 * k) * n * count + kernel) / speed + rates.pass_seconds)
+    passes = _passes(study, network, width)
+    return seconds + passes * (((4.0 + 6.0 * k) * n * count + kernel) / speed + rates.pass_seconds + _eigen(k * n, rates))
+
+
+def _passes(study: Study, network: str, width: int) -> float:
+    """Over the training points: of a flow those of snapshots too, of descent its steps."""
+    assert study.training is not None
+    schedule = study.training.filled
+    if schedule.method == "gradient_descent":
+        return schedule.relative_time / schedule.relative_learning_rate
+    return min(_MOST_PASSES, 5.0 + _snapshots(study) + _flow_passes(study, network, width))
 
 
 def _flow_passes(study: Study, network: str, width: int) -> float:

@@ -10,7 +10,7 @@ from ntksim.study.errors import ForeignFile
 
 _MOST_CLASSES = 4  # classes that are named one by one; more are counted
 # Keys of training that the sentence on it says in words of its own, or not at all.
-_SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "snapshots")
+_SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "snapshots", "sampling")
 
 
 def data(metadata: Mapping[Any, Any]) -> str:

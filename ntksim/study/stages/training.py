@@ -94,6 +94,8 @@ def _columns(job: Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]
     columns |= beside_theory(job, run)
     columns |= beside_ensemble("", job.ensemble[0], run.outputs, job.targets[0])
     columns |= beside_ensemble("test_", job.ensemble[1], run.test_outputs, job.targets[1])
+    if job.schedule.sampling == "conditional":
+        columns["rank"] = np.full((len(seeds), 1), np.nan) if run.rank is None else run.rank[:, None].astype(np.float64)
     columns["status"] = np.repeat(status[:, None], shape[1], axis=1)
     return columns, trained.kernels
 

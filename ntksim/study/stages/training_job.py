@@ -71,7 +71,10 @@ def make_job(shard: ShardJob, schedule: "Schedule") -> Job:
         limits = infinite_kernels(rated(network, filled.layer_rates), data)
     largest = network.learning_rate_scale * np.linalg.eigvalsh(limits["ntk"])[-1]
     relative_times = _relative_times(filled)
-    options = {name: getattr(filled, name) for name in ("method", "layer_rates", "remove_initial_output")}
+    options = {name: getattr(filled, name) for name in ("method", "layer_rates", "remove_initial_output", "sampling")}
+    in_law = filled.sampling == "conditional"
+    if in_law:
+        options["rank_tolerance"] = filled.rank_tolerance
     descent: dict[str, Any] = {}
     if filled.method == "gradient_flow":
         options |= {"tolerance": filled.tolerance, "max_steps": filled.max_steps}
@@ -81,8 +84,8 @@ def make_job(shard: ShardJob, schedule: "Schedule") -> Job:
         options |= descent | {"batch_size": filled.batch_size}
     times = relative_times / largest
     return Job(
-        network=network, data=data, dtype=shard.dtype, device=chosen_device(shard.device), schedule=filled, options=options,
-        descent=descent, relative_times=relative_times, times=times, limits=limits,
+        network=network, data=data, dtype=shard.dtype, device=chosen_device("cpu" if in_law else shard.device), schedule=filled,
+        options=options, descent=descent, relative_times=relative_times, times=times, limits=limits,
         ensemble=ensemble_moments(network, data, limits, times, filled, descent),
         checkpoint=Path(shard.output).parent / f".{Path(shard.output).stem}.{CHECKPOINT}",
     )  # fmt: skip
@@ -95,8 +98,7 @@ def _relative_times(schedule: Any) -> np.ndarray:
         # from where the fastest mode begins to move
         return np.concatenate([[0], _log_spaced(min(0.1, last / 2), last, snapshots)])
     rate = schedule.relative_learning_rate
-    steps = max(1, round(last / rate))
-    return rate * np.concatenate([[0], np.unique(np.round(_log_spaced(1, steps, snapshots)))])
+    return rate * np.concatenate([[0], np.unique(np.round(_log_spaced(1, schedule.steps, snapshots)))])
 
 
 def _log_spaced(first: float, last: float, number: int) -> np.ndarray:

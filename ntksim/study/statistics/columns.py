@@ -190,7 +190,8 @@ COLUMNS = {
     "depth": "number of hidden layers",
     "parameterization": "powers of the width in weights, biases and learning rates: ntk, notes, standard, mup, mean_field or abc",
     "sampling": "how networks are drawn: weights, or conditional (networks in law). One seed is another network in each: rows of "
-    "unlike sampling must not be joined by seed",
+    "unlike sampling must not be joined by seed. Nor must conditional rows at initialisation and in training: a network in law "
+    "depends on all that it is asked for",
     "width": "neurons per hidden layer",
     "seed": "seed of the network",
     "quantity": "quantity that the row summarises: a column of the table per seed",
@@ -221,6 +222,8 @@ COLUMNS = {
     "relative_time": "t times lambda_max(K_inf)",
     "sliding_gates": "number of pairs of a hidden neuron and a training point that gradient flow holds at a pre-activation of 0, "
     "where the slope of the activation is the one that holds it; NaN in gradient descent",
+    "rank": "directions of a hidden matrix that a network in law has revealed by the end of the run, the most over matrices and "
+    "sides, in the row of the last time; NaN in other rows, and with sampling weights",
     "kernel_velocity": "kernel distance from the previous snapshot, per unit of time; NaN at t = 0",
     "layer": "1 for the first hidden layer's weights and biases, ..., depth + 1 for those of the readout",
     "linearized_loss": "loss of the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, "

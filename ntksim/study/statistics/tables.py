@@ -186,6 +186,8 @@ def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[
         if "relative_kernel_change" in frame:
             grams[cell] = _gram_matrix(frame, "relative_kernel_change")
         ensembles.append(ensemble_rows(frame))
+        if "rank" not in frame:  # of networks by their weights, of which all directions are known
+            frame.insert(list(frame).index("status"), "rank", np.nan)
         frames.append(frame.drop(columns=SHARD_COLUMNS))
     return pd.concat(frames, ignore_index=True), pd.concat(ensembles, ignore_index=True), grams
 
@@ -237,7 +239,7 @@ def _read_shard(study: Study, shard: jobs.Shard, dataset_hash: str, devices: set
         "activation": name_of(options.function),
         "depth": options.depth,
         "parameterization": options.parameterization,
-        "sampling": study.initial.sampling if shard.stage == "initial" else "weights",
+        "sampling": getattr(study, shard.stage).sampling,
         "width": shard.width,
     }
     for position, (name, value) in enumerate(description.items()):

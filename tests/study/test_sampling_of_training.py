@@ -1,0 +1,200 @@
+"""Networks in law in training (`training.sampling: conditional`): what they are in tables, identities, plans and refusals."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ntksim
+import studies
+from ntksim.study.config.stages import Schedule
+from ntksim.study.config.study import json_schema, load_study, parse_study
+from ntksim.study.data import dataset
+from ntksim.study.errors import ConfigError
+from ntksim.study.plan import cost, identity, jobs
+from ntksim.study.report import description
+from ntksim.study.run import verify
+from ntksim.study.statistics.columns import COLUMNS
+
+CONTENT = {
+    "dataset": {"name": "gaussian", "features": 8, "train": 4, "test": 2},
+    "networks": {
+        "tanh_1": {"activation": "tanh", "depth": 1, "sigma_w": 1.5},
+        "tanh_2": {"activation": "tanh", "depth": 2, "sigma_w": 1.5},
+    },
+    "initial": {"widths": [64, 256], "seeds": 3, "sampling": "conditional"},
+    "training": {"widths": [64, 256], "seeds": 3, "relative_time": 2.0, "snapshots": 2, "sampling": "conditional"},
+    "seeds_per_shard": 2,
+}
+SHARD = jobs.Shard("training", "tanh_2", 256, 0, 1)
+
+
+def training(**more):
+    return CONTENT | {"training": CONTENT["training"] | more}
+
+
+def descent(**more):
+    return training(method="gradient_descent", **more)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return studies.computed(CONTENT, tmp_path_factory.mktemp("law"))
+
+
+@pytest.fixture(scope="module")
+def run(study):
+    """The engine's, of tanh_2, with its data and its limits."""
+    data = dataset.read(f"{study.results}/dataset.npz")
+    network = study.networks["tanh_2"].network(256)
+    largest = np.linalg.eigvalsh(ntksim.infinite_kernel(network, data.x_train).ntk)[-1]
+    found = ntksim.train(
+        network, data.x_train, data.y_train, seeds=range(3), times=np.array([0, 0.1, 2.0]) / largest, x_test=data.x_test,
+        keep_kernels=True, sampling="conditional",
+    )  # fmt: skip
+    return network, data, found
+
+
+def rows(study, table):
+    return ntksim.read_table(study.results, table).query("network == 'tanh_2' and width == 256")
+
+
+def test_tables_hold_the_networks_that_the_engine_trains(study, run):
+    _, _, found = run
+    table = rows(study, "training")
+    for name in ("loss", "kernel_drift", "parameter_drift", "feature_drift"):
+        assert table[name].to_numpy().reshape(3, 3) == pytest.approx(getattr(found, name), rel=1e-9, abs=1e-12), name
+    by_weights = ntksim.train(*run[:1], run[1].x_train, run[1].y_train, seeds=range(3), times=found.times)
+    assert np.abs(found.loss - by_weights.loss).min() > 1e-6
+    assert rows(study, "final")["rank"].to_list() == found.rank.tolist()
+    assert found.rank.min() >= 4
+    assert np.isnan(table["rank"].to_numpy().reshape(3, 3)[:, :2]).all()
+
+
+def test_theory_starts_from_the_kernel_of_the_same_network(study, run):
+    """Of test with training points too: no kernel is drawn again by weights."""
+    network, data, found = run
+    table = rows(study, "training")["test_linearized_loss"].to_numpy().reshape(3, 3)
+    for s in range(3):
+        f0, f0_test = found.outputs[s, 0], found.test_outputs[s, 0]
+        kernel, across = found.kernels[s, 0], found.test_kernels[s, 0]
+        values, vectors = np.linalg.eigh(kernel)
+        for t, time in enumerate(found.times):
+            moved = vectors @ ((1 - np.exp(-values * time)) / values * (vectors.T @ (data.y_train - f0)))
+            expected = 0.5 * np.sum((f0_test + across @ moved - data.y_test) ** 2)
+            assert table[s, t] == pytest.approx(expected, rel=1e-6)
+    other = ntksim.empirical_ntk(network, data.x_test, data.x_train, seeds=range(3))
+    assert np.abs(found.test_kernels[:, 0] - other).min() > 1e-6
+
+
+def test_every_table_says_how_networks_are_drawn(study):
+    for name in jobs.tables(study):
+        assert set(ntksim.read_table(study.results, name)["sampling"]) == {"conditional"}, name
+    final = ntksim.read_table(study.results, "final").query("network == 'tanh_1'")
+    assert final["rank"].to_list() == [0.0] * 6  # it has no hidden matrix
+    attrs = ntksim.read_table(study.results, "final").attrs
+    assert description.study(attrs)[-1].count("conditional") == 1
+
+
+def test_weights_have_no_rank(tmp_path):
+    own = studies.computed(training(sampling="weights"), tmp_path)
+    for name in ("training", "final"):
+        table = ntksim.read_table(own.results, name)
+        assert set(table["sampling"]) == {"weights"}
+        assert table["rank"].isna().all()
+
+
+def test_a_seed_is_another_network_at_initialisation(study, run):
+    """So rows of the two stages must not be joined by seed, although both are conditional, which the column's meaning says."""
+    _, data, found = run
+    kernels = ntksim.empirical_ntk(run[0], data.x_train, seeds=range(3), sampling="conditional")
+    assert np.abs(kernels - found.kernels[:, 0]).max(axis=(1, 2)).min() > 1e-3
+    assert "at initialisation and in training" in COLUMNS["sampling"]
+
+
+def test_shards_of_weights_stay_what_they_were():
+    """The key is in no record, no hash, no identity and no word of a job unless it does something."""
+    content = {name: value for name, value in CONTENT["training"].items() if name != "sampling"}
+    without = parse_study(CONTENT | {"training": content})
+    said, other = parse_study(training(sampling="weights")), parse_study(CONTENT)
+    assert without.science_hash() == said.science_hash() != other.science_hash()
+    assert "sampling" not in json.dumps(said.training.model_dump())
+    assert "sampling" not in json.dumps(said.training.schedule.model_dump())
+    known = [identity.of_shard(own, SHARD, "hash") for own in (without, said, other)]
+    assert known[0] == known[1]
+    assert known[2] == known[1] | {"sampling": "conditional"}
+    assert Schedule.model_validate_json(other.training.schedule.model_dump_json()).sampling == "conditional"
+    assert json_schema()["$defs"]["Training"]["properties"]["sampling"]["enum"] == ["weights", "conditional"]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (training(sampling="law"), "training.sampling: expected 'weights' or 'conditional', got 'law'"),
+        (CONTENT | {"initial": {"widths": [8], "seeds": 2}, "device": "cuda"}, "device: training.sampling conditional runs on"),
+        (descent(batch_size=2, relative_learning_rate=0.1), "training: batch_size: sampling conditional takes all points"),
+        (training(tolerance=1e-7), "training: tolerance: expected at least 1e-06 with sampling conditional, got 1e-07"),
+        (
+            descent(relative_learning_rate=0.5, relative_time=8.5),
+            "training.sampling: conditional may ask for 68 directions in 17 steps on 4 points, more than the smallest of "
+            "training.widths, 64",
+        ),
+    ],
+)
+def test_what_networks_in_law_cannot_do_is_refused_in_one_line(content, line):
+    with pytest.raises(ConfigError) as error:
+        parse_study(content)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_they_can_do_is_not_refused():
+    """A finer flow, as many steps as the width allows, one hidden layer, and a GPU where there is one for other jobs."""
+    finer = parse_study(training(tolerance=2e-6)).training
+    assert finer.rank_tolerance == pytest.approx(2e-7, rel=1e-12)
+    assert parse_study(descent(relative_learning_rate=0.5, relative_time=8.0)).training.steps == 16
+    shallow = {"networks": {"tanh_1": CONTENT["networks"]["tanh_1"]}}
+    assert parse_study(descent(relative_learning_rate=0.5, relative_time=99.0) | shallow).training.rank_tolerance == 1e-6
+    assert parse_study(CONTENT | {"device": "auto"}).training.rank_tolerance == 1e-6
+
+
+def test_steps_up_to_the_bound_train(tmp_path):
+    """The study's bound is the engine's."""
+    content = descent(relative_learning_rate=0.5, relative_time=4.0, momentum=0.5, widths=[32, 64], seeds=2)
+    assert parse_study(content).training.steps * 4 == 32
+    own = studies.computed(content, tmp_path)
+    final = ntksim.read_table(own.results, "final")
+    assert set(final["status"]) == {"finished"}
+    with pytest.raises(ConfigError, match="36 directions in 9 steps on 4 points"):
+        parse_study(content | {"training": content["training"] | {"relative_time": 4.5}})
+
+
+def test_plans_price_training_in_law():
+    """In proportion to the width in time and memory, where weights cost its square."""
+    widths = [2**14, 2**16, 2**18, 2**20]
+    study = parse_study(training(widths=widths, snapshots=20))
+    seconds = [cost._seconds_of_training(study, "tanh_2", width, 8, 1, cost.NOMINAL) for width in widths]
+    assert np.array(seconds[1:]) / seconds[:-1] == pytest.approx([4, 4, 4], rel=0.1)
+    assert cost._seconds_of_training(parse_study(training(widths=widths, sampling="weights")), "tanh_2", 2**20, 8, 1,
+                                     cost.NOMINAL) > 1e3 * seconds[-1]  # fmt: skip
+    memory = [jobs.cost(study, jobs.Shard("training", "tanh_2", width, 0, 0)).memory_mb for width in widths]
+    revealed = 4 * 80 * 2**20 * 8 / 1e6
+    assert revealed < memory[-1] < 2.2 * revealed
+    assert memory[-1] / memory[-2] == pytest.approx(4, rel=0.4)
+    assert len(jobs.shards(study)) == 2 * (4 * 2 + 2 * 2)
+    assert "1048576" in jobs.describe(study, cost.NOMINAL)
+
+
+def test_shards_are_verified(study, capsys):
+    assert verify.verify(study.results, fraction=1.0)
+    printed = capsys.readouterr().out
+    assert "training/tanh_2.width-256.seeds-0-1.parquet: equal bits" in printed
+    assert "0 within tolerance, 0 different" in printed
+
+
+def test_the_study_of_a_million_neurons_is_planned():
+    study = load_study(studies.ROOT / "studies" / "million.yaml")
+    assert (study.initial.widths[-1], study.initial.sampling) == (2**20, "conditional")
+    assert (study.training.widths[-1], study.training.sampling) == (2**18, "conditional")
+    assert {options.depth for options in study.networks.values()} == {3}
+    assert "1048576" in jobs.describe(study, cost.NOMINAL)
