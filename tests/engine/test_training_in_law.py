@@ -272,7 +272,10 @@ def test_descents_that_diverge_say_so():
         ({"rank_tolerance": True}, "rank_tolerance must be a number from 1e-7 to 0.1; got True"),
         ({"rank_tolerance": 2e-5}, "rank_tolerance must be at most a tenth of the flow's tolerance 0.0001"),
         ({"method": "gradient_descent", "steps": 9, "batch_size": 2}, "takes all points at once: leave batch_size out"),
-        ({"method": "gradient_descent", "steps": 9}, "may ask for 36 directions in 9 steps on 4 points, more than the width 32"),
+        (
+            {"method": "gradient_descent", "steps": 9},
+            "may ask for 36 directions .steps times points times outputs., more than the width 32",
+        ),
     ],
 )
 def test_what_is_refused(options, message):

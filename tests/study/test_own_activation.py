@@ -64,8 +64,11 @@ def test_identities_hold_what_an_activation_computes(allowed):
         own = Activation("mine", lambda z: factor * z * z)
         return identity.shard_identity("initial", ntksim.Network(1, 8, own), [0, 1], "data")
 
+    kinked = [identity.shard_identity("initial", ntksim.Network(1, 8, Activation("mine", lambda z: z * z, smooth=s)), [0], "data")
+              for s in (True, False)]  # fmt: skip
+    assert identity.differences(*kinked) == ["network.activation.digest"]
     assert shard(1.0) == shard(1.0)
-    assert identity.differences(shard(1.0), shard(2.0)) == ["network.activation"]
+    assert identity.differences(shard(1.0), shard(2.0)) == ["network.activation.digest"]
     leaky = [identity.shard_identity("initial", ntksim.Network(1, 8, f"leaky_relu({s})"), [0], "data") for s in (0.1, 0.2)]
     assert identity.differences(*leaky) == ["network.activation"]
     assert leaky[0]["network"]["activation"] == "leaky_relu"

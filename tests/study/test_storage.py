@@ -121,7 +121,7 @@ def test_a_full_disk_is_a_one_line_error(tmp_path):
     """A limit of 1 kB on the size of files makes writing fail. Python ignores the signal that the limit sends."""
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); from ntksim.cli import main; "
-        "sys.exit(main(['dataset', '--name', 'circle', '--train', '50', '--test', '50', '--output', sys.argv[1]]))"
+        """sys.exit(main(['dataset', '--dataset', '{"name":"circle","train":50,"test":50}', '--output', sys.argv[1]]))"""
     )
     target = tmp_path / "dataset.npz"
     done = subprocess.run([sys.executable, "-c", script, target], env=studies.environment(), capture_output=True, text=True)

@@ -60,8 +60,8 @@ def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent
             raise ValueError("sampling='conditional' takes all points at once: leave batch_size out, or use sampling='weights'")
         if network.depth > 1 and (asked := int(plan.steps[-1]) * n * network.outputs) > min(network.widths):
             raise ValueError(
-                f"sampling='conditional' may ask for {asked} directions in {plan.steps[-1]} steps on {n} points and {network.outputs} outputs, more than the "
-                f"width {min(network.widths)}: use method='gradient_flow', fewer steps, or sampling='weights'"
+                f"sampling='conditional' may ask for {asked} directions (steps times points times outputs), more than the width "
+                f"{min(network.widths)}: use method='gradient_flow', fewer steps, or sampling='weights'"
             )
     return float(tolerance)
 

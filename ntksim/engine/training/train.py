@@ -113,9 +113,9 @@ def train(
         They are other networks than those of equal seeds by weights: a network depends on seed and points, and on all else it
         is asked for: test points, times, tolerances, steps. On the CPU, all points at once. A seed under way is not kept in a
         checkpoint, only those that are done. Lu 2021, "Householder Dice", arXiv 2101.07464.
-    rank_tolerance : for ``"conditional"``, 1e-6 by default, from 1e-7 to 0.1, and for a flow at most a tenth of ``tolerance``: what of activations
-        and sensitivities lies outside all that has been asked before, and is shorter than this part of their length, is left out
-        of what weights are applied to. In float32 it is 4e-6 at least.
+    rank_tolerance : for ``"conditional"``, from 1e-7 to 0.1, and for a flow at most a tenth of ``tolerance``; 1e-6 by default.
+        What of activations and sensitivities lies outside all that has been asked before, and is shorter than this part of their
+        length, is left out of what weights are applied to. In float32 it is 4e-6 at least.
     device : as in `empirical.empirical_ntk`; a GPU trains seed by seed.
     progress : whether to show a bar of seeds, and the time that the last of them has reached, by tqdm. Ctrl-C ends training
         within about a second, or at the end of an eigendecomposition; seeds that are done stay in the ``checkpoint``.
