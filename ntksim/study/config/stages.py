@@ -42,7 +42,7 @@ class Initial(Section):
         default="weights",
         exclude_if=lambda sampling: sampling == "weights",
         description="weights: the networks that training has; conditional: others of exactly the same law, without their "
-        "weights, up to widths of millions (on the CPU)",
+        "weights, up to widths of millions",
     )
 
     _check = field_validator("widths")(_checked_widths)

@@ -77,10 +77,11 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _drawable(self) -> "Study":
-        for stage, section in (("initial", self.initial), ("training", self.training)):
-            if section is not None and section.sampling == "conditional" and self.device == "cuda":
-                raise ValueError(f"device: {stage}.sampling conditional runs on the CPU only so far; set device to cpu, or to "
-                                 "auto, which takes the CPU for it")  # fmt: skip
+        if self.training is not None and self.training.sampling == "conditional" and self.device == "cuda":
+            raise ValueError(
+                "device: training.sampling conditional runs on the CPU only so far; set device to cpu, or to auto, which takes "
+                "the CPU for it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -49,7 +49,7 @@ def initial_shard(job: ShardJob, sampling: str = "weights") -> None:
     """
     data = files.read(job.dataset)
     reference = read_limit(job.limit, job.network, data)["ntk"]
-    device = chosen_device("cpu" if sampling == "conditional" else job.device)
+    device = chosen_device(job.device)
     with np.errstate(over="ignore", invalid="ignore"):  # the status says it
         kernels = _kernels(job, data.x_train, device, sampling)
         differences = triangles((kernels - reference) / np.linalg.norm(reference))
@@ -100,7 +100,7 @@ def _kernels(job: ShardJob, x: np.ndarray, device: str, sampling: str) -> np.nda
     """Kernels (S, n, n), on the CPU a few seeds at a time so that long shards show progress."""
     network, seeds = job.network, job.seeds
     if device == "cuda":
-        return empirical_ntk(network, x, seeds=seeds, dtype=job.dtype, device=device)
+        return empirical_ntk(network, x, seeds=seeds, dtype=job.dtype, device=device, sampling=sampling)
     every = []
     for first in range(seeds.start, seeds.stop, 8):
         block = range(first, min(first + 8, seeds.stop))
