@@ -4,6 +4,7 @@ Compiled code gets a `Phi` and calls :func:`activate` with whole rows of numbers
 first asked for.
 """
 
+import threading
 from importlib import import_module
 from typing import Any
 
@@ -80,6 +81,7 @@ def _fill_fourth_moments(fourth_moments: Any) -> Any:
 
 
 _SHORTEST = 2.0**-30  # step of a difference next to a kink
+_lock = threading.RLock()
 _codes: dict[str | Activation, int] = {}
 _blocks: list[Block] = []  # by code
 _loops: dict[int, tuple[int, int]] = {}  # addresses, by code
@@ -96,14 +98,15 @@ def code_of(activation: str | Activation) -> int:
     ValueError for an activation that is not known.
     """
     key = activation if isinstance(activation, Activation) else parsed(activation)[0]
-    if key not in _codes:
-        if isinstance(key, Activation):
-            _blocks.append(Block(key.name, key.about, _own_scalars(key)))
-        else:
-            module = import_module(f"{ntksim.engine.formulas.activations.__name__}.{key}")
-            _blocks.append(Block(key, about(key), module.value_and_slope, module))
-        _codes[key] = len(_blocks) - 1
-    return _codes[key]
+    with _lock:  # threads that come first with two activations must not get one number
+        if key not in _codes:
+            if isinstance(key, Activation):
+                _blocks.append(Block(key.name, key.about, _own_scalars(key)))
+            else:
+                module = import_module(f"{ntksim.engine.formulas.activations.__name__}.{key}")
+                _blocks.append(Block(key, about(key), module.value_and_slope, module))
+            _codes[key] = len(_blocks) - 1
+        return _codes[key]
 
 
 def _own_scalars(activation: Activation) -> Any:

@@ -16,7 +16,7 @@ from ntksim.study.config.study import Study
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
 _CUDA_MB = 1500.0  # and of a GPU's context and libraries: room, not a measurement
 _FILE_MB = 0.006  # of a file without numbers
-_MOST_PASSES = 15000.0  # of gradient flow: three for each of `flow.MAX_STEPS`
+_MAX_STEPS, _PASSES_PER_STEP = 5000, 3.0  # of gradient flow: `flow.MAX_STEPS`
 _KERNELS_OF_STATISTICS = 8  # float64 kernels that statistics of one seed hold at a time
 # Of the first layer and of every other, for each neuron and pair of points: products with factors, and sums of products, in the
 # other layers one way and back (measured: 16 points, 2^20 neurons).
@@ -231,7 +231,9 @@ def _passes(study: Study, network: str, width: int) -> float:
     schedule = study.training.filled
     if schedule.method == "gradient_descent":
         return schedule.relative_time / schedule.relative_learning_rate
-    return min(_MOST_PASSES, 5.0 + _snapshots(study) + _flow_passes(study, network, width))
+    return min(
+        _PASSES_PER_STEP * (schedule.max_steps or _MAX_STEPS), 5.0 + _snapshots(study) + _flow_passes(study, network, width)
+    )
 
 
 def _flow_passes(study: Study, network: str, width: int) -> float:

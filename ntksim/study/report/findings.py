@@ -11,12 +11,12 @@ from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
 # What theory says about kinked activations, and why a fit at finite widths need not agree with it.
 FLIPS = (
-    "(asymptotic): where gates flip (relu, leaky_relu, abs), theory's exponents hold for very large widths only. Three parts add "
-    "up at finite widths. The flips move the kernel by a random part with exponent -3/4. Gates do not close as often as they "
-    "open, which moves it by a systematic part with exponent -1/2, the same for all seeds; this part dominates at very large "
-    "widths. The part that smooth activations have too falls with exponent -1. Which part dominates at which width depends on "
-    "the data, and a fit mixes them. A large z-score here shows that the study's widths are not yet asymptotic, not that theory "
-    "fails."
+    "(asymptotic): where gates flip (activations with a kink, such as ReLU), theory's exponents hold for very large widths only. "
+    "Three parts add up at finite widths. The flips move the kernel by a random part with exponent -3/4. Gates do not close as "
+    "often as they open, which moves it by a systematic part with exponent -1/2, the same for all seeds; this part dominates at "
+    "very large widths. The part that smooth activations have too falls with exponent -1. Which part dominates at which width "
+    "depends on the data, and a fit mixes them. A large z-score here shows that the study's widths are not yet asymptotic, not "
+    "that theory fails."
 )
 _MEANINGS = (
     f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "

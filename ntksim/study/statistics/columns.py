@@ -94,8 +94,8 @@ QUANTITIES = {
         _HALF,
     ),
     "gates_flipped": Quantity(
-        "share of pairs of a hidden neuron and a training point whose pre-activation has changed sign since t = 0; NaN for the "
-        "activation sin", ("drift", "lazy"), _HALF, share=True,
+        "share of pairs of a hidden neuron and a training point whose pre-activation has changed sign since t = 0; NaN for sin, "
+        "cos, gaussian and activations of your own without a gate", ("drift", "lazy"), _HALF, share=True,
     ),
     "kernel_target_alignment": Quantity(
         "<K, YY'>_F / (||K||_F ||YY'||_F), for one target y'Ky / (||K||_F ||y||^2). With several outputs K is summed over them, "
@@ -269,7 +269,7 @@ COLUMNS = {
     "prefactor_high": "upper end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
     "exponent": "exponent of the width, by least squares in logarithms",
     "theory_exponent": "theory's exponent of the width, for large widths and this activation, depth and parameterization; NaN if "
-    "theory gives none. With gates that flip (relu, leaky_relu, abs) movement at finite widths also has steeper parts (-3/4, -1)",
+    "theory gives none. For activations with a kink, such as ReLU, movement at finite widths also has steeper parts (-3/4, -1)",
     "z_score": "(exponent - theory_exponent) / standard_error; not a test of theory if movement also has steeper parts",
     "index": "index of the eigenvalue, 0 for the largest; in training with k outputs there are n k eigenvalues",
     "limit_eigenvalue": "eigenvalue of K_inf, in units of the kernel",
