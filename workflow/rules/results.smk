@@ -26,11 +26,12 @@ rule tables:
         # a function: jobs of shards, which parse this file too, need no digest
         code=lambda wildcards: digest_of("tables"),
         config=CONFIG_PATH,
+        allowance=ALLOWANCE,
         folder=lambda wildcards, output: os.path.dirname(output[0]),
     message:
         "Tables in {params.folder}"
     shell:
-        "ntksim tables {params.config:q}{ALLOWANCE} --output {params.folder:q} > {log:q} 2>&1"
+        "ntksim tables {params.config:q}{params.allowance} --output {params.folder:q} > {log:q} 2>&1"
 
 
 for figure, sources in jobs.FIGURES.items():
