@@ -610,7 +610,7 @@ def test_the_script_for_a_gpu_names_what_differs(monkeypatch, capsys):
     monkeypatch.setattr(gpu, "DTYPES", {"float32": -1.0})
     monkeypatch.setattr(gpu, "check_training", lambda *arguments: None)
     assert gpu.main(["--tiny"]) == 1
-    assert "FAILED: empirical_ntk, widths (9, 9) on 2 points, float32, tiles: off by" in capsys.readouterr().err
+    assert "FAILED: empirical_ntk, widths (9, 9) on 2 points, float32, tiles: differs by" in capsys.readouterr().err
 
 
 def test_the_script_for_a_gpu(monkeypatch, capsys):

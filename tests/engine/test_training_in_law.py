@@ -72,6 +72,8 @@ def explicit_machine(made, weights):
     """A CPU's machine that has these weights, and the others of a machine in law."""
 
     class Given(CpuMachine):
+        holds_gates = False  # as in law
+
         def draw(self):
             theta, offsets = self.zeros(), self.offsets
             for layer, matrix in enumerate([*weights, joined(made.start.readout)]):

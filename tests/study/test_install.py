@@ -190,11 +190,13 @@ def test_the_list_of_modules_matches_the_extra():
     assert sorted(modules.get(name, name) for name in names) == sorted(EXTRA)
 
 
-NETWORK = "--depth 1 --activation relu --width 4 --dataset d --output o"
+NETWORK = '--network {"depth":1,"activation":"relu"} --width 4 --dataset d --output o'
 COMMANDS = [
     "study config.yaml", "plan config.yaml", "show results", "verify results", "schema",
-    "dataset --name iris --train 4 --test 2 --output o", f"limit {NETWORK}", f"initial {NETWORK} --limit l --seeds 0:1",
-    f"training {NETWORK} --limit l --seeds 0:1", "tables config.yaml --output o", "figure loss t --output o",
+    'dataset --dataset {"name":"iris","train":4,"test":2} --output o', f"limit {NETWORK}",
+    f"initial {NETWORK} --limit l --seeds 0:1",
+    f'training {NETWORK} --limit l --seeds 0:1 --schedule {{"relative_time":1.0}}', "tables config.yaml --output o",
+    "figure loss t --output o",
 ]  # fmt: skip
 
 

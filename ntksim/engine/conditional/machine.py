@@ -19,12 +19,12 @@ import numpy as np
 from scipy.special import gammaincinv, ndtr
 
 from ntksim.engine.conditional.parameters import Theta, padded
-from ntksim.engine.conditional.points import finish_points, finish_sensitivities
+from ntksim.engine.conditional.points import finish_points, finish_sensitivities, normals
 from ntksim.engine.conditional.revealed import Revealed, Side
 from ntksim.engine.conditional.tall import Tall, Team, joined, pieces_of
 from ntksim.engine.formulas.blocks import gated
 from ntksim.engine.formulas.layer import descended, features_kernel, residual
-from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, bias_code, fill_normals, left_code, right_code, weight_code
+from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, bias_code, left_code, right_code, weight_code
 from ntksim.engine.machine import Inside, Machine, Step, Task
 
 
@@ -61,16 +61,6 @@ class _Room:
     backward: _Backward | None = None
 
 
-def _normals(
-    seed: np.uint64, stream: np.uint32, kind: np.dtype, code: int, row: int, column: int, rows: int, columns: int
-) -> np.ndarray:
-    """A block of a seed's normals, as explicit networks draw them."""
-    low, high = np.uint32(int(seed) & 0xFFFFFFFF), np.uint32(int(seed) >> 32)
-    out = np.empty((-(-rows // ROWS_PER_BLOCK) * ROWS_PER_BLOCK, columns), kind)
-    fill_normals(low, stream, code, high, row, column, out)
-    return out[:rows]
-
-
 class ConditionalMachine(Machine):
     """A network in law; ``rank_tolerance`` is the part of a vector's length that may be left out when it is asked."""
 
@@ -94,8 +84,8 @@ class ConditionalMachine(Machine):
 
     def _revealed(self, layer: int, tolerance: float) -> Revealed:
         # Draws know the machine's numbers, not the machine, whose memory is free as soon as its seed is done.
-        normals = partial(_normals, self.seed, self.net.stream, self.kind)
-        draws = partial(normals, left_code(layer)), partial(normals, right_code(layer))
+        drawn = partial(normals, self.seed, self.net.stream, self.kind)
+        draws = partial(drawn, left_code(layer)), partial(drawn, right_code(layer))
         rows, columns = int(self.net.widths[layer]), int(self.net.widths[layer - 1])
         return Revealed(rows, columns, draws, tolerance, self.kind, self.team)
 
@@ -103,7 +93,7 @@ class ConditionalMachine(Machine):
         """``count`` vectors of parameters (count, width), laid out by the generator as those of explicit networks."""
 
         def vector(index: int, begin: int, end: int) -> np.ndarray:
-            block = _normals(
+            block = normals(
                 self.seed,
                 self.net.stream,
                 self.kind,
@@ -123,7 +113,7 @@ class ConditionalMachine(Machine):
         rank = self.inputs.shape[1]
         first = [
             self.kind.type(net.scales[1, 0])
-            * _normals(self.seed, self.net.stream, self.kind, left_code(1), 0, begin, rank, end - begin)
+            * normals(self.seed, self.net.stream, self.kind, left_code(1), 0, begin, rank, end - begin)
             for begin, end in pieces_of(int(net.widths[1]))
         ]
         return Theta(
@@ -177,7 +167,7 @@ class ConditionalMachine(Machine):
     def _unseen(self, layer: int, freedom: int) -> float:
         """The squared norm of what nobody has asked of a layer's standard normals: chi^2 with so many degrees of freedom."""
         # Nothing goes back through the first layer: its normals are free. Their quantile becomes that of chi^2.
-        (normal,) = _normals(self.seed, self.net.stream, self.kind, right_code(1), ROWS_PER_BLOCK * layer, 0, 1, 1).astype(
+        (normal,) = normals(self.seed, self.net.stream, self.kind, right_code(1), ROWS_PER_BLOCK * layer, 0, 1, 1).astype(
             np.float64
         )[0]
         return float(2 * gammaincinv(freedom / 2, ndtr(normal))) if freedom else 0.0

@@ -1,8 +1,11 @@
-"""Loops over a piece of a layer, whose activations and sensitivities have a column per neuron."""
+"""A piece of a layer, whose activations and sensitivities have a column per neuron: its draws, and loops over it."""
+
+import numpy as np
 
 from ntksim.engine.compiled.jit import jit
 from ntksim.engine.formulas.blocks import activate
 from ntksim.engine.formulas.layer import finish_sensitivity, pre_activation
+from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, fill_normals
 
 
 @jit
@@ -22,3 +25,13 @@ def finish_sensitivities(weight, slope, delta):
     outputs = delta.shape[0] // slope.shape[0]
     for row in range(delta.shape[0]):
         finish_sensitivity(weight, slope[row // outputs], delta[row])
+
+
+def normals(
+    seed: np.uint64, stream: np.uint32, kind: np.dtype, code: int, row: int, column: int, rows: int, columns: int
+) -> np.ndarray:
+    """A block of a seed's normals, as explicit networks draw them."""
+    low, high = np.uint32(int(seed) & 0xFFFFFFFF), np.uint32(int(seed) >> 32)
+    out = np.empty((-(-rows // ROWS_PER_BLOCK) * ROWS_PER_BLOCK, columns), kind)
+    fill_normals(low, stream, code, high, row, column, out)
+    return out[:rows]

@@ -23,8 +23,10 @@ def in_law(sampling: str, device: str, parameters: bool, rank_tolerance: float |
         raise ValueError("rank_tolerance belongs to sampling='conditional': leave it out")
     if sampling == "conditional" and parameters:
         raise ValueError("sampling='conditional' has no parameters: leave out start and return_parameters, or sampling")
-    if sampling == "conditional" and chosen_device("cpu" if device == "auto" else device) == "cuda":
+    if sampling == "conditional" and device == "cuda":
         raise ValueError("sampling='conditional' is trained on the CPU only so far; got device='cuda': use device='cpu'")
+    if sampling == "conditional" and device != "auto":
+        chosen_device(device)  # which knows what devices there are
     return sampling == "conditional"
 
 
