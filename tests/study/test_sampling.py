@@ -211,7 +211,7 @@ def test_more_seeds_and_wider_networks_leave_shards_as_they_are(tmp_path):
     assert "networks in law (conditional sampling)" in text
     status, text = studies.run(tmp_path, content | {"initial": weights()})
     assert status == 0, text
-    assert "computed for another configuration, computed again (sampling)" in text
+    assert "computed for another configuration; will be computed again (sampling)" in text
     assert set(ntksim.read_table(tmp_path / "results", "initial")["sampling"]) == {"weights"}
 
 
