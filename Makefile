@@ -17,7 +17,7 @@ PEERS   := .venv-peers
 study: $(STAMP)  ## run the study of CONFIG=config.yaml on all cores; also CORES=2, PROFILE=slurm, RECOMPUTE=1, ALLOW_IMPORTS=1
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute) $(if $(ALLOW_IMPORTS),--allow-imports)
 
-test: $(STAMP) try-cuda  ## run all tests (about 16 minutes on two cores)
+test: $(STAMP) try-cuda  ## run all tests (about 20 minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP) $(PEERS)/.complete try-cuda  ## time the engine on this machine (about ten minutes); ONLY="kernels small" for some sections, LONG=1 for long ones too

@@ -114,6 +114,15 @@ def _matrix(options: Any, X: Any, Y: Any) -> np.ndarray:
     return kernels.nngp if options.kind == "nngp" else kernels.ntk
 
 
+class _Regressor(RegressorMixin):
+    """A regressor that takes several outputs."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
 class _NTK(BaseEstimator):
     """The mean over infinitely wide networks after training, which is kernel regression with the NTK."""
 
@@ -150,7 +159,7 @@ class _NTK(BaseEstimator):
         return _matrix(self, X, self.X_fit_) @ self.dual_coef_
 
 
-class NTKRegressor(RegressorMixin, _NTK):
+class NTKRegressor(_Regressor, _NTK):
     """Regression with an infinitely wide network: the mean over networks of their outputs after gradient flow.
 
     f(x) = K(x, X) (1 - e^(-(K + ridge) t)) / (K + ridge) y with K the infinite-width NTK, for t = infinity kernel (ridge)
@@ -165,11 +174,6 @@ class NTKRegressor(RegressorMixin, _NTK):
     ``fit`` takes X (n, d) and y (n,) or (n, k), which share the kernel. After it ``X_fit_`` and ``dual_coef_`` (n,) or (n, k)
     give predictions K(x, X_fit_) dual_coef_. Targets are not centred: without biases a network's output at x = 0 is 0.
     """
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
 
     def fit(self, X: Any, y: Any) -> "NTKRegressor":
         """Fit to points (n, d) and targets (n,) or (n, k)."""
@@ -209,7 +213,7 @@ class NTKClassifier(ClassifierMixin, _NTK):
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
 
-class NNGPRegressor(RegressorMixin, BaseEstimator):
+class NNGPRegressor(_Regressor, BaseEstimator):
     """Bayesian regression with an infinitely wide network: a Gaussian process with the NNGP kernel (Lee et al. 2018).
 
     Parameters
@@ -237,11 +241,6 @@ class NNGPRegressor(RegressorMixin, BaseEstimator):
         self.depth, self.activation, self.parameterization = depth, activation, parameterization
         self.sigma_w, self.sigma_a, self.sigma_b, self.output_bias = sigma_w, sigma_a, sigma_b, output_bias
         self.alpha, self.optimizer = alpha, optimizer
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
 
     def fit(self, X: Any, y: Any) -> "NNGPRegressor":
         """Fit to points (n, d) and targets (n,) or (n, k)."""

@@ -82,10 +82,13 @@ class ConditionalMachine(Machine):
 
     # --- draws
 
+    @property
+    def normals(self) -> Callable[..., np.ndarray]:
+        """The seed's draws. They hold its number, not the machine, whose memory is thus free as soon as the seed is done."""
+        return partial(normals, self.seed, self.net.stream, self.kind)
+
     def _revealed(self, layer: int, tolerance: float) -> Revealed:
-        # Draws know the machine's numbers, not the machine, whose memory is free as soon as its seed is done.
-        drawn = partial(normals, self.seed, self.net.stream, self.kind)
-        draws = partial(drawn, left_code(layer)), partial(drawn, right_code(layer))
+        draws = partial(self.normals, left_code(layer)), partial(self.normals, right_code(layer))
         rows, columns = int(self.net.widths[layer]), int(self.net.widths[layer - 1])
         return Revealed(rows, columns, draws, tolerance, self.kind, self.team)
 
@@ -93,10 +96,7 @@ class ConditionalMachine(Machine):
         """``count`` vectors of parameters (count, width), laid out by the generator as those of explicit networks."""
 
         def vector(index: int, begin: int, end: int) -> np.ndarray:
-            block = normals(
-                self.seed,
-                self.net.stream,
-                self.kind,
+            block = self.normals(
                 code,
                 ROWS_PER_BLOCK * index,
                 begin // ROWS_PER_BLOCK,
@@ -112,8 +112,7 @@ class ConditionalMachine(Machine):
         net, last = self.net, self.depth
         rank = self.inputs.shape[1]
         first = [
-            self.kind.type(net.scales[1, 0])
-            * normals(self.seed, self.net.stream, self.kind, left_code(1), 0, begin, rank, end - begin)
+            self.kind.type(net.scales[1, 0]) * self.normals(left_code(1), 0, begin, rank, end - begin)
             for begin, end in pieces_of(int(net.widths[1]))
         ]
         return Theta(
@@ -167,9 +166,7 @@ class ConditionalMachine(Machine):
     def _unseen(self, layer: int, freedom: int) -> float:
         """The squared norm of what nobody has asked of a layer's standard normals: chi^2 with so many degrees of freedom."""
         # Nothing goes back through the first layer: its normals are free. Their quantile becomes that of chi^2.
-        (normal,) = normals(self.seed, self.net.stream, self.kind, right_code(1), ROWS_PER_BLOCK * layer, 0, 1, 1).astype(
-            np.float64
-        )[0]
+        (normal,) = self.normals(right_code(1), ROWS_PER_BLOCK * layer, 0, 1, 1).astype(np.float64)[0]
         return float(2 * gammaincinv(freedom / 2, ndtr(normal))) if freedom else 0.0
 
     def _square(self, a: Tall, b: Tall) -> float:

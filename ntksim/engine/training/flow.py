@@ -39,9 +39,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ntksim.engine.cpu.descent import relative_distance
+from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Theta
 from ntksim.engine.training.checkpoints import SeedCheckpoint
-from ntksim.engine.training.modes import Modes, integral, modes_of, squared_integral, weighted_integral
+from ntksim.engine.training.modes import Modes, modes_of, squared_integral, weighted_integral
 from ntksim.engine.training.sliding import NONE_SETTLED, Crossings, Kinks, Place, Settled
 from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.watch import State, Watch

@@ -21,16 +21,10 @@ def modes_of(kernel: np.ndarray, precision: float) -> Modes:
     return Modes(np.where(values > null_level(values, precision), values, 0.0), vectors)
 
 
-def integral(values: np.ndarray, s: float | np.ndarray) -> np.ndarray:
-    """int_0^s e^(-lambda u) du = s phi_1(-lambda s); 0 where lambda = 0, which moves nothing."""
-    z = values * s
-    return s * np.where(z > 0, -np.expm1(-z) / np.where(z > 0, z, 1.0), np.where(values > 0, 1.0, 0.0))
-
-
 def weighted_integral(values: np.ndarray, s: float) -> np.ndarray:
     """int_0^s u e^(-lambda u) du = s^2 sum_k (-z)^k / (k! (k + 2)), z = lambda s; in closed form where it does not cancel.
 
-    0 where lambda = 0, like :func:`integral`.
+    0 where lambda = 0, like `decay.integral`.
     """
     z = values * s
     series = sum((-np.minimum(z, 0.5)) ** k / (factorial(k) * (k + 2)) for k in range(14))

@@ -16,9 +16,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Machine, Theta
 from ntksim.engine.training.gates import Gates, box_minimum, is_smooth, pre_activations, scaled_inverse, sides_of
-from ntksim.engine.training.modes import Modes, integral
+from ntksim.engine.training.modes import Modes
 from ntksim.engine.training.watch import State
 
 _HALVINGS = 40  # of a step, to find when a gate reaches 0

@@ -72,10 +72,12 @@ def train(
 
     Parameters
     ----------
+    network : its shape, activation and parameterization.
     x, y : points (n, d) and targets (n,), or (n, k) for a network of k > 1 outputs; ``x_test`` (n*, d), observed only.
     seeds : S non-negative integers below 2^64, a sequence or range: networks that are drawn.
     start : in place of seeds, the parameters of a network of your own (`from_torch` and its like); the result then has an axis of
-        seeds of length 1. Defaults of times and learning rate come from the drawn network's limit all the same: give your own.
+        seeds of length 1, and ``batch_size`` shuffles as for seed 0. Defaults of times and learning rate come from the limit of
+        drawn networks all the same: give your own.
     method : ``"gradient_flow"``, theta' = -grad L to an error of ``tolerance``, or ``"gradient_descent"``; both with the
         parameterization's factor n^(-c) on the gradient. K_infinity below is the effective kernel, with that factor.
     times : when to look, ascending; infinity is allowed for the flow. Along directions in which the kernel is singular to the
@@ -101,12 +103,12 @@ def train(
     max_steps : steps, rejected ones included, after which the flow of a seed is given up, with a warning; 5000 by default.
     remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
         f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
-    keep_kernels : whether to return K_t, (S, T, n, n).
+    keep_kernels : whether to return K_t, (S, T, n, n), or (S, T, n, k, n, k) for k > 1 outputs.
     return_parameters : whether to keep the parameters of every seed at all times, for `Trajectory.parameters`; ask for few times.
     checkpoint : a folder in which to keep what has been computed. The same call, after the process was killed at any moment,
         goes on from there and returns the same bits (on a processor of the same kind); once it has returned, it does so at
-        once. Calls that differ in anything
-        that numbers depend on, seeds included, may share a folder; remove it when the result is safe.
+        once. Calls that differ in anything that numbers depend on, seeds included, may share a folder; remove it when the result
+        is safe.
     checkpoint_interval : seconds between two writes of a seed's parameters.
     sampling : ``"weights"``, or ``"conditional"`` for networks in law: exactly the distribution of a trained network, without its
         weights, in time O(m n r) a pass and memory O(m r) for m neurons a layer, n points and r directions asked, at any width.
@@ -116,7 +118,8 @@ def train(
     rank_tolerance : for ``"conditional"``, from 1e-7 to 0.1, and for a flow at most a tenth of ``tolerance``; 1e-6 by default.
         What of activations and sensitivities lies outside all that has been asked before, and is shorter than this part of their
         length, is left out of what weights are applied to. In float32 it is 4e-6 at least.
-    device : as in `empirical.empirical_ntk`; a GPU trains seed by seed.
+    dtype : ``"float64"`` or ``"float32"``, the precision of the arithmetic.
+    device : as in `empirical_ntk`; a GPU trains seed by seed.
     progress : whether to show a bar of seeds, and the time that the last of them has reached, by tqdm. Ctrl-C ends training
         within about a second, or at the end of an eigendecomposition; seeds that are done stay in the ``checkpoint``.
 
@@ -124,6 +127,7 @@ def train(
     ------
     TypeError or ValueError naming any argument that does not fit; DeviceError for ``"cuda"`` without a GPU or numba-cuda;
     MemoryError where a GPU has not enough of it: seeds are trained one after the other, so that fewer would not help.
+    ModuleNotFoundError for ``progress`` without tqdm.
 
     The notes' assumption 1.1 and section 1.7.
     """
