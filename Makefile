@@ -9,19 +9,25 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.complete
 # The stamp of the packages that compile CUDA kernels, which needs no GPU.
 CUDA    := $(VENV)/.cuda
+# The stamp of the packages that make the site of the documentation.
+DOCS    := $(VENV)/.docs
 # The packages that the benchmark compares with. They need Python 3.12 or older.
 PEERS   := .venv-peers
 
-.PHONY: study test bench bench-gpu cuda cublas check format lock clean help
+.PHONY: study test bench bench-gpu docs cuda cublas check format lock clean help
 
 study: $(STAMP)  ## run the study of CONFIG=config.yaml on all cores; also CORES=2, PROFILE=slurm, RECOMPUTE=1, ALLOW_IMPORTS=1
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute) $(if $(ALLOW_IMPORTS),--allow-imports)
 
-test: $(STAMP) try-cuda  ## run all tests (about 20 minutes on two cores)
+test: $(STAMP) try-cuda $(DOCS)  ## run all tests (about 20 minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP) $(PEERS)/.complete try-cuda  ## time the engine on this machine (about ten minutes); ONLY="kernels small" for some sections, LONG=1 for long ones too
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)
+
+docs: $(DOCS)  ## make the documentation's site in docs/_build/html; its warnings are errors
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 cuda: $(CUDA)  ## add to .venv the packages for NVIDIA GPUs
 
@@ -48,6 +54,8 @@ lock:  ## resolve pyproject.toml to exact versions (needs uv)
 		--upgrade pyproject.toml -o constraints.txt
 	uv pip compile --universal --python-version 3.11 --extra cuda --no-emit-index-url --no-annotate --no-header \
 		--constraints constraints.txt --upgrade pyproject.toml -o constraints-cuda.txt
+	uv pip compile --universal --python-version 3.11 --extra study --extra docs --no-emit-index-url --no-annotate --no-header \
+		--constraints constraints.txt --upgrade pyproject.toml -o constraints-docs.txt
 	uv pip compile --universal --python-version 3.11 --extra cublas --no-emit-index-url --no-annotate --no-header \
 		--constraints constraints-cuda.txt --constraints constraints.txt --upgrade pyproject.toml -o constraints-cublas.txt
 
@@ -72,6 +80,11 @@ $(STAMP): pyproject.toml constraints.txt
 $(CUDA): $(STAMP) constraints-cuda.txt
 	@echo "adding numba-cuda to $(VENV) (half a minute, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-cuda.txt
+	@touch $@
+
+$(DOCS): $(STAMP) constraints-docs.txt
+	@echo "adding Sphinx to $(VENV) (half a minute, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-docs.txt
 	@touch $@
 
 # Without numba-cuda, as on macOS, tests of compiled CUDA kernels are skipped, and say so.

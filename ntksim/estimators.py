@@ -172,7 +172,7 @@ class NTKRegressor(_Regressor, _NTK):
     time : end of training in units of 1 / eigenvalue of the kernel, on the loss 1/2 sum r^2; infinity by default.
 
     ``fit`` takes X (n, d) and y (n,) or (n, k), which share the kernel. After it ``X_fit_`` and ``dual_coef_`` (n,) or (n, k)
-    give predictions K(x, X_fit_) dual_coef_. Targets are not centred: without biases a network's output at x = 0 is 0.
+    give predictions ``K(x, X_fit_) dual_coef_``. Targets are not centred: without biases a network's output at x = 0 is 0.
     """
 
     def fit(self, X: Any, y: Any) -> "NTKRegressor":

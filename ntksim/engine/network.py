@@ -62,7 +62,7 @@ class ABC:
     """Exponents of the width n in an abc-parameterization (Yang & Hu 2021), for hidden layers of equal width n.
 
     Multipliers g_1 = sigma_w / sqrt(d) n^(-a_input), g_l = sigma_w n^(-a_hidden) and g_(L+1) = sigma_a n^(-a_output); initial
-    scales s = n^(-b_...) alike; biases have beta = sigma_b n^(-a_input) and t = n^(-b_input); learning rates are multiplied
+    scales s = n^(-b) alike; biases have beta = sigma_b n^(-a_input) and t = n^(-b_input); learning rates are multiplied
     by n^(-c). Exponents are dimensionless, of either sign; those of hidden layers 2..L do nothing in a network of one.
 
     (a + theta, b - theta, c - 2 theta) is the same network for every theta: its outputs, effective kernel n^(-c) K and

@@ -62,7 +62,7 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     Outputs are independent, and every one has these kernels, however many there are.
     Limits in closed form are right to 1e-12, relative to the root of the product of both diagonal entries; those of others
     come from series that control their errors, to 1e-10 a layer. This holds for points of any size, and for nearly
-    equal and nearly opposite points: layers carry root mean squares and 1 - |correlation|, which starts from differences of
+    equal and nearly opposite points: layers carry root mean squares and ``1 - |correlation|``, which starts from differences of
     points as the float64 numbers that they are. Where deep networks drive points apart they amplify rounding errors of a few
     eps too.
     Equal rows, within x1 or one in each set, have exactly equal diagonal and mutual entries. BLAS is held at one thread where
