@@ -59,6 +59,14 @@ class Dataset(Section):
         description="factor on the targets, those of classes too",
     )
 
+    evaluation: int | None = Field(
+        default=None,
+        ge=1,
+        lt=MOST,
+        exclude_if=lambda points: points is None,
+        description="of circle: evaluation points, evenly spaced from angle 0 on",
+    )
+
     @property
     def is_synthetic(self) -> bool:
         """Whether the points are made rather than loaded."""
@@ -141,6 +149,8 @@ class Dataset(Section):
             raise ValueError(f"classes: the targets of {self.name} are real numbers; leave classes out")
         if (self.name in ("gaussian", "sphere")) != (self.features is not None):
             raise ValueError("features: the synthetic sets gaussian and sphere need it, and only they have it")
+        if self.evaluation is not None and self.name != "circle":
+            raise ValueError("evaluation: a number of evenly spaced points belongs to name: circle; leave it out here")
         return self
 
 

@@ -46,7 +46,8 @@ def load(options: Dataset) -> Data:
                 data = on_sphere(data, standardize_targets=not data.are_classes, equal_features=equal)
             _check_finite(data, "dataset: points or targets overflow when they are centred and scaled; give smaller numbers")
             if options.target_scale != 1:
-                data = replace(data, **{name: options.target_scale * getattr(data, name) for name in ("y_train", "y_test")})
+                targets_of = {name: values for name, values in data.arrays.items() if name.startswith("y_")}
+                data = data.with_arrays({name: options.target_scale * values for name, values in targets_of.items()})
                 _check_finite(data, f"dataset.target_scale: targets overflow if multiplied by {options.target_scale:g}; lower it")
             _check_training(data)
             return data
@@ -68,8 +69,17 @@ def _synthetic(options: Dataset) -> Data:
     if options.name != "gaussian":
         radius = 1.0 if options.name == "circle" else np.sqrt(x.shape[1])
         x *= radius / np.linalg.norm(x, axis=1, keepdims=True)
-    y, n = x[:, 0] * x[:, 1], options.train
-    return Data(x[:n], y[:n], x[n:], y[n:], are_classes=False)
+    y, n = _product(x), options.train
+    data = Data(x[:n], y[:n], x[n:], y[n:], are_classes=False)
+    if options.evaluation is None:
+        return data
+    angles = 2 * np.pi * np.arange(options.evaluation) / options.evaluation
+    grid = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return replace(data, x_evaluation=grid, y_evaluation=_product(grid))
+
+
+def _product(x: np.ndarray) -> np.ndarray:
+    return x[:, 0] * x[:, 1]
 
 
 def _sklearn(name: str) -> tuple[np.ndarray, pd.DataFrame]:
@@ -290,19 +300,18 @@ def on_sphere(data: Data, *, standardize_targets: bool = False, equal_features: 
             "numbers unchanged"
         )
     mean = data.x_train.mean(axis=0)
-    x_train, x_test = data.x_train - mean, data.x_test - mean
+    points = {name: values - mean for name, values in data.arrays.items() if name.startswith("x_")}
     if equal_features:
         varies = np.ptp(data.x_train, axis=0) > _CONSTANT * np.abs(data.x_train).max(axis=0)
-        factors = np.divide(1.0, x_train.std(axis=0), out=np.zeros(len(mean)), where=varies)
-        x_train, x_test = x_train * factors, x_test * factors
-    x_train, x_test = _scaled(x_train), _scaled(x_test)
-    y_train, y_test = data.y_train, data.y_test
-    if standardize_targets:
-        _check_training(data)
-        centre, spread = y_train.mean(axis=0), y_train.std(axis=0)
-        spread = np.where(np.isfinite(spread), spread, np.nan)  # division by inf would hide an overflow as 0
-        y_train, y_test = (y_train - centre) / spread, (y_test - centre) / spread
-    return replace(data, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+        factors = np.divide(1.0, points["x_train"].std(axis=0), out=np.zeros(len(mean)), where=varies)
+        points = {name: values * factors for name, values in points.items()}
+    scaled = data.with_arrays({name: _scaled(values) for name, values in points.items()})
+    if not standardize_targets:
+        return scaled
+    _check_training(data)
+    centre, spread = data.y_train.mean(axis=0), data.y_train.std(axis=0)
+    spread = np.where(np.isfinite(spread), spread, np.nan)  # division by inf would hide an overflow as 0
+    return scaled.with_arrays({name: (y - centre) / spread for name, y in data.arrays.items() if name.startswith("y_")})
 
 
 def _scaled(points: np.ndarray) -> np.ndarray:
@@ -316,7 +325,7 @@ def _scaled(points: np.ndarray) -> np.ndarray:
 
 
 def _check_finite(data: Data, message: str) -> None:
-    if not all(np.isfinite(values).all() for values in (data.x_train, data.x_test, data.y_train, data.y_test)):
+    if not all(np.isfinite(values).all() for values in data.arrays.values()):
         raise StageError(message)
 
 
