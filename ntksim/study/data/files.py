@@ -63,11 +63,16 @@ class Data:
         return math.prod(self.y_train.shape[1:])
 
 
+def circle_angles(points: np.ndarray) -> np.ndarray:
+    """Angles (n,) of points (n, 2), from 0 to below 2 pi."""
+    angles = np.arctan2(points[:, 1], points[:, 0]) % (2 * np.pi)
+    return np.where(angles < 2 * np.pi, angles, 0.0)  # that of a tiny negative angle rounds to 2 pi
+
+
 def _angles(points: np.ndarray) -> np.ndarray | None:
     if points.shape[1] != 2 or np.ptp(radii := np.hypot(*points.T)) > _ROUND * radii.max():
         return None
-    angles = np.arctan2(points[:, 1], points[:, 0]) % (2 * np.pi)
-    return np.where(angles < 2 * np.pi, angles, 0.0)  # that of a tiny negative angle rounds to 2 pi
+    return circle_angles(points)
 
 
 def write(path: str | Path, data: Data) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ntksim.engine.activation import name_of
 from ntksim.engine.blas import one_blas_thread
+from ntksim.study.config.dataset import FILES
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
@@ -71,10 +72,10 @@ def make_tables(study: Study, output: str | Path) -> None:
 
 def _config(study: Study) -> dict[str, Any]:
     """The configuration without this machine's folders, so that a study writes equal tables on every machine."""
-    config, file = study.model_dump(exclude={"results"}), study.dataset.file
-    if file is not None:
-        names = [Path(path).name for path in study.dataset.files]
-        config["dataset"]["file"] = names if isinstance(file, list) else names[0]
+    config = study.model_dump(exclude={"results"})
+    for key in FILES:
+        if names := [Path(path).name for path in study.dataset.paths(key)]:
+            config["dataset"][key] = names if isinstance(config["dataset"][key], list) else names[0]
     return config
 
 
