@@ -17,7 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntksim.study.config.network import NetworkOptions, family
+from ntksim.study.config.axes import family
+from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.section import MOST_SHARDS
 from ntksim.study.config.study import Study
 from ntksim.study.errors import ConfigError
