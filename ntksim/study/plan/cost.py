@@ -163,7 +163,7 @@ def others(study: Study, rates: Rates) -> dict[str, float]:
     seeds = study.initial.seeds * len(study.initial.widths) * len(study.networks)
     times = (_snapshots(study) + 1) * len(study.training.widths) * len(study.networks) if study.training else 0
     start = rates.startup_seconds
-    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds + 1e-3 * times, "figures": 1.8 * start, "summary": start}
+    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds + 1e-3 * times, "figures": 1.8 * start, "report": start}
 
 
 def parameters(features: int, depth: int, width: int, outputs: int = 1) -> float:

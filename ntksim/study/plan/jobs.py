@@ -37,6 +37,7 @@ FIGURES = {
     "accuracy": ("drift",),
     "lazy_or_rich": ("lazy", "final"),
 }
+FORMATS = ("svg", "png", "pdf")  # of every figure
 
 _MOST_THREADS = 16  # of a job
 
@@ -216,7 +217,7 @@ def describe(study: Study, rates: Rates) -> str:
     lines.append(_row("all", "", "", "", "", len(jobs), *_sums([cost for _, _, cost in jobs])))
     rest = others(study, rates)
     seconds = sum(rest.values()) + (len(figures(study)) - 1) * rest["figures"]
-    lines.append(f"Data, tables, figures and summary take {seconds:.0f} core seconds more. Results in {study.results}/")
+    lines.append(f"Data, tables, figures and report take {seconds:.0f} core seconds more. Results in {study.results}/")
     return "\n".join(lines)
 
 
@@ -237,7 +238,7 @@ def memory_remark(study: Study, megabytes: int) -> str | None:
 def predicted_seconds(study: Study, rates: Rates) -> dict[str, float]:
     """Predicted seconds of every job, by the path of its benchmark below the results' folder of them."""
     rest, every = others(study, rates), shards(study)
-    found = {f"{name}.jsonl": rest[name] for name in ("dataset", "tables", "summary")}
+    found = {f"{name}.jsonl": rest[name] for name in ("dataset", "tables", "report")}
     found |= {f"figures/{name}.jsonl": rest["figures"] for name in figures(study)}
     limits = {limit_file(study, shard.network, shard.width): shard.network for shard in every}
     found |= {_benchmark(file): limit_cost(study, name, rates).seconds for file, name in limits.items()}
