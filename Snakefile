@@ -20,7 +20,7 @@ rule all:
         expand(
             f"{RESULTS}/figures/{{figure}}.{{suffix}}",
             figure=jobs.figures(study),
-            suffix=["svg", "png"],
+            suffix=jobs.FORMATS,
         ),
-        f"{RESULTS}/summary.html",
+        f"{RESULTS}/report.html",
     localrule: True

@@ -75,7 +75,7 @@ def _study(options: argparse.Namespace) -> int:
     from ntksim.study.config.study import load_study
     from ntksim.study.run.runner import run_study
 
-    status = run_study(options.config, options.cores, options.profile, recompute=options.recompute)
+    status = run_study(options.config, options.cores, options.profile, recompute=options.recompute, verbose=options.verbose)
     results = load_study(options.config).results
     if status == 0:
         from ntksim.study.report.summary import summary
@@ -111,7 +111,7 @@ def _show(options: argparse.Namespace) -> None:
     if options.html is None:
         print(summary(options.results))
     else:
-        write_html(options.results, options.html)
+        write_html(options.results, options.html, project.CAPTIONS)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -230,6 +230,7 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
     profiles = ", ".join(project.profiles())
     parser.add_argument("--profile", default="default", help=f"Snakemake profile: a folder, or one of {profiles}")
     parser.add_argument("--recompute", action="store_true", help="compute again what another version of ntksim computed")
+    parser.add_argument("--verbose", action="store_true", help="print all that Snakemake says, with the command of every job")
     _allow_imports(parser)
 
 
@@ -240,7 +241,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 
 def _show_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results")
-    parser.add_argument("--html", metavar="FILE", help="write the scaling laws and their provenance as a page instead")
+    parser.add_argument("--html", metavar="FILE", help="write the report, one page with figures, laws and verdicts, instead")
 
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
@@ -315,7 +316,7 @@ def _figure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=list(FIGURES))
     sources = "; ".join(f"{name}: {', '.join(tables)}" for name, tables in FIGURES.items())
     parser.add_argument("tables", nargs="+", help=f"the files of its tables, in this order: {sources}")
-    parser.add_argument("--output", nargs="+", required=True, help="files to write, .svg or .png")
+    parser.add_argument("--output", nargs="+", required=True, help="files to write, .svg, .png or .pdf")
 
 
 # Of each command the function that runs it, the one that adds its options to a parser, and what it does.

@@ -77,7 +77,7 @@ def test_keys_and_defaults_are_those_of_the_schema():
         for key, default, meaning in rows:
             assert key in section["properties"], f"{title}: {key}"
             assert [word for word in words(section["properties"][key]) if f"`{word}`" not in meaning] == [], f"{title}: {key}"
-            assert (default == "required") == (key in section["required"]), f"{title}: {key}"
+            assert (default == "required") == (key in section.get("required", ())), f"{title}: {key}"
             if default != "required":
                 value = section["properties"][key]["default"]
                 written = (

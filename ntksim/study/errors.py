@@ -32,7 +32,10 @@ def shown(value: object) -> str:
 
 
 # Modules of the packages that the extra `study` installs (pyproject.toml).
-EXTRA = ("jinja2", "matplotlib", "pandas", "psutil", "pyarrow", "pydantic", "pygments", "sklearn", "snakemake", "tqdm", "yaml")
+EXTRA = (
+    "docutils", "jinja2", "matplotlib", "pandas", "psutil", "pyarrow", "pydantic", "pygments", "sklearn", "snakemake",
+    "tqdm", "yaml",
+)  # fmt: skip
 
 
 def lacking(what: str, error: ModuleNotFoundError) -> str:

@@ -1,7 +1,8 @@
 """Kills a study from inside, at a file: loaded by every Python process whose PYTHONPATH begins with this folder.
 
 The environment's NTKSIM_TEST_KILL is JSON: a file that ends in ``file`` is about to take its place; ``when`` is half (of it is
-written) or done (it has just taken its place); ``whom`` is group, main (the study's own process alone) or job (this one).
+written) or done (it has just taken its place); ``whom`` is group, main (the study's own process alone), job (this one), or error:
+the job is not killed, but has an error of the system.
 Or it is a list of such, each with a ``mark``, a file that is made when it happens, so that it happens once; ``whom`` may then
 be memory (this job takes more and more of it), or nobody: it stands still until somebody kills it.
 No clock is involved, so that a machine that stands still for a minute changes nothing.
@@ -37,6 +38,8 @@ def _kill(whom):
         held = []
         while True:
             held.append(b"\1" * 2**26 if len(held) < 64 else signal.pause())  # 4 GiB at most
+    elif whom == "error":
+        raise OSError("the file system has gone away")
     elif whom == "nobody":
         signal.pause()
     else:

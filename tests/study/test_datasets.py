@@ -15,6 +15,7 @@ import sklearn.model_selection
 import yaml
 
 from ntksim import cli
+from ntksim.study.config import headers
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.words import word
 from ntksim.study.data import dataset
@@ -191,7 +192,7 @@ def test_every_format_gives_the_same_data(folder):
         data_of(file=str(folder / "own.csv")).hash,
     }
     assert len(hashes) == 1
-    counts = [dataset.columns_in_file(str(folder / f)) for f in ("own.npz", "x.npy", "own.csv", "own.parquet", "none.npz")]
+    counts = [headers.columns(str(folder / f), "x") for f in ("own.npz", "x.npy", "own.csv", "own.parquet", "none.npz")]
     assert counts == [3, 3, 4, 4, 1]
 
 

@@ -49,13 +49,13 @@ def test_damaged_and_foreign_files_are_named_and_computed_again(undisturbed, fol
 def test_changed_figures_and_pages_are_drawn_again(undisturbed, folder):
     """A figure and a page that were changed are drawn again. `sha256sum` can read the list of checksums."""
     results = folder / "results"
-    drawn = [results / "figures" / "spectrum.svg", results / "summary.html"]
+    drawn = [results / "figures" / "spectrum.svg", results / "report.html"]
     for path in drawn:
         path.write_bytes(path.read_bytes()[:-20])
     check = subprocess.run(["sha256sum", "--check", "record/drawn.sha256"], cwd=results, capture_output=True, text=True)
     assert {line.split(":")[0] for line in check.stdout.splitlines() if "FAILED" in line} == {
         "figures/spectrum.svg",
-        "summary.html",
+        "report.html",
     }
     status, text = studies.run(folder, studies.TINY)
     assert status == 0, text

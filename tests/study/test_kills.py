@@ -34,7 +34,7 @@ def run_until_killed(folder, moment):
     # The output goes to a file, since orphans keep writing to it after the study has ended.
     with (folder / "output.txt").open("wb") as output:
         study = subprocess.Popen(
-            studies.command(folder, studies.TINY), cwd=studies.ROOT, env=environment, stdout=output, stderr=output,
+            studies.command(folder, studies.TINY, "--verbose"), cwd=studies.ROOT, env=environment, stdout=output, stderr=output,
             start_new_session=True,
         )  # fmt: skip
         if "line" in moment:

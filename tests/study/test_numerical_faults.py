@@ -85,8 +85,8 @@ def test_summary_and_page_name_unfinished_networks(results, tmp_path):
     assert "of 32 networks" in diverged
     assert "diverged" in diverged
     assert "relu at width 2" in diverged
-    write_html(results, tmp_path / "summary.html")
-    assert diverged in (tmp_path / "summary.html").read_text()
+    write_html(results, tmp_path / "report.html")
+    assert diverged in (tmp_path / "report.html").read_text()
 
 
 def test_the_summary_gives_stopping_times_and_remedies(results, tmp_path):
@@ -117,8 +117,8 @@ def test_the_summary_gives_stopping_times_and_remedies(results, tmp_path):
     assert len(stars) == 2  # at initialisation, and in training
     assert "relu at width 2, " in stars[1]
     assert any("* [" in line or "* no interval" in line for line in text.splitlines() if line.startswith("  relu"))
-    write_html(results, tmp_path / "summary.html")
-    assert "<td>" + f"{laws['excluded'].item()}*</td>" in (tmp_path / "summary.html").read_text()
+    write_html(results, tmp_path / "report.html")
+    assert "<td>" + f"{laws['excluded'].item()}*</td>" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")

@@ -102,8 +102,8 @@ def test_laws_are_called_asymptotic_only_if_gates_flip(results, smooth):
     assert "systematic part" in without
     assert "gates" not in without
     assert "asymptotic" not in without
-    write_html(results, Path(results) / "summary.html")
-    page = (Path(results) / "summary.html").read_text()
+    write_html(results, Path(results) / "report.html")
+    page = (Path(results) / "report.html").read_text()
     assert "-0.5 (asymptotic)" in page
     assert "where gates flip" in page
 
@@ -147,8 +147,8 @@ def test_numbers_in_the_summary_have_three_significant_digits(results, smooth):
 
 
 def test_the_page_lists_networks_verdicts_and_accuracies(smooth):
-    write_html(smooth, Path(smooth) / "summary.html")
-    networks, _, verdicts = (Path(smooth) / "summary.html").read_text().split("<table")[1:]
+    write_html(smooth, Path(smooth) / "report.html")
+    _, verdicts, networks = (Path(smooth) / "report.html").read_text().split("<table")[1:]
     assert "activation" in networks
     assert "verdict" in verdicts
     lazy = ntksim.read_table(smooth, "lazy").iloc[0]

@@ -95,10 +95,10 @@ def test_a_change_of_code_makes_tables_again(copy, undisturbed):
     assert (copy / "ntksim" / "study" / "statistics" / "tables.py").read_text().count("Another word") > 5
     assert planned(copy, undisturbed) == {}
     edit(copy, "study/report/findings")
-    assert planned(copy, undisturbed) == {"summary": 1}
+    assert planned(copy, undisturbed) == {"page": 1}
     edit(copy, "study/statistics/scaling_laws")
     found = planned(copy, undisturbed)
-    assert set(found) == {"tables", "summary", *(f"figure_{name}" for name in jobs.figures(parse_study(studies.TINY)))}
+    assert set(found) == {"tables", "page", *(f"figure_{name}" for name in jobs.figures(parse_study(studies.TINY)))}
     assert set(found.values()) == {1}
 
 
@@ -111,7 +111,7 @@ def test_every_module_of_tables_is_in_their_digest(copy, module):
 
 def test_a_change_of_code_makes_figures_or_pages_again(copy):
     assert aged(copy, ["study/report/panels"]) == {"figures", "package"}
-    assert aged(copy, ["study/report/findings"]) == {"summary", "package"}
+    assert aged(copy, ["study/report/findings"]) == {"page", "package"}
 
 
 def test_shards_depend_on_the_engine_and_their_stage_only(copy):

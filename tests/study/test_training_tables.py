@@ -12,7 +12,7 @@ import studies
 from ntksim import cli
 from ntksim.engine import measures
 from ntksim.engine.network import rated
-from ntksim.study.config.network import family
+from ntksim.study.config.axes import family
 from ntksim.study.config.stages import Schedule
 from ntksim.study.config.study import parse_study
 from ntksim.study.config.words import word

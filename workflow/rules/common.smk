@@ -7,7 +7,8 @@ from ntksim.study.config.study import load_study
 from ntksim.study.plan.cost import NOMINAL
 from ntksim.study.plan.rules import Rules
 from ntksim.study.errors import ConfigError
-from ntksim.study.files.source import digest_of
+from ntksim.study.files.source import digest_of, digest_of_files
+from ntksim.study.run.project import CAPTIONS
 
 # One file is the whole study. Snakemake's own `configfile:` would merge a user's file into the default one, networks and
 # all, so the Snakefile has none; a study of one's own is `snakemake --configfile FILE` (or `ntksim study FILE`).

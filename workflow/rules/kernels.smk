@@ -21,7 +21,7 @@ rule dataset:
         # words are functions, since Snakemake takes braces in text for wildcards
         dataset=plan.dataset,
     message:
-        "Data set {params.dataset}"
+        "Data set"
     shell:
         "ntksim dataset --dataset {params.dataset} --output {output:q} > {log:q} 2>&1"
 

@@ -29,7 +29,7 @@ rule tables:
         allowance=ALLOWANCE,
         folder=lambda wildcards, output: os.path.dirname(output[0]),
     message:
-        "Tables in {params.folder}"
+        "Tables"
     shell:
         "ntksim tables {params.config:q}{params.allowance} --output {params.folder:q} > {log:q} 2>&1"
 
@@ -48,7 +48,7 @@ for figure, sources in jobs.FIGURES.items():
                 category="Figures",
                 labels={"figure": figure},
             ),
-            f"{RESULTS}/figures/{figure}.png",
+            [f"{RESULTS}/figures/{figure}.{suffix}" for suffix in jobs.FORMATS[1:]],
         log:
             f"{RESULTS}/logs/figures/{figure}.log",
         benchmark:
@@ -69,19 +69,20 @@ for figure, sources in jobs.FIGURES.items():
             "ntksim figure {params.figure} {input:q} --output {output:q} > {log:q} 2>&1"
 
 
-rule summary:
+rule page:
     input:
         expand(f"{RESULTS}/tables/{{table}}.parquet", table=jobs.tables(study)),
-    output:
-        report(
-            f"{RESULTS}/summary.html",
-            caption="../report/summary.rst",
-            category="Laws",
+        expand(
+            f"{RESULTS}/figures/{{figure}}.{{suffix}}",
+            figure=jobs.figures(study),
+            suffix=jobs.FORMATS,
         ),
+    output:
+        f"{RESULTS}/report.html",
     log:
-        f"{RESULTS}/logs/summary.log",
+        f"{RESULTS}/logs/report.log",
     benchmark:
-        f"{RESULTS}/benchmarks/summary.jsonl"
+        f"{RESULTS}/benchmarks/report.jsonl"
     localrule: True
     conda:
         "../envs/ntksim.yaml"
@@ -91,8 +92,11 @@ rule summary:
         runtime=10,
     params:
         results=lambda wildcards, output: os.path.dirname(output[0]),
-        code=lambda wildcards: digest_of("summary"),
+        code=lambda wildcards: digest_of("page"),
+        captions=lambda wildcards: digest_of_files(
+            CAPTIONS / f"{figure}.rst" for figure in jobs.figures(study)
+        ),
     message:
-        "Summary of {params.results}"
+        "Report"
     shell:
         "ntksim show {params.results:q} --html {output:q} > {log:q} 2>&1"

@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from ntksim.study.config.headers import rows
 from ntksim.study.config.section import MOST, Section, check_path, one_of
 from ntksim.study.errors import shown
 
@@ -13,7 +15,14 @@ CLASSES = {"digits": 10, "iris": 3, "wine": 3, "breast_cancer": 2}  # labels 0, 
 FEATURES = {"digits": 64, "iris": 4, "wine": 13, "breast_cancer": 30, "diabetes": 10}
 SYNTHETIC = ("gaussian", "sphere", "circle")
 SCALINGS = ("sphere", "standardize", "none")
+SPACINGS = ("random", "even")
+FILES = ("file", "train_file", "test_file", "evaluation_file")  # keys of the user's files
 _SUFFIXES = (".npz", ".csv", ".parquet")
+
+
+def _new(default: Any, description: str, **limits: Any) -> Any:
+    """A key that is left out of every record where it does nothing, so that those of earlier studies stay what they were."""
+    return Field(default=default, exclude_if=lambda value: value == default, description=description, **limits)
 
 
 class Dataset(Section):
@@ -28,8 +37,17 @@ class Dataset(Section):
         default=None,
         description="your own data instead of a name: .npz with arrays x and y, .csv or .parquet with feature columns and a "
         "target column, or a pair [x.npy, y.npy]; y may have a column for each of several targets; the path is taken from the "
-        "folder you run in",
+        "folder you run in; an .npz with arrays x_train, y_train, x_test and y_test holds a split of its own, and may have "
+        "evaluation points x_evaluation",
     )
+    train_file: str | list[str] | None = _new(
+        None, "training points instead of file, in its formats, for a split of your own; with test_file"
+    )
+    test_file: str | list[str] | None = _new(None, "test points, beside train_file")
+    evaluation_file: str | None = _new(
+        None, "points at which kernels and predictions are looked at, beside those of the test: .npz with x, .npy, or a table of "
+        "the features"
+    )  # fmt: skip
     target: str | list[str] | None = Field(
         default=None, description="target column of a .csv or .parquet file, or a list of them (default: target)"
     )
@@ -40,8 +58,13 @@ class Dataset(Section):
         "booleans has the labels 0 and 1",
     )
     features: int | None = Field(default=None, ge=2, lt=MOST, description="features of the synthetic sets gaussian and sphere")
-    train: int = Field(ge=2, lt=MOST, description="training points")
-    test: int = Field(ge=2, lt=MOST, description="test points")
+    # None where they are left out, which the validator below turns into the number that the file has
+    train: int = Field(
+        default=None, ge=2, lt=MOST, validate_default=True, description="training points; all of train_file if left out there"
+    )
+    test: int = Field(
+        default=None, ge=2, lt=MOST, validate_default=True, description="test points; all of test_file if left out there"
+    )
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the choice of points, or of synthetic ones")
     scaling: Annotated[str, one_of(SCALINGS)] | None = Field(
         default=None,
@@ -50,14 +73,25 @@ class Dataset(Section):
         "first divide each feature by its standard deviation over the training points (a constant one becomes 0); none: take "
         "the numbers as they are",
     )
-    # left out of every record where it does nothing, so that those of earlier studies stay what they were
-    target_scale: float = Field(
-        default=1.0,
-        ge=1e-8,
-        le=1e8,
-        exclude_if=lambda scale: scale == 1,
-        description="factor on the targets, those of classes too",
+    target_scale: float = _new(1.0, "factor on the targets, those of classes too", ge=1e-8, le=1e8)
+    formula: str | None = _new(
+        None, "targets of synthetic points in place of x_1 x_2, such as 0.9 sin(2 theta) - cos(theta) on the circle, or "
+        "x1*x2 + 0.5 gegenbauer(3, x1)"
+    )  # fmt: skip
+    noise: float = _new(
+        0.0, "standard deviation of normal numbers added to training targets, before these are scaled", ge=0, le=1e8
     )
+    noise_seed: int = _new(0, "seed of the noise", ge=0, lt=2**32)
+    spacing: Annotated[str, one_of(SPACINGS)] = _new(
+        "random", "of circle: training points drawn at random, or evenly spaced from angle 0 on"
+    )
+    grid: int | None = _new(
+        None, "of circle: evenly spaced points, from angle 0 on, from which training and test points are drawn", ge=4, lt=MOST
+    )
+    density: str | None = _new(
+        None, "of circle: the law of random points, a formula of theta such as 1 + 0.5 cos(theta); its integral may be any"
+    )
+    evaluation: int | None = _new(None, "of circle: evaluation points, evenly spaced from angle 0 on", ge=1, lt=MOST)
 
     @property
     def is_synthetic(self) -> bool:
@@ -67,7 +101,21 @@ class Dataset(Section):
     @property
     def files(self) -> list[str]:
         """The files of one's own data; empty without."""
-        return [self.file] if isinstance(self.file, str) else list(self.file or [])
+        return [path for key in FILES for path in self.paths(key)]
+
+    def paths(self, key: str) -> list[str]:
+        """The files of one key, such as ``train_file``; empty without."""
+        return _listed(getattr(self, key))
+
+    @property
+    def train_key(self) -> str | None:
+        """The key of the files with training points; None for sets without files."""
+        return "train_file" if self.train_file is not None else "file" if self.file is not None else None
+
+    @property
+    def train_files(self) -> list[str]:
+        """The files with training points; empty without."""
+        return self.paths(self.train_key) if self.train_key else []
 
     @property
     def targets(self) -> list[str]:
@@ -90,10 +138,10 @@ class Dataset(Section):
         """sphere, standardize or none."""
         return self.scaling or ("none" if self.is_synthetic else "sphere")
 
-    @field_validator("file", mode="before")
+    @field_validator("file", "train_file", "test_file", mode="before")
     @classmethod
     def _readable(cls, file: Any) -> Any:
-        paths = file if isinstance(file, list) else [file]
+        paths = _listed(file)
         if file is not None:
             if not all(isinstance(path, str) for path in paths) or not 1 <= len(paths) <= 2:
                 raise ValueError("expected a path, or a pair [x.npy, y.npy]")
@@ -103,6 +151,27 @@ class Dataset(Section):
             if suffixes != [".npy", ".npy"] and (len(paths) == 2 or suffixes[0] not in _SUFFIXES):
                 raise ValueError("expected one .npz, .csv or .parquet file, or a pair [x.npy, y.npy]")
         return file
+
+    @field_validator("evaluation_file", mode="before")
+    @classmethod
+    def _of_points(cls, file: Any) -> Any:
+        if file is not None and (not isinstance(file, str) or Path(check_path(file)).suffix not in (*_SUFFIXES, ".npy")):
+            raise ValueError("expected the path of one .npz, .npy, .csv or .parquet file")
+        return file
+
+    @field_validator("train", "test", mode="before")
+    @classmethod
+    def _all(cls, count: Any, info: ValidationInfo) -> Any:
+        """The number, or that of the points in a file of a split of one's own; where this cannot be read, loading says why."""
+        if count is not None:
+            return count
+        name, own = info.field_name, info.data
+        if own.get("train_file") or own.get("test_file"):
+            paths = _listed(own.get(f"{name}_file"))
+            return max(2, (rows(paths[0], "x") if paths else None) or 2)
+        if str(own.get("file")).endswith(".npz") and (found := rows(str(own["file"]), f"x_{name}")):
+            return max(2, found)
+        raise PydanticCustomError("missing", "Field required")
 
     @field_validator("target", mode="before")
     @classmethod
@@ -127,9 +196,14 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Dataset":
-        if (self.name is None) == (self.file is None):
+        if (self.train_file is None) != (self.test_file is None):
+            given, lacking = ("train_file", "test_file") if self.test_file is None else ("test_file", "train_file")
+            raise ValueError(f"{lacking}: {given} needs it; give both, or file, whose points are split at random")
+        if self.file is not None and self.train_file is not None:
+            raise ValueError("give either file, or train_file and test_file")
+        if (self.name is None) == (self.train_key is None):
             raise ValueError("give either name (a set that ships with ntksim) or file (your own data), and not both")
-        if self.target is not None and not (self.files and self.files[0].endswith(_SUFFIXES[1:])):
+        if self.target is not None and not (self.files and self.train_files[0].endswith(_SUFFIXES[1:])):
             raise ValueError("target names a column of a .csv or .parquet file; leave it out here")
         if self.classes is not None and len(self.targets) > 1:
             raise ValueError("target: labels of classes stand in one column; name that one, or leave classes out")
@@ -142,6 +216,33 @@ class Dataset(Section):
         if (self.name in ("gaussian", "sphere")) != (self.features is not None):
             raise ValueError("features: the synthetic sets gaussian and sphere need it, and only they have it")
         return self
+
+    @model_validator(mode="after")
+    def _makes_points(self) -> "Dataset":
+        """Keys of points that are made, and of their targets, are refused where they would do nothing."""
+        if self.formula is not None and not self.is_synthetic:
+            raise ValueError(f"formula: belongs to the synthetic sets, {', '.join(SYNTHETIC)}; leave it out here")
+        if self.noise_seed != 0 and not self.noise:
+            raise ValueError("noise_seed: does nothing without noise; set noise above 0, or leave it out")
+        if self.noise and self.classes_or_default is not None:
+            raise ValueError("noise: is added to real targets, and these are classes; leave it out")
+        for key, words in (("spacing", "evenly spaced points"), ("grid", "a grid"), ("density", "a density"),
+                           ("evaluation", "a grid of evaluation points")):  # fmt: skip
+            if getattr(self, key) != type(self).model_fields[key].default and self.name != "circle":
+                remedy = "; evaluation_file gives others" if key == "evaluation" else ""
+                raise ValueError(f"{key}: {words} belongs to name: circle, and to no other set; leave it out here{remedy}")
+        chosen = [key for key in ("spacing", "grid", "density") if getattr(self, key) not in (None, "random")]
+        if len(chosen) > 1:
+            raise ValueError(f"{chosen[1]}: {chosen[0]} says already where points lie; leave one of the two out")
+        if self.evaluation is not None and self.evaluation_file is not None:
+            raise ValueError("evaluation: evaluation_file gives evaluation points already; leave one of the two out")
+        if self.grid is not None and self.train + self.test > self.grid:
+            raise ValueError(f"grid: expected at least train + test = {self.train + self.test} points, got {self.grid}; raise it")
+        return self
+
+
+def _listed(paths: Any) -> list[Any]:
+    return list(paths) if isinstance(paths, list) else [] if paths is None else [paths]
 
 
 def _is_label(value: object) -> bool:

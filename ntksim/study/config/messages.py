@@ -4,27 +4,38 @@ What a key means is taken from its description in the models.
 """
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from ntksim.study.config.dataset import Dataset
-from ntksim.study.config.network import Exponents, NetworkOptions, family
+from ntksim.study.config.network import Exponents, NetworkOptions
 from ntksim.study.config.stages import Initial, Training
 from ntksim.study.errors import ConfigError, shown
 
 _SECTIONS = {"dataset": Dataset, "initial": Initial, "training": Training, "abc": Exponents}  # by key
 
 
-def config_error(source: str, error: ValidationError, study: type[BaseModel]) -> ConfigError:
-    """The error to raise; ``source`` starts each line, ``study`` is the model of a configuration, or of the section it is."""
-    lines = dict.fromkeys(_explain(problem, study) for problem in error.errors())
+def config_error(
+    source: str, error: ValidationError, study: type[BaseModel], written: Mapping[str, str] | None = None
+) -> ConfigError:
+    """The error to raise; ``source`` starts each line, ``study`` is the model of a configuration, or of the section it is.
+
+    Networks that a list of values stands for are called by their names in the configuration, ``written``.
+    """
+    problems = [{**problem, "loc": _as_written(problem["loc"], written or {})} for problem in error.errors()]
+    lines = dict.fromkeys(_explain(problem, study) for problem in problems)
     return ConfigError("\n".join(f"{source}: {line}" for line in lines))
 
 
+def _as_written(location: tuple[Any, ...], written: Mapping[str, str]) -> tuple[Any, ...]:
+    if location[:1] != ("networks",) or len(location) < 2:
+        return location
+    return ("networks", written.get(str(location[1]), location[1]), *location[2:])
+
+
 def _explain(problem: Any, study: type[BaseModel]) -> str:
-    if problem["loc"][:1] == ("networks",) and len(problem["loc"]) > 1:  # under the name that is written, not that of one scale
-        problem = {**problem, "loc": ("networks", family(str(problem["loc"][1])), *problem["loc"][2:])}
     words = [part if isinstance(part, str) and part.isprintable() else shown(part) for part in problem["loc"]]
     key = ".".join(word if len(word) <= 80 else f"{word[:77]}..." for word in words)
     kind, given = problem["type"], problem["input"]

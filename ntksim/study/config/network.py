@@ -1,19 +1,14 @@
-"""The section `networks` of a configuration: networks without their widths, and the names of those with several output scales.
-
-A list of output scales stands for a network of each, whose name (in tables, files and jobs) holds its scale.
-"""
+"""The section `networks` of a configuration: networks without their widths. Lists of values are replaced before (`axes`)."""
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, WithJsonSchema
 
 from ntksim.engine.activation import Activation, names, spelled
 from ntksim.engine.network import ABC, PARAMETERIZATIONS, Network
 from ntksim.study.config.imports import activation_of
-from ntksim.study.config.section import MOST_SHARDS, Section, one_of
-from ntksim.study.errors import shown
+from ntksim.study.config.section import Section, one_of
 
-_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 _NAMED = {"type": "string", "pattern": rf"^({'|'.join(names())})(\(.+\))?$"}
 _IMPORTED = {
     "type": "object",
@@ -22,7 +17,6 @@ _IMPORTED = {
     "additionalProperties": False,
 }
 _ACTIVATION: dict[str, Any] = {"anyOf": [_NAMED, _IMPORTED]}
-_SCALED = "_scale_"
 
 
 def _checked(activation: Any) -> str | dict[str, str]:
@@ -49,7 +43,7 @@ class Exponents(Section):
 
 
 class NetworkOptions(Section):
-    """A network without its width."""
+    """A network without its width. In a configuration a list of values stands for a network of each."""
 
     depth: int = Field(ge=1, le=1000, description="number of hidden layers")
     activation: Annotated[Any, AfterValidator(_checked), WithJsonSchema(_ACTIVATION)] = Field(
@@ -65,9 +59,7 @@ class NetworkOptions(Section):
     sigma_a: float = Field(default=1.0, gt=0, description="scale of the readout")
     sigma_b: float | None = Field(default=None, ge=0, description="scale of the biases; leave out for no biases")
     output_bias: bool = Field(default=False, description="whether the output has a bias (needs sigma_b)")
-    output_scale: Annotated[
-        float, WithJsonSchema({"anyOf": [_POSITIVE, {"type": "array", "items": _POSITIVE, "minItems": 1}]})
-    ] = Field(default=1.0, gt=0, description="factor alpha of the output; a list stands for a network of each, NAME_scale_ALPHA")
+    output_scale: float = Field(default=1.0, gt=0, description="factor alpha of the output")
     abc: Exponents | None = Field(default=None, description="the exponents of parameterization abc, and of it alone")
 
     def network(self, width: int) -> Network:
@@ -75,45 +67,19 @@ class NetworkOptions(Section):
         abc = ABC(**self.abc.model_dump()) if self.abc else None
         return Network(width=width, abc=abc, **self.model_dump(exclude={"abc"}) | {"activation": self.function})
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema of a configuration, where every key may have a list (`axes`)."""
+        schema = handler(core)
+        for own in handler.resolve_ref_schema(schema)["properties"].values():
+            about = {key: own.pop(key) for key in ("default", "description") if key in own}
+            kinds = own.pop("anyOf", None) or [dict(own)]
+            own.clear()
+            items = kinds[0] if len(kinds) == 1 else {"anyOf": list(kinds)}
+            own |= {"anyOf": [*kinds, {"type": "array", "items": items, "minItems": 1}], **about}
+        return schema
+
     @property
     def function(self) -> str | Activation:
         """The activation: its name, or the user's own."""
         return activation_of(self.activation) if isinstance(self.activation, dict) else self.activation
-
-
-def scaled_name(name: str, scale: object) -> str:
-    """The name of the network of one output scale among several, such as tanh_scale_0p5; its characters fit a file's name."""
-    number = f"{scale:g}" if isinstance(scale, float) and float(f"{scale:g}") == scale else str(scale)
-    return f"{name}{_SCALED}{number.replace('.', 'p').replace('e-', 'em').replace('+', '')}"
-
-
-def family(name: str) -> str:
-    """The name under which a network stands in the configuration: without its output scale, where that is one of several."""
-    return name.rpartition(_SCALED)[0] or name
-
-
-def one_each(networks: Any) -> Any:
-    """The networks as written, those with a list of output scales replaced by one for each, in place."""
-    if not isinstance(networks, dict):
-        return networks
-    expanded: dict[Any, Any] = {}
-    for name, options in networks.items():
-        scales = options.get("output_scale") if isinstance(options, dict) else None
-        # such a name with the output scale in it, as tables record networks, may stand
-        if isinstance(name, str) and _SCALED in name and name != scaled_name(family(name), scales):
-            raise ValueError(
-                f"the name {shown(name)} holds {_SCALED}, behind which stands the output scale of a network that has several; "
-                "rename it"
-            )
-        if not isinstance(scales, list):
-            scales = [None]
-        elif not scales:
-            raise ValueError(f"{shown(name)}: output_scale: expected at least one number, got []")
-        elif len(scales) > MOST_SHARDS or any(scales.count(scale) > 1 for scale in scales):
-            raise ValueError(f"{shown(name)}: output_scale: expected different numbers, got {shown(scales)}")
-        for scale in scales:
-            own, one = (name, options) if scale is None else (scaled_name(name, scale), options | {"output_scale": scale})
-            if own in expanded:
-                raise ValueError(f"the name {shown(own)} stands for two networks; rename one")
-            expanded[own] = one
-    return expanded

@@ -15,15 +15,17 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from ntksim.engine.arguments import PRECISIONS
 from ntksim.engine.devices import DEVICES
+from ntksim.study.config.axes import one_each, written_names
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.messages import config_error
-from ntksim.study.config.network import NetworkOptions, family, one_each
+from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.section import MOST, MOST_SHARDS, Section, check_path, one_of
 from ntksim.study.config.stages import Initial, Training, in_batches
 from ntksim.study.config.yaml_text import read_yaml
 from ntksim.study.errors import ConfigError, shown
 
-_NAME = r"[A-Za-z][A-Za-z0-9_]{0,63}"  # a network's name is part of file names
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # a network's name is part of file names
+_LONGEST, _LONGEST_OF_AXES = 64, 128  # a name that is written, and one with values of lists behind it
 
 
 class Study(Section):
@@ -48,17 +50,16 @@ class Study(Section):
     )
     results: str = Field(default="results", min_length=1, description="folder for everything that the study writes")
 
-    _expand = field_validator("networks", mode="before")(one_each)
-
-    @field_validator("networks")
+    @field_validator("networks", mode="wrap")
     @classmethod
-    def _named(cls, networks: dict[str, NetworkOptions]) -> dict[str, NetworkOptions]:
+    def _each_named(cls, given: Any, handler: Any) -> Any:
+        networks, written = handler(one_each(given)), written_names(given)
         for name in networks:
-            if not re.fullmatch(_NAME, name):
-                own, scale = family(name), name.removeprefix(family(name))
-                behind = f" with {scale} behind them, for one of its output scales" if scale else ""
+            own = written.get(name, name)
+            if not _NAME.fullmatch(name) or len(own) > _LONGEST or len(name) > _LONGEST_OF_AXES:
+                behind = f", and {_LONGEST_OF_AXES} with {name[len(own) :]} behind them" if name != own else ""
                 raise ValueError(
-                    f"the name {shown(own)} must be letters, digits and underscores, a letter first, at most 64{behind}"
+                    f"the name {shown(own)} must be letters, digits and underscores, a letter first, at most {_LONGEST}{behind}"
                 )
         return networks
 
@@ -94,7 +95,7 @@ class Study(Section):
         for name, options in self.networks.items():
             if rates is not None and len(rates) != options.depth + 1:
                 raise ValueError(
-                    f"training.layer_rates: expected {options.depth + 1} numbers for networks.{family(name)} (its depth + 1), "
+                    f"training.layer_rates: expected {options.depth + 1} numbers for networks.{name} (its depth + 1), "
                     f"got {len(rates)}; a study with layer_rates has networks of one depth"
                 )
         return self
@@ -167,15 +168,16 @@ def parse_study(content: object, source: str = "config") -> Study:
     """Check a configuration that is already a mapping; ``source`` starts the messages."""
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: expected keys such as dataset, networks, initial; got {type(content).__name__}")
+    written = written_names(content.get("networks"))
     try:
         study = Study.model_validate(content)
     except ValidationError as error:
-        raise config_error(source, error, Study) from None
+        raise config_error(source, error, Study, written) from None
     widths = study.initial.widths + (study.training.widths if study.training else [])
     for name, options in study.networks.items():
         try:
             for width in widths:
                 options.network(width)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{source}: networks.{family(name)}: {error}") from None
+            raise ConfigError(f"{source}: networks.{written[name]}: {error}") from None
     return study

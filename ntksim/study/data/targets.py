@@ -55,12 +55,15 @@ def class_indices(where: str, classes: list[Any], y: pd.DataFrame) -> np.ndarray
                 "convert the labels"
             )
     index_of = {label: index for index, label in enumerate(classes)}
-    indices = np.array([index_of.get(value, -1) for value in column])
+    return np.array([index_of.get(value, -1) for value in column])
+
+
+def check_presence(classes: list[Any], indices: np.ndarray, labels: pd.Series) -> None:
+    """Refuse a class that no point has; ``indices`` and ``labels`` are those of all points."""
     for index, label in enumerate(classes):
         if index not in indices:
-            known = ", ".join(map(shown, column.unique().tolist()[:10]))
+            known = ", ".join(map(shown, labels.unique().tolist()[:10]))
             raise StageError(f"dataset.classes: no point has the label {shown(label)}; the first labels are {known}")
-    return indices
 
 
 def real(where: str, y: pd.DataFrame) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Sentences on how a data set's points and targets were scaled, and warnings about them."""
 
+from pathlib import Path
+
 import numpy as np
 
 from ntksim.study.config.dataset import Dataset
@@ -9,7 +11,7 @@ _DOMINANT = 0.9  # a few features dominate if they hold at least this share of t
 
 
 def treatment(options: Dataset, data: Data) -> list[str]:
-    """A line on the points and a line on the targets of a data set that :func:`dataset.load` returned."""
+    """Lines on the points, the targets, and the evaluation points if any, of a data set that :func:`dataset.load` returned."""
     features = data.x_train.shape[1]
     constant = int(np.sum(~data.x_train.any(axis=0)))
     points = {
@@ -20,7 +22,23 @@ def treatment(options: Dataset, data: Data) -> list[str]:
         + f", and each point scaled to norm sqrt({features})",
     }[options.scaling_or_default]
     scale = "" if options.target_scale == 1 else f", times {options.target_scale:g}"
-    return [f"Points: {points} (scaling: {options.scaling_or_default})", f"Targets: {_targets(options, data)}{scale}"]
+    lines = [
+        f"Points: {_origin(options)}{points} (scaling: {options.scaling_or_default})",
+        f"Targets: {_targets(options, data)}{scale}",
+    ]
+    if data.x_evaluation is not None:
+        source = Path(options.evaluation_file or options.files[0]).name if options.files else "evenly spaced on the circle"
+        lines += [f"Evaluation points: {len(data.x_evaluation)}, {source}"]
+    return lines
+
+
+def _origin(options: Dataset) -> str:
+    """How points are chosen, where this is not at random."""
+    if options.grid is not None:
+        return f"drawn from {options.grid} evenly spaced ones, "
+    if options.density is not None:
+        return f"of density {options.density}, "
+    return "training points evenly spaced, " if options.spacing == "even" else ""
 
 
 def _targets(options: Dataset, data: Data) -> str:
@@ -29,13 +47,12 @@ def _targets(options: Dataset, data: Data) -> str:
         return f"class {labels[0]} is -1, class {labels[1]} is +1"
     if labels:
         return f"{len(labels)} classes, one-hot vectors minus 1/{len(labels)}"
-    if options.is_synthetic and options.scaling_or_default == "none":
-        return "x_1 x_2"
+    noise = f", with noise of standard deviation {options.noise:g} on the training targets" if options.noise else ""
     if data.are_classes:
         return "numbers that encode classes, not standardized"
-    if options.scaling_or_default == "none":
-        return "real numbers, used unchanged"
-    return "real numbers, scaled to mean 0 and variance 1 over the training points"
+    if options.scaling_or_default != "none":
+        return f"{options.formula or 'real numbers'}{noise}, scaled to mean 0 and variance 1 over the training points"
+    return f"{options.formula or 'x_1 x_2'}{noise}" if options.is_synthetic else f"real numbers{noise}, used unchanged"
 
 
 def remarks(data: Data) -> list[str]:

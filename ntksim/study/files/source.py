@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,7 @@ MODULES = {
     "training": "ntksim.study.stages.training",
     "tables": "ntksim.study.statistics.tables",
     "figures": "ntksim.study.report.figures",
-    "summary": "ntksim.study.report.page",
+    "page": "ntksim.study.report.page",
     "package": "ntksim.cli",
 }
 
@@ -35,6 +35,11 @@ MODULES = {
 def digest_of(kind: str) -> str:
     """Digest of the code behind a kind of result, which is a key of ``MODULES``."""
     return digest(MODULES[kind])
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """Hash of the contents of some files, in this order: 16 hexadecimal digits."""
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ntksim.engine.activation import is_smooth
 from ntksim.study.config.dataset import FEATURES
+from ntksim.study.config.headers import columns
 from ntksim.study.config.study import Study
 
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
@@ -76,7 +77,7 @@ class Cost:
 def nominal_seconds(study: Study, stage: str, network: str, width: int, seeds: int) -> float:
     """Seconds of a job on the nominal machine, without a look into files of data: a number of the configuration alone."""
     data = study.dataset
-    d = FEATURES.get(str(data.name)) or data.features or (64 if data.files else 2)
+    d = FEATURES.get(str(data.name)) or data.features or (64 if data.train_files else 2)
     return _seconds(study, stage, network, width, seeds, d, data.outputs, NOMINAL)
 
 
@@ -162,7 +163,7 @@ def others(study: Study, rates: Rates) -> dict[str, float]:
     seeds = study.initial.seeds * len(study.initial.widths) * len(study.networks)
     times = (_snapshots(study) + 1) * len(study.training.widths) * len(study.networks) if study.training else 0
     start = rates.startup_seconds
-    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds + 1e-3 * times, "figures": 1.8 * start, "summary": start}
+    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds + 1e-3 * times, "figures": 1.8 * start, "report": start}
 
 
 def parameters(features: int, depth: int, width: int, outputs: int = 1) -> float:
@@ -257,20 +258,16 @@ def _eigen(n: int, rates: Rates) -> float:
 
 def _features(study: Study) -> int:
     data = study.dataset
-    if not data.files:
+    if not data.train_files:
         return FEATURES.get(str(data.name)) or data.features or 2
-    table = data.files[0].endswith((".csv", ".parquet"))
-    return max(1, _columns_in_file(data.files[0]) - (len(data.targets) if table else 0))
+    table = data.train_files[0].endswith((".csv", ".parquet"))
+    return max(1, _columns(data.train_files[0], "x", "x_train") - (len(data.targets) if table else 0))
 
 
 def _outputs(study: Study) -> int:
     data = study.dataset
-    arrays = data.classes is None and data.files and data.files[-1].endswith((".npz", ".npy"))
-    return _columns_in_file(data.files[-1], "y") if arrays else data.outputs
+    arrays = data.classes is None and data.train_files and data.train_files[-1].endswith((".npz", ".npy"))
+    return _columns(data.train_files[-1], "y", "y_train") if arrays else data.outputs
 
 
-@cache
-def _columns_in_file(path: str, array: str = "x") -> int:
-    from ntksim.study.data.dataset import columns_in_file  # pandas, for the sake of such files alone
-
-    return columns_in_file(path, array)
+_columns = cache(columns)

@@ -17,7 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntksim.study.config.network import NetworkOptions, family
+from ntksim.study.config.axes import family
+from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.section import MOST_SHARDS
 from ntksim.study.config.study import Study
 from ntksim.study.errors import ConfigError
@@ -36,6 +37,7 @@ FIGURES = {
     "accuracy": ("drift",),
     "lazy_or_rich": ("lazy", "final"),
 }
+FORMATS = ("svg", "png", "pdf")  # of every figure
 
 _MOST_THREADS = 16  # of a job
 
@@ -215,7 +217,7 @@ def describe(study: Study, rates: Rates) -> str:
     lines.append(_row("all", "", "", "", "", len(jobs), *_sums([cost for _, _, cost in jobs])))
     rest = others(study, rates)
     seconds = sum(rest.values()) + (len(figures(study)) - 1) * rest["figures"]
-    lines.append(f"Data, tables, figures and summary take {seconds:.0f} core seconds more. Results in {study.results}/")
+    lines.append(f"Data, tables, figures and report take {seconds:.0f} core seconds more. Results in {study.results}/")
     return "\n".join(lines)
 
 
@@ -236,7 +238,7 @@ def memory_remark(study: Study, megabytes: int) -> str | None:
 def predicted_seconds(study: Study, rates: Rates) -> dict[str, float]:
     """Predicted seconds of every job, by the path of its benchmark below the results' folder of them."""
     rest, every = others(study, rates), shards(study)
-    found = {f"{name}.jsonl": rest[name] for name in ("dataset", "tables", "summary")}
+    found = {f"{name}.jsonl": rest[name] for name in ("dataset", "tables", "report")}
     found |= {f"figures/{name}.jsonl": rest["figures"] for name in figures(study)}
     limits = {limit_file(study, shard.network, shard.width): shard.network for shard in every}
     found |= {_benchmark(file): limit_cost(study, name, rates).seconds for file, name in limits.items()}

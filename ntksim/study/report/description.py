@@ -8,6 +8,7 @@ from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.stages import Training
 from ntksim.study.errors import ForeignFile
 
+_MOST_NAMES = 8  # networks that are named in the report's opening; more are counted
 _MOST_CLASSES = 4  # classes that are named one by one; more are counted
 # Keys of training that the sentence on it says in words of its own, or not at all.
 _SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "snapshots", "sampling")
@@ -41,6 +42,28 @@ def study(metadata: Mapping[Any, Any]) -> list[str]:
     lines += [f"Warning: {remark}" for remark in metadata["data"]["remarks"]]
     lines += [f"At initialisation: {_networks(metadata, 'initial')}"]
     return lines + ([f"In training: {_networks(metadata, 'training')}; {_schedule(training)}"] if training else [])
+
+
+def opening(metadata: Mapping[Any, Any], left_out: list[str]) -> list[tuple[str, str]]:
+    """What was run, in three pairs of a name and a line: data and scaling, networks and seeds, and what is excluded.
+
+    ``left_out`` holds the lines on networks that did not finish (`findings.stops`), of which those on stages are repeated.
+    """
+    names = list(metadata["config"]["networks"])
+    listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
+    training = metadata["config"]["training"]
+    stages = [f"at initialisation {_networks(metadata, 'initial')}"]
+    stages += [f"in training {_networks(metadata, 'training')}; {_schedule(training)}"] if training else []
+    excluded = [line for line in left_out if line.startswith("Left out")]
+    return [
+        ("Data and scaling", ". ".join([_capital(data(metadata)), *metadata["data"]["treatment"]]) + "."),
+        ("Networks and seeds", ". ".join([listed, *map(_capital, stages)]) + "."),
+        ("Excluded", " ".join(f"{line}." for line in excluded) or "Nothing: every network finished."),
+    ]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _networks(metadata: Mapping[Any, Any], stage: str) -> str:

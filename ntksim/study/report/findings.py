@@ -137,6 +137,68 @@ def verdicts(lazy: pd.DataFrame) -> list[str]:
     return lines
 
 
+def theory(law: pd.Series) -> str:
+    """Theory's exponent of a law, "none" if there is no theory."""
+    if np.isnan(law["theory_exponent"]):
+        return "none"
+    asymptotic = is_asymptotic(law["quantity"], law["theory_exponent"], law["parameterization"])
+    return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if asymptotic else ''}"
+
+
+def in_words(
+    convergence: pd.DataFrame, laws: pd.DataFrame, drift: pd.DataFrame | None = None, lazy: pd.DataFrame | None = None
+) -> dict[str, list[str]]:
+    """Sentences on every network: how far its kernel is from the limit, how far training moves it, verdicts and accuracies.
+
+    The arguments are the tables of these names, the last two None in a study without training.
+    """
+    found: dict[str, list[str]] = {}
+    for network in dict.fromkeys(convergence["network"]):
+        errors, own_laws = convergence[convergence["network"] == network], laws[laws["network"] == network]
+        sentences: list[str | None] = [_distance(errors, own_laws)]
+        if drift is not None and lazy is not None:
+            moved = drift[drift["network"] == network]
+            parts = overtaking(moved)
+            sentences += [_movement(moved, own_laws), parts and f"of this movement the{parts.removeprefix('its')}"]
+            sentences += [_verdicts_of(lazy[lazy["network"] == network]), accuracies(moved, drift.attrs["data"]["test"])]
+        found[network] = [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences if sentence]
+    return found
+
+
+def _distance(convergence: pd.DataFrame, laws: pd.DataFrame) -> str:
+    rows = convergence[convergence["quantity"] == "relative_frobenius_error"].sort_values("width")
+    ends = [rows.iloc[index] for index in dict.fromkeys([0, len(rows) - 1])]
+    sizes = " and ".join(f"{_share(row)} at width {row['width']}" for row in ends)
+    return f"the kernel at initialisation differs from its infinite-width limit by {sizes}{_scaling(laws, rows)}"
+
+
+def _movement(drift: pd.DataFrame, laws: pd.DataFrame) -> str:
+    rows = drift[drift["quantity"] == "kernel_drift"].sort_values("width")
+    widest = rows.iloc[-1]
+    return f"training moves the kernel by {_share(widest)} at width {widest['width']}{_scaling(laws, rows)}"
+
+
+def _share(row: pd.Series) -> str:
+    """A root mean square of relative changes, in percent."""
+    return f"{100 * row['root_mean_square']:.3g}%{mark(row)}" if row["count"] else "an unknown amount (no seed finished)"
+
+
+def _scaling(laws: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """How the quantity of some rows scales with the width, as a clause; nothing if it has no law."""
+    law = laws[laws["quantity"] == rows["quantity"].iloc[0]]
+    if law.empty:
+        return ""
+    exponent, low, high = law.iloc[0][["exponent", "interval_low", "interval_high"]]
+    interval = "" if np.isnan(low) else f", with a 95% interval of {low:+.2f} to {high:+.2f}"
+    return f". This scales as the width to the power {exponent:+.2f}{mark(law.iloc[0])}{interval} (theory: {theory(law.iloc[0])})"
+
+
+def _verdicts_of(lazy: pd.DataFrame) -> str:
+    """The verdicts on one network; ``lazy`` holds its rows of the table."""
+    by_width = lazy.set_index("width")["verdict"].sort_index()
+    return "verdict: " + ", ".join(f"{word} {_where(by_width == word)}" for word in laziness.VERDICTS if (by_width == word).any())
+
+
 def accuracies(drift: pd.DataFrame, test_points: int) -> str | None:
     """Test accuracies of one network at its largest width; None if the targets are not classes.
 

@@ -1,56 +1,22 @@
-"""A self-contained HTML page on a results folder: the study, scaling laws, verdicts, findings and their provenance."""
+"""The report of a results folder, one HTML page: what was run, findings, figures, scaling laws, verdicts and provenance."""
 
+import base64
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
+from docutils.core import publish_parts
 
+from ntksim.study.config.study import parse_study
 from ntksim.study.files.storage import atomic
 from ntksim.study.files.tables import read_table
+from ntksim.study.plan import jobs
 from ntksim.study.report import description, findings
-from ntksim.study.report.summary import has_table, left_out, theory
+from ntksim.study.report.summary import has_table, left_out
+from ntksim.study.report.template import template
 
-# The template is not in a file of its own, so that the digest of the code behind a page (`files.source`) covers it.
-_PAGE = """\
-{% macro lines(texts) %}
-{% for text in texts %}
-<p>{{ text }}</p>
-{% endfor %}
-{% endmacro %}
-{% macro table(shown) %}
-<table>
-<thead><tr>{% for name in shown.names %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in shown.rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody>
-</table>
-{% endmacro %}
-<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Scaling laws</title><style>
-body { font: 14px sans-serif; margin: 1.5em } table { border-collapse: collapse }
-th, td { padding: .25em .8em; border-bottom: 1px solid #ccc; text-align: right } td:nth-child(-n+2) { text-align: left }
-</style></head><body>
-{{ lines(study) }}
-{{ table(networks) }}
-<h2>Scaling laws</h2>
-<p>Fits of c m^exponent to root mean squares over seeds, where m is the width. z is the difference from theory in standard
-errors. The standard errors contain the scatter between seeds only, not the deviations from the power law at finite widths.</p>
-{{ table(laws) }}
-{{ lines(flips) }}
-{% if verdicts %}
-{{ lines(overtaking) }}
-<h2>Lazy or rich</h2>
-<p>{{ heading }}. Test losses and accuracies are means over seeds. All other measurements are medians.</p>
-{{ table(verdicts) }}
-{% endif %}
-{{ lines(left_out) }}
-<p>{{ source }}</p>
-</body></html>
-"""
 _SHOWN = (
     "kernel_drift", "relative_linearized_deviation", "parameter_drift", "feature_drift", "gates_flipped", "loss_left",
     "test_loss", "test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy",
@@ -64,36 +30,80 @@ class _Table(NamedTuple):
     rows: list[list[str]]
 
 
-def write_html(results: str | Path, output: str | Path) -> None:
-    """Write the page of a results folder. Raises FileNotFoundError if the folder holds no tables."""
+class _Figure(NamedTuple):
+    """A figure as the page shows it: ``content`` is its SVG in base64, ``caption`` is HTML, ``files`` are relative paths."""
+
+    name: str
+    title: str
+    content: str
+    alt: str
+    caption: str
+    files: list[str]
+
+
+def write_html(results: str | Path, output: str | Path, captions: str | Path | None = None) -> None:
+    """Write the report of a results folder.
+
+    It contains the study's figures that have been drawn, with the captions NAME.rst of the folder ``captions``; without this
+    folder figures have their names alone. Raises FileNotFoundError if the results folder holds no tables.
+    """
     laws = read_table(results, "scaling_laws")
+    excluded = left_out(results)
+    figures = [_figure(Path(results), name, captions) for name in _drawn(Path(results), laws.attrs)]
     shown: dict[str, Any] = {
-        "study": description.study(laws.attrs),
-        "networks": _networks(laws.attrs["config"]["networks"]),
+        "title": description.data(laws.attrs).split(":")[0],
+        "opening": description.opening(laws.attrs, excluded),
+        "remarks": laws.attrs["data"]["remarks"],
+        "found": findings.in_words(read_table(results, "convergence"), laws, *_of_training(results)),
+        "verdict_lines": [],
+        "left_out": excluded,
+        "figures": figures,
         "laws": _laws(laws),
         "flips": [findings.FLIPS] if findings.has_asymptotic_laws(laws) else [],
         "verdicts": None,
-        "left_out": left_out(results) or ["Every network finished."],
+        "networks": _networks(laws.attrs["config"]["networks"]),
         "source": _source(laws.attrs),
     }
     if has_table(results, "lazy"):
-        drift, lazy = read_table(results, "drift"), read_table(results, "lazy")
-        found = {name: findings.overtaking(rows) for name, rows in drift.groupby("network", sort=False)}
-        shown["overtaking"] = [f"{name!s}, kernel drift: {sentence}." for name, sentence in found.items() if sentence]
-        shown["heading"] = findings.verdicts(lazy)[0].rstrip(":")
+        lazy = read_table(results, "lazy")
+        shown["verdict_lines"] = findings.verdicts(lazy)
+        shown["heading"] = shown["verdict_lines"][0].rstrip(":")
         shown["verdicts"] = _verdicts(lazy)
-    page = _template().render(shown)
+    page = template().render(shown)
     with atomic(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _template() -> jinja2.Template:
-    """The template. It escapes values, and a missing name is an error."""
-    strict = jinja2.StrictUndefined
-    environment = jinja2.Environment(
-        autoescape=True, undefined=strict, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+def _of_training(results: str | Path) -> list[pd.DataFrame]:
+    """The tables ``drift`` and ``lazy``; none in a study without training."""
+    return [read_table(results, name) for name in ("drift", "lazy") if has_table(results, name)]
+
+
+def _drawn(results: Path, metadata: dict[Any, Any]) -> list[str]:
+    """Names of the study's figures that its results folder has. Figures of an earlier configuration are not among them."""
+    wanted = jobs.figures(parse_study(metadata["config"] | {"results": str(results)}, source=str(results)))
+    return [name for name in wanted if (results / "figures" / f"{name}.svg").is_file()]
+
+
+def _figure(results: Path, name: str, captions: str | Path | None) -> _Figure:
+    title = name.replace("_", " ")
+    words = title if captions is None else (Path(captions) / f"{name}.rst").read_text(encoding="utf-8")
+    settings = {"raw_enabled": False, "file_insertion_enabled": False}  # a caption is text, and reads no other file
+    files = [f"figures/{name}.{suffix}" for suffix in jobs.FORMATS if (results / "figures" / f"{name}.{suffix}").is_file()]
+    return _Figure(
+        name,
+        title,
+        base64.b64encode((results / "figures" / f"{name}.svg").read_bytes()).decode(),
+        first_sentence(words),
+        publish_parts(words, writer="html5", settings_overrides=settings)["body"],
+        files,
     )
-    return environment.from_string(_PAGE)
+
+
+def first_sentence(caption: str) -> str:
+    """The first sentence of a caption in reStructuredText, without its marks of emphasis and code."""
+    text = re.sub(r"[*`]", "", " ".join(caption.split()))
+    return re.split(r"(?<=[.!?]) ", text)[0]
 
 
 def _table(frame: pd.DataFrame) -> _Table:
@@ -114,7 +124,7 @@ def _laws(laws: pd.DataFrame) -> _Table:
         "quantity": laws["quantity"].str.replace("_", " "),
         "exponent": laws["exponent"].map("{:+.3f}".format),
         "95% interval": _intervals(laws, "interval", "{:+.3f}"),
-        "theory": [theory(law) for _, law in laws.iterrows()],
+        "theory": [findings.theory(law) for _, law in laws.iterrows()],
         "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
         "95% interval of c": _intervals(laws, "prefactor", "{:.4g}"),

@@ -174,13 +174,15 @@ def width_axis(axis: Axes, rows: pd.DataFrame) -> None:
 
 
 def save(figure: plt.Figure, paths: Iterable[str | Path]) -> None:
-    """Write a figure atomically to .svg or .png files (200 dots per inch) and close it.
+    """Write a figure atomically to .svg, .pdf or .png files (200 dots per inch) and close it.
 
     The files hold no date, so equal tables give equal files.
     """
-    with matplotlib.rc_context({"svg.hashsalt": "ntksim", "svg.fonttype": "path"}):
+    undated: dict[str, dict[str, Any]] = {
+        ".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}
+    }  # fmt: skip
+    with matplotlib.rc_context({"svg.hashsalt": "ntksim", "svg.fonttype": "path", "pdf.fonttype": 42}):
         for path in paths:
-            vector = Path(path).suffix == ".svg"
             with atomic(path) as temporary:
-                figure.savefig(temporary, dpi=200, metadata={"Date": None} if vector else {"Software": None})
+                figure.savefig(temporary, dpi=200, metadata=undated[Path(path).suffix])
     plt.close(figure)

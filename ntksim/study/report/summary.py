@@ -9,7 +9,6 @@ import pandas as pd
 from ntksim.study.files.tables import read_table
 from ntksim.study.report import description, findings
 from ntksim.study.statistics.columns import QUANTITIES
-from ntksim.study.statistics.scaling_laws import is_asymptotic
 
 
 def summary(results: str | Path) -> str:
@@ -75,15 +74,7 @@ def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
     interval = "no interval (few seeds)"
     if not np.isnan(law["interval_low"]):
         interval = f"[{law['interval_low']:+.2f}, {law['interval_high']:+.2f}]"
-    return f"exponent {law['exponent']:+.2f}{findings.mark(law)} {interval}, theory {theory(law)}"
-
-
-def theory(law: pd.Series) -> str:
-    """Theory's exponent of a law, "none" if there is no theory."""
-    if np.isnan(law["theory_exponent"]):
-        return "none"
-    asymptotic = is_asymptotic(law["quantity"], law["theory_exponent"], law["parameterization"])
-    return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if asymptotic else ''}"
+    return f"exponent {law['exponent']:+.2f}{findings.mark(law)} {interval}, theory {findings.theory(law)}"
 
 
 def left_out(results: str | Path) -> list[str]:

@@ -79,7 +79,7 @@ _CHECKSUMS = Path("record") / "drawn.sha256"  # in the results folder, in the fo
 
 
 def seal_drawn(results: Path) -> None:
-    """Write the checksums of figures, summary and report to a list, since these files hold no checksum themselves."""
+    """Write the checksums of figures and reports to a list, since these files hold no checksum themselves."""
     files = sorted([*results.glob("figures/*"), *results.glob("*.html")])
     with atomic(results / _CHECKSUMS) as temporary:
         temporary.write_text("".join(f"{_digest(file)}  {file.relative_to(results)}\n" for file in files), encoding="utf-8")
@@ -100,7 +100,7 @@ def _changed_drawings(results: Path) -> Iterator[Path]:
         with suppress(OSError, ValueError):  # the list itself may be damaged
             path = results / name
             inside = path.resolve().is_relative_to(results.resolve())
-            if inside and path.is_file() and path.suffix in (".svg", ".png", ".html") and _digest(path) != digest:
+            if inside and path.is_file() and path.suffix in (".svg", ".png", ".pdf", ".html") and _digest(path) != digest:
                 yield path
 
 

@@ -15,6 +15,7 @@ _CARRIED = _PACKAGE / "project"
 ROOT = _CARRIED if _CARRIED.is_dir() else _PACKAGE.parent
 SNAKEFILE = ROOT / "Snakefile"
 CONSTRAINTS = ROOT / "constraints.txt"
+CAPTIONS = ROOT / "workflow" / "report"  # of the figures
 _PROFILES = ROOT / "workflow" / "profiles"
 
 _HEADER = """\

@@ -16,7 +16,7 @@ from ntksim.study.config.study import Study, load_study
 from ntksim.study.errors import EXTRA, ConfigError, StageError
 from ntksim.study.plan import jobs as plan
 from ntksim.study.plan.memory import machine_megabytes
-from ntksim.study.run import cluster, integrity, project
+from ntksim.study.run import cluster, integrity, progress, project
 from ntksim.study.run.lock import only_writer
 from ntksim.study.run.profiles import read_profile
 from ntksim.study.run.record import write_record
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from ntksim.study.data.files import Data
 
 _REPORT_DATA = re.compile('<script id="(results|categories|rules)">.*?</script>', re.DOTALL)  # in Snakemake's report
+_REPORT = "snakemake-report.html"  # its file: jobs, their times and rules; `report.html` is the study's
 _LITTLE_SPACE = 20e6  # bytes; if less is free, a full disk is named as the cause of a failure
 
 
-def run_study(config: str, cores: str, profile: str, *, recompute: bool = False) -> int:
+def run_study(config: str, cores: str, profile: str, *, recompute: bool = False, verbose: bool = False) -> int:
     """Run the study of a configuration file and return Snakemake's exit status.
 
-    With ``recompute`` files of another version of ntksim are replaced.
+    With ``recompute`` files of another version of ntksim are replaced. What is printed is a line a job, or with ``verbose`` all
+    that Snakemake says.
 
     Raises ConfigError for a bad configuration or profile; ModuleNotFoundError if the extra `study` is not installed; StageError
     if another run is writing to the same folder, if the folder cannot be written or holds files of another version, or if the
@@ -55,7 +57,7 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False)
         jobs.begin()
         # These options name the executor, so that no other profile of the user can set one whose jobs are not tracked.
         options = ["--workflow-profile", str(settings.folder), *settings.options(machine_megabytes()), *jobs.options()]
-        snakemake = _Snakemake(config, cores, options, lock.fileno(), uses_gpu)
+        snakemake = _Snakemake(config, cores, options, lock.fileno(), uses_gpu, verbose)
         status = _run(study, dataset_hash, snakemake, recompute)
         if status >= 0:  # Snakemake was not killed, so all its jobs have ended
             integrity.remove_partial(results)
@@ -99,21 +101,21 @@ def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bo
 
 
 def _report_is_current(results: Path) -> bool:
-    report, contents = results / "report.html", [results / "summary.html", *results.glob("figures/*.svg")]
+    report, contents = results / _REPORT, [results / "report.html", *results.glob("figures/*.svg")]
     return report.is_file() and all(report.stat().st_mtime >= file.stat().st_mtime for file in contents)
 
 
 def _write_report(study: Study, snakemake: "_Snakemake") -> int:
-    """Make report.html atomically and return Snakemake's exit status. If Snakemake fails, its messages are printed."""
+    """Make Snakemake's own report atomically, and return its exit status. If Snakemake fails, its messages are printed."""
     results = Path(study.results)
-    unfinished = results / ".report.html"  # Snakemake takes the format from the suffix
+    unfinished = results / f".{_REPORT}"  # Snakemake takes the format from the suffix
     made = snakemake.run("--report", str(unfinished), quiet=True)
     if made.returncode:
         print(made.stdout + made.stderr, file=sys.stderr)
     else:
         page = unfinished.read_text(encoding="utf-8")
         unfinished.write_text(without_folders(page, [str(results), *study.dataset.files]), encoding="utf-8")
-        os.replace(unfinished, results / "report.html")
+        os.replace(unfinished, results / _REPORT)
         integrity.seal_drawn(results)
     return made.returncode
 
@@ -165,8 +167,8 @@ def _terminate(*_: object) -> NoReturn:
 class _Snakemake:
     """Snakemake for one study. It inherits the lock, and keeps it if this process is killed."""
 
-    def __init__(self, config: str, cores: str, options: list[str], lock: int, uses_gpu: bool) -> None:
-        self.config, self._lock = config, lock
+    def __init__(self, config: str, cores: str, options: list[str], lock: int, uses_gpu: bool, verbose: bool) -> None:
+        self.config, self._lock, self._verbose = config, lock, verbose
         # Jobs call `ntksim`, which must be that of this environment. NTKSIM_GPU makes the shards take turns on the GPU.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._environment = os.environ | {"PATH": path, "NTKSIM_GPU": str(int(uses_gpu))}
@@ -175,7 +177,9 @@ class _Snakemake:
 
     def run(self, *options: str, first: bool = False, quiet: bool = False) -> subprocess.CompletedProcess[str]:
         """Run Snakemake with additional options, which come ``first`` if they are targets. ``quiet`` captures its output."""
-        command = [sys.executable, "-m", "snakemake", *(options if first else ()), *self._options]
+        own = [] if quiet or self._verbose else ["--logger", progress.NAME]
+        module = progress.__name__ if own else "snakemake"
+        command = [sys.executable, "-m", module, *(options if first else ()), *own, *self._options]
         command += () if first else options
         output = subprocess.PIPE if quiet else None
         with subprocess.Popen(

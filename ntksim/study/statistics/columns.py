@@ -3,6 +3,8 @@
 import math
 from typing import Literal, NamedTuple
 
+from ntksim.study.config.network import NetworkOptions
+
 Where = Literal["convergence", "drift", "lazy", "modes", "run", "parts", "error_parts"]
 
 
@@ -185,7 +187,7 @@ REMEDIES = {
 
 # Meaning and units of every column; stored in the Parquet schema.
 COLUMNS = {
-    "network": "name of the network in the configuration",
+    "network": "name of the network in the configuration, with its values of the keys that have lists there",
     "activation": "activation of the hidden layers",
     "depth": "number of hidden layers",
     "parameterization": "powers of the width in weights, biases and learning rates: ntk, notes, standard, mup, mean_field or abc",
@@ -275,8 +277,7 @@ COLUMNS = {
     "limit_eigenvalue": "eigenvalue of K_inf, in units of the kernel",
     "relative_rate_difference": "(decay_rate - eigenvalue) / eigenvalue. A constant kernel gives 0, except for the finite steps "
     "of gradient descent, and for batches, whose noise keeps the residual from vanishing",
-    "family": "name of the network in the configuration, without the suffix of its output scale if several scales are given",
-    "output_scale": "factor alpha of the output",
+    "family": "name of the network, without the suffix of its output scale if several scales are given",
     "scaled_width": "sqrt(width) x output_scale, the variable of the crossover from rich to lazy in ntk and notes (Geiger et "
     "al. 2020); NaN in other parameterizations",
     "verdict": "rich, untrained or lazy if more than half of the seeds are; otherwise between. undecided: more than a quarter of "
@@ -287,3 +288,4 @@ COLUMNS = {
     "lazy_share": "share of seeds that are neither rich nor untrained, and whose kernel drift is below 0.1, and, unless training "
     "uses batches, also relative_linearized_deviation",
 } | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in _PARTS}
+COLUMNS = {name: str(field.description) for name, field in NetworkOptions.model_fields.items()} | COLUMNS

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ntksim.study.config.network import family
+from ntksim.study.config.axes import family
 from ntksim.study.config.study import Study
 from ntksim.study.statistics.columns import QUANTITIES, quantities
 from ntksim.study.statistics.seeds import cells, counts, usable
@@ -67,7 +67,6 @@ def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame) -> dict[str
     undecided = 0 < len(seeds) < (1 - UNDECIDED) * len(group)
     return {
         "family": family(cell["network"]),
-        "output_scale": scale,
         "scaled_width": scaled,
         "verdict": "undecided" if undecided else found,
         **{f"{word}_share": share for word, share in shares.items()},

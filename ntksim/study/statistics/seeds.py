@@ -14,6 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit, stdtrit
 
+from ntksim.engine.activation import name_of
+from ntksim.study.config.network import NetworkOptions
+
 CONFIDENCE = 0.95
 # Fewest seeds for all intervals other than Student's interval of a mean. Fewer do not show the skewness, and their logarithms
 # scatter too much.
@@ -21,8 +24,10 @@ FEWEST = 5
 MOST_EXCLUDED = 0.1  # a statistic is marked if a larger share of its seeds is left out
 
 
-# Columns that describe a network. The same seed drawn by weights and conditionally gives two unrelated networks.
-NETWORK = ("network", "activation", "depth", "parameterization", "sampling")
+_CELL = ("network", "sampling")  # the same seed drawn by weights and conditionally gives two unrelated networks
+_FIRST = ("activation", "depth", "parameterization")
+# Columns that describe a network: every key of the configuration that may be an axis of a study.
+NETWORK = ("network", *_FIRST, "sampling", *(name for name in NetworkOptions.model_fields if name not in _FIRST))
 
 
 class Interval(NamedTuple):
@@ -41,9 +46,16 @@ def cells(frame: pd.DataFrame, *more: str) -> Iterator[tuple[dict[str, Any], pd.
 
     Yields the values of these columns and of those that describe the network, by name, with the rows that have them.
     """
-    key = [*NETWORK, *more]
-    for values, group in frame.groupby(key, sort=False):
-        yield dict(zip(key, values, strict=True)), group
+    for _, group in frame.groupby([*_CELL, *more], sort=False):
+        yield {name: group[name].iloc[0] for name in (*NETWORK, *more) if name in group}, group
+
+
+def described(options: NetworkOptions) -> dict[str, Any]:
+    """What the columns `NETWORK` say of a network, but for its name and how it is drawn."""
+    found = {name: getattr(options, name) for name in NetworkOptions.model_fields}
+    exponents = options.abc and ", ".join(f"{name} {value:g}" for name, value in options.abc.model_dump().items())
+    sigma_b = np.nan if options.sigma_b is None else options.sigma_b
+    return found | {"activation": name_of(options.function), "sigma_b": sigma_b, "abc": exponents}
 
 
 def usable(group: pd.DataFrame, quantity: str) -> np.ndarray:

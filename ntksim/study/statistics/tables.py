@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ntksim.engine.activation import name_of
 from ntksim.engine.blas import one_blas_thread
+from ntksim.study.config.dataset import FILES
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
@@ -23,7 +23,7 @@ from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantit
 from ntksim.study.statistics.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.statistics.laziness import lazy_table
 from ntksim.study.statistics.scaling_laws import Grams, scaling_laws
-from ntksim.study.statistics.seeds import cells, counts, moments, usable
+from ntksim.study.statistics.seeds import NETWORK, cells, counts, described, moments, usable
 
 
 # One BLAS thread makes sums over seeds independent of the number of threads. They are too small to gain from several.
@@ -71,10 +71,10 @@ def make_tables(study: Study, output: str | Path) -> None:
 
 def _config(study: Study) -> dict[str, Any]:
     """The configuration without this machine's folders, so that a study writes equal tables on every machine."""
-    config, file = study.model_dump(exclude={"results"}), study.dataset.file
-    if file is not None:
-        names = [Path(path).name for path in study.dataset.files]
-        config["dataset"]["file"] = names if isinstance(file, list) else names[0]
+    config = study.model_dump(exclude={"results"})
+    for key in FILES:
+        if names := [Path(path).name for path in study.dataset.paths(key)]:
+            config["dataset"][key] = names if isinstance(config["dataset"][key], list) else names[0]
     return config
 
 
@@ -194,10 +194,10 @@ def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[
 
 def _layers(training: pd.DataFrame) -> pd.DataFrame:
     """The table `layers`: a row per network, width, seed, time and layer."""
-    layers = training[["network", "sampling", "width", "seed", "time", "relative_time", "status"]].copy()
+    layers = training[[*NETWORK, "width", "seed", "time", "relative_time", "status"]].copy()
     lists = training[list(LAYERS)].rename(columns=LAYERS)
-    layers.insert(6, "layer", [np.arange(1, len(drifts) + 1) for drifts in lists.iloc[:, 0]])
-    for position, name in enumerate(lists, 7):
+    layers.insert(len(NETWORK) + 4, "layer", [np.arange(1, len(drifts) + 1) for drifts in lists.iloc[:, 0]])
+    for position, name in enumerate(lists, len(NETWORK) + 5):
         layers.insert(position, name, lists[name])
     layers = layers.explode(["layer", *lists], ignore_index=True)
     return layers.astype({"layer": np.int64} | dict.fromkeys(lists, np.float64))
@@ -206,8 +206,8 @@ def _layers(training: pd.DataFrame) -> pd.DataFrame:
 def _modes(final: pd.DataFrame) -> pd.DataFrame:
     """The table `modes`: a row per network, width, seed and eigenvector of K_0, the largest eigenvalue first."""
     lists = list(quantities("modes"))
-    modes = final[["network", "sampling", "width", "seed", "status", *lists]].copy()
-    modes.insert(4, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
+    modes = final[[*NETWORK, "width", "seed", "status", *lists]].copy()
+    modes.insert(len(NETWORK) + 2, "index", [np.arange(len(values)) for values in modes["eigenvalue"]])
     modes = modes.explode(["index", *lists], ignore_index=True)
     modes = modes.astype({"index": np.int64} | dict.fromkeys(lists, np.float64))
     modes["relative_rate_difference"] = (modes["decay_rate"] - modes["eigenvalue"]) / modes["eigenvalue"].where(
@@ -231,19 +231,13 @@ def _read_shard(study: Study, shard: jobs.Shard, dataset_hash: str, devices: set
     """Read a shard's rows, and add the device that computed them to ``devices``."""
     path = Path(study.results) / shard.file
     table, metadata = read_arrow(path)
-    options = study.networks[shard.network]
     identity.require(path, metadata.get("identity"), identity.of_shard(study, shard, dataset_hash))
     frame = table.to_pandas()
-    description = {
-        "network": shard.network,
-        "activation": name_of(options.function),
-        "depth": options.depth,
-        "parameterization": options.parameterization,
-        "sampling": getattr(study, shard.stage).sampling,
-        "width": shard.width,
-    }
-    for position, (name, value) in enumerate(description.items()):
-        frame.insert(position, name, value)
+    description = described(study.networks[shard.network]) | {
+        "network": shard.network, "sampling": getattr(study, shard.stage).sampling, "width": shard.width
+    }  # fmt: skip
+    for position, name in enumerate((*NETWORK, "width")):
+        frame.insert(position, name, description[name])
     devices.add(str(metadata["provenance"]["device"]))
     return frame
 
@@ -280,16 +274,14 @@ class _Limits:
 
 def _spectrum(limits: _Limits, initial: pd.DataFrame) -> pd.DataFrame:
     parts = []
-    for _, group in initial.groupby(["network", "width"], sort=False):
-        network, width = str(group["network"].iloc[0]), int(group["width"].iloc[0])
+    for cell, group in cells(initial, "width"):
+        network, width = str(cell["network"]), int(cell["width"])
         values = np.stack(group["eigenvalues"].to_list())
         finite = values[np.isfinite(values).all(axis=1) & (group["status"] == "finished").to_numpy()]
         n = values.shape[1]
         enough = len(finite) > 1
         part = pd.DataFrame({
-            "network": network,
-            "sampling": group["sampling"].iloc[0],
-            "width": width,
+            **cell,
             "index": np.arange(n),
             "limit_eigenvalue": limits.of(network, width).eigenvalues,
             "mean": finite.mean(axis=0) if len(finite) else np.full(n, np.nan),
