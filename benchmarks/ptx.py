@@ -20,7 +20,7 @@ from ntksim.engine.network import ACTIVATIONS
 
 REALS = (float32, float64)
 CAPABILITIES = ((8, 0), (9, 0))
-_DRAWS = (uint64[::1], uint32, uint32, float32)
+_DRAWS = (uint64[::1], uint32, uint32, int64, float32)
 _INTEGERS, _DOUBLES = int64[::1], float64[:, ::1]
 
 
@@ -48,7 +48,7 @@ def signatures(real: Any) -> dict[Any, tuple[Any, ...]]:
         cuda_kernels.copy_outputs: (_DOUBLES, a, i, i, i),
         cuda_kernels.copy_kernel: (_DOUBLES, i, a, *[i] * 5, flag, flag),
         small.evaluate_small(code_of("gelu")): (
-            uint64[::1], uint32, f, _INTEGERS, _DOUBLES, a, i, i, i, a, a, a, _INTEGERS, a, _INTEGERS, _DOUBLES, a, a, i,
+            uint64[::1], uint32, i, f, _INTEGERS, _DOUBLES, a, i, i, i, a, a, a, _INTEGERS, a, _INTEGERS, _DOUBLES, a, a, i,
         ),
         descent.residuals: (_DOUBLES, float64[::1], _INTEGERS, i, f, i, i, i, a, _INTEGERS),
         descent.weigh_sensitivity: (f, f, a, a, i, a, *[i] * 4, a, i),

@@ -15,7 +15,7 @@ def compiled_network(network: Network, input_dim: int) -> Net:
     widths = np.array([input_dim, *network.widths, network.outputs], dtype=np.int64)
     lengths = np.array([padded(int(width)) for width in widths])
     phi = phi_of(network.activation)
-    return Net(np.uint32(network.stream), phi.code, phi.parameter, phi.single, phi.double, widths, lengths, rows, 0)
+    return Net(np.uint32(network.stream), phi.code, phi.parameter, phi.single, phi.double, widths, lengths, rows, 0, network.law)
 
 
 def check_size(blocks: list[np.ndarray], kind: np.dtype) -> None:

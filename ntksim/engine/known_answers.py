@@ -107,6 +107,9 @@ def _parameters(dtype: str, device: str, activation: str) -> Answers:
     assert biases is not None
     found = [drawn.weights[0][8, 2], drawn.weights[1][5, 7], biases[3], drawn.readout[4], drawn.output_bias]
     yield "a network", found, PARAMETERS
+    for name, right in DRAWN.items():
+        drawn = sample_parameters(Network(2, 9, "relu", "standard", initialiser=name), 3, SEED, dtype)
+        yield f"a network of {name}", [drawn.weights[0][8, 2], drawn.weights[1][5, 7], drawn.readout[4]], right
 
 
 def _activation(dtype: str, device: str, activation: str) -> Answers:
@@ -227,6 +230,11 @@ def warm_up(say: Callable[[str], None]) -> None:
 
 
 PARAMETERS = (-0.301326572895, -0.549470245838, 0.288722872734, -0.046480294317, -1.35429251194)
+# Two weights and a readout of other distributions.
+DRAWN = {
+    "torch": (-0.175183713436, 0.0961923226714, -0.0112437065691),
+    "flax": (-0.243737131357, 0.133534044027, -0.0152955558151),
+}
 # Activation: values and slopes at -0.75 and 0.75.
 VALUES = {
     "relu": (0.0, 0.75, 0.0, 1.0),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ntksim.engine.initialisers import NORMAL
 from ntksim.engine.threads import window
 
 LONGEST_VECTOR = 16  # numbers, of the smallest type: a multiple of every vector that there is
@@ -22,7 +23,8 @@ class Net(NamedTuple):
     ``stream`` is the generator's key; ``code``, ``parameter``, ``single`` and ``double`` are the activation's (`Phi`). ``widths``
     (n_0, ..., n_L, k) are with k outputs, ``lengths`` the same padded: the length of a row of the next layer's weights;
     ``scales`` (5, L+1) holds g, s, beta, t and the layer's rate. ``first`` is the row of the whole readout that is this network's
-    first: above 0 if k of more outputs are looked at, for their kernels alone.
+    first: above 0 if k of more outputs are looked at, for their kernels alone. ``law`` is the distribution of parameters
+    (`initialisers`).
     """
 
     stream: np.uint32
@@ -34,6 +36,7 @@ class Net(NamedTuple):
     lengths: np.ndarray
     scales: np.ndarray
     first: int
+    law: int = NORMAL
 
 
 class Pairs(NamedTuple):

@@ -22,6 +22,7 @@ import numpy as np
 
 from ntksim.engine.activation import Activation, names, spelled
 from ntksim.engine.arguments import positive_integer
+from ntksim.engine.initialisers import INITIALISERS, NORMAL, Initialiser
 
 ACTIVATIONS = names()
 PARAMETERIZATIONS = ("ntk", "notes", "standard", "mup", "mean_field", "abc")
@@ -106,6 +107,10 @@ class Network:
     output_scale : alpha in f -> alpha f (Chizat & Bach 2019), positive; the kernel carries alpha squared.
     abc : the exponents of parameterization ``"abc"``, for it alone; ``"mup"`` and ``"mean_field"`` have their own. All
         three need equal widths.
+    initialiser : ``"gaussian"``, or in parameterization ``"standard"`` what a framework draws: ``"torch"`` (PyTorch's Linear),
+        ``"keras"`` (Dense), ``"sklearn"``, ``"flax"`` (Dense), ``"kaiming_normal"``, ``"he_normal"`` and ``"he_uniform"``
+        (`initialisers` has their formulas). sigma_w, sigma_a and sigma_b are then factors on it, 1 for the framework's own
+        numbers. Where it starts biases at zero, sigma_b is 0, or None for no biases.
     outputs : k, the number of outputs. Arrays that have an axis of points have one of outputs behind it where k > 1, and not
         where k = 1. The first output of a network of several is the network of one.
 
@@ -125,6 +130,7 @@ class Network:
     output_scale: float = 1.0
     abc: ABC | None = None
     outputs: int = 1
+    initialiser: str = "gaussian"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depth", positive_integer("depth", self.depth))
@@ -146,6 +152,21 @@ class Network:
                 f"output_bias=True does not exist in parameterization '{self.parameterization}': use 'ntk' or 'standard'"
             )
         self._check_abc()
+        self._check_initialiser()
+
+    def _check_initialiser(self) -> None:
+        _one_of("initialiser", self.initialiser, ("gaussian", *INITIALISERS))
+        if self._drawn_like is None:
+            return
+        if self.parameterization != "standard":
+            raise ValueError(
+                f"initialiser '{self.initialiser}' belongs to parameterization 'standard'; got '{self.parameterization}'"
+            )
+        if self.sigma_b and not self._drawn_like.biases:
+            raise ValueError(
+                f"initialiser '{self.initialiser}' starts biases at zero: sigma_b must be 0, or None for no biases; got "
+                f"{self.sigma_b:g}"
+            )
 
     def _check_abc(self) -> None:
         """Whether the exponents belong to the parameterization, and the shape to the exponents."""
@@ -183,6 +204,24 @@ class Network:
         return self.width if isinstance(self.width, tuple) else (self.width,) * self.depth
 
     @property
+    def _drawn_like(self) -> Initialiser | None:
+        """How a framework draws the parameters; None where they have the scales of the parameterization."""
+        return INITIALISERS.get(self.initialiser)
+
+    @property
+    def law(self) -> int:
+        """The distribution of the parameters, one of those in `initialisers`."""
+        return NORMAL if self._drawn_like is None else self._drawn_like.law
+
+    def require_gaussian(self) -> None:
+        """Refuse a network whose parameters are not Gaussian, of which alone networks in law are known."""
+        if self.law != NORMAL:
+            raise ValueError(
+                f"sampling='conditional' needs Gaussian weights, and those of initialiser '{self.initialiser}' are not: use "
+                "sampling='weights'"
+            )
+
+    @property
     def exponents(self) -> ABC | None:
         """The powers of the width in ``"mup"``, ``"mean_field"`` and ``"abc"``; None in the others."""
         return _PRESETS.get(self.parameterization, self.abc)
@@ -215,17 +254,27 @@ class Network:
         elif self.parameterization == "notes":
             weight, weight_init = 1 / np.sqrt(fan_in), sigma.copy()
             weight[0], weight_init[0] = 1.0, self.sigma_w / math.sqrt(input_dim)
-        else:
+        elif self._drawn_like is None:
             weight, weight_init = np.ones(self.depth + 1), sigma / np.sqrt(fan_in)
+        else:
+            weight, weight_init = np.ones(self.depth + 1), sigma * self._drawn(input_dim)
 
         bias, bias_init = np.zeros(self.depth + 1), np.zeros(self.depth + 1)
         if self.sigma_b is not None:
             last = self.depth + 1 if self.output_bias else self.depth
             forward, initial = (self.sigma_b, 1.0) if self.parameterization == "ntk" else (1.0, self.sigma_b)
             bias[:last], bias_init[:last] = forward, initial
+            if self._drawn_like is not None:
+                bias_init[:last] *= self._drawn(input_dim)[:last]
         weight[-1] *= self.output_scale
         bias[-1] *= self.output_scale
         return Scales(weight, weight_init, bias, bias_init, np.ones(self.depth + 1))
+
+    def _drawn(self, input_dim: int) -> np.ndarray:
+        """Standard deviations of a framework's weights, and of its biases unless they start at zero, of layers 1..L+1."""
+        assert self._drawn_like is not None
+        sizes = (input_dim, *self.widths, self.outputs)
+        return np.array([self._drawn_like.scale(self.activation, *shape) for shape in zip(sizes, sizes[1:], strict=False)])
 
     def _abc_scales(self, abc: ABC, input_dim: int) -> Scales:
         n, inner = self.widths[0], self.depth - 1

@@ -95,6 +95,22 @@ def test_parameters_have_the_bits_of_the_cpu(dtype, sigma_b):
         assert drawn.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("initialiser", ["torch", "flax", "kaiming_normal"])
+def test_parameters_of_other_initialisers_have_the_bits_of_the_cpu(initialiser):
+    """In launches of their own, and in the one of a small network."""
+    own = {"parameterization": "standard", "initialiser": initialiser, "sigma_b": 1.0 if initialiser == "torch" else 0.0}
+    network = dataclasses.replace(NETWORK, **own)
+    net, seeds = compiled_network(network, 3), np.array(SEEDS, np.uint64)
+    theta = cuda_passes.zeros((len(SEEDS), int(parameter_offsets(net)[-1])), "float32")
+    cuda_passes.draw_parameters(net, cuda.to_device(seeds), theta, len(SEEDS))
+    for seed, drawn in zip(seeds, theta.copy_to_host(), strict=True):
+        expected = np.empty(drawn.size, "float32")
+        draws.draw_into(seed, net, stored_weights(net, expected))
+        assert drawn.tobytes() == expected.tobytes()
+    found, expected = (ntksim.empirical_ntk(network, POINTS, seeds=SEEDS[:1], device=device) for device in ("cuda", "cpu"))
+    assert_close(found, expected, TOLERANCE["float64"])
+
+
 @pytest.mark.parametrize(
     ("regime", "dtype"), [("block", "float32"), ("block", "float64"), ("kept", "float32"), ("panels", "float64")]
 )

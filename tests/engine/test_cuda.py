@@ -156,8 +156,9 @@ def test_kernels_are_kept_on_disk(tmp_path):
     assert damaged.read_bytes() != content
 
 
-# Of two pairs of normals: 11 in each logarithm, 7 in each cosine and sine.
-WRITTEN = 36
+# Of two pairs of normals: 11 in each logarithm, 7 in each cosine and sine. Of four truncated normals: 11 in the logarithm, 7 in
+# the polynomial of it, and 1 before both.
+WRITTEN = 2 * (11 + 7) + 4 * (11 + 7 + 1)
 
 
 @needs_numba_cuda

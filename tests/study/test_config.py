@@ -14,6 +14,7 @@ from ntksim.study.config.study import json_schema, load_study, parse_study
 from ntksim.study.config.words import word
 from ntksim.study.errors import ConfigError
 from ntksim.study.plan import jobs
+from ntksim.study.plan.identity import shard_identity
 
 ROOT = Path(__file__).parents[2]
 GOOD = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -52,6 +53,13 @@ BAD = [
         "swish",
         "networks.relu_1.activation: expected one of abs, cos, elu, erf, exp, gaussian, gelu",
     ),
+    ("networks.relu_1.initialiser", "torch", "networks.relu_1.initialiser: expected one of gaussian, kaiming_normal in a study"),
+    (
+        "networks.relu_1.initialiser",
+        "glorot",
+        "networks.relu_1.initialiser: expected 'gaussian' or 'kaiming_normal', got 'glorot'",
+    ),
+    ("networks.relu_1.initialiser", "kaiming_normal", "networks.relu_1: initialiser 'kaiming_normal' belongs to parameteriz"),
     ("networks.relu_1.sigma_w", -1.0, "networks.relu_1.sigma_w: expected greater than 0, got -1.0"),
     ("networks.relu_1.sigma_w", float("nan"), "networks.relu_1.sigma_w: expected a finite number"),
     ("networks.relu_1.output_bias", True, "networks.relu_1: output_bias=True needs biases: set sigma_b"),
@@ -263,6 +271,18 @@ def test_default_study():
     assert study.initial.widths == [64 * 4**k for k in range(8)]
     assert study.science_hash() == parse_study(changed("results", "elsewhere")).science_hash()
     assert study.science_hash() != parse_study(changed("networks.relu_1.sigma_w", 1.0)).science_hash()
+
+
+def test_an_initialiser_enters_records_where_it_does_something():
+    plain, own = (
+        parse_study(changed("networks.relu_1", GOOD["networks"]["relu_1"] | {"parameterization": "standard"} | initialiser))
+        for initialiser in ({"initialiser": "gaussian"}, {"initialiser": "kaiming_normal"})
+    )
+    records = [shard_identity("initial", study.networks["relu_1"].network(8), [0], "")["network"] for study in (plain, own)]
+    assert "initialiser" not in records[0]
+    assert records[1] == records[0] | {"initialiser": "kaiming_normal"}
+    assert "initialiser" not in plain.model_dump()["networks"]["relu_1"]
+    assert plain.science_hash() != own.science_hash()
 
 
 def test_reading_a_configuration_does_not_load_numba():

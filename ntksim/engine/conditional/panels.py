@@ -12,6 +12,7 @@ from ntksim.engine.cpu.product import multiply
 from ntksim.engine.formulas.blocks import activate
 from ntksim.engine.formulas.layer import add_readout, finish_layer, finish_sensitivity, readout_sensitivity
 from ntksim.engine.formulas.normals import bias_code, draw_vector, fill_scaled, left_code, right_code, seed_words, weight_code
+from ntksim.engine.initialisers import NORMAL
 from ntksim.engine.layout import LONGEST_VECTOR
 
 _STRIP = 32  # columns of a triangular factor at a time: their terms end with the last one's
@@ -33,7 +34,7 @@ def _draw_columns(seed, net, code, scale, columns, r0, rows, panel, flat, at):
     """Rows r0.. of a factor whose transpose the generator draws, a column after another: vectors run along neurons."""
     low, high = seed_words(seed)
     filled = (rows + LONGEST_VECTOR - 1) // LONGEST_VECTOR * LONGEST_VECTOR
-    fill_scaled(low, net.stream, code, high, 0, r0, fours(columns), filled, _f32(scale), flat, at, panel)
+    fill_scaled(low, net.stream, code, high, NORMAL, 0, r0, fours(columns), filled, _f32(scale), flat, at, panel)
 
 
 @jit_inner
@@ -44,7 +45,7 @@ def _fill_left(seed, net, law, room, layer, r0, rows, at):
     elif law.ways[layer] == ROWS:
         low, high = seed_words(seed)
         length, scale = net.lengths[layer - 1], _f32(net.scales[1, layer - 1])
-        fill_scaled(low, net.stream, weight_code(layer), high, r0, 0, rows, length, scale, room.panels, at, length)
+        fill_scaled(low, net.stream, weight_code(layer), high, NORMAL, r0, 0, rows, length, scale, room.panels, at, length)
     else:
         _fill_identity(room.panels, at, law.terms[layer], law.panel, r0)
 
@@ -91,7 +92,7 @@ def _activate(seed, net, law, room, thread, layer, r0, rows, at, h_at):
         activate(net, h, slope)
     else:
         b = room.vector[thread][:rows]
-        draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, r0, b)
+        draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], 0, r0, b)
         finish_layer(net, 1.0, beta, b, h.reshape(rows, lanes), slope.reshape(rows, lanes))
 
 
@@ -130,7 +131,7 @@ def _readout(seed, net, law, room, thread, slot, backward, r0, rows, h_at):
     slope_at, wide, a = h_at + law.panel * lanes, law.outputs * lanes, room.vector[thread][:rows]
     h = room.panels[h_at : h_at + rows * lanes].reshape(rows, lanes)
     for output in range(law.outputs):
-        draw_vector(seed, net.stream, weight_code(last + 1), net.scales[1, last], output, r0, a)
+        draw_vector(seed, net, weight_code(last + 1), net.scales[1, last], output, r0, a)
         add_readout(net.scales[0, last], a, h, room.outputs_part[slot][output * lanes : (output + 1) * lanes])
         if backward:
             for r in range(rows):

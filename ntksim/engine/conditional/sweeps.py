@@ -187,7 +187,7 @@ def _add_to_kernel(net, law, room, layer):
 @jit_inner
 def _add_output_biases(seed, net, law, room):
     last, c = net.widths.size - 2, room.vector[0][: law.outputs]
-    draw_vector(seed, net.stream, bias_code(last + 1), net.scales[3, last], 0, 0, c)
+    draw_vector(seed, net, bias_code(last + 1), net.scales[3, last], 0, 0, c)
     for a in range(c.size):
         for i in range(law.points):
             room.outputs[a, i] += net.scales[2, last] * np.float64(c[a])

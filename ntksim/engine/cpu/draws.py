@@ -27,7 +27,7 @@ def draw_rows(seed, net, layer, begin, end, flat, at):
     """Draw rows begin..end of W^layer into ``flat``, the first of them at ``at``; what pads a row is drawn too."""
     low, high = seed_words(seed)
     length, scale = net.lengths[layer - 1], _f32(net.scales[1, layer - 1])
-    fill_scaled(low, net.stream, weight_code(layer), high, begin, 0, end - begin, length, scale, flat, at, length)
+    fill_scaled(low, net.stream, weight_code(layer), high, net.law, begin, 0, end - begin, length, scale, flat, at, length)
 
 
 @compiled_once(lambda real: (*argument_types(real)[:3],))
@@ -40,14 +40,14 @@ def draw_parameters(seed, net, weights):
         if layer == last:
             for a in range(net.widths[last]):
                 row = start + a * net.lengths[layer - 1]
-                draw_vector(seed, net.stream, weight_code(layer), net.scales[1, layer - 1], a, 0, theta[row : row + size])
+                draw_vector(seed, net, weight_code(layer), net.scales[1, layer - 1], a, 0, theta[row : row + size])
         else:
             draw_rows(seed, net, layer, 0, net.widths[layer], theta, start)
             for r in range(net.widths[layer]):
                 row = start + r * net.lengths[layer - 1]
                 theta[row + size : row + net.lengths[layer - 1]] = 0
         biases = theta[offsets[2 * layer - 1] : offsets[2 * layer - 1] + net.widths[layer]]
-        draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, 0, biases)
+        draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], 0, 0, biases)
 
 
 @jit
@@ -68,7 +68,7 @@ def get_biases(seed, net, weights, layer, begin, out):
     if weights.stored:
         _copy_entries(weights.flat, weights.offsets[2 * layer - 1] + begin, out)
     else:
-        draw_vector(seed, net.stream, bias_code(layer), net.scales[3, layer - 1], 0, begin, out)
+        draw_vector(seed, net, bias_code(layer), net.scales[3, layer - 1], 0, begin, out)
 
 
 @jit_inner
@@ -80,4 +80,4 @@ def get_readout(seed, net, weights, begin, size, out, at):
         if weights.stored:
             _copy_entries(weights.flat, weights.offsets[2 * last - 2] + a * net.lengths[last - 1] + begin, row)
         else:
-            draw_vector(seed, net.stream, weight_code(last), net.scales[1, last - 1], net.first + a, begin, row)
+            draw_vector(seed, net, weight_code(last), net.scales[1, last - 1], net.first + a, begin, row)

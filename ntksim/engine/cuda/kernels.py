@@ -19,7 +19,7 @@ from ntksim.engine.cpu.product import PIECE
 from ntksim.engine.cuda.launch import SIMULATED, THREADS, launched, unsigned
 from ntksim.engine.formulas.blocks import block_of
 from ntksim.engine.formulas.layer import features_kernel, pre_activation, readout_term, sensitivity
-from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, scaled_normals, seed_words
+from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, scaled_weights, seed_words
 
 GRAM_TERMS = PIECE // 2  # neurons that a block sums over: of few points there are no other blocks
 READOUT_TERMS = 4 if SIMULATED else 128  # neurons that a thread sums over, one after the other
@@ -31,7 +31,7 @@ _f32 = np.float32
 
 
 @launched
-def draw_matrix(seeds, stream, code, scale, row0, rows, col0, cols, length, out, at):
+def draw_matrix(seeds, stream, code, law, scale, row0, rows, col0, cols, length, out, at):
     """Rows row0 (a multiple of four) to row0 + rows of a matrix, from column col0 on, zeros after ``cols`` columns.
 
     They become rows of ``length`` numbers. Grid: (blocks of columns, blocks of rows, networks).
@@ -42,7 +42,7 @@ def draw_matrix(seeds, stream, code, scale, row0, rows, col0, cols, length, out,
     values, beyond = out[unsigned(net)], col0 + col >= cols
     low, high = seed_words(seeds[net])
     for r in range(cuda.blockIdx.y * ROWS_PER_BLOCK, rows, cuda.gridDim.y * ROWS_PER_BLOCK):
-        drawn = scaled_normals(low, stream, code, high, (row0 + r) // ROWS_PER_BLOCK, col0 + col, scale)
+        drawn = scaled_weights(low, stream, code, high, law, (row0 + r) // ROWS_PER_BLOCK, col0 + col, scale)
         place = unsigned(at + r * length + col)
         for i in range(ROWS_PER_BLOCK):
             if r + i < rows:
@@ -51,16 +51,16 @@ def draw_matrix(seeds, stream, code, scale, row0, rows, col0, cols, length, out,
 
 
 @launched
-def draw_vector(seeds, stream, code, scale, index, first, size, out, at):
+def draw_vector(seeds, stream, code, law, scale, index, first, size, out, at):
     """Entries ``first`` (a multiple of four).. of vector number ``index`` of parameters; zero where the scale is.
 
-    Entry r stands in row r mod 4 and column r div 4 of the vector's own.     Grid: (blocks, networks).
+    Entry r stands in row r mod 4 and column r div 4 of the vector's own. Grid: (blocks, networks).
     """
     net = cuda.blockIdx.y
     low, high = seed_words(seeds[net])
     columns = (size + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK
     for col in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, columns, cuda.gridDim.x * THREADS):
-        drawn = scaled_normals(low, stream, code, high, index, first // ROWS_PER_BLOCK + col, scale)
+        drawn = scaled_weights(low, stream, code, high, law, index, first // ROWS_PER_BLOCK + col, scale)
         for i in range(ROWS_PER_BLOCK):
             if ROWS_PER_BLOCK * col + i < size:
                 out[net, at + ROWS_PER_BLOCK * col + i] = drawn[i] if scale != 0 else _f32(0)

@@ -318,7 +318,7 @@ def draw_block(net: Net, seeds: Any, code: Any, scale: float, block: Weights, co
     """The same of any matrix of normals, by its code."""
     columns, quarters = -(-block.stride // THREADS), -(-block.rows // ROWS_PER_BLOCK)
     kernels.draw_matrix[(columns, -(-blocks(columns * quarters) // columns), count), THREADS](
-        seeds, np.uint32(net.stream), np.uint32(code), np.float32(scale),
+        seeds, np.uint32(net.stream), np.uint32(code), net.law, np.float32(scale),
         block.row, block.rows, block.col, block.col + block.cols, block.stride, block.array, block.at,
     )  # fmt: skip
 
@@ -326,7 +326,7 @@ def draw_block(net: Net, seeds: Any, code: Any, scale: float, block: Weights, co
 def draw_vector(net: Net, seeds: Any, code: Any, scale: float, place: tuple[int, ...], out: Any, at: int, count: int) -> None:
     """A vector of parameters, or some of it: ``place`` is (its index, the first entry, how many)."""
     kernels.draw_vector[over(-(-place[2] // ROWS_PER_BLOCK), count)](
-        seeds, np.uint32(net.stream), np.uint32(code), np.float32(scale), *place, out, at
+        seeds, np.uint32(net.stream), np.uint32(code), net.law, np.float32(scale), *place, out, at
     )
 
 

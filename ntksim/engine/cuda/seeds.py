@@ -120,7 +120,7 @@ def _evaluate_small(net: Net, columns: np.ndarray, pairs: Pairs, seeds: np.ndarr
         some = drawn[begin : begin + count]
         draw_vectors(net, some, vectors, vector_at, count)
         small.evaluate_small(net.code)[count, THREADS](
-            some, np.uint32(net.stream), net.parameter, widths, scales, points, pairs.first, rows, pairs.cols,
+            some, np.uint32(net.stream), net.law, net.parameter, widths, scales, points, pairs.first, rows, pairs.cols,
             h, slope, delta, value_places, vectors, vector_places, shares, outputs, kernels_out, begin,
         )  # fmt: skip
     return out

@@ -9,7 +9,7 @@ from ntksim.engine.compiled.jit import multiply_add
 from ntksim.engine.cuda.launch import SIMULATED, THREADS, device_function, launched, unsigned
 from ntksim.engine.formulas.blocks import block_of
 from ntksim.engine.formulas.layer import features_kernel, pre_activation, readout_term, sensitivity
-from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, scaled_normals, seed_words, weight_code
+from ntksim.engine.formulas.normals import ROWS_PER_BLOCK, scaled_weights, seed_words, weight_code
 
 PANEL = 512 if SIMULATED else 8192  # float32 numbers of shared memory for the weights
 
@@ -17,11 +17,11 @@ _f32 = np.float32
 
 
 @device_function
-def _draw_panel(panel, stride, low, stream, code, high, scale, row0, rows, cols):
+def _draw_panel(panel, stride, low, stream, code, high, law, scale, row0, rows, cols):
     """Rows of W in shared memory, ``stride`` apart."""
     for e in range(cuda.threadIdx.x, (rows + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK * cols, THREADS):
         block, col = e // cols, e % cols
-        drawn = scaled_normals(low, stream, code, high, row0 // ROWS_PER_BLOCK + block, col, scale)
+        drawn = scaled_weights(low, stream, code, high, law, row0 // ROWS_PER_BLOCK + block, col, scale)
         for i in range(ROWS_PER_BLOCK):
             panel[(ROWS_PER_BLOCK * block + i) * stride + col] = drawn[i]
 
@@ -53,7 +53,7 @@ def _forward_small(code):
 
     @device_function
     def forward(
-        panel, low, high, stream, parameter, net, widths, scales, points, h, slope, delta, at, vectors, vector_at, backward
+        panel, low, high, stream, law, parameter, net, widths, scales, points, h, slope, delta, at, vectors, vector_at, backward
     ):
         """h and slope of every layer, and if ``backward`` delta^L; h^0 is there."""
         last, kind = widths.size - 2, h.dtype.type
@@ -63,7 +63,9 @@ def _forward_small(code):
             step, below, here = panel_rows(stride), at[layer - 1], at[layer]
             for begin in range(0, widths[layer], step):
                 count = min(step, widths[layer] - begin)
-                _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
+                _draw_panel(
+                    panel, stride, low, stream, weight_code(layer), high, law, _f32(scales[1, layer - 1]), begin, count, terms
+                )
                 cuda.syncthreads()
                 for e in range(cuda.threadIdx.x, count * points, THREADS):
                     r, p = e // points, e % points
@@ -80,7 +82,7 @@ def _forward_small(code):
 
 
 @device_function
-def _backward_small(panel, low, high, stream, net, widths, scales, points, slope, delta, at):
+def _backward_small(panel, low, high, stream, law, net, widths, scales, points, slope, delta, at):
     """delta of every layer from delta^L."""
     kind = delta.dtype.type
     for layer in range(widths.size - 2, 1, -1):
@@ -90,7 +92,9 @@ def _backward_small(panel, low, high, stream, net, widths, scales, points, slope
         for begin in range(0, widths[layer], step):
             count = min(step, widths[layer] - begin)
             if layer < widths.size - 2 or count < widths[layer]:  # else the last panel of the way forward holds them
-                _draw_panel(panel, stride, low, stream, weight_code(layer), high, _f32(scales[1, layer - 1]), begin, count, terms)
+                _draw_panel(
+                    panel, stride, low, stream, weight_code(layer), high, law, _f32(scales[1, layer - 1]), begin, count, terms
+                )
             cuda.syncthreads()
             for e in range(cuda.threadIdx.x, terms * points, THREADS):
                 col, p = e // points, e % points
@@ -158,8 +162,8 @@ def evaluate_small(code):
 
     @launched
     def evaluate_small(
-        seeds, stream, parameter, widths, scales, columns, first, rows, cols, h, slope, delta, at, vectors, vector_at, shares,
-        outputs, kernels, out,
+        seeds, stream, law, parameter, widths, scales, columns, first, rows, cols, h, slope, delta, at, vectors, vector_at,
+        shares, outputs, kernels, out,
     ):  # fmt: skip
         panel = cuda.shared.array(PANEL, float32)
         net, points = cuda.blockIdx.x, columns.shape[1]
@@ -168,12 +172,13 @@ def evaluate_small(code):
             h[net, e] = columns[e // points, e % points]
         cuda.syncthreads()
         forward(
-            panel, low, high, stream, parameter, net, widths, scales, points, h, slope, delta, at, vectors, vector_at, rows > 0
+            panel, low, high, stream, law, parameter, net, widths, scales, points, h, slope, delta, at, vectors, vector_at,
+            rows > 0,
         )  # fmt: skip
         if rows == 0:
             _outputs_small(net, widths, scales, points, h, at, vectors, vector_at, outputs, out + net)
             return
-        _backward_small(panel, low, high, stream, net, widths, scales, points, slope, delta, at)
+        _backward_small(panel, low, high, stream, law, net, widths, scales, points, slope, delta, at)
         _kernel_small(net, widths, scales, points, first, rows, cols, h, delta, at, shares, kernels, out + net)
 
     return evaluate_small

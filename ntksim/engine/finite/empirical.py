@@ -87,6 +87,7 @@ def _conditionally(
     """Fill ``outputs`` and ``kernels`` by conditional sampling, if that is asked for and cheaper; whether that was done."""
     if sampling != "conditional":
         return False
+    network.require_gaussian()
     from ntksim.engine.conditional import networks  # compiled code that nothing else needs
 
     known_answers.check("networks in law", outputs.dtype.name, device)

@@ -11,6 +11,8 @@ matrix can be made anywhere, in any order, any number of times.
 
 The arithmetic is float32 with correctly rounded operations only (+, x, sqrt, explicit fma), so that every processor,
 and a GPU, makes the same bits. A radius comes from 32 random bits: tails reach 6.66 standard deviations.
+
+Weights of other distributions (`initialisers`) come from the same words, one each. All have mean 0 and variance 1.
 """
 
 import math
@@ -29,11 +31,14 @@ from ntksim.engine.compiled.jit import (
     jit_inner,
     wide_vectors,
 )
+from ntksim.engine.initialisers import NORMAL, TRUNCATED, UNIFORM
 
 _u32, _u64, _f32 = np.uint32, np.uint64, np.float32
 
 # Computed here: on a GPU a compiler would leave the logarithm to every thread.
 _LN2, _ANGLE = _f32(math.log(2)), _f32(2 * math.pi * 2.0**-34)
+_UNIFORM = _f32(math.sqrt(3) * 2.0**-31)
+_CUT = _f32(math.erf(math.sqrt(2)) * 2.0**-31)  # the probability of what lies within two standard deviations
 ROWS_PER_BLOCK = 4
 _STRETCH = 1024  # columns made at a time
 
@@ -146,16 +151,88 @@ def scaled_normals(key0, key1, layer, seed_high, block, col, scale):
     return _f32(scale * z0), _f32(scale * z1), _f32(scale * z2), _f32(scale * z3)
 
 
+@jit_inline
+def scaled_uniforms(key0, key1, layer, seed_high, block, col, scale):
+    """The same of uniform numbers in [-sqrt(3), sqrt(3)]: float32(scale U)."""
+    w0, w1, w2, w3 = philox(_u32(block), _u32(col), layer, seed_high, key0, key1)
+    step = _f32(scale * _UNIFORM)
+    return (
+        _f32(step * _f32(np.int32(w0))),
+        _f32(step * _f32(np.int32(w1))),
+        _f32(step * _f32(np.int32(w2))),
+        _f32(step * _f32(np.int32(w3))),
+    )
+
+
+@jit_inline
+def truncated_normal(word):
+    """A normal cut at two standard deviations and stretched to variance 1, from a random uint32, by its inverse distribution.
+
+    With x uniform in (-erf(sqrt(2)), erf(sqrt(2))) it is x P(log(1 - x^2)), as Giles (2010) approximates the inverse of erf. P is
+    the Chebyshev interpolant of degree 7 of sqrt(2) erfinv(x) / (0.8796256610342398 x), within 5e-9 of it.
+    """
+    x = _f32(_f32(np.int32(word)) * _CUT)
+    t = _log(fma(_f32(-x), x, _f32(1)), 0)
+    p = fma(_f32(5.675187701e-7), t, _f32(-2.578603026e-6))
+    p = fma(p, t, _f32(-8.818846746e-5))
+    p = fma(p, t, _f32(-2.215957991e-4))
+    p = fma(p, t, _f32(3.744328054e-3))
+    p = fma(p, t, _f32(1.856535685e-2))
+    p = fma(p, t, _f32(-3.730191127e-1))
+    return _f32(x * fma(p, t, _f32(1.424826704)))
+
+
+@jit_inline
+def scaled_truncated_normals(key0, key1, layer, seed_high, block, col, scale):
+    """The same of truncated normals."""
+    w0, w1, w2, w3 = philox(_u32(block), _u32(col), layer, seed_high, key0, key1)
+    z0, z1, z2, z3 = truncated_normal(w0), truncated_normal(w1), truncated_normal(w2), truncated_normal(w3)
+    return _f32(scale * z0), _f32(scale * z1), _f32(scale * z2), _f32(scale * z3)
+
+
+@jit_inline
+def scaled_weights(key0, key1, layer, seed_high, law, block, col, scale):
+    """The same of the distribution ``law``, for a GPU: loops of the CPU ask which it is once, lest they do not vectorise."""
+    if law == UNIFORM:
+        return scaled_uniforms(key0, key1, layer, seed_high, block, col, scale)
+    if law == TRUNCATED:
+        return scaled_truncated_normals(key0, key1, layer, seed_high, block, col, scale)
+    return scaled_normals(key0, key1, layer, seed_high, block, col, scale)
+
+
+def _blocks_of(scaled):
+    """A function that fills the flat float32 array ``out`` with blocks of four rows, ``length`` apart, the first at ``at``."""
+
+    @jit_inner
+    def fill_blocks(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length):
+        wide_vectors()
+        for b in range(blocks):
+            r0 = at + ROWS_PER_BLOCK * b * length
+            r1, r2, r3 = r0 + length, r0 + 2 * length, r0 + 3 * length
+            row0, row1, row2, row3 = (
+                out[r0 : r0 + columns],
+                out[r1 : r1 + columns],
+                out[r2 : r2 + columns],
+                out[r3 : r3 + columns],
+            )
+            for j in range(columns):
+                row0[j], row1[j], row2[j], row3[j] = scaled(key0, key1, layer, seed_high, block + b, col0 + j, scale)
+
+    return fill_blocks
+
+
+_fill_normals, _fill_uniforms = _blocks_of(scaled_normals), _blocks_of(scaled_uniforms)
+_fill_truncated_normals = _blocks_of(scaled_truncated_normals)
+
+
 @jit_inner
-def _fill_blocks(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length):
-    """Blocks of four rows of float32(scale N) in the flat float32 array ``out``: rows ``length`` apart, the first at ``at``."""
-    wide_vectors()
-    for b in range(blocks):
-        r0 = at + ROWS_PER_BLOCK * b * length
-        r1, r2, r3 = r0 + length, r0 + 2 * length, r0 + 3 * length
-        row0, row1, row2, row3 = out[r0 : r0 + columns], out[r1 : r1 + columns], out[r2 : r2 + columns], out[r3 : r3 + columns]
-        for j in range(columns):
-            row0[j], row1[j], row2[j], row3[j] = scaled_normals(key0, key1, layer, seed_high, block + b, col0 + j, scale)
+def _fill_blocks(key0, key1, layer, seed_high, law, block, col0, blocks, columns, scale, out, at, length):
+    if law == UNIFORM:
+        _fill_uniforms(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length)
+    elif law == TRUNCATED:
+        _fill_truncated_normals(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length)
+    else:
+        _fill_normals(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length)
 
 
 @jit_inner
@@ -167,11 +244,12 @@ def _copy_rows(source, columns, out, at, length, rows):
 
 
 @compiled_once(
-    lambda real: (*[types.uint32] * 4, *[types.intp] * 4, types.float32, real[::1], types.intp, types.intp), jit_allocating
+    lambda real: (*[types.uint32] * 4, *[types.intp] * 5, types.float32, real[::1], types.intp, types.intp), jit_allocating
 )
-def fill_scaled(key0, key1, layer, seed_high, row0, col0, rows, cols, scale, out, at, length):
-    """Fill part of the flat array ``out`` with float32(scale N), N the normals of a matrix, rows row0.. and columns col0.. of it.
+def fill_scaled(key0, key1, layer, seed_high, law, row0, col0, rows, cols, scale, out, at, length):
+    """Fill part of the flat array ``out`` with float32(scale N), N the numbers of a matrix, rows row0.. and columns col0.. of it.
 
+    ``law`` is their distribution.
     Its ``rows`` rows of ``cols`` numbers lie ``length`` apart, the first one at ``at``. ``row0`` is a multiple of four. The
     values are float32 numbers, whatever type ``out`` has: float64 rows would halve the vectors of the float32 arithmetic, so
     they are made in a float32 buffer that stays in the first-level cache. A number of columns that fills vectors (a
@@ -179,7 +257,7 @@ def fill_scaled(key0, key1, layer, seed_high, row0, col0, rows, cols, scale, out
     """
     direct = rows // ROWS_PER_BLOCK if out.itemsize == 4 else 0  # blocks that are made in place
     if direct:
-        _fill_blocks(key0, key1, layer, seed_high, row0 // ROWS_PER_BLOCK, col0, direct, cols, scale, out, at, length)
+        _fill_blocks(key0, key1, layer, seed_high, law, row0 // ROWS_PER_BLOCK, col0, direct, cols, scale, out, at, length)
     done = direct * ROWS_PER_BLOCK
     if done == rows:
         return
@@ -192,13 +270,13 @@ def fill_scaled(key0, key1, layer, seed_high, row0, col0, rows, cols, scale, out
         for j in range(0, cols, width):
             size = min(width, cols - j)
             _fill_blocks(
-                key0, key1, layer, seed_high, (row0 + i) // ROWS_PER_BLOCK, col0 + j, count, size, scale, buffer, 0, size
+                key0, key1, layer, seed_high, law, (row0 + i) // ROWS_PER_BLOCK, col0 + j, count, size, scale, buffer, 0, size
             )
             _copy_rows(buffer, size, out, at + i * length + j, length, some)
 
 
-@compiled_once(lambda real: (*[types.uint32] * 4, types.intp, types.intp, types.float32, real[::1]), jit_allocating)
-def fill_vector(key0, key1, layer, seed_high, index, first, scale, out):
+@compiled_once(lambda real: (*[types.uint32] * 4, *[types.intp] * 3, types.float32, real[::1]), jit_allocating)
+def fill_vector(key0, key1, layer, seed_high, law, index, first, scale, out):
     """Fill ``out`` with float32(scale N), N those of a layer's vector ``index`` from entry ``first`` on, a multiple of four.
 
     Entry r of vector v stands in row 4 v + r mod 4 and column r div 4.
@@ -209,19 +287,19 @@ def fill_vector(key0, key1, layer, seed_high, index, first, scale, out):
     for begin in range(0, out.size, longest):
         col = (first + begin) // ROWS_PER_BLOCK
         row = ROWS_PER_BLOCK * index
-        fill_scaled(key0, key1, layer, seed_high, row, col, ROWS_PER_BLOCK, columns, scale, normals, 0, columns)
+        fill_scaled(key0, key1, layer, seed_high, law, row, col, ROWS_PER_BLOCK, columns, scale, normals, 0, columns)
         for r in range(begin, min(begin + longest, out.size)):
             out[r] = normals[r % ROWS_PER_BLOCK * columns + (r - begin) // ROWS_PER_BLOCK]
 
 
 @jit_inner
-def draw_vector(seed, stream, code, scale, index, begin, out):
+def draw_vector(seed, net, code, scale, index, begin, out):
     """Entries of a layer's vector ``index`` of parameters from ``begin`` on, a multiple of four; zero where the scale is."""
     if scale == 0:
         out[:] = 0
     else:
         low, high = seed_words(seed)
-        fill_vector(low, stream, code, high, index, begin, _f32(scale), out)
+        fill_vector(low, net.stream, code, high, net.law, index, begin, _f32(scale), out)
 
 
 @jit
@@ -229,4 +307,4 @@ def fill_normals(key0, key1, layer, seed_high, row0, col0, out):
     """Fill ``out`` (rows, cols) with standard normals: :func:`fill_scaled` at scale 1, for tests and benchmarks."""
     rows, cols = out.shape
     words = _u32(key0), _u32(key1), _u32(layer), _u32(seed_high)
-    fill_scaled(words[0], words[1], words[2], words[3], row0, col0, rows, cols, _f32(1), out.reshape(out.size), 0, cols)
+    fill_scaled(words[0], words[1], words[2], words[3], NORMAL, row0, col0, rows, cols, _f32(1), out.reshape(out.size), 0, cols)

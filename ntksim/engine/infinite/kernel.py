@@ -26,6 +26,7 @@ from ntksim.engine.formulas.blocks import block_of, closed_duals, phi_of
 from ntksim.engine.formulas.gaps import correlation, shared_gap, through_layer
 from ntksim.engine.infinite import expectations
 from ntksim.engine.infinite.correlations import roots_and_gaps
+from ntksim.engine.initialisers import NORMAL, without_limit
 from ntksim.engine.network import Network
 from ntksim.engine.threads import check, refuse_forked, runs
 
@@ -71,13 +72,16 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
 
     Raises
     ------
-    TypeError or ValueError for points of the wrong kind or shape, or too large for the series, or a kernel that
-    overflows. RuntimeError in a process that was forked after threads had been used. Warns (RuntimeWarning) of variances that
-    underflow, and where a deep tanh network drives nearly equal points apart and with them the errors of the series.
+    TypeError or ValueError for points of the wrong kind or shape, or too large for the series; for a kernel that overflows; and
+    for an initialiser whose weights are not Gaussian (`initialisers`). RuntimeError in a process that was forked after threads
+    had been used. Warns (RuntimeWarning) of variances that underflow, and where a deep tanh network drives nearly equal points
+    apart and with them the errors of the series.
 
     Jacot et al. (2018), proposition 1 and theorem 1; the notes' section 1.6.
     """
     refuse_forked()
+    if network.law != NORMAL:
+        raise ValueError(f"{without_limit(network.initialiser)}; use empirical_ntk")
     x1 = points("x1", x1)
     symmetric = x2 is None
     x2 = x1 if x2 is None else points("x2", x2, features=x1.shape[1])

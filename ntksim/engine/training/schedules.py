@@ -12,6 +12,7 @@ import numpy as np
 from ntksim.engine.arguments import momentum_options, numeric, positive_number
 from ntksim.engine.infinite.decay import StepRule, stable_rate
 from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
+from ntksim.engine.initialisers import NORMAL, without_limit
 from ntksim.engine.network import Network
 from ntksim.engine.rounding import null_level
 from ntksim.engine.training.descent import Descent
@@ -68,9 +69,12 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> Sched
         raise ValueError("max_steps belongs to gradient_flow; gradient_descent has steps")
     momentum, nesterov = momentum_options(options.momentum, options.nesterov)
     batch_size = _batch_size(options.batch_size, len(x))
-    kernel = _limit_kernel(network, x)
-    values = np.linalg.eigvalsh(kernel)
-    rate = _learning_rate(options.learning_rate, values[-1], stable_rate(momentum, nesterov))
+    given = options.learning_rate is not None and (options.times is not None or options.steps is not None)
+    values = np.zeros(0)  # eigenvalues of the limit, if there is one or need be
+    if network.law == NORMAL or not given:
+        kernel = _limit_kernel(network, x, "learning_rate and times or steps")
+        values = np.linalg.eigvalsh(kernel)
+    rate = _learning_rate(options.learning_rate, values, stable_rate(momentum, nesterov))
     if rate is None and not values[-1] > 0:
         raise ValueError("the infinite-width kernel is zero (are all inputs zero?): nothing would train")
     if rate is None:
@@ -113,7 +117,7 @@ def _most_steps(max_steps: int | None) -> int:
 def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) -> np.ndarray:
     """When to look at a flow, ascending."""
     if times is None:
-        eigenvalues = np.linalg.eigvalsh(_limit_kernel(network, x))
+        eigenvalues = np.linalg.eigvalsh(_limit_kernel(network, x, "times"))
         _check_regular(network, eigenvalues)
         return np.concatenate([[0.0], np.geomspace(1 / eigenvalues[-1], 20 / eigenvalues[0], SNAPSHOTS)])
     asked = numeric("times", times)
@@ -124,8 +128,10 @@ def _flow_times(network: Network, x: np.ndarray, times: Sequence[float] | None) 
     return asked
 
 
-def _limit_kernel(network: Network, x: np.ndarray) -> np.ndarray:
-    """n^(-c) K_infinity."""
+def _limit_kernel(network: Network, x: np.ndarray, arguments: str) -> np.ndarray:
+    """n^(-c) K_infinity, for defaults of ``arguments``."""
+    if network.law != NORMAL:
+        raise ValueError(f"{without_limit(network.initialiser)}; give {arguments}, whose defaults come from the limit")
     return network.effective(infinite_kernel(network, x).ntk)
 
 
@@ -149,14 +155,15 @@ def _batch_size(batch_size: int | None, points: int) -> int | None:
     return int(batch_size)
 
 
-def _learning_rate(learning_rate: float | None, largest: float, stable: float) -> float | None:
+def _learning_rate(learning_rate: float | None, eigenvalues: np.ndarray, stable: float) -> float | None:
     """The learning rate as given; a warning where even a constant kernel makes its mean over batches diverge."""
     if learning_rate is None:
         return None
     learning_rate = positive_number("learning_rate", learning_rate)
-    if learning_rate >= stable / largest:
+    if eigenvalues.size and learning_rate >= stable / eigenvalues[-1]:
         warnings.warn(
-            f"learning_rate {learning_rate:.4g} is at or above {stable:.4g} / lambda_max(K_infinity) = {stable / largest:.4g}: "
+            f"learning_rate {learning_rate:.4g} is at or above {stable:.4g} / lambda_max(K_infinity) = "
+            f"{stable / eigenvalues[-1]:.4g}: "
             "gradient descent is expected to diverge; lower it",
             RuntimeWarning,
             stacklevel=4,

@@ -142,6 +142,8 @@ def train(
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
     remove, keep = flag("remove_initial_output", remove_initial_output), flag("keep_kernels", keep_kernels)
     network = rated(network, layer_rates)
+    if in_law:
+        network.require_gaussian()
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
     rank = checks.checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None

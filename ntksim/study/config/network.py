@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
 
 from ntksim.engine.activation import Activation, names, spelled
+from ntksim.engine.initialisers import INITIALISERS, NORMAL
 from ntksim.engine.network import ABC, PARAMETERIZATIONS, Network
 from ntksim.study.config.imports import activation_of
 from ntksim.study.config.section import Section, one_of
@@ -17,6 +18,7 @@ _IMPORTED = {
     "additionalProperties": False,
 }
 _ACTIVATION: dict[str, Any] = {"anyOf": [_NAMED, _IMPORTED]}
+_WITH_LIMIT = ["gaussian", *(name for name, own in INITIALISERS.items() if own.law == NORMAL)]
 
 
 def _checked(activation: Any) -> str | dict[str, str]:
@@ -28,6 +30,16 @@ def _checked(activation: Any) -> str | dict[str, str]:
     except ValueError as error:
         wrong = str(error).rpartition("; got")[0]
         raise ValueError(f"expected {wrong.removeprefix('activation must be ')}") from None
+
+
+def _of_a_limit(initialiser: Any) -> Any:
+    """The name of an initialiser; a study compares kernels with their limit, which not all have."""
+    if isinstance(initialiser, str) and initialiser in INITIALISERS and initialiser not in _WITH_LIMIT:
+        raise ValueError(
+            f"expected one of {', '.join(_WITH_LIMIT)} in a study, which compares kernels with the limit of Gaussian weights "
+            "(others are for ntksim.empirical_ntk and ntksim.train in Python)"
+        )
+    return initialiser
 
 
 class Exponents(Section):
@@ -61,6 +73,13 @@ class NetworkOptions(Section):
     output_bias: bool = Field(default=False, description="whether the output has a bias (needs sigma_b)")
     output_scale: float = Field(default=1.0, gt=0, description="factor alpha of the output")
     abc: Exponents | None = Field(default=None, description="the exponents of parameterization abc, and of it alone")
+    # left out of every record where it does nothing, so that those of earlier studies stay what they were
+    initialiser: Annotated[str, one_of(_WITH_LIMIT), BeforeValidator(_of_a_limit)] = Field(
+        default=_WITH_LIMIT[0],
+        exclude_if=lambda initialiser: initialiser == _WITH_LIMIT[0],
+        description="how weights are drawn in parameterization standard: gaussian, or kaiming_normal (variance 2 / inputs, "
+        "biases from zero)",
+    )
 
     def network(self, width: int) -> Network:
         """The network of one width."""

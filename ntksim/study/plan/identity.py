@@ -25,6 +25,8 @@ def _network(network: Network) -> dict[str, Any]:
     own = {field.name: getattr(network, field.name) for field in fields(Network) if field.name not in ("width", "outputs")}
     if isinstance(network.activation, Activation):  # its file may change: what it computes counts
         own["activation"] = {"name": network.activation.name, "digest": network.activation.digest}
+    if network.initialiser == "gaussian":  # as all were before there were others
+        del own["initialiser"]
     return own | {"abc": asdict(network.abc) if network.abc else None}
 
 
