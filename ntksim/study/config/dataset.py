@@ -229,11 +229,10 @@ class Dataset(Section):
             raise ValueError("noise_seed: does nothing without noise; set noise above 0, or leave it out")
         if self.noise and self.classes_or_default is not None:
             raise ValueError("noise: is added to real targets, and these are classes; leave it out")
-        for key, words in (("spacing", "evenly spaced points"), ("grid", "a grid"), ("density", "a density"),
-                           ("evaluation", "a grid of evaluation points")):  # fmt: skip
+        for key in ("spacing", "grid", "density", "evaluation"):
             if getattr(self, key) != type(self).model_fields[key].default and self.name != "circle":
-                remedy = "; evaluation_file gives others" if key == "evaluation" else ""
-                raise ValueError(f"{key}: {words} belongs to name: circle, and to no other set; leave it out here{remedy}")
+                remedy = "; evaluation_file gives evaluation points of any set" if key == "evaluation" else ""
+                raise ValueError(f"{key}: belongs to name: circle, and to no other set; leave it out here{remedy}")
         chosen = [key for key in ("spacing", "grid", "density") if getattr(self, key) not in (None, "random")]
         if len(chosen) > 1:
             raise ValueError(f"{chosen[1]}: {chosen[0]} says already where points lie; leave one of the two out")
