@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from ntksim.study.config import headers
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.study import Study, load_study, parse_study
 from ntksim.study.data import dataset
@@ -185,8 +188,8 @@ def contents():
     return made
 
 
-def load_data(name, **options):
-    file = [name, "y.npy"] if name.endswith(".npy") else name
+def load_data(file, **options):
+    file = [file, "y.npy"] if str(file).endswith(".npy") else file
     try:
         data = dataset.load(Dataset(**({"file": file, "train": 6, "test": 3} | options)))
     except StageError as refused:
@@ -214,7 +217,21 @@ def test_mutated_data_files(name, data):
         content[place : place + cut] = data.draw(st.binary(max_size=4))
     Path(name).write_bytes(content)
     load_data(name)
-    assert 1 <= dataset.columns_in_file(name, "y") < 2**31
+    assert 1 <= headers.columns(name, "y") < 2**31
+
+
+@SOME
+@given(st.data())
+def test_mutated_splits(data):
+    """The numbers of points, where they are left out, are read from the header of the damaged file."""
+    arrays, points = io.BytesIO(), np.random.default_rng(0).normal(size=(8, 3))
+    np.savez(arrays, x_train=points[:5], y_train=points[:5, 0], x_test=points[5:], y_test=points[5:, 1])
+    content = bytearray(arrays.getvalue())
+    for _ in range(data.draw(st.integers(0, 2))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    Path("split.npz").write_bytes(content)
+    with suppress(ValidationError):
+        load_data("split.npz", train=None, test=None)
 
 
 NUMBERS = ["1", "2.5", "", "nan", "inf", "-inf", "1e308", "-1e308", "1e-320", "x", "true", "2020-01-01", "1j", '"', "9" * 30]
@@ -230,6 +247,38 @@ CELLS = st.sampled_from(NUMBERS) | st.text(alphabet="0123456789.,eE-+x \"'\n", m
 def test_arbitrary_tables(rows, targets, scaling):
     Path("d.csv").write_text("target,a,b\n" + "\n".join(",".join(row) for row in rows), encoding="utf-8")
     load_data("d.csv", scaling=scaling, **targets)
+
+
+WORDS = [
+    "theta",
+    "x1",
+    "x3",
+    "pi",
+    "sin(",
+    "exp(",
+    "gegenbauer(",
+    "2",
+    "0.5",
+    "1e400",
+    "^",
+    "+",
+    "-",
+    "*",
+    "/",
+    "(",
+    ")",
+    ",",
+    " ",
+    "²",
+]
+
+
+@SOME
+@given(st.lists(st.sampled_from(WORDS), max_size=12).map("".join) | st.text(max_size=8), st.sampled_from(["circle", "sphere"]))
+def test_arbitrary_formulas(text, name):
+    features = 3 if name == "sphere" else None
+    for options in ({"formula": text}, {"density": text} if name == "circle" else {}):
+        load_data(None, name=name, features=features, **options)
 
 
 class Harm:

@@ -148,7 +148,9 @@ BAD_FILES = {
     "a name too": ({"name": "iris", "train_file": "train.npz", "test_file": "test.npz"}, "give either name .* and not both"),
     "a format": ({"train_file": "train.txt", "test_file": "test.npz"}, "train_file: expected one .npz, .csv or .parquet file"),
     "a pair": ({"file": "split.npz", "evaluation_file": ["a.npy"]}, r"evaluation_file: expected the path of one .npz, .npy, "),
-    "no file": ({"train_file": "train.npz", "test_file": "none.npz"}, "dataset.test_file: none.npz: no such file"),
+    "no file": ({"train_file": "train.npz", "test_file": "none.npz"},
+                "dataset.test: expected a number, since none.npz is missing, damaged or without an array x, got None; it is: "),
+    "nothing": ({"train_file": "train.npz", "test_file": "none.npz", "test": 3}, "dataset.test_file: none.npz: no such file"),
     "no points": ({"file": "train.npz", "test": 3}, r"dataset.train: this key is missing; add it \(it is: training points"),
     "no array": ({"train_file": "train.npz", "test_file": "points.npz"}, "points.npz: expected arrays x and y, found 'x'$"),
     "no arrays": ({"file": "part.npz", "test": 3}, "expected arrays x_train, y_train, x_test and y_test, found 'x_train', 'y_"),
@@ -195,6 +197,18 @@ def test_arrays_x_and_y_win_over_others(split):
 
 
 # Points of the circle
+
+
+def test_points_without_keys_of_their_own_have_the_bits_of_earlier_versions():
+    """Written out here; and no record names a key that does nothing."""
+    for name, features, radius in (("circle", None, 1.0), ("sphere", 4, 2.0), ("gaussian", 3, None)):
+        x = np.random.default_rng(5).normal(size=(24, features or 2))
+        x *= radius / np.linalg.norm(x, axis=1, keepdims=True) if radius else 1.0
+        data = data_of(name=name, features=features, train=16, test=8, seed=5)
+        assert (np.concatenate([data.x_train, data.x_test]) == x).all()
+        assert (np.concatenate([data.y_train, data.y_test]) == x[:, 0] * x[:, 1]).all()
+    keys = ["classes", "features", "file", "name", "scaling", "seed", "target", "test", "train"]
+    assert sorted(Dataset(name="circle", train=16, test=8).model_dump()) == keys
 
 
 def test_evenly_spaced_points():
@@ -282,15 +296,16 @@ BAD_KEYS = [
     ({"noise": 0.1, "name": "iris"}, "noise: is added to real targets, and these are classes; leave it out"),
     ({"noise_seed": 1}, "noise_seed: does nothing without noise; set noise above 0, or leave it out"),
     ({"spacing": "odd"}, "dataset.spacing: expected 'random' or 'even', got 'odd'"),
-    ({"spacing": "even", "name": "sphere", "features": 3}, "spacing: evenly spaced points belongs to name: circle"),
+    ({"spacing": "even", "name": "sphere", "features": 3}, "spacing: belongs to name: circle, and to no other set; leave it out"),
     ({"grid": 6}, r"grid: expected at least train \+ test = 7 points, got 6; raise it"),
+    ({"spacing": "even"}, "the target x_1 x_2 is constant at the 4 training points but for rounding, .* change train, or choose"),
     ({"grid": 9, "spacing": "even"}, "grid: spacing says already where points lie; leave one of the two out"),
     ({"grid": 9, "density": "1"}, "density: grid says already where points lie"),
-    ({"density": "1", "name": "gaussian", "features": 2}, "density: a density belongs to name: circle"),
+    ({"density": "1", "name": "gaussian", "features": 2}, "density: belongs to name: circle"),
     ({"density": "cos(theta)"}, r"dataset.density: expected a formula of at least 0, got -1 at theta = 3.14.*; add to it"),
     ({"density": "0"}, "dataset.density: its integral over the circle is 0; expected a number above 0"),
     ({"density": "1 +"}, "dataset.density: column 4: expected a number, theta, "),
-    ({"evaluation": 9, "name": "iris"}, "evaluation: a grid of evaluation points belongs to .*; evaluation_file gives others"),
+    ({"evaluation": 9, "name": "iris"}, "evaluation: belongs to name: circle, .*; evaluation_file gives"),
     ({"evaluation": 9, "evaluation_file": "e.npz"}, "evaluation: evaluation_file gives evaluation points already; leave one"),
     ({"evaluation": 0}, "dataset.evaluation: expected greater than or equal to 1, got 0"),
 ]

@@ -162,16 +162,19 @@ class Dataset(Section):
     @field_validator("train", "test", mode="before")
     @classmethod
     def _all(cls, count: Any, info: ValidationInfo) -> Any:
-        """The number, or that of the points in a file of a split of one's own; where this cannot be read, loading says why."""
+        """The number, or that of the points in a file of a split of one's own."""
         if count is not None:
             return count
-        name, own = info.field_name, info.data
-        if own.get("train_file") or own.get("test_file"):
-            paths = _listed(own.get(f"{name}_file"))
-            return max(2, (rows(paths[0], "x") if paths else None) or 2)
-        if str(own.get("file")).endswith(".npz") and (found := rows(str(own["file"]), f"x_{name}")):
-            return max(2, found)
-        raise PydanticCustomError("missing", "Field required")
+        own, array = info.data, f"x_{info.field_name}"
+        if split := own.get("train_file") or own.get("test_file"):
+            path, array = (_listed(own.get(f"{info.field_name}_file")) or _listed(split))[0], "x"
+        else:
+            path = str(own.get("file"))
+            if not path.endswith(".npz") or (rows(path, array) is None and rows(path, "x") is not None):
+                raise PydanticCustomError("missing", "Field required")
+        if (found := rows(path, array)) is None:  # a guess would train on it
+            raise ValueError(f"expected a number, since {path} is missing, damaged or without an array {array}")
+        return max(2, found)  # of a single one loading says that it is not enough
 
     @field_validator("target", mode="before")
     @classmethod
@@ -226,11 +229,10 @@ class Dataset(Section):
             raise ValueError("noise_seed: does nothing without noise; set noise above 0, or leave it out")
         if self.noise and self.classes_or_default is not None:
             raise ValueError("noise: is added to real targets, and these are classes; leave it out")
-        for key, words in (("spacing", "evenly spaced points"), ("grid", "a grid"), ("density", "a density"),
-                           ("evaluation", "a grid of evaluation points")):  # fmt: skip
+        for key in ("spacing", "grid", "density", "evaluation"):
             if getattr(self, key) != type(self).model_fields[key].default and self.name != "circle":
-                remedy = "; evaluation_file gives others" if key == "evaluation" else ""
-                raise ValueError(f"{key}: {words} belongs to name: circle, and to no other set; leave it out here{remedy}")
+                remedy = "; evaluation_file gives evaluation points of any set" if key == "evaluation" else ""
+                raise ValueError(f"{key}: belongs to name: circle, and to no other set; leave it out here{remedy}")
         chosen = [key for key in ("spacing", "grid", "density") if getattr(self, key) not in (None, "random")]
         if len(chosen) > 1:
             raise ValueError(f"{chosen[1]}: {chosen[0]} says already where points lie; leave one of the two out")

@@ -7,6 +7,8 @@ from typing import IO
 
 from numpy.lib import format as npy
 
+from ntksim.study.config.section import MOST
+
 
 def rows(path: str, *arrays: str) -> int | None:
     """Points in a file: rows of a table, or of the first of the ``arrays`` that an .npz file has; None if it cannot be read."""
@@ -51,4 +53,7 @@ def _shape(path: str, arrays: tuple[str, ...]) -> tuple[int, ...]:
 
 def _header(opened: IO[bytes]) -> tuple[int, ...]:
     version = npy.read_magic(opened)
-    return (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(opened)[0]
+    shape = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(opened)[0]
+    if not 1 <= shape[0] <= math.prod(shape) < MOST:
+        raise ValueError("an array that is empty, or larger than any machine's memory")
+    return shape

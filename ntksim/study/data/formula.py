@@ -24,7 +24,7 @@ from ntksim.study.data.files import circle_angles
 from ntksim.study.errors import StageError, shown
 
 FUNCTIONS = {"sin": np.sin, "cos": np.cos, "exp": np.exp}
-_MOST_POWER = 1000  # of exponents and degrees
+_MOST_POWER = 100  # of exponents and degrees
 _DEEPEST = 50  # parentheses inside one another
 _TOKEN = re.compile(
     r"(?P<number>(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<blank>\s+)|(?P<symbol>.)", re.ASCII | re.DOTALL

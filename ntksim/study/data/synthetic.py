@@ -16,7 +16,7 @@ from ntksim.study.errors import StageError
 # Words behind the seed of a stream. NumPy pads seeds with zeros, so that a word 0 would repeat the stream of the seed alone.
 _TRAIN, _TEST, _NOISE = 1, 2, 3
 _CELLS = 2**16  # of the circle, in which a density is constant: its relative error is (2 pi / cells)^2 / 24 of f'' / f
-_ROUNDING = 1e-12  # a density that is negative by less, relative to its largest value, is 0
+_ROUNDING = 1e-12  # relative: a density is 0 where it is negative by less, and targets that vary by less do not vary
 
 
 def synthetic(options: Dataset) -> Data:
@@ -28,6 +28,11 @@ def synthetic(options: Dataset) -> Data:
     is_even = options.spacing == "even" or options.grid is not None
     x_train, x_test = _on_circle(options) if is_even or options.density else _random(options)
     data = Data(x_train, target(options, x_train), x_test, target(options, x_test), are_classes=False)
+    if not options.noise and 0 < np.ptp(data.y_train) < _ROUNDING * np.abs(data.y_test).max():
+        raise StageError(
+            f"dataset: the target {options.formula or 'x_1 x_2'} is constant at the {options.train} training points but for "
+            "rounding, as sin(8 theta) is at 8 evenly spaced ones; change train, or choose other points"
+        )
     if options.evaluation is None:
         return data
     grid = circle(_even(options.evaluation))
