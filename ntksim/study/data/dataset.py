@@ -48,7 +48,7 @@ def load(options: Dataset) -> Data:
             if options.target_scale != 1:
                 data = replace(data, **{name: options.target_scale * getattr(data, name) for name in ("y_train", "y_test")})
                 _check_finite(data, f"dataset.target_scale: targets overflow if multiplied by {options.target_scale:g}; lower it")
-            _check_training(data)
+            check_training(data)
             return data
     except MemoryError:
         raise StageError("dataset: does not fit into this machine's memory; use fewer points or features") from None
@@ -298,7 +298,7 @@ def on_sphere(data: Data, *, standardize_targets: bool = False, equal_features: 
     x_train, x_test = _scaled(x_train), _scaled(x_test)
     y_train, y_test = data.y_train, data.y_test
     if standardize_targets:
-        _check_training(data)
+        check_training(data)
         centre, spread = y_train.mean(axis=0), y_train.std(axis=0)
         spread = np.where(np.isfinite(spread), spread, np.nan)  # division by inf would hide an overflow as 0
         y_train, y_test = (y_train - centre) / spread, (y_test - centre) / spread
@@ -320,7 +320,7 @@ def _check_finite(data: Data, message: str) -> None:
         raise StageError(message)
 
 
-def _check_training(data: Data) -> None:
+def check_training(data: Data) -> None:
     """Refuse repeated training points, which make every kernel singular, and constant targets, which make every fit trivial."""
     _, count = np.unique(_rounded(data.x_train), axis=0, return_counts=True)
     if len(count) < len(data.x_train):

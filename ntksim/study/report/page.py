@@ -11,6 +11,7 @@ from ntksim.study.files.storage import atomic
 from ntksim.study.files.tables import read_table
 from ntksim.study.report import description, findings
 from ntksim.study.report.summary import has_table, left_out, theory
+from ntksim.study.statistics.seeds import of_one_data_set
 
 # The template is not in a file of its own, so that the digest of the code behind a page (`files.source`) covers it.
 _PAGE = """\
@@ -66,7 +67,7 @@ class _Table(NamedTuple):
 
 def write_html(results: str | Path, output: str | Path) -> None:
     """Write the page of a results folder. Raises FileNotFoundError if the folder holds no tables."""
-    laws = read_table(results, "scaling_laws")
+    laws = of_one_data_set(read_table(results, "scaling_laws"))
     shown: dict[str, Any] = {
         "study": description.study(laws.attrs),
         "networks": _networks(laws.attrs["config"]["networks"]),
@@ -77,7 +78,7 @@ def write_html(results: str | Path, output: str | Path) -> None:
         "source": _source(laws.attrs),
     }
     if has_table(results, "lazy"):
-        drift, lazy = read_table(results, "drift"), read_table(results, "lazy")
+        drift, lazy = (of_one_data_set(read_table(results, table)) for table in ("drift", "lazy"))
         found = {name: findings.overtaking(rows) for name, rows in drift.groupby("network", sort=False)}
         shown["overtaking"] = [f"{name!s}, kernel drift: {sentence}." for name, sentence in found.items() if sentence]
         shown["heading"] = findings.verdicts(lazy)[0].rstrip(":")

@@ -10,12 +10,13 @@ from ntksim.study.files.tables import read_table
 from ntksim.study.report import description, findings
 from ntksim.study.statistics.columns import QUANTITIES
 from ntksim.study.statistics.scaling_laws import is_asymptotic
+from ntksim.study.statistics.seeds import of_one_data_set
 
 
 def summary(results: str | Path) -> str:
     """The summary of a results folder. Raises FileNotFoundError if it holds no tables."""
     results = Path(results)
-    errors, laws = read_table(results, "convergence"), read_table(results, "scaling_laws")
+    errors, laws = _shown(results, "convergence"), _shown(results, "scaling_laws")
     lines = ["", *description.study(errors.attrs)]
     lines.append("Relative error of the empirical kernel, ||K_m - K_inf||_F / ||K_inf||_F, root mean square over seeds:")
     for network in dict.fromkeys(errors["network"]):
@@ -26,10 +27,10 @@ def summary(results: str | Path) -> str:
         if sentence := findings.bias(errors[errors["network"] == network]):
             lines.append(f"  {network:<14} {sentence}; without it {_law(laws, network, 'relative_frobenius_scatter')}")
     if has_table(results, "drift"):
-        lines += _movement(read_table(results, "drift"), laws)
+        lines += _movement(_shown(results, "drift"), laws)
         if findings.has_asymptotic_laws(laws):
             lines += _indented(findings.FLIPS)
-        heading, *cells = findings.verdicts(read_table(results, "lazy"))
+        heading, *cells = findings.verdicts(_shown(results, "lazy"))
         lines += [*textwrap.wrap(heading, 120), *(line for text in cells for line in _indented(text))]
     lines += left_out(results)
     lines += [
@@ -38,6 +39,10 @@ def summary(results: str | Path) -> str:
         f"Report:  {results / 'report.html'}",
     ]
     return "\n".join(lines)
+
+
+def _shown(results: Path, table: str) -> pd.DataFrame:
+    return of_one_data_set(read_table(results, table))
 
 
 def has_table(results: str | Path, table: str) -> bool:
