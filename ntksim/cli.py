@@ -96,11 +96,12 @@ def _plan(options: argparse.Namespace) -> None:
     from ntksim.study.run.runner import load_data
 
     study = load_study(options.config)
-    data = load_data(study)
+    every = load_data(study)
+    data = list(every.values())[-1]
     print(describe(study, measured()))
     print("\n".join(treatment(study.dataset, data)))
     memory = memory_remark(study, machine_megabytes())
-    for remark in [*remarks(data), *([memory] if memory else [])]:
+    for remark in dict.fromkeys([*(remark for own in every.values() for remark in remarks(own)), *([memory] if memory else [])]):
         print(f"ntksim: warning: {remark}", file=sys.stderr)
 
 
@@ -129,9 +130,9 @@ def _schema(options: argparse.Namespace) -> None:
 def _dataset(options: argparse.Namespace) -> None:
     from ntksim.study.config.dataset import Dataset
     from ntksim.study.config.words import section_of
-    from ntksim.study.data import dataset
+    from ntksim.study.data import nested
 
-    dataset.write(options.output, dataset.load(section_of(options.dataset, Dataset, "--dataset")))
+    nested.write(options.output, nested.load(section_of(options.dataset, Dataset, "--dataset"), options.first))
 
 
 def _network(options: argparse.Namespace) -> Network:
@@ -268,6 +269,7 @@ def _dataset_options(parser: argparse.ArgumentParser) -> None:
     from ntksim.study.config.dataset import Dataset
 
     _section_option(parser, "--dataset", Dataset)
+    parser.add_argument("--first", type=int, help="training points to keep, of those that the largest data set of a study has")
     parser.add_argument("--output", required=True, help="the file to write")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from ntksim.study.config.study import parse_study
-from ntksim.study.data import dataset
+from ntksim.study.data import nested
 from ntksim.study.plan import jobs
 from ntksim.study.plan.identity import limit_width
 from ntksim.study.stages import initial
@@ -48,18 +48,19 @@ def run(folder, content, *options, **variables):
 
 def numbers(results):
     """The bytes of every file that holds numbers, by its path below the results."""
-    kinds = ("dataset.npz", "limit/*", "initial/*", "training/*", "tables/*")
+    kinds = ("dataset*.npz", "limit/*", "initial/*", "training/*", "tables/*")
     return {str(path.relative_to(results)): path.read_bytes() for kind in kinds for path in sorted(results.glob(kind))}
 
 
 def compute(study):
     """All stages of a study in this process, without figures."""
     results = Path(study.results)
-    data = results / "dataset.npz"
-    dataset.write(data, dataset.load(study.dataset))
+    for label in study.data_sets:
+        nested.write(results / jobs.dataset_file(label), nested.load(*study.drawn(label)))
     for shard in jobs.shards(study):
+        data = results / jobs.dataset_file(shard.data)
         network = study.networks[shard.network].network(shard.width)
-        limit = results / jobs.limit_file(study, shard.network, shard.width)
+        limit = results / jobs.limit_file(study, shard.network, shard.width, shard.data)
         if not limit.exists():
             options = study.networks[shard.network]
             initial.limit(data, options.network(limit_width(options.parameterization, shard.width) or 1), limit)

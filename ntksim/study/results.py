@@ -25,7 +25,9 @@ class KeptKernels:
     kernels: np.ndarray
 
 
-def read_kernels(results: str | Path, network: str, width: int) -> KeptKernels:
+def read_kernels(
+    results: str | Path, network: str, width: int, *, train: int | None = None, dataset_seed: int | None = None
+) -> KeptKernels:
     """Read the kernels along training of a study with ``keep_kernels: true``.
 
     Parameters
@@ -33,6 +35,8 @@ def read_kernels(results: str | Path, network: str, width: int) -> KeptKernels:
     results : the study's results folder.
     network : name of a network in the configuration.
     width : width at which the network was trained.
+    train, dataset_seed : number of training points, and seed of the data, in a study with several; by default the largest
+        training set and the first seed.
 
     Raises
     ------
@@ -45,7 +49,11 @@ def read_kernels(results: str | Path, network: str, width: int) -> KeptKernels:
         raise FileNotFoundError(str(error)) from None
     if study.training is None or not study.training.keep_kernels:
         raise FileNotFoundError(f"{results}: this study kept no kernels; set training.keep_kernels: true and run it again")
-    shards = [shard for shard in jobs.shards(study) if shard.stage == "training"]
+    wanted = (study.dataset.train if train is None else train, study.dataset.seed if dataset_seed is None else dataset_seed)
+    labels = [label for label, one in study.data_sets.items() if (one.dataset.train, one.dataset.seed) == wanted]
+    if not labels:
+        raise FileNotFoundError(f"{results}: there are no data with {wanted[0]} training points and seed {wanted[1]}")
+    shards = [shard for shard in jobs.shards(study) if shard.stage == "training" and shard.data in labels]
     found = sorted((s for s in shards if (s.network, s.width) == (network, width)), key=lambda shard: shard.first)
     if not found:
         cells = dict.fromkeys(f"{shard.network} at width {shard.width}" for shard in shards)

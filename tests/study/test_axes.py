@@ -1,13 +1,27 @@
 """Axes of a study: keys of networks with lists, and what tables, names and identities make of them."""
 
+import shlex
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 
+import ntksim
+from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.study import parse_study
-from ntksim.study.plan import identity, jobs
+from ntksim.study.config.words import section_of
+from ntksim.study.data import dataset, nested
+from ntksim.study.errors import ConfigError, StageError
+from ntksim.study.plan import cost, identity, jobs
+from ntksim.study.plan.rules import Rules
+from ntksim.study.report import figures
+from ntksim.study.report.summary import summary
+from ntksim.study.run import integrity
 from ntksim.study.statistics.columns import COLUMNS
 from ntksim.study.statistics.seeds import NETWORK, cells, described
+from studies import computed
 
 CONTENT = {
     "dataset": {"name": "circle", "train": 6, "test": 3},
@@ -87,3 +101,137 @@ def test_every_key_of_networks_is_a_column():
     assert [(cell["depth"], len(rows)) for cell, rows in split] == [(1, 2), (1, 2), (2, 2), (2, 2)]
     assert [cell["sigma_b"] for cell, _ in split][1::2] == [0.5, 0.5]
     assert all(pd.isna(cell["sigma_b"]) for cell, _ in split[::2])
+
+
+DATA = CONTENT | {
+    "dataset": {"name": "digits", "classes": [4, 9], "train": [8, 4], "test": 6, "seed": [0, 3]},
+    "networks": {
+        "relu": {"activation": "relu", "depth": 1},
+        "std": {"activation": "tanh", "depth": 2, "parameterization": "standard"},
+    },
+    "training": {"widths": [8, 16], "seeds": 5, "relative_time": 3.0, "snapshots": 2, "keep_kernels": True},
+    "initial": {"widths": [8, 16], "seeds": 5},
+    "seeds_per_shard": 5,
+}  # fmt: skip
+LABELS = ["train-4.dataset_seed-0", "train-4.dataset_seed-3", "train-8.dataset_seed-0", "train-8.dataset_seed-3"]
+
+
+def test_lists_of_the_data_are_data_sets():
+    study = parse_study(DATA)
+    assert list(study.data_sets) == LABELS
+    assert [(one.dataset.train, one.dataset.seed) for one in study.data_sets.values()] == [(4, 0), (4, 3), (8, 0), (8, 3)]
+    assert all(list(one.data_sets) == [""] for one in study.data_sets.values())
+    assert study.drawn(LABELS[1]) == (study.dataset.model_copy(update={"seed": 3}), 4)
+    assert study.model_dump()["dataset"]["train"] == [4, 8]
+    again = parse_study(study.model_dump())
+    assert (again, again.science_hash()) == (study, study.science_hash())
+    one = parse_study(DATA | {"dataset": DATA["dataset"] | {"train": 8, "seed": 3}})
+    assert one.drawn("") == (one.dataset, None)
+    assert study.science_hash() != one.science_hash()
+    found = identity.of_shard(study.data_set(LABELS[3]), jobs.Shard("initial", "relu", 8, 0, 4, LABELS[3]), "hash")
+    assert found == identity.of_shard(one, jobs.Shard("initial", "relu", 8, 0, 4), "hash")
+
+
+def test_files_of_every_data_set_are_planned(tmp_path):
+    study = parse_study(DATA | {"results": str(tmp_path)})
+    every, rules = jobs.shards(study), Rules(study, cost.NOMINAL)
+    assert len(every) == 4 * 4 * 2
+    assert len({file for shard in every for file in jobs.shard_files(study, shard)}) == 4 * 4 * 3
+    shard = next(own for own in every if (own.network, own.stage, own.data, own.width) == ("std", "training", LABELS[1], 16))
+    assert shard.file == f"training/std.{LABELS[1]}.width-16.seeds-0-4.parquet"
+    asked = SimpleNamespace(network=f"std.{LABELS[1]}", width="16", first="0", last="4")
+    assert rules.shard("training", asked) == shard
+    assert asked.network in rules.names()
+    assert rules.dataset_file(asked) == f"{tmp_path}/dataset.{LABELS[1]}.npz"
+    assert rules.dataset_file(asked) in rules.dataset_files()
+    assert rules.limit_file(asked) == f"{tmp_path}/limit/std.{LABELS[1]}.width-16.npz"
+    limit = SimpleNamespace(cell=f"std.{LABELS[1]}.width-16")
+    assert (rules.dataset_of_limit(limit), rules.width_of_limit(limit)) == (rules.dataset_file(asked), 16)
+    assert rules.network_of_limit(limit) == rules.network(asked)
+    wanted, *first = shlex.split(rules.dataset(SimpleNamespace(data=f".{LABELS[1]}")))
+    assert section_of(wanted, Dataset, "d") == study.dataset.model_copy(update={"seed": 3})
+    assert first == ["--first", "4"]
+    smaller = cost.cost_of(study.data_set(LABELS[1]), "training", "std", 16, 5)
+    assert jobs.cost(study, shard) == smaller != cost.cost_of(study, "training", "std", 16, 5)
+    assert f"std.{LABELS[1]}" in jobs.describe(study, cost.NOMINAL)
+    assert {f"dataset.{label}.jsonl" for label in LABELS} < set(jobs.predicted_seconds(study, cost.NOMINAL))
+    (tmp_path / shard.file).parent.mkdir()
+    for first, last in ((0, 1), (2, 4)):  # shards that are there stay
+        (tmp_path / "training" / f"std.{LABELS[1]}.width-16.seeds-{first}-{last}.parquet").touch()
+    kept = [
+        own for own in jobs.shards(study) if (own.network, own.data, own.width, own.stage) == ("std", LABELS[1], 16, "training")
+    ]
+    assert [own.seeds for own in kept] == [range(2), range(2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": []}, "dataset.train: expected whole numbers from 2 in a list, got []"),
+        ({"train": [4, 1]}, "dataset.train: expected whole numbers from 2 in a list, got [4, 1]"),
+        ({"train": [4, 8.0]}, "dataset.train: expected whole numbers from 2 in a list, got [4, 8.0]"),
+        ({"train": [4, 4]}, "dataset.train: expected different numbers in a list, got [4, 4]"),
+        ({"seed": [-1, 4]}, "dataset.seed: expected whole numbers from 0 in a list, got [-1, 4]"),
+        ({"seed": list(range(3000))}, "seeds_per_shard: the study would have 240000 jobs, more than 100000; raise it, or ask"),
+    ],
+)
+def test_bad_lists_of_the_data_are_one_line(changes, message):
+    with pytest.raises(ConfigError) as error:
+        parse_study(DATA | {"dataset": DATA["dataset"] | changes, "seeds_per_shard": 1}, "c")
+    assert str(error.value).startswith(f"c: {message}")
+    assert len(str(error.value).splitlines()) == 1
+    batches = {"method": "gradient_descent", "relative_learning_rate": 0.1, "batch_size": 5}
+    with pytest.raises(ConfigError, match=r"training.batch_size: expected at most dataset.train = 4, got 5$"):
+        parse_study(DATA | {"training": DATA["training"] | batches})
+
+
+def test_training_sets_are_nested():
+    drawn = Dataset(name="digits", train=30, test=20, seed=5)
+    whole, sets = dataset.load(drawn), {n: nested.load(drawn, n) for n in (11, 23, 30)}
+    for n, data in sets.items():
+        assert (data.x_train == sets[30].x_train[:n]).all()
+        assert (data.y_train == sets[30].y_train[:n]).all()
+        assert (data.x_test == whole.x_test).all()
+        counts = np.unique(data.y_train.argmax(axis=1), return_counts=True)[1]
+        assert len(counts) == 10
+        assert np.ptp(counts) <= 1 + (n > 20)  # of 30 points of ten classes, which have 3 each but for rounding
+    assert {row.tobytes() for row in sets[30].x_train} == {row.tobytes() for row in whole.x_train}
+    assert (nested.balanced(np.array([3.0, 1.0, 2.0])) == [0, 1, 2]).all()
+    assert nested.balanced(np.array([1, 1, 1, 1, -1, -1])).tolist() in ([0, 4, 1, 2, 5, 3], [0, 4, 1, 2, 3, 5])
+    with pytest.raises(StageError, match=r"target number \d .* at every training point"):
+        nested.load(drawn, 5)  # of five points some class has none
+
+
+def test_tables_hold_every_data_set(tmp_path):
+    study = computed(DATA, tmp_path)
+    tables = {name: ntksim.read_table(tmp_path, name) for name in jobs.tables(study)}
+    for name, table in tables.items():
+        assert set(table["train_points"]) == {4, 8}, name
+        assert set(table["dataset_seed"]) == {0, 3}, name
+        assert set(table.loc[table["network"] == "std", "parameterization"]) == {"standard"}, name
+    assert len(tables["initial"]) == 2 * 2 * 4 * 5
+    assert len(tables["final"]) == 2 * 2 * 4 * 5
+    assert tables["final"].attrs["data"]["train"] == [4, 8]
+    assert tables["spectrum"].groupby(["network", "width", "train_points", "dataset_seed"])["index"].count().isin([4, 8]).all()
+    # a data set alone has the same numbers, but for the order of its points
+    alone = nested.load(*study.drawn(LABELS[1]))
+    network = study.networks["relu"].network(16)
+    kernels = ntksim.empirical_ntk(network, alone.x_train, seeds=range(5))
+    limit = ntksim.infinite_kernel(network, alone.x_train).ntk
+    errors = np.linalg.norm(kernels - limit, axis=(1, 2)) / np.linalg.norm(limit)
+    rows = tables["initial"].query("network == 'relu' and width == 16 and train_points == 4 and dataset_seed == 3")
+    assert rows["relative_frobenius_error"].to_list() == pytest.approx(errors, rel=1e-12)
+    kept = ntksim.read_kernels(tmp_path, "relu", 16, train=4, dataset_seed=3)
+    assert (kept.kernels.shape, kept.kernels[:, 0]) == ((5, 3, 4, 4), pytest.approx(kernels, rel=1e-9))
+    assert ntksim.read_kernels(tmp_path, "relu", 16).kernels.shape == (5, 3, 8, 8)
+    with pytest.raises(FileNotFoundError, match="no data with 5 training points and seed 0"):
+        ntksim.read_kernels(tmp_path, "relu", 16, train=5)
+    hashes = {label: nested.load(*study.drawn(label)).hash for label in LABELS}
+    assert integrity.inspect(study, hashes) == []
+    assert {fault.kind for fault in integrity.inspect(study, hashes | {LABELS[0]: "other"})} == {"configuration"}
+    text = summary(tmp_path)
+    assert "4, 8 training and 6 test points, 1 output, seeds of the data 0, 3" in text
+    assert text.count("relu           kernel drift") == 1
+    figures.draw(
+        "drift", [tmp_path / "tables" / f"{name}.parquet" for name in ("drift", "scaling_laws")], [tmp_path / "drift.svg"]
+    )

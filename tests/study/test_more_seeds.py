@@ -134,7 +134,7 @@ def test_a_shard_with_a_wrong_identity_is_replaced(tmp_path, capsys):
     (low,) = there(study, [(0, 7)])
     (high,) = there(study, [(8, 11)], dataset="another")
     assert seeds_of(study) == [(0, 11)]
-    faults = {str(fault.path): fault.kind for fault in integrity.mend(study, "data", recompute=False)}
+    faults = {str(fault.path): fault.kind for fault in integrity.mend(study, {"": "data"}, recompute=False)}
     assert [faults.get(path) for path in (wide, low, high)] == ["configuration", None, "configuration"]
     assert seeds_of(study) == [(0, 7), (8, 11)]
     assert [Path(path).exists() for path in (wide, low, high)] == [False, True, False]

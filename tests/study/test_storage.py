@@ -74,7 +74,7 @@ def test_intact_files_without_a_checksum_count_as_another_version(tmp_path):
     path.parent.mkdir()
     pq.write_table(pa.table({"seed": [0]}), path)
     np.savez(tmp_path / "dataset.npz", x_train=np.ones(3))
-    kinds = {fault.path: fault.kind for fault in integrity.inspect(study, "data")}
+    kinds = {fault.path: fault.kind for fault in integrity.inspect(study, {"": "data"})}
     assert (kinds[path], kinds[tmp_path / "dataset.npz"]) == ("version", "version")
 
 
@@ -186,7 +186,7 @@ def test_faults_are_classified(tmp_path, capsys):
     storage.write_table(paths[3], pa.table({"seed": [0]}), {"identity": narrow})
     older = identity.of_shard(study, every[4], "data") | {"version": "0.0.1"}
     storage.write_table(paths[4], pa.table({"seed": [0]}), {"identity": older})
-    faults = [fault for fault in integrity.inspect(study, "data") if fault.path in paths]
+    faults = [fault for fault in integrity.inspect(study, {"": "data"}) if fault.path in paths]
     assert [(paths.index(fault.path), fault.kind) for fault in faults] == [
         (1, "missing"), (2, "damaged"), (3, "configuration"), (4, "version"),
     ]  # fmt: skip

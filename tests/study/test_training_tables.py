@@ -224,7 +224,7 @@ def test_parts_have_laws_only_if_distinguishable_from_0_at_every_width():
     def law(spread, seeds, sizes=(0.5, 0.25, 0.125)):
         direction, scatter = np.eye(25)[0], rng.normal(0, spread / 5, (3, seeds, 25))
         changes = [size * direction + noise for size, noise in zip(sizes, scatter, strict=True)]
-        grams = {("a", 8 * 2**at): drift_parts.gram_matrix(change) for at, change in enumerate(changes)}
+        grams = {("a", None, None, 8 * 2**at): drift_parts.gram_matrix(change) for at, change in enumerate(changes)}
         return scaling_laws.scaling_laws(frame, frame.copy(), grams).set_index("quantity")
 
     found = law(0.1, 16)

@@ -1,6 +1,7 @@
 """The study behind the rules, and what they ask of it. Nothing heavy is imported here: every job parses this file."""
 
 import os
+import re
 
 from ntksim.study.plan import calibration, jobs
 from ntksim.study.config.study import load_study
@@ -38,7 +39,8 @@ GPUS = 1 if study.device == "cuda" or os.environ.get("NTKSIM_GPU") == "1" else 0
 
 
 wildcard_constraints:
-    network="|".join(study.networks),
+    network="|".join(map(re.escape, plan.names())),
+    data=r"(\.[\w.-]+)?",
     width=r"\d+",
     first=r"\d+",
     last=r"\d+",

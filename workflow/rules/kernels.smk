@@ -5,11 +5,11 @@ rule dataset:
     input:
         study.dataset.files,
     output:
-        f"{RESULTS}/dataset.npz",
+        f"{RESULTS}/dataset{{data}}.npz",
     log:
-        f"{RESULTS}/logs/dataset.log",
+        f"{RESULTS}/logs/dataset{{data}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/dataset.jsonl"
+        f"{RESULTS}/benchmarks/dataset{{data}}.jsonl"
     localrule: True
     conda:
         "../envs/ntksim.yaml"
@@ -28,7 +28,7 @@ rule dataset:
 
 rule limit:
     input:
-        dataset=f"{RESULTS}/dataset.npz",
+        dataset=plan.dataset_of_limit,
     output:
         f"{RESULTS}/limit/{{cell}}.npz",
     log:
@@ -53,7 +53,7 @@ rule limit:
 
 rule initial_shard:
     input:
-        dataset=f"{RESULTS}/dataset.npz",
+        dataset=plan.dataset_file,
         limit=plan.limit_file,
     output:
         f"{RESULTS}/initial/{{network}}.width-{{width}}.seeds-{{first}}-{{last}}.parquet",
@@ -84,7 +84,7 @@ rule initial_shard:
 
 rule training_shard:
     input:
-        dataset=f"{RESULTS}/dataset.npz",
+        dataset=plan.dataset_file,
         limit=plan.limit_file,
     output:
         **plan.training_files(),

@@ -7,7 +7,7 @@ rule tables:
     input:
         plan.shard_files("initial"),
         plan.shard_files("training"),
-        dataset=f"{RESULTS}/dataset.npz",
+        dataset=plan.dataset_files(),
     output:
         expand(f"{RESULTS}/tables/{{table}}.parquet", table=jobs.tables(study)),
     log:

@@ -1,7 +1,8 @@
-"""Lists in the section `networks` of a configuration: axes of a study, which has a network for each combination of their values.
+"""Lists in a configuration: axes of a study, which has a network, or a data set, for each combination of their values.
 
 The name of such a network (in tables, files and jobs) holds its value on every axis, as in mlp_depth2_relu: so a value more adds
-networks, and leaves those that are there as they are.
+networks, and leaves those that are there as they are. Of the section `dataset` the keys `DATA_AXES` may be lists. All training
+sets of a seed are parts of the largest, so a larger one draws all of them anew.
 """
 
 import itertools
@@ -10,9 +11,10 @@ import re
 from typing import Any
 
 from ntksim.study.config.network import NetworkOptions
-from ntksim.study.config.section import MOST_SHARDS
+from ntksim.study.config.section import MOST, MOST_SHARDS
 from ntksim.study.errors import shown
 
+DATA_AXES = {"train": range(2, MOST), "seed": range(2**32)}
 _SCALED = "_scale_"
 
 
@@ -104,3 +106,28 @@ def _word(value: object) -> str:
     if not isinstance(value, str):
         text = text.replace("e-", "em").replace("+", "").replace("-", "m")
     return re.sub(r"\W+", "_", re.sub(r"(?<=\d)\.", "p", text)).strip("_")
+
+
+def one_data_set(dataset: Any) -> tuple[Any, dict[str, list[int]]]:
+    """The section `dataset` with the largest training set and the first seed in place of lists, and the lists, ascending.
+
+    Raises ValueError for lists that are empty, or not of different whole numbers in their range.
+    """
+    lists = {key: dataset[key] for key in DATA_AXES if isinstance(dataset, dict) and isinstance(dataset.get(key), list)}
+    for key, values in lists.items():
+        allowed = DATA_AXES[key]
+        if not values or len(values) > MOST_SHARDS or not all(type(value) is int and value in allowed for value in values):
+            raise ValueError(f"dataset.{key}: expected whole numbers from {allowed.start} in a list, got {shown(values)}")
+        if len(set(values)) < len(values):
+            raise ValueError(f"dataset.{key}: expected different numbers in a list, got {shown(values)}")
+    lists = {key: sorted(values) for key, values in lists.items()}
+    return (dataset | {key: values[-1 if key == "train" else 0] for key, values in lists.items()} if lists else dataset), lists
+
+
+def allow_lists(properties: dict[str, Any]) -> None:
+    """Change the JSON schema of keys, in place, so that each may have a list."""
+    for name, own in properties.items():
+        about = {key: own[key] for key in ("default", "description") if key in own}
+        kinds = own.get("anyOf") or [{key: value for key, value in own.items() if key not in about}]
+        items = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        properties[name] = {"anyOf": [*kinds, {"type": "array", "items": items, "minItems": 1}], **about}

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from ntksim.engine.activation import Activation, names, spelled
 from ntksim.engine.initialisers import INITIALISERS, NORMAL
@@ -85,18 +85,6 @@ class NetworkOptions(Section):
         """The network of one width."""
         abc = ABC(**self.abc.model_dump()) if self.abc else None
         return Network(width=width, abc=abc, **self.model_dump(exclude={"abc"}) | {"activation": self.function})
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The schema of a configuration, where every key may have a list (`axes`)."""
-        schema = handler(core)
-        for own in handler.resolve_ref_schema(schema)["properties"].values():
-            about = {key: own.pop(key) for key in ("default", "description") if key in own}
-            kinds = own.pop("anyOf", None) or [dict(own)]
-            own.clear()
-            items = kinds[0] if len(kinds) == 1 else {"anyOf": list(kinds)}
-            own |= {"anyOf": [*kinds, {"type": "array", "items": items, "minItems": 1}], **about}
-        return schema
 
     @property
     def function(self) -> str | Activation:

@@ -5,17 +5,19 @@ None of these modules loads Numba or pandas: the workflow reads them in every jo
 """
 
 import hashlib
+import itertools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_serializer, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from ntksim.engine.arguments import PRECISIONS
 from ntksim.engine.devices import DEVICES
-from ntksim.study.config.axes import one_each, written_names
+from ntksim.study.config.axes import DATA_AXES, allow_lists, one_data_set, one_each, written_names
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.messages import config_error
 from ntksim.study.config.network import NetworkOptions
@@ -29,8 +31,9 @@ _LONGEST, _LONGEST_OF_AXES = 64, 128  # a name that is written, and one with val
 
 
 class Study(Section):
-    """A study: networks of several widths and seeds on one data set."""
+    """A study: networks of several widths and seeds on a data set, or on each of several."""
 
+    # of several, the one with the largest training set and the first seed: `data_sets` has the study of each
     dataset: Dataset = Field(description="the points and targets")
     networks: dict[str, NetworkOptions] = Field(min_length=1, description="the networks, by name")
     initial: Initial = Field(description="kernels at initialisation, of one output: of several in training, the first")
@@ -50,6 +53,39 @@ class Study(Section):
     )
     results: str = Field(default="results", min_length=1, description="folder for everything that the study writes")
 
+    _lists: dict[str, list[int]] = PrivateAttr(default_factory=dict)  # of the section `dataset`, ascending
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: Any) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        return found | {"dataset": found["dataset"] | self._lists} if self._lists else found
+
+    @property
+    def data_sets(self) -> dict[str, "Study"]:
+        """The study of every data set alone, by what the names of its files say of it: nothing where there is one.
+
+        Training sets ascend, and seeds of one size.
+        """
+        names = {"train": "train", "seed": "dataset_seed"}
+        words = ([f"{names[key]}-{value}" for value in values] for key, values in self._lists.items())
+        return {label: self.data_set(label) for label in map(".".join, itertools.product(*words))}
+
+    def data_set(self, label: str) -> "Study":
+        """The study of one data set alone."""
+        if not label:
+            return self
+        values = (int(part.rpartition("-")[2]) for part in label.split("."))
+        one = self.model_copy(update={"dataset": self.dataset.model_copy(update=dict(zip(self._lists, values, strict=True)))})
+        one._lists = {}
+        return one
+
+    def drawn(self, label: str) -> tuple[Dataset, int | None]:
+        """The points that are drawn for a data set, and how many of them it trains on: the first so many, or None for all."""
+        dataset = self.data_set(label).dataset
+        if "train" not in self._lists:
+            return dataset, None
+        return dataset.model_copy(update={"train": self.dataset.train}), dataset.train
+
     @field_validator("networks", mode="wrap")
     @classmethod
     def _each_named(cls, given: Any, handler: Any) -> Any:
@@ -64,17 +100,6 @@ class Study(Section):
         return networks
 
     _check_results = field_validator("results")(check_path)
-
-    @model_validator(mode="after")
-    def _plannable(self) -> "Study":
-        sections = [section for section in (self.initial, self.training) if section]
-        cells = sum(len(section.widths) * -(-section.seeds // self.seeds_per_shard) for section in sections)
-        if cells * len(self.networks) > MOST_SHARDS:
-            raise ValueError(
-                f"seeds_per_shard: the study would have {cells * len(self.networks)} jobs, more than {MOST_SHARDS}; raise it, "
-                "or ask for fewer seeds or widths"
-            )
-        return self
 
     @model_validator(mode="after")
     def _drawable(self) -> "Study":
@@ -115,6 +140,29 @@ class Study(Section):
             )
         return self
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_lists(cls, given: Any, handler: Any) -> "Study":
+        # the last of the validators, so that the others are asked of every data set
+        dataset, lists = one_data_set(given.get("dataset") if isinstance(given, dict) else None)
+        for key, values in lists.items():
+            for value in values:
+                handler(given | {"dataset": dataset | {key: value}})  # for what it refuses
+        study: Study = handler(given | {"dataset": dataset} if lists else given)
+        study._lists = lists
+        study._check_jobs()
+        return study
+
+    def _check_jobs(self) -> None:
+        sections = [section for section in (self.initial, self.training) if section]
+        cells = sum(len(section.widths) * -(-section.seeds // self.seeds_per_shard) for section in sections)
+        jobs = cells * len(self.networks) * math.prod(map(len, self._lists.values()))
+        if jobs > MOST_SHARDS:
+            raise ValueError(
+                f"seeds_per_shard: the study would have {jobs} jobs, more than {MOST_SHARDS}; raise it, or ask for fewer seeds "
+                "or widths"
+            )
+
     @property
     def trains_in_batches(self) -> bool:
         """Whether steps of training see fewer than all points, drawn at random."""
@@ -140,7 +188,13 @@ class _WithoutTitles(GenerateJsonSchema):
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a configuration; workflow/schemas/config.schema.json is a copy of it."""
-    return Study.model_json_schema(schema_generator=_WithoutTitles)
+    schema = Study.model_json_schema(schema_generator=_WithoutTitles)
+    allow_lists(schema["$defs"]["NetworkOptions"]["properties"])
+    dataset = schema["$defs"]["Dataset"]["properties"]
+    axes = {name: dataset[name] for name in DATA_AXES}
+    allow_lists(axes)
+    dataset |= axes
+    return schema
 
 
 def load_study(path: str | Path) -> Study:

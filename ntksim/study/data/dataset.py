@@ -45,7 +45,7 @@ def load(options: Dataset) -> Data:
                 targets_of = {name: values for name, values in data.arrays.items() if name.startswith("y_")}
                 data = data.with_arrays({name: options.target_scale * values for name, values in targets_of.items()})
                 _check_finite(data, f"dataset.target_scale: targets overflow if multiplied by {options.target_scale:g}; lower it")
-            _check_training(data)
+            check_training(data)
             return data
     except MemoryError:
         raise StageError("dataset: does not fit into this machine's memory; use fewer points or features") from None
@@ -182,7 +182,7 @@ def on_sphere(data: Data, *, standardize_targets: bool = False, equal_features: 
     scaled = data.with_arrays({name: _scaled(values) for name, values in points.items()})
     if not standardize_targets:
         return scaled
-    _check_training(data)
+    check_training(data)
     centre, spread = data.y_train.mean(axis=0), data.y_train.std(axis=0)
     spread = np.where(np.isfinite(spread), spread, np.nan)  # division by inf would hide an overflow as 0
     return scaled.with_arrays({name: (y - centre) / spread for name, y in data.arrays.items() if name.startswith("y_")})
@@ -203,7 +203,7 @@ def _check_finite(data: Data, message: str) -> None:
         raise StageError(message)
 
 
-def _check_training(data: Data) -> None:
+def check_training(data: Data) -> None:
     """Refuse repeated training points, which make every kernel singular, and constant targets, which make every fit trivial."""
     _, count = np.unique(_rounded(data.x_train), axis=0, return_counts=True)
     if len(count) < len(data.x_train):

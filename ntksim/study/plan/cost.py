@@ -160,8 +160,9 @@ def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
 
 def others(study: Study, rates: Rates) -> dict[str, float]:
     """Seconds of the jobs beside limits and shards, by kind: a process, rows of tables, and the statistics of `ensemble`."""
-    seeds = study.initial.seeds * len(study.initial.widths) * len(study.networks)
-    times = (_snapshots(study) + 1) * len(study.training.widths) * len(study.networks) if study.training else 0
+    each = len(study.networks) * len(study.data_sets)
+    seeds = study.initial.seeds * len(study.initial.widths) * each
+    times = (_snapshots(study) + 1) * len(study.training.widths) * each if study.training else 0
     start = rates.startup_seconds
     return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds + 1e-3 * times, "figures": 1.8 * start, "report": start}
 

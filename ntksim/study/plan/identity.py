@@ -5,7 +5,9 @@ values. Files are taken for what their identity says, never for their names alon
 ages their results: what only the plan needs is not imported.
 """
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +73,13 @@ def of_shard(study: "Study", shard: "Shard", dataset_hash: str) -> dict[str, Any
         options |= study.training.identity
     network = study.networks[shard.network].network(shard.width)
     return shard_identity(shard.stage, network, shard.seeds, dataset_hash, **options)
+
+
+def data_hash(hashes: Mapping[str, str]) -> str:
+    """Of all data sets of a study, from the hash of each: its own where there is one."""
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    return hashlib.sha256(json.dumps(dict(hashes), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(found: object, wanted: dict[str, Any]) -> list[str]:

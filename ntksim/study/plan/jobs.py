@@ -1,4 +1,4 @@
-"""From a study to its jobs: cells (network, width), shards (a cell and a block of seeds), their files and their cost.
+"""From a study to its jobs: cells (network, data set, width), shards (a cell and a block of seeds), their files and their cost.
 
 Shards that the results folder holds stay, whatever blocks of seeds they were cut into: their names say what is in them, and
 `integrity` removes those that hold something else. Only seeds that none of them has are planned anew, in blocks: block k holds
@@ -8,6 +8,7 @@ takes at most `shard_minutes` on a nominal machine, the same whatever the real o
 Like `config`, this module loads neither Numba nor pandas.
 """
 
+import itertools
 import math
 import os
 import re
@@ -15,6 +16,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ntksim.study.config.axes import family
@@ -44,23 +46,31 @@ _MOST_THREADS = 16  # of a job
 
 @dataclass(frozen=True)
 class Shard:
-    """Seeds first..last of one network at one width, in one stage ("initial" or "training")."""
+    """Seeds first..last of one network at one width, in one stage ("initial" or "training").
+
+    ``data`` says which data set it is of, where a study has several (`Study.data_sets`).
+    """
 
     stage: str
     network: str
     width: int
     first: int
     last: int
+    data: str = ""
 
     @property
     def file(self) -> str:
         """Path below the results folder."""
-        return f"{self.stage}/{self.network}.width-{self.width}.seeds-{self.first}-{self.last}.parquet"
+        return f"{self.stage}/{self._name}"
 
     @property
     def kernels_file(self) -> str:
         """Path of the kernels kept, below the results folder."""
-        return f"kernels/{self.network}.width-{self.width}.seeds-{self.first}-{self.last}.parquet"
+        return f"kernels/{self._name}"
+
+    @property
+    def _name(self) -> str:
+        return f"{named(self.network, self.data)}.width-{self.width}.seeds-{self.first}-{self.last}.parquet"
 
     @property
     def seeds(self) -> range:
@@ -68,37 +78,42 @@ class Shard:
         return range(self.first, self.last + 1)
 
 
+def named(name: str, data: str) -> str:
+    """What a file is called after: a network, or ``dataset``, with its data set where there are several."""
+    return f"{name}.{data}" if data else name
+
+
 def shards(study: Study) -> list[Shard]:
     """Every shard of the study, there or yet to make, the largest cells first so that the last jobs to run are short."""
     found: list[Shard] = []
+    studies = dict(reversed(study.data_sets.items()))
     for stage, section in (("initial", study.initial), ("training", study.training)):
         if section is None:
             continue
         there = _there(Path(study.results) / stage)
-        for width in sorted(section.widths, reverse=True):
-            for network in study.networks:
-                block = seeds_in_block(study, stage, network, width)
-                if len(found) + section.seeds / block > MOST_SHARDS:
-                    raise ConfigError(
-                        f"shard_minutes: the study would have more than {MOST_SHARDS} jobs; raise it, or ask for fewer seeds"
-                    )
-                kept = _most_seeds([own for own in there.get((network, width), []) if own.stop <= section.seeds])
-                found += [Shard(stage, network, width, own[0], own[-1]) for own in _filled(kept, section.seeds, block)]
+        for width, network, data in itertools.product(sorted(section.widths, reverse=True), study.networks, studies):
+            block = seeds_in_block(studies[data], stage, network, width)
+            if len(found) + section.seeds / block > MOST_SHARDS:
+                raise ConfigError(
+                    f"shard_minutes: the study would have more than {MOST_SHARDS} jobs; raise it, or ask for fewer seeds"
+                )
+            kept = _most_seeds([own for own in there.get((network, data, width), []) if own.stop <= section.seeds])
+            found += [Shard(stage, network, width, own[0], own[-1], data) for own in _filled(kept, section.seeds, block)]
     return found
 
 
-_NAME = re.compile(r"(\w+)\.width-(\d+)\.seeds-(\d+)-(\d+)\.parquet")
+_NAME = re.compile(r"(\w+)(?:\.([\w.-]+?))?\.width-(\d+)\.seeds-(\d+)-(\d+)\.parquet")
 
 
-def _there(folder: Path) -> dict[tuple[str, int], list[range]]:
-    """Seeds of every shard in a folder, by network and width, as files are called."""
-    found: dict[tuple[str, int], list[range]] = {}
+def _there(folder: Path) -> dict[tuple[str, str, int], list[range]]:
+    """Seeds of every shard in a folder, by network, data set and width, as files are called."""
+    found: dict[tuple[str, str, int], list[range]] = {}
     with suppress(OSError):
         for entry in os.scandir(folder):
             if name := _NAME.fullmatch(entry.name):
-                network, (width, first, last) = name[1], map(int, name.groups()[1:])
-                if entry.name == Path(Shard("", network, width, first, last).file).name and first <= last:
-                    found.setdefault((network, width), []).append(range(first, last + 1))
+                network, data, (width, first, last) = name[1], name[2] or "", map(int, name.groups()[2:])
+                if entry.name == Path(Shard("", network, width, first, last, data).file).name and first <= last:
+                    found.setdefault((network, data, width), []).append(range(first, last + 1))
     return found
 
 
@@ -145,7 +160,7 @@ def seeds_in_block(study: Study, stage: str, network: str, width: int) -> int:
 
 def threads(study: Study, shard: Shard) -> int:
     """Threads of a shard's job: one, but for a single network that takes longer than a shard should."""
-    seconds = nominal_seconds(study, shard.stage, shard.network, shard.width, 1)
+    seconds = nominal_seconds(study.data_set(shard.data), shard.stage, shard.network, shard.width, 1)
     if len(shard.seeds) > 1 or seconds <= 60 * study.shard_minutes:
         return 1
     return min(_MOST_THREADS, math.ceil(min(seconds, 1e9) / (60 * study.shard_minutes)))
@@ -173,10 +188,20 @@ def figures(study: Study) -> list[str]:
     return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study)) and wanted.get(name, True)]
 
 
-def limit_file(study: Study, network: str, width: int) -> str:
+def dataset_file(data: str = "") -> str:
+    """Path of a data set below the results folder."""
+    return f"{named('dataset', data)}.npz"
+
+
+def limit_file(study: Study, network: str, width: int, data: str = "") -> str:
     """Path of a cell's limit below the results folder: one for all widths, where the limit does not depend on the width."""
     own = limit_width(study.networks[network].parameterization, width)
-    return f"limit/{network}.npz" if own is None else f"limit/{network}.width-{own}.npz"
+    return f"limit/{named(network, data)}.npz" if own is None else f"limit/{named(network, data)}.width-{own}.npz"
+
+
+def limits(study: Study) -> dict[str, Shard]:
+    """A shard that reads it, by the path of every limit below the results folder."""
+    return {limit_file(study, shard.network, shard.width, shard.data): shard for shard in shards(study)}
 
 
 def allowance(networks: Iterable[NetworkOptions]) -> str:
@@ -186,39 +211,44 @@ def allowance(networks: Iterable[NetworkOptions]) -> str:
 
 def cost(study: Study, shard: Shard, rates: Rates = NOMINAL) -> Cost:
     """A shard's cost."""
-    return cost_of(study, shard.stage, shard.network, shard.width, len(shard.seeds), rates)
+    return cost_of(study.data_set(shard.data), shard.stage, shard.network, shard.width, len(shard.seeds), rates)
 
 
 def describe(study: Study, rates: Rates) -> str:
     """The plan as text: cells, jobs, and what they are predicted to take at ``rates``, with totals."""
-    lines = [_row("stage", "network", "widths", "seeds", "cells", "jobs", "core seconds", "longest", "memory MB", "disk MB")]
     every = shards(study)
-    limits = {limit_file(study, shard.network, shard.width): shard.network for shard in every}
-    jobs = [("limit", network, limit_cost(study, network, rates)) for network in limits.values()]
-    jobs += [(shard.stage, shard.network, cost(study, shard, rates)) for shard in every]
+    names = [named(network, data) for network in study.networks for data in study.data_sets]
+    row = partial(_row, max(16, *map(len, names)))
+    lines = [row("stage", "network", "widths", "seeds", "cells", "jobs", "core seconds", "longest", "memory MB", "disk MB")]
+    jobs = [("limit", named(own.network, own.data), _limit_cost(study, own, rates)) for own in limits(study).values()]
+    jobs += [(shard.stage, named(shard.network, shard.data), cost(study, shard, rates)) for shard in every]
     costs_of: dict[tuple[str, str], list[Cost]] = {}
     shards_of: dict[tuple[str, str], list[Shard]] = {}
     for kind, name, cost_ in jobs:
         costs_of.setdefault((kind, name), []).append(cost_)
     for shard in every:
-        shards_of.setdefault((shard.stage, shard.network), []).append(shard)
+        shards_of.setdefault((shard.stage, named(shard.network, shard.data)), []).append(shard)
     for stage in ("limit", "initial", "training"):
-        for network in study.networks:
-            if costs := costs_of.get((stage, network), []):
-                mine = shards_of.get((stage, network), [])
+        for name in names:
+            if costs := costs_of.get((stage, name), []):
+                mine = shards_of.get((stage, name), [])
                 widths = sorted({shard.width for shard in mine})
                 about = (
                     (f"{widths[0]}..{widths[-1]}", 1 + max(shard.last for shard in mine), len(widths)) if mine else ("", "", "")
                 )
-                lines.append(_row(stage, network, *about, len(costs), *_sums(costs)))
+                lines.append(row(stage, name, *about, len(costs), *_sums(costs)))
         if costs := [cost for kind, _, cost in jobs if kind == stage]:
-            cells = len({(shard.network, shard.width) for shard in every if shard.stage == stage})
-            lines.append(_row(stage, "all", "", "", cells or "", len(costs), *_sums(costs)))
-    lines.append(_row("all", "", "", "", "", len(jobs), *_sums([cost for _, _, cost in jobs])))
+            cells = len({(shard.network, shard.data, shard.width) for shard in every if shard.stage == stage})
+            lines.append(row(stage, "all", "", "", cells or "", len(costs), *_sums(costs)))
+    lines.append(row("all", "", "", "", "", len(jobs), *_sums([cost for _, _, cost in jobs])))
     rest = others(study, rates)
-    seconds = sum(rest.values()) + (len(figures(study)) - 1) * rest["figures"]
+    seconds = sum(rest.values()) + (len(study.data_sets) - 1) * rest["dataset"] + (len(figures(study)) - 1) * rest["figures"]
     lines.append(f"Data, tables, figures and report take {seconds:.0f} core seconds more. Results in {study.results}/")
     return "\n".join(lines)
+
+
+def _limit_cost(study: Study, shard: Shard, rates: Rates) -> Cost:
+    return limit_cost(study.data_set(shard.data), shard.network, rates)
 
 
 def memory_remark(study: Study, megabytes: int) -> str | None:
@@ -237,20 +267,20 @@ def memory_remark(study: Study, megabytes: int) -> str | None:
 
 def predicted_seconds(study: Study, rates: Rates) -> dict[str, float]:
     """Predicted seconds of every job, by the path of its benchmark below the results' folder of them."""
-    rest, every = others(study, rates), shards(study)
-    found = {f"{name}.jsonl": rest[name] for name in ("dataset", "tables", "report")}
+    rest = others(study, rates)
+    found = {_benchmark(dataset_file(data)): rest["dataset"] for data in study.data_sets}
+    found |= {f"{name}.jsonl": rest[name] for name in ("tables", "report")}
     found |= {f"figures/{name}.jsonl": rest["figures"] for name in figures(study)}
-    limits = {limit_file(study, shard.network, shard.width): shard.network for shard in every}
-    found |= {_benchmark(file): limit_cost(study, name, rates).seconds for file, name in limits.items()}
-    return found | {_benchmark(shard.file): cost(study, shard, rates).seconds for shard in every}
+    found |= {_benchmark(file): _limit_cost(study, shard, rates).seconds for file, shard in limits(study).items()}
+    return found | {_benchmark(shard.file): cost(study, shard, rates).seconds for shard in shards(study)}
 
 
 def _benchmark(file: str) -> str:
     return str(Path(file).with_suffix(".jsonl"))
 
 
-def _row(*cells: object) -> str:
-    widths = (-9, -16, -12, 8, 6, 6, 13, 8, 10, 9)
+def _row(longest: int, *cells: object) -> str:
+    widths = (-9, -longest, -12, 8, 6, 6, 13, 8, 10, 9)
     return " ".join(f"{cell!s:{'<' if width < 0 else '>'}{abs(width)}}" for cell, width in zip(cells, widths, strict=True))
 
 

@@ -1,7 +1,8 @@
 """What the rules of the workflow ask of a study: the files, words, threads, memory and time of jobs, by a rule's wildcards.
 
 Snakemake looks at the names of arguments (``wildcards``, ``attempt``, ``threads``) for what to pass. Of a shard the wildcards are
-network, width, first and last (seed), and of a limit its cell.
+network (with its data set, where there are several), width, first and last (seed), of a limit its cell, and of a data set what
+its file says of it: nothing, or .train-8.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,8 @@ class Rules:
 
     def shard(self, stage: str, wildcards: Any) -> jobs.Shard:
         """The shard of a job."""
-        return jobs.Shard(stage, wildcards.network, int(wildcards.width), int(wildcards.first), int(wildcards.last))
+        network, data = _network_and_data(wildcards.network)
+        return jobs.Shard(stage, network, int(wildcards.width), int(wildcards.first), int(wildcards.last), data)
 
     def shard_files(self, stage: str) -> list[str]:
         """What all jobs of a stage write."""
@@ -47,19 +49,37 @@ class Rules:
 
     def limit_file(self, wildcards: Any) -> str:
         """The limit that a shard reads."""
-        return self._path(jobs.limit_file(self.study, wildcards.network, int(wildcards.width)))
+        network, data = _network_and_data(wildcards.network)
+        return self._path(jobs.limit_file(self.study, network, int(wildcards.width), data))
+
+    def dataset_files(self) -> list[str]:
+        """Every data set."""
+        return [self._path(jobs.dataset_file(data)) for data in self.study.data_sets]
+
+    def dataset_file(self, wildcards: Any) -> str:
+        """The data set that a shard reads."""
+        return self._path(jobs.dataset_file(_network_and_data(wildcards.network)[1]))
+
+    def dataset_of_limit(self, wildcards: Any) -> str:
+        """The data set that a limit is computed on."""
+        return self._path(jobs.dataset_file(_cell(wildcards)[1]))
+
+    def names(self) -> list[str]:
+        """What the wildcard network may be."""
+        return [jobs.named(network, data) for network in self.study.networks for data in self.study.data_sets]
 
     def stop(self, wildcards: Any) -> int:
         """The first seed behind those of a shard."""
         return int(wildcards.last) + 1
 
     def dataset(self, wildcards: Any) -> str:
-        """The data set, as a word."""
-        return word(self.study.dataset)
+        """A data set, as a word, and how many of its training points are kept if not all."""
+        drawn, first = self.study.drawn(wildcards.data[1:])
+        return word(drawn) + ("" if first is None else f" --first {first}")
 
     def network(self, wildcards: Any) -> str:
         """A shard's network, as a word, and whether the job may import its activation."""
-        return self._network(wildcards.network)
+        return self._network(_network_and_data(wildcards.network)[0])
 
     def network_of_limit(self, wildcards: Any) -> str:
         """A limit's network, likewise."""
@@ -67,7 +87,7 @@ class Rules:
 
     def width_of_limit(self, wildcards: Any) -> int:
         """The width that a limit is computed for."""
-        return _cell(wildcards)[1]
+        return _cell(wildcards)[2]
 
     def schedule(self, wildcards: Any) -> str:
         """The schedule of training, as a word."""
@@ -88,11 +108,11 @@ class Rules:
 
     def memory_of_limit(self, wildcards: Any, attempt: int) -> int:
         """Megabytes of a limit."""
-        return megabytes(limit_cost(self.study, _cell(wildcards)[0], self.rates), attempt)
+        return megabytes(self._limit_cost(wildcards), attempt)
 
     def runtime_of_limit(self, wildcards: Any, attempt: int) -> int:
         """Minutes of a limit."""
-        return minutes(limit_cost(self.study, _cell(wildcards)[0], self.rates), attempt)
+        return minutes(self._limit_cost(wildcards), attempt)
 
     def _network(self, name: str) -> str:
         own = self.study.networks[name]
@@ -101,11 +121,23 @@ class Rules:
     def _cost(self, stage: str, wildcards: Any) -> Cost:
         return jobs.cost(self.study, self.shard(stage, wildcards), self.rates)
 
+    def _limit_cost(self, wildcards: Any) -> Cost:
+        network, data, _ = _cell(wildcards)
+        return limit_cost(self.study.data_set(data), network, self.rates)
+
     def _path(self, file: str) -> str:
         return f"{self.study.results}/{file}"
 
 
-def _cell(wildcards: Any) -> tuple[str, int]:
-    """Network and width of a limit: one file for all widths, or of one width, which the cell then names (`jobs.limit_file`)."""
-    network, _, width = wildcards.cell.partition(".width-")
-    return network, int(width or 1)
+def _network_and_data(name: str) -> tuple[str, str]:
+    """The network and the data set that a file is called after (`jobs.named`)."""
+    network, _, data = name.partition(".")
+    return network, data
+
+
+def _cell(wildcards: Any) -> tuple[str, str, int]:
+    """Network, data set and width of a limit: one file for all widths, or of one width, which the cell then names
+    (`jobs.limit_file`).
+    """
+    name, _, width = wildcards.cell.partition(".width-")
+    return *_network_and_data(name), int(width or 1)

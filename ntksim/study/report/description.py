@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ntksim.study.config.axes import one_data_set
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.stages import Training
 from ntksim.study.errors import ForeignFile
@@ -14,19 +15,26 @@ _MOST_CLASSES = 4  # classes that are named one by one; more are counted
 _SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "snapshots", "sampling")
 
 
-def data(metadata: Mapping[Any, Any]) -> str:
-    """Describe the data set: its source, its classes, the numbers of points, and the number of network outputs.
+def data(metadata: Mapping[Any, Any], *, shown: bool = False) -> str:
+    """Describe the data: its source, its classes, the numbers of points, and the number of network outputs.
+
+    Of several data sets with ``shown`` the one that figures show: the largest training set and the first seed.
 
     Raises ForeignFile for tables of an earlier version, whose metadata lack this.
     """
     if "data" not in metadata:
         raise ForeignFile("these tables come from an earlier version of ntksim; run the study again with --recompute")
-    options, sizes = Dataset.model_validate(metadata["config"]["dataset"]), metadata["data"]
+    one, lists = one_data_set(metadata["config"]["dataset"])
+    options, sizes = Dataset.model_validate(one), metadata["data"]
     labels = options.classes_or_default
     source = ", ".join(Path(file).name for file in options.files) or str(options.name)
     kind = "real targets" if labels is None else _listed(labels) if len(labels) <= _MOST_CLASSES else f"{len(labels)} classes"
     outputs = "1 output" if sizes["outputs"] == 1 else f"{sizes['outputs']} outputs"
-    return f"{source}, {kind}: {sizes['train']} training and {sizes['test']} test points, {outputs}"
+    every = {key: [getattr(options, key)] if shown else values for key, values in lists.items()}
+    train = ", ".join(map(str, every.get("train", [sizes["train"]])))
+    if "seed" in every:
+        outputs += f", seed{'s' if len(every['seed']) > 1 else ''} of the data {', '.join(map(str, every['seed']))}"
+    return f"{source}, {kind}: {train} training and {sizes['test']} test points, {outputs}"
 
 
 def seeds(metadata: Mapping[Any, Any], stage: str) -> str:
@@ -39,6 +47,10 @@ def study(metadata: Mapping[Any, Any]) -> list[str]:
     """Lines on the data, on the scaling of points and targets, on what is unwise about the data, and on each stage."""
     training = metadata["config"]["training"]
     lines = [f"Data: {data(metadata)}", *metadata["data"]["treatment"]]
+    if data(metadata) != data(metadata, shown=True):
+        lines.append(
+            "Below and in figures: the largest training set and the first seed of the data. The tables hold all of them."
+        )
     lines += [f"Warning: {remark}" for remark in metadata["data"]["remarks"]]
     lines += [f"At initialisation: {_networks(metadata, 'initial')}"]
     return lines + ([f"In training: {_networks(metadata, 'training')}; {_schedule(training)}"] if training else [])

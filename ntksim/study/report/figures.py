@@ -21,7 +21,7 @@ from ntksim.study.files.storage import read_frame
 from ntksim.study.plan import jobs
 from ntksim.study.report import description, panels
 from ntksim.study.statistics import laziness
-from ntksim.study.statistics.seeds import MOST_EXCLUDED
+from ntksim.study.statistics.seeds import MOST_EXCLUDED, of_one_data_set
 
 _CHARACTERS_PER_INCH = 20  # in the line below the panels
 _VERDICT_MARKERS = dict(zip(laziness.VERDICTS, "^voDsX", strict=True))
@@ -280,9 +280,9 @@ def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) 
     found = tuple(str(frame.attrs.get("table")) for frame in frames)
     if found != jobs.FIGURES[name]:
         raise StageError(f"the figure {name} needs the tables {', '.join(jobs.FIGURES[name])}; got {', '.join(found)}")
-    figure, metadata = FIGURES[name](*frames), frames[0].attrs
+    figure, metadata = FIGURES[name](*map(of_one_data_set, frames)), frames[0].attrs
     stage = "training" if set(found) & set(jobs.TRAINING_TABLES) else "initial"
-    words = f"{description.data(metadata)}; {description.seeds(metadata, stage)}"
+    words = f"{description.data(metadata, shown=True)}; {description.seeds(metadata, stage)}"
     characters = int(_CHARACTERS_PER_INCH * figure.get_figwidth())
     figure.supxlabel(textwrap.fill(words, characters), fontsize=7, color="0.3", parse_math=False)
     panels.save(figure, output)

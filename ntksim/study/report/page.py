@@ -11,10 +11,9 @@ from docutils.core import publish_parts
 
 from ntksim.study.config.study import parse_study
 from ntksim.study.files.storage import atomic
-from ntksim.study.files.tables import read_table
 from ntksim.study.plan import jobs
 from ntksim.study.report import description, findings
-from ntksim.study.report.summary import has_table, left_out
+from ntksim.study.report.summary import has_table, left_out, read_shown
 from ntksim.study.report.template import template
 
 _SHOWN = (
@@ -47,14 +46,14 @@ def write_html(results: str | Path, output: str | Path, captions: str | Path | N
     It contains the study's figures that have been drawn, with the captions NAME.rst of the folder ``captions``; without this
     folder figures have their names alone. Raises FileNotFoundError if the results folder holds no tables.
     """
-    laws = read_table(results, "scaling_laws")
+    laws = read_shown(results, "scaling_laws")
     excluded = left_out(results)
     figures = [_figure(Path(results), name, captions) for name in _drawn(Path(results), laws.attrs)]
     shown: dict[str, Any] = {
         "title": description.data(laws.attrs).split(":")[0],
         "opening": description.opening(laws.attrs, excluded),
         "remarks": laws.attrs["data"]["remarks"],
-        "found": findings.in_words(read_table(results, "convergence"), laws, *_of_training(results)),
+        "found": findings.in_words(read_shown(results, "convergence"), laws, *_of_training(results)),
         "verdict_lines": [],
         "left_out": excluded,
         "figures": figures,
@@ -65,7 +64,7 @@ def write_html(results: str | Path, output: str | Path, captions: str | Path | N
         "source": _source(laws.attrs),
     }
     if has_table(results, "lazy"):
-        lazy = read_table(results, "lazy")
+        lazy = read_shown(results, "lazy")
         shown["verdict_lines"] = findings.verdicts(lazy)
         shown["heading"] = shown["verdict_lines"][0].rstrip(":")
         shown["verdicts"] = _verdicts(lazy)
@@ -76,7 +75,7 @@ def write_html(results: str | Path, output: str | Path, captions: str | Path | N
 
 def _of_training(results: str | Path) -> list[pd.DataFrame]:
     """The tables ``drift`` and ``lazy``; none in a study without training."""
-    return [read_table(results, name) for name in ("drift", "lazy") if has_table(results, name)]
+    return [read_shown(results, name) for name in ("drift", "lazy") if has_table(results, name)]
 
 
 def _drawn(results: Path, metadata: dict[Any, Any]) -> list[str]:

@@ -9,12 +9,13 @@ import pandas as pd
 from ntksim.study.files.tables import read_table
 from ntksim.study.report import description, findings
 from ntksim.study.statistics.columns import QUANTITIES
+from ntksim.study.statistics.seeds import of_one_data_set
 
 
 def summary(results: str | Path) -> str:
     """The summary of a results folder. Raises FileNotFoundError if it holds no tables."""
     results = Path(results)
-    errors, laws = read_table(results, "convergence"), read_table(results, "scaling_laws")
+    errors, laws = read_shown(results, "convergence"), read_shown(results, "scaling_laws")
     lines = ["", *description.study(errors.attrs)]
     lines.append("Relative error of the empirical kernel, ||K_m - K_inf||_F / ||K_inf||_F, root mean square over seeds:")
     for network in dict.fromkeys(errors["network"]):
@@ -25,10 +26,10 @@ def summary(results: str | Path) -> str:
         if sentence := findings.bias(errors[errors["network"] == network]):
             lines.append(f"  {network:<14} {sentence}; without it {_law(laws, network, 'relative_frobenius_scatter')}")
     if has_table(results, "drift"):
-        lines += _movement(read_table(results, "drift"), laws)
+        lines += _movement(read_shown(results, "drift"), laws)
         if findings.has_asymptotic_laws(laws):
             lines += _indented(findings.FLIPS)
-        heading, *cells = findings.verdicts(read_table(results, "lazy"))
+        heading, *cells = findings.verdicts(read_shown(results, "lazy"))
         lines += [*textwrap.wrap(heading, 120), *(line for text in cells for line in _indented(text))]
     lines += left_out(results)
     lines += [
@@ -37,6 +38,11 @@ def summary(results: str | Path) -> str:
         f"Report:  {results / 'report.html'}",
     ]
     return "\n".join(lines)
+
+
+def read_shown(results: str | Path, table: str) -> pd.DataFrame:
+    """A table of a results folder as summary and report show it: of one data set, where the study has several."""
+    return of_one_data_set(read_table(results, table))
 
 
 def has_table(results: str | Path, table: str) -> bool:

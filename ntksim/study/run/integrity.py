@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,24 +36,27 @@ class Fault:
     why: str
 
 
-def inspect(study: Study, dataset_hash: str) -> list[Fault]:
-    """Faults of all files that the study has or should have. Tables come last, followed by figures and pages if changed."""
-    found = [fault for path, wanted in _wanted(study, dataset_hash) if (fault := _fault(path, wanted))]
+def inspect(study: Study, hashes: Mapping[str, str]) -> list[Fault]:
+    """Faults of all files that the study has or should have, given the hash of each data set (`Study.data_sets`).
+
+    Tables come last, followed by figures and pages if changed.
+    """
+    found = [fault for path, wanted in _wanted(study, hashes) if (fault := _fault(path, wanted))]
     return found + [Fault(path, "damaged", "") for path in _changed_drawings(Path(study.results))]
 
 
-def _wanted(study: Study, dataset_hash: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _wanted(study: Study, hashes: Mapping[str, str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Every file that holds numbers, with the identity that it should have."""
     results = Path(study.results)
-    yield results / "dataset.npz", {"stage": "dataset", "dataset": dataset_hash}
-    shards = jobs.shards(study)
-    limits = {jobs.limit_file(study, shard.network, shard.width): shard for shard in shards}
-    for file, shard in limits.items():
-        yield results / file, identity.limit_identity(study.networks[shard.network].network(shard.width), dataset_hash)
-    for shard in shards:
+    for data, own in hashes.items():
+        yield results / jobs.dataset_file(data), {"stage": "dataset", "dataset": own}
+    for file, shard in jobs.limits(study).items():
+        network = study.networks[shard.network].network(shard.width)
+        yield results / file, identity.limit_identity(network, hashes[shard.data])
+    for shard in jobs.shards(study):
         for file in jobs.shard_files(study, shard):
-            yield results / file, identity.of_shard(study, shard, dataset_hash)
-    table = {"config_hash": study.science_hash(), "dataset_hash": dataset_hash, **code_identity("tables")}
+            yield results / file, identity.of_shard(study, shard, hashes[shard.data])
+    table = {"config_hash": study.science_hash(), "dataset_hash": identity.data_hash(hashes), **code_identity("tables")}
     for name in jobs.tables(study):
         yield results / "tables" / f"{name}.parquet", {"table": name, **table}
 
@@ -121,7 +124,7 @@ def refuse_other_versions(results: Path, faults: list[Fault]) -> None:
         )
 
 
-def mend(study: Study, dataset_hash: str, *, recompute: bool) -> list[Fault]:
+def mend(study: Study, hashes: Mapping[str, str], *, recompute: bool) -> list[Fault]:
     """Remove every file that cannot be used, and return all faults.
 
     Files of another version are removed only with ``recompute``; otherwise they raise StageError. When a shard is removed, the
@@ -130,7 +133,7 @@ def mend(study: Study, dataset_hash: str, *, recompute: bool) -> list[Fault]:
     found: dict[Path, Fault] = {}
     while True:
         before = jobs.shards(study)
-        faults = [fault for fault in inspect(study, dataset_hash) if fault.path not in found]
+        faults = [fault for fault in inspect(study, hashes) if fault.path not in found]
         if not recompute:
             refuse_other_versions(Path(study.results), faults)
         clear(study, faults)
@@ -167,7 +170,9 @@ def inputs_to_restore(study: Study, faults: list[Fault]) -> list[str]:
     needed: dict[str, None] = {}
     for shard in jobs.shards(study):
         if unusable.isdisjoint(results / file for file in jobs.shard_files(study, shard)):
-            needed |= dict.fromkeys(["dataset.npz", jobs.limit_file(study, shard.network, shard.width)])
+            needed |= dict.fromkeys(
+                [jobs.dataset_file(shard.data), jobs.limit_file(study, shard.network, shard.width, shard.data)]
+            )
     return [f"{study.results}/{file}" for file in needed if results / file in unusable]
 
 
@@ -176,7 +181,7 @@ def make_older(study: Study) -> None:
     results = Path(study.results)
     shards = [results / shard.file for shard in jobs.shards(study)]
     oldest = min(path.stat().st_mtime_ns for path in shards if path.is_file())
-    for path in [results / "dataset.npz", *(results / "limit").glob("*.npz")]:
+    for path in [*results.glob("dataset*.npz"), *(results / "limit").glob("*.npz")]:
         os.utime(path, ns=(oldest, oldest))
 
 

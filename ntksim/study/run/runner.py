@@ -48,7 +48,7 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False,
     local = settings.executor == "local"
     uses_gpu = local and _finds_gpu(study)
     jobs = cluster.Jobs(results, settings.executor)
-    dataset_hash = _check_data(study)
+    hashes = _check_data(study)
     if local and (remark := plan.memory_remark(study, machine_megabytes())):
         print(f"ntksim: warning: {remark}", file=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
@@ -58,7 +58,7 @@ def run_study(config: str, cores: str, profile: str, *, recompute: bool = False,
         # These options name the executor, so that no other profile of the user can set one whose jobs are not tracked.
         options = ["--workflow-profile", str(settings.folder), *settings.options(machine_megabytes()), *jobs.options()]
         snakemake = _Snakemake(config, cores, options, lock.fileno(), uses_gpu, verbose)
-        status = _run(study, dataset_hash, snakemake, recompute)
+        status = _run(study, hashes, snakemake, recompute)
         if status >= 0:  # Snakemake was not killed, so all its jobs have ended
             integrity.remove_partial(results)
             jobs.ended()
@@ -79,10 +79,10 @@ def _finds_gpu(study: Study) -> bool:
         raise ConfigError(f"device: {error}") from None
 
 
-def _run(study: Study, dataset_hash: str, snakemake: "_Snakemake", recompute: bool) -> int:
+def _run(study: Study, hashes: dict[str, str], snakemake: "_Snakemake", recompute: bool) -> int:
     results = Path(study.results)
     integrity.remove_partial(results)
-    faults = integrity.mend(study, dataset_hash, recompute=recompute)
+    faults = integrity.mend(study, hashes, recompute=recompute)
     if restore := integrity.inputs_to_restore(study, faults):
         if status := snakemake.run(*restore, first=True).returncode:
             return status
@@ -133,25 +133,25 @@ def without_folders(page: str, paths: Iterable[str]) -> str:
     return _REPORT_DATA.sub(lambda data: pattern.sub(lambda path: names[path[0]], data[0]), page)
 
 
-def _check_data(study: Study) -> str:
-    """Load the data set, print a warning for everything unwise about it, and return its hash.
+def _check_data(study: Study) -> dict[str, str]:
+    """Load the data sets, print a warning for everything unwise about them, and return the hash of each.
 
     So errors in the data appear before any job starts.
     """
     from ntksim.study.data.treatment import remarks
 
-    data = load_data(study)
-    for remark in remarks(data):
+    every = load_data(study)
+    for remark in dict.fromkeys(remark for data in every.values() for remark in remarks(data)):
         print(f"ntksim: warning: {remark}", file=sys.stderr)
-    return data.hash
+    return {label: data.hash for label, data in every.items()}
 
 
-def load_data(study: Study) -> "Data":
-    """The data set of a study. Raises ConfigError if it cannot be used."""
-    from ntksim.study.data.dataset import load
+def load_data(study: Study) -> dict[str, "Data"]:
+    """The data sets of a study (`Study.data_sets`). Raises ConfigError if one cannot be used."""
+    from ntksim.study.data.nested import load
 
     try:
-        return load(study.dataset)
+        return {label: load(*study.drawn(label)) for label in study.data_sets}
     except StageError as error:
         raise ConfigError(str(error)) from None
 

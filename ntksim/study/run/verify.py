@@ -73,7 +73,7 @@ def verify(results: str | Path, *, fraction: float = 0.05, shards: int | None = 
     planned = plan.shards(study)
     size = min(len(planned), shards or max(1, round(fraction * len(planned))))
     chosen = [planned[i] for i in sorted(np.random.default_rng(seed).choice(len(planned), size, replace=False))]
-    limits = {plan.limit_file(study, shard.network, shard.width): shard for shard in chosen}
+    limits = {plan.limit_file(study, shard.network, shard.width, shard.data): shard for shard in chosen}
     jobs = [(file, shard, _limit_again) for file, shard in limits.items()]
     for shard in chosen:  # recomputing a shard also writes the kernels that it keeps, so these only need comparing
         jobs += zip(plan.shard_files(study, shard), (shard, shard), (_shard_again, _compared), strict=False)
@@ -99,8 +99,9 @@ def _checked(file: str, study: Study, shard: plan.Shard, scratch: Path, again: _
 def _limit_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
     results, options = Path(study.results), study.networks[shard.network]
     network = options.network(limit_width(options.parameterization, shard.width) or 1)
-    initial.limit(results / "dataset.npz", network, scratch / file)
-    wanted = identity.limit_identity(network, files.read(results / "dataset.npz").hash)
+    data = results / plan.dataset_file(shard.data)
+    initial.limit(data, network, scratch / file)
+    wanted = identity.limit_identity(network, files.read(data).hash)
     (there, stored), (here, again) = read_npz(results / file), read_npz(scratch / file)
     why = _why_not_bits(stored, again, wanted)
     before, now = (pd.DataFrame({name: [values.ravel()] for name, values in arrays.items()}) for arrays in (there, here))
@@ -108,8 +109,8 @@ def _limit_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
 
 
 def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
-    network, data = study.networks[shard.network].network(shard.width), Path(study.results) / "dataset.npz"
-    limit = scratch / plan.limit_file(study, shard.network, shard.width)
+    network, data = study.networks[shard.network].network(shard.width), Path(study.results) / plan.dataset_file(shard.data)
+    limit = scratch / plan.limit_file(study, shard.network, shard.width, shard.data)
     # A shard that was computed on a GPU is recomputed on a GPU, if this machine has one.
     there = read_metadata(Path(study.results) / file).get("provenance", {}).get("device", "")
     device = "auto" if there.startswith("cuda") else "cpu"
@@ -126,7 +127,7 @@ def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
 def _compared(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comparison:
     """Compare a file of a shard with the recomputed one in ``scratch``."""
     results = Path(study.results)
-    wanted = identity.of_shard(study, shard, files.read(results / "dataset.npz").hash)
+    wanted = identity.of_shard(study, shard, files.read(results / plan.dataset_file(shard.data)).hash)
     (there, stored), (here, again) = read_arrow(results / file), read_arrow(scratch / file)
     why = _why_not_bits(stored, again, wanted)
     return _compare(file, there.to_pandas(), here.to_pandas(), why, TOLERANCES[shard.stage, study.precision])

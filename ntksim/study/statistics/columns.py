@@ -194,6 +194,8 @@ COLUMNS = {
     "sampling": "how networks are drawn: weights, or conditional (networks in law). One seed is another network in each: rows of "
     "unlike sampling must not be joined by seed. Nor must conditional rows at initialisation and in training: a network in law "
     "depends on all that it is asked for",
+    "train_points": "number of training points, an axis if dataset.train is a list",
+    "dataset_seed": "seed of the choice of points, an axis if dataset.seed is a list",
     "width": "neurons per hidden layer",
     "seed": "seed of the network",
     "quantity": "quantity that the row summarises: a column of the table per seed",

@@ -6,7 +6,7 @@ which gives their intervals (`seeds.combined`). The fit does not use theory's ex
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,12 @@ from ntksim.study.statistics.seeds import (
     counts,
     has_logarithm,
     jackknife,
+    key,
     mean_interval,
     usable,
 )
 
-Grams = Mapping[tuple[str, int], np.ndarray]  # by network and width
+Grams = Mapping[tuple[Any, ...], np.ndarray]  # by cell (`seeds.key`)
 
 
 def theory_exponent(quantity: str, activation: str, depth: int, parameterization: str) -> float:
@@ -67,7 +68,7 @@ def scaling_laws(
     ----------
     initial : the table ``initial``.
     final : the table ``final``; None in a study without training.
-    grams : the Gram matrix of the kernel's changes (`drift_parts`) by network and width, if the drift has parts.
+    grams : the Gram matrix of the kernel's changes (`drift_parts`) by cell (`seeds.key`), if the drift has parts.
     in_batches : whether training uses batches. Distances from theory, which is for the full batch, then contain the noise of the
         batches, and have no theoretical exponent.
     error_grams : the same as ``grams`` for the kernel's differences from the limit at initialisation.
@@ -91,7 +92,7 @@ def scaling_laws(
                 samples = {int(str(width)): sample(usable(at_width, quantity)) for width, at_width in group.groupby("width")}
                 known = not (in_batches and quantity.endswith("_deviation"))
                 rows += _law(cell, quantity, samples, seeds, known)
-            own_grams = {width: gram for (name, width), gram in (every or {}).items() if name == cell["network"]}
+            own_grams = {width: gram for width in seeds if (gram := (every or {}).get(key(cell | {"width": width}))) is not None}
             for index, part in enumerate(own_parts if own_grams else ()):
                 samples = {width: part_sample(gram, PARTS[index]) for width, gram in own_grams.items()}
                 rows += _law(cell, part, samples, seeds)

@@ -7,7 +7,7 @@ logarithms. Linear combinations over independent widths have Student's interval 
 Satterthwaite (1946). No method is random. docs/statistics.md gives the measured coverage of the intervals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +24,11 @@ FEWEST = 5
 MOST_EXCLUDED = 0.1  # a statistic is marked if a larger share of its seeds is left out
 
 
-_CELL = ("network", "sampling")  # the same seed drawn by weights and conditionally gives two unrelated networks
+DATA = ("train_points", "dataset_seed")  # columns that tell data sets apart
+_CELL = ("network", "sampling", *DATA)  # the same seed drawn by weights and conditionally gives two unrelated networks
 _FIRST = ("activation", "depth", "parameterization")
-# Columns that describe a network: every key of the configuration that may be an axis of a study.
-NETWORK = ("network", *_FIRST, "sampling", *(name for name in NetworkOptions.model_fields if name not in _FIRST))
+# Columns that describe a network and its data: every key of the configuration that may be an axis of a study.
+NETWORK = ("network", *_FIRST, "sampling", *(name for name in NetworkOptions.model_fields if name not in _FIRST), *DATA)
 
 
 class Interval(NamedTuple):
@@ -42,16 +43,29 @@ UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 
 def cells(frame: pd.DataFrame, *more: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Split a table by network, and by the columns ``more``, such as the width.
+    """Split a table by network and data set, and by the columns ``more``, such as the width.
 
     Yields the values of these columns and of those that describe the network, by name, with the rows that have them.
     """
-    for _, group in frame.groupby([*_CELL, *more], sort=False):
+    for _, group in frame.groupby([name for name in (*_CELL, *more) if name in frame], sort=False):
         yield {name: group[name].iloc[0] for name in (*NETWORK, *more) if name in group}, group
 
 
+def key(cell: "Mapping[str, Any] | pd.Series[Any]") -> tuple[Any, ...]:
+    """What tells a cell from others: network, data set and width."""
+    return tuple(cell.get(name) for name in ("network", *DATA, "width"))
+
+
+def of_one_data_set(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that are of the largest training set and the first seed of the data."""
+    for name, value in zip(DATA, ("max", "min"), strict=True):
+        if name in frame:
+            frame = frame[frame[name] == frame[name].agg(value)]
+    return frame
+
+
 def described(options: NetworkOptions) -> dict[str, Any]:
-    """What the columns `NETWORK` say of a network, but for its name and how it is drawn."""
+    """What the columns `NETWORK` say of a network, but for its name, how it is drawn, and its data."""
     found = {name: getattr(options, name) for name in NetworkOptions.model_fields}
     exponents = options.abc and ", ".join(f"{name} {value:g}" for name, value in options.abc.model_dump().items())
     sigma_b = np.nan if options.sigma_b is None else options.sigma_b

@@ -1,7 +1,7 @@
 """The tables of a study: tidy Parquet files with typed columns, descriptions, units and provenance."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantit
 from ntksim.study.statistics.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.statistics.laziness import lazy_table
 from ntksim.study.statistics.scaling_laws import Grams, scaling_laws
-from ntksim.study.statistics.seeds import NETWORK, cells, counts, described, moments, usable
+from ntksim.study.statistics.seeds import DATA, NETWORK, cells, counts, described, key, moments, usable
 
 
 # One BLAS thread makes sums over seeds independent of the number of threads. They are too small to gain from several.
@@ -34,17 +34,21 @@ def make_tables(study: Study, output: str | Path) -> None:
     Raises StageError for a shard that is missing, damaged, or computed from other inputs than the study asks for.
     """
     results = Path(study.results)
-    data = files.read(results / "dataset.npz")
-    devices, limits = set[str](), _Limits(study, data.hash)
-    initial, error_grams = _read_initial(study, data.hash, devices)
+    every = {label: files.read(results / jobs.dataset_file(label)) for label in study.data_sets}
+    hashes, data = {label: data.hash for label, data in every.items()}, list(every.values())[-1]
+    devices, limits = set[str](), _Limits(study, hashes)
+    initial, error_grams = _read_initial(study, hashes, devices)
     made = {"spectrum": _spectrum(limits, initial)}
     initial = initial.drop(columns="eigenvalues")
     statistics = [summarise(initial, quantities("convergence")), _parts(initial, error_grams, drift_parts.ERROR_PARTS)]
     made |= {"initial": initial, "convergence": _with_exact_law(limits, pd.concat(statistics, ignore_index=True))}
     final, grams = None, None
     if study.training is not None:
-        training, ensemble, grams = _read_training(study, data.hash, devices)
-        final, lists = at_the_end(training, data.y_train), [*LAYERS, *quantities("modes")]
+        training, ensemble, grams = _read_training(study, hashes, devices)
+        ends = [
+            at_the_end(rows, every[str(label)].y_train) for label, rows in training.groupby(_labels(study, training), sort=False)
+        ]
+        final, lists = pd.concat(ends).sort_index(), [*LAYERS, *quantities("modes")]
         drift = summarise(final, quantities("drift"), len(data.x_test))
         made |= {
             "ensemble": ensemble,
@@ -56,11 +60,12 @@ def make_tables(study: Study, output: str | Path) -> None:
             "training": training.drop(columns=[*lists, *quantities("run")]),
         }
     made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches, error_grams)
+    sizes = sorted({len(own.x_train) for own in every.values()})
     metadata = {
         "config_hash": study.science_hash(),
         "config": _config(study),
-        "dataset_hash": data.hash,
-        "data": {"train": len(data.x_train), "test": len(data.x_test), "outputs": data.outputs}
+        "dataset_hash": identity.data_hash(hashes),
+        "data": {"train": sizes if len(sizes) > 1 else sizes[0], "test": len(data.x_test), "outputs": data.outputs}
         | {"treatment": treatment(study.dataset, data), "remarks": remarks(data)},
         "provenance": provenance() | {"device": "; ".join(sorted(devices))},
         **code_identity("tables"),
@@ -72,10 +77,17 @@ def make_tables(study: Study, output: str | Path) -> None:
 def _config(study: Study) -> dict[str, Any]:
     """The configuration without this machine's folders, so that a study writes equal tables on every machine."""
     config = study.model_dump(exclude={"results"})
-    for key in FILES:
-        if names := [Path(path).name for path in study.dataset.paths(key)]:
-            config["dataset"][key] = names if isinstance(config["dataset"][key], list) else names[0]
+    for which in FILES:
+        if names := [Path(path).name for path in study.dataset.paths(which)]:
+            config["dataset"][which] = names if isinstance(config["dataset"][which], list) else names[0]
     return config
+
+
+def _labels(study: Study, frame: pd.DataFrame) -> pd.Series:
+    """The data set of every row (`Study.data_sets`)."""
+    labels = {(own.dataset.train, own.dataset.seed): label for label, own in study.data_sets.items()}
+    keys = zip(*(frame[name] for name in DATA), strict=True)
+    return pd.Series([labels[one] for one in keys], index=frame.index)
 
 
 def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
@@ -84,7 +96,7 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     These are the largest deviations from theory, the one from the linearised network also in units of the training ``targets``
     (n,) or (n, k); the share of the loss that is left; and the time up to which numbers are finite.
     """
-    run = ["network", "sampling", "width", "seed"]
+    run = ["network", "sampling", *(name for name in DATA if name in training), "width", "seed"]
     runs = training.groupby(run, sort=False)
     final = training[runs["time"].transform("max") == training["time"]].copy()
     for name in quantities("drift"):
@@ -109,7 +121,7 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
 
 def _with_stops(table: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
     """Add to ``table`` the times at which the first and the last seed of each network and width stopped early."""
-    cell = ["network", "sampling", "width"]
+    cell = ["network", "sampling", *DATA, "width"]
     stopped = final[final["status"] != "finished"].groupby(cell)["relative_time_reached"]
     return table.merge(stopped.agg(earliest_stop="min", latest_stop="max").reset_index(), on=cell, how="left")
 
@@ -123,9 +135,9 @@ def _with_exact_law(limits: "_Limits", convergence: pd.DataFrame) -> pd.DataFram
     shallow = convergence["depth"] == 1
     exact = np.where(shallow & (convergence["quantity"] == bias), 0.0, np.nan)
     for row in np.flatnonzero(shallow & convergence["quantity"].isin(["relative_frobenius_error", scatter])):
-        network, width = str(convergence["network"].iloc[row]), int(convergence["width"].iloc[row])
-        limit = limits.of(network, width)
-        exact[row] = np.sqrt(limit.variance / width) / limit.norm
+        cell = convergence.iloc[row]
+        limit = limits.of(cell)
+        exact[row] = np.sqrt(limit.variance / int(cell["width"])) / limit.norm
     convergence.insert(list(convergence).index("root_mean_square") + 1, "exact_root_mean_square", exact)
     return convergence
 
@@ -146,22 +158,27 @@ def summarise(frame: pd.DataFrame, quantities: Iterable[str], test_points: int =
     return pd.DataFrame(rows)
 
 
+def _cell(shard: jobs.Shard) -> tuple[str, str, int]:
+    return shard.network, shard.data, shard.width
+
+
 def _ordered(study: Study, stage: str) -> list[jobs.Shard]:
     """A stage's shards: networks in the order of the configuration, widths and seeds ascending."""
     shards = [shard for shard in jobs.shards(study) if shard.stage == stage]
-    return sorted(shards, key=lambda s: (list(study.networks).index(s.network), s.width, s.first))
+    networks, data = list(study.networks), list(study.data_sets)
+    return sorted(shards, key=lambda s: (networks.index(s.network), data.index(s.data), s.width, s.first))
 
 
-def _read_initial(study: Study, dataset_hash: str, devices: set[str]) -> tuple[pd.DataFrame, Grams]:
+def _read_initial(study: Study, hashes: Mapping[str, str], devices: set[str]) -> tuple[pd.DataFrame, Grams]:
     """Read all shards at initialisation.
 
-    Returns their rows, and by network and width the Gram matrix of the differences from the limit, which are dropped from the
+    Returns their rows, and by cell (`seeds.key`) the Gram matrix of the differences from the limit, which are dropped from the
     rows one network and width at a time.
     """
     frames, grams = [], {}
-    for cell, shards in groupby(_ordered(study, "initial"), key=lambda shard: (shard.network, shard.width)):
-        frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
-        grams[cell] = _gram_matrix(frame, "relative_limit_difference")
+    for _, shards in groupby(_ordered(study, "initial"), key=_cell):
+        frame = pd.concat([_read_shard(study, shard, hashes, devices) for shard in shards], ignore_index=True)
+        grams[key(frame.iloc[0])] = _gram_matrix(frame, "relative_limit_difference")
         frames.append(frame)
     return pd.concat(frames, ignore_index=True), grams
 
@@ -173,18 +190,18 @@ def _gram_matrix(frame: pd.DataFrame, column: str) -> np.ndarray:
     return drift_parts.gram_matrix([changes for changes in there if np.isfinite(changes).all()])
 
 
-def _read_training(study: Study, dataset_hash: str, devices: set[str]) -> tuple[pd.DataFrame, pd.DataFrame, Grams]:
+def _read_training(study: Study, hashes: Mapping[str, str], devices: set[str]) -> tuple[pd.DataFrame, pd.DataFrame, Grams]:
     """Read all training shards.
 
-    Returns their rows, the rows of the table `ensemble`, and the Gram matrix of the kernel's changes by network and width (only
+    Returns their rows, the rows of the table `ensemble`, and the Gram matrix of the kernel's changes by cell (only
     if all seeds start from the same residual). Outputs and kernel changes are large, so they are reduced and dropped one network
     and width at a time.
     """
     frames, ensembles, grams = [], [], {}
-    for cell, shards in groupby(_ordered(study, "training"), key=lambda shard: (shard.network, shard.width)):
-        frame = pd.concat([_read_shard(study, shard, dataset_hash, devices) for shard in shards], ignore_index=True)
+    for _, shards in groupby(_ordered(study, "training"), key=_cell):
+        frame = pd.concat([_read_shard(study, shard, hashes, devices) for shard in shards], ignore_index=True)
         if "relative_kernel_change" in frame:
-            grams[cell] = _gram_matrix(frame, "relative_kernel_change")
+            grams[key(frame.iloc[0])] = _gram_matrix(frame, "relative_kernel_change")
         ensembles.append(ensemble_rows(frame))
         if "rank" not in frame:  # of networks by their weights, of which all directions are known
             frame.insert(list(frame).index("status"), "rank", np.nan)
@@ -220,21 +237,23 @@ def _parts(frame: pd.DataFrame, grams: Grams, names: Sequence[str]) -> pd.DataFr
     """Rows of the table `drift` for the parts of the kernel drift, or of `convergence` for bias and scatter."""
     rows = []
     for cell, group in cells(frame, "width"):
-        gram = grams.get((cell["network"], cell["width"]))
+        gram = grams.get(key(cell))
         if gram is not None:
             for quantity, numbers in drift_parts.parts(gram, names).items():
                 rows.append(cell | {"quantity": quantity} | counts(len(gram), len(group)) | numbers)
     return pd.DataFrame(rows)
 
 
-def _read_shard(study: Study, shard: jobs.Shard, dataset_hash: str, devices: set[str]) -> pd.DataFrame:
+def _read_shard(study: Study, shard: jobs.Shard, hashes: Mapping[str, str], devices: set[str]) -> pd.DataFrame:
     """Read a shard's rows, and add the device that computed them to ``devices``."""
     path = Path(study.results) / shard.file
     table, metadata = read_arrow(path)
-    identity.require(path, metadata.get("identity"), identity.of_shard(study, shard, dataset_hash))
+    identity.require(path, metadata.get("identity"), identity.of_shard(study, shard, hashes[shard.data]))
     frame = table.to_pandas()
+    data = study.data_set(shard.data).dataset
     description = described(study.networks[shard.network]) | {
-        "network": shard.network, "sampling": getattr(study, shard.stage).sampling, "width": shard.width
+        "network": shard.network, "sampling": getattr(study, shard.stage).sampling, "width": shard.width,
+        "train_points": data.train, "dataset_seed": data.seed,
     }  # fmt: skip
     for position, name in enumerate((*NETWORK, "width")):
         frame.insert(position, name, description[name])
@@ -255,16 +274,22 @@ class _Limit(NamedTuple):
 class _Limits:
     """The infinite-width kernels of a study's networks. Widths may share a file, which is read only once."""
 
-    def __init__(self, study: Study, dataset_hash: str) -> None:
-        self._study, self._hash = study, dataset_hash
+    def __init__(self, study: Study, hashes: Mapping[str, str]) -> None:
+        self._study, self._hashes = study, hashes
+        self._labels = {(own.dataset.train, own.dataset.seed): label for label, own in study.data_sets.items()}
         self._read: dict[Path, _Limit] = {}
 
-    def of(self, network: str, width: int) -> _Limit:
-        """The kernel of a network. Raises StageError if the file is of another network or of other data."""
-        path = Path(self._study.results) / jobs.limit_file(self._study, network, width)
+    def of(self, cell: Mapping[str, Any] | pd.Series) -> _Limit:
+        """The kernel of a cell. Raises StageError if the file is of another network or of other data."""
+        network, width, data = (
+            str(cell["network"]),
+            int(cell["width"]),
+            self._labels[int(cell["train_points"]), int(cell["dataset_seed"])],
+        )
+        path = Path(self._study.results) / jobs.limit_file(self._study, network, width, data)
         if path not in self._read:
             arrays, metadata = read_npz(path)
-            wanted = identity.limit_identity(self._study.networks[network].network(width), self._hash)
+            wanted = identity.limit_identity(self._study.networks[network].network(width), self._hashes[data])
             identity.require(path, metadata.get("identity"), wanted)
             ntk, variance = arrays["ntk"], arrays.get("kernel_variance", np.array(np.nan))
             values = np.linalg.eigvalsh(ntk)[::-1]
@@ -275,7 +300,6 @@ class _Limits:
 def _spectrum(limits: _Limits, initial: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for cell, group in cells(initial, "width"):
-        network, width = str(cell["network"]), int(cell["width"])
         values = np.stack(group["eigenvalues"].to_list())
         finite = values[np.isfinite(values).all(axis=1) & (group["status"] == "finished").to_numpy()]
         n = values.shape[1]
@@ -283,7 +307,7 @@ def _spectrum(limits: _Limits, initial: pd.DataFrame) -> pd.DataFrame:
         part = pd.DataFrame({
             **cell,
             "index": np.arange(n),
-            "limit_eigenvalue": limits.of(network, width).eigenvalues,
+            "limit_eigenvalue": limits.of(cell).eigenvalues,
             "mean": finite.mean(axis=0) if len(finite) else np.full(n, np.nan),
             "standard_deviation": finite.std(axis=0, ddof=1) if enough else np.full(n, np.nan),
             **counts(len(finite), len(values)),
