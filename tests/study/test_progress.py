@@ -140,7 +140,8 @@ def test_a_study_says_at_its_end_which_jobs_failed_and_why(tmp_path):
     ):
         seeds = shard.partition("seeds-")[2].replace("-", " to ")
         at = digest.index(f"  Kernels at initialisation: tanh, width 16, seeds {seeds}")
-        assert digest[at + 1].startswith(f"    reason: {words}")
+        assert digest[at + 1].startswith("    reason: ")
+        assert words in digest[at + 1]
         assert digest[at + 2] == f"    log:    {tmp_path}/results/logs/initial/{shard}.log"
     assert text.splitlines()[-1].startswith("ntksim: error: the study did not finish; see")
     assert text.count("of 8 [") == 2

@@ -190,7 +190,79 @@ def test_parts_of_the_drift_are_on_one_scale_and_zeros_are_marked(results):
     assert len({axis.get_ylim() for axis in figure.axes}) == 1
     hollow = [line for line in figure.axes[0].get_lines() if to_rgb(line.get_markerfacecolor()) == (1, 1, 1)]
     zeros = drift[(drift["quantity"] == "systematic_kernel_drift") & (drift["root_mean_square"] == 0)]
-    assert [line.get_xdata()[0] for line in hollow] == zeros.sort_values(["network", "width"])["width"].to_list()
+    places = [line.get_xdata()[0] for line in hollow]  # beside their widths, since markers do not cover each other
+    assert places == pytest.approx(zeros.sort_values(["network", "width"])["width"].to_list(), rel=0.1)
+
+
+def test_each_network_has_the_slope_of_its_theory(results):
+    """A dotted line in its colour, through its widest point; there is no line for all networks."""
+    drift, laws = ntksim.read_table(results, "drift"), ntksim.read_table(results, "scaling_laws")
+    names = list(dict.fromkeys(drift["network"]))
+    for axis, quantity in zip(
+        drawn(results, "drift").axes, ("kernel_drift", "parameter_drift", "relative_linearized_deviation"), strict=True
+    ):
+        dotted = [line for line in axis.get_lines() if line.get_linestyle() == ":"]
+        assert [line.get_color() for line in dotted] == [panels.colour(index) for index in range(len(names))]
+        for name, line in zip(names, dotted, strict=True):
+            (low, high), values = line.get_xdata(), np.log(np.asarray(line.get_ydata()))
+            law = laws[(laws["network"] == name) & (laws["quantity"] == quantity)].iloc[0]
+            assert (values[1] - values[0]) / np.log(high / low) == pytest.approx(law["theory_exponent"])
+            own = drift[(drift["network"] == name) & (drift["quantity"] == quantity) & (drift["width"] == 64)]
+            assert np.exp(values[1]) == pytest.approx(own["root_mean_square"].item())
+        assert any("theory $m^{−0.5}$" in text.get_text() for text in axis.get_legend().get_texts())
+
+
+def test_markers_at_one_width_lie_side_by_side(results):
+    widths = pd.Series([64, 128, 512])
+    shifted = np.array([panels.dodged(widths, widths, line, 4) for line in range(4)])
+    assert np.exp(np.log(shifted).mean(axis=0)) == pytest.approx(widths.to_list())
+    assert (np.diff(shifted, axis=0) > 0).all()
+    assert (shifted[-1, :-1] < shifted[0, 1:]).all()  # no width comes near the next one
+    assert panels.dodged(pd.Series([64]), [64], 0, 1).item() == 64
+    axis = drawn(results, "drift").axes[0]
+    places = [container[0].get_xdata()[0] for container in axis.containers]
+    assert len(set(places)) == len(places) == 3
+
+
+def test_rounding_is_not_drawn(results):
+    """What a linear model moves is rounding alone. It has no point and no law, and does not stretch the axis."""
+    drift = ntksim.read_table(results, "drift")
+    rounded = (drift["quantity"] == "kernel_drift") & (drift["network"] == "relu") & (drift["width"] == 64)
+    drift.loc[rounded, "root_mean_square"] = 1e-15
+    axis = figures.drift(drift, ntksim.read_table(results, "scaling_laws")).axes[0]
+    assert np.isnan(axis.containers[0][0].get_ydata()[1])
+    assert axis.get_ylim()[0] > 1e-6
+    lines = [line for line in axis.get_lines() if len(line.get_xdata()) == 2 and line.get_color() == panels.colour(0)]
+    assert "-" not in [line.get_linestyle() for line in lines]
+    assert len([line for line in axis.get_lines() if to_rgb(line.get_markerfacecolor()) == (1, 1, 1)]) == 1
+    drift.loc[drift["quantity"] == "kernel_drift", "root_mean_square"] = 0.0
+    axis = figures.drift(drift, ntksim.read_table(results, "scaling_laws")).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["0 up to rounding"]
+    spectrum = ntksim.read_table(results, "spectrum")
+    last = spectrum["index"] == 3
+    spectrum.loc[last, ["mean", "limit_eigenvalue"]] = spectrum["mean"].max() * 1e-17
+    for line in figures.spectrum(spectrum).axes[0].get_lines():
+        assert list(np.isnan(line.get_ydata())) == [False, False, False, True]
+
+
+def test_the_test_loss_is_drawn_against_width(results):
+    drift = ntksim.read_table(results, "drift").query("network == 'relu'").set_index(["quantity", "width"])["mean"]
+    final = ntksim.read_table(results, "final").query("network == 'relu' and width == 64 and status == 'finished'")
+    axis = drawn(results, "test_loss").axes[0]
+    assert list(axis.containers[0][0].get_ydata()) == drift["test_loss"].to_list()
+    assert list(axis.containers[1][0].get_ydata()) == drift["test_linearized_loss"].to_list()
+    level = next(line for line in axis.get_lines() if line.get_linestyle() == "--")
+    assert set(level.get_ydata()) == {final["test_limit_closed_form_loss"].mean()}
+
+
+def test_figures_are_vectors_in_pdf_too(results, tmp_path):
+    paths = [tmp_path / "a.pdf", tmp_path / "b.pdf"]
+    for path in paths:
+        figures.draw("spectrum", [Path(results) / "tables" / "spectrum.parquet"], [path])
+    first, second = (path.read_bytes() for path in paths)
+    assert first.startswith(b"%PDF")
+    assert first == second
+    assert b"/Subtype /Image" not in first
 
 
 def test_bars_of_medians_are_quartiles(results):

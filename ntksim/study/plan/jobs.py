@@ -36,6 +36,7 @@ FIGURES = {
     "drift": ("drift", "scaling_laws"),
     "drift_parts": ("drift", "scaling_laws"),
     "loss": ("training",),
+    "test_loss": ("drift", "final"),
     "accuracy": ("drift",),
     "lazy_or_rich": ("lazy", "final"),
 }

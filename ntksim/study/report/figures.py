@@ -31,10 +31,10 @@ def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     """Relative error of the empirical kernel, compared with its infinite-width limit, against width; a column per depth.
 
     ``table`` is the table ``convergence``, ``laws`` is ``scaling_laws``. The legend gives each fitted exponent and its interval.
-    The exact law for one hidden layer is dashed. The slope -1/2 of the central limit theorem is dotted.
+    The exact law for one hidden layer is dashed. The slope -1/2 of the central limit theorem is dotted, in each network's colour.
     """
     labels = {"relative_frobenius_error": r"relative error $\|K_m - K_\infty\|_F\,/\,\|K_\infty\|_F$"}
-    figure = panels.against_width(table, laws, labels, {"slope −½": -0.5})
+    figure = panels.against_width(table, laws, labels)
     names = list(dict.fromkeys(table["network"]))
     for axis, depth in zip(figure.axes, sorted(table["depth"].unique()), strict=True):
         own = table[(table["depth"] == depth) & table["quantity"].isin(labels)]
@@ -43,7 +43,7 @@ def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
             rows = rows.sort_values("width")
             colour = panels.colour(names.index(name))
             axis.plot(rows["width"], rows["exact_root_mean_square"], "--", color=colour, label=f"{name}: exact law")
-        panels.legend(axis, beside=True)
+        panels.legend(axis, above=True)
     return figure
 
 
@@ -51,21 +51,21 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     """Movement in training against width: kernel drift, parameter drift, and distance from the linearised network.
 
     Each quantity has a row of panels and each depth a column. ``table`` is the table ``drift``, ``laws`` is ``scaling_laws``.
-    The guide lines have the slopes of theory (`scaling_laws.theory_exponent`). A horizontal line marks the distance below which
-    a network is lazy.
+    Dotted lines have the slopes of each network's theory (`scaling_laws.theory_exponent`). A horizontal line marks the distance
+    below which a network is lazy.
     """
     labels = {
         "kernel_drift": r"kernel drift $\|K_t - K_0\|_F\,/\,\|K_0\|_F$",
         "parameter_drift": r"parameter drift $\|\theta_t - \theta_0\|\,/\,\|\theta_0\|$",
         "relative_linearized_deviation": r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})\,/\,\mathrm{rms}\,y$",
     }
-    figure = panels.against_width(table, laws, labels, {"slope −½": -0.5, "slope −1": -1.0})
+    figure = panels.against_width(table, laws, labels)
     config = table.attrs["config"]
     if in_batches(config["training"]["batch_size"], config["dataset"]["train"]):  # verdicts then ignore this distance
         return figure
     for axis in figure.axes[-table["depth"].nunique() :]:
         axis.axhline(laziness.LAZY, color="0.4", linewidth=0.8, label=f"lazy below {laziness.LAZY:g}")
-        panels.legend(axis, beside=True)
+        panels.legend(axis, above=True)
     return figure
 
 
@@ -79,7 +79,7 @@ def drift_parts(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
         "systematic_kernel_drift": r"systematic: $\|\mathrm{mean}_s\,(K_T - K_0)\,/\,\|K_0\|\,\|_F$",
         "random_kernel_drift": r"random: rms deviation from that mean",
     }
-    return panels.against_width(table, laws, labels, {"slope −½": -0.5, "slope −¾": -0.75, "slope −1": -1.0}, one_scale=True)
+    return panels.against_width(table, laws, labels, one_scale=True)
 
 
 def accuracy(table: pd.DataFrame) -> plt.Figure:
@@ -90,25 +90,46 @@ def accuracy(table: pd.DataFrame) -> plt.Figure:
     """
     figure, filled = panels.per_network(table)
     for axis, rows in filled:
-        for index, (quantity, label) in enumerate((("test_accuracy", "trained"), ("test_linearized_accuracy", "linearised"))):
-            series = rows[(rows["quantity"] == quantity) & rows["mean"].notna()].sort_values("width")
-            if len(series):
-                shifted = series["width"] * 1.06**index  # so that the bars of the two series do not overlap
-                axis.errorbar(
-                    shifted, series["mean"], panels.bars(series["mean"], series["interval_low"], series["interval_high"]),
-                    label=label, capsize=3, markersize=5, linewidth=0.8, **panels.style(index),
-                )  # fmt: skip
-                panels.mark(axis, shifted, series["mean"], series["marked"])
         limit = rows[rows["quantity"] == "test_limit_closed_form_accuracy"].sort_values("width")["mean"].iloc[-1]
-        if np.isfinite(limit):
-            axis.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$")
-        if axis.lines:
-            panels.width_axis(axis, rows)
-        else:
-            panels.note(axis)
+        _trained_and_linearised(axis, rows, ("test_accuracy", "test_linearized_accuracy"), limit)
         axis.set_ylabel("test accuracy (share of test points)")
-        axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
     return figure
+
+
+def test_loss(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
+    """Test loss at the end of training against width, of networks and of their linearisations; a panel per network.
+
+    ``table`` is the table ``drift``, ``final`` is ``final``. Points are means over seeds and bars their 95% intervals. The dashed
+    level is the mean over seeds of the loss of the same training with the constant kernel K_infinity of the widest network.
+    """
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        own = final[(final["network"] == rows["network"].iloc[0]) & (final["status"] == "finished")]
+        widest = own[own["width"] == rows["width"].max()]
+        limit = widest["test_limit_closed_form_loss"].mean()
+        _trained_and_linearised(axis, rows, ("test_loss", "test_linearized_loss"), limit)
+        axis.set_ylabel(r"test loss $\frac{1}{2}\sum r^2$")
+    return figure
+
+
+def _trained_and_linearised(axis: Axes, rows: pd.DataFrame, quantities: tuple[str, str], limit: float) -> None:
+    """Means with their intervals against width, of a quantity of trained networks and of linearised ones, and a level."""
+    for index, (quantity, label) in enumerate(zip(quantities, ("trained", "linearised"), strict=True)):
+        series = rows[(rows["quantity"] == quantity) & rows["mean"].notna()].sort_values("width")
+        if len(series):
+            shifted = panels.dodged(series["width"], rows["width"], index, 2)
+            axis.errorbar(
+                shifted, series["mean"], panels.bars(series["mean"], series["interval_low"], series["interval_high"]),
+                label=label, capsize=3, markersize=5, linewidth=0.8, **panels.style(index),
+            )  # fmt: skip
+            panels.mark(axis, shifted, series["mean"], series["marked"])
+    if np.isfinite(limit):
+        axis.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$")
+    if axis.lines:
+        panels.width_axis(axis, rows)
+    else:
+        panels.note(axis)
+    axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
 
 
 def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
@@ -120,6 +141,9 @@ def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
     seeds = final[final["status"] == "finished"].merge(
         table[["network", "sampling", "width", "family", "scaled_width", "marked"]], on=["network", "sampling", "width"]
     )
+    floor = panels.rounding(table.attrs["config"]["precision"])
+    moved = ["kernel_drift", "feature_drift"]
+    seeds[moved] = seeds[moved].where(seeds[moved] > floor)  # what is rounding is not drawn
     seeds["relative_test_loss"] = seeds["test_loss"] / seeds["test_linearized_loss"]
     scales = table.groupby("family")["output_scale"].transform("nunique")
     families = table[(scales > 1) & table["scaled_width"].notna()].groupby("family", sort=False)
@@ -128,7 +152,7 @@ def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
     )
     for index, (name, rows) in enumerate(families):
         diagram, *others = axes[2 * index : 2 * index + 2].ravel()
-        _phase_diagram(figure, diagram, rows)
+        _phase_diagram(figure, diagram, rows, floor)
         diagram.set_title(str(name), fontsize=10)
         seeds_by_width = seeds[seeds["family"] == name].groupby("width")
         labels = {
@@ -157,11 +181,11 @@ def lazy_or_rich(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def _phase_diagram(figure: plt.Figure, axis: Axes, rows: pd.DataFrame) -> None:
+def _phase_diagram(figure: plt.Figure, axis: Axes, rows: pd.DataFrame, floor: float) -> None:
     """Kernel drift by width and output scale, with a marker for the verdict and lines of equal sqrt(width) x output_scale."""
     grid = rows.pivot(index="output_scale", columns="width", values="kernel_drift")
     edges = [_edges(np.array(values, dtype=np.float64)) for values in (grid.columns, grid.index)]
-    drifts = np.ma.masked_less_equal(np.ma.masked_invalid(grid.to_numpy()), 0)
+    drifts = np.ma.masked_less_equal(np.ma.masked_invalid(grid.to_numpy()), floor)
     if drifts.count():
         colours = axis.pcolormesh(*edges, drifts, norm=matplotlib.colors.LogNorm(), cmap="viridis")
         figure.colorbar(colours, ax=axis, label="kernel drift")
@@ -194,15 +218,17 @@ def _edges(values: np.ndarray) -> np.ndarray:
 def spectrum(table: pd.DataFrame) -> plt.Figure:
     """Eigenvalues of the empirical kernel at three widths and of its infinite-width limit, a panel per network.
 
-    ``table`` is the table ``spectrum``. Lines are means over seeds; bands are one standard deviation on either side.
+    ``table`` is the table ``spectrum``. Lines are means over seeds; bands are one standard deviation on either side. They end
+    where eigenvalues are only rounding error (`_above_rounding`).
     """
     figure, filled = panels.per_network(table)
+    precision = table.attrs["config"]["precision"]
     for axis, rows in filled:
         widths = sorted(rows["width"].unique())
         shown = dict.fromkeys([widths[0], widths[len(widths) // 2], widths[-1]])
         for line, width in enumerate(shown):
             at_width = rows[rows["width"] == width].sort_values("index")
-            mean, spread = at_width["mean"].to_numpy(), at_width["standard_deviation"].fillna(0.0).to_numpy()
+            mean, spread = _above_rounding(at_width["mean"], precision), at_width["standard_deviation"].fillna(0.0).to_numpy()
             order = at_width["index"] + 1
             axis.plot(order, mean, markersize=2.5, linewidth=0.8, label=f"$m$ = {width}", **panels.style(line))
             panels.mark(axis, order[:1], at_width["mean"][:1], at_width["marked"][:1])
@@ -212,12 +238,17 @@ def spectrum(table: pd.DataFrame) -> plt.Figure:
             )
         # In the standard parameterization the limit depends on the width: the widest network's is drawn.
         limit = rows[rows["width"] == widths[-1]].sort_values("index")
-        axis.plot(
-            limit["index"] + 1, limit["limit_eigenvalue"], color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$"
-        )
+        values = _above_rounding(limit["limit_eigenvalue"], "float64")  # limits are computed in this precision
+        axis.plot(limit["index"] + 1, values, color="black", linestyle="--", linewidth=1.2, label=r"$K_\infty$")
         panels.logarithmic(axis, "index $j$, largest first", r"eigenvalue $\lambda_j$, in units of the kernel")
         panels.whole_numbers(axis, len(limit))
     return figure
+
+
+def _above_rounding(eigenvalues: pd.Series, precision: str) -> np.ndarray:
+    """Eigenvalues of a kernel, NaN where they may be rounding alone: up to n x epsilon x the largest one."""
+    floor = len(eigenvalues) * np.finfo(precision).eps * eigenvalues.max()
+    return eigenvalues.where(eigenvalues > floor).to_numpy()
 
 
 def loss(table: pd.DataFrame) -> plt.Figure:
@@ -269,6 +300,7 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
     "drift": drift,
     "drift_parts": drift_parts,
     "loss": loss,
+    "test_loss": test_loss,
     "accuracy": accuracy,
     "lazy_or_rich": lazy_or_rich,
 }

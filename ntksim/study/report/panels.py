@@ -18,10 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from ntksim.study.files.storage import atomic
+from ntksim.study.statistics.columns import QUANTITIES
+from ntksim.study.statistics.scaling_laws import theory_exponent
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*X"  # one more than the colours, so that 56 lines get different pairs of colour and marker
+_DODGE = 0.025  # the shift between neighbouring lines, as a share of the axis
 STARRED = f"more than {MOST_EXCLUDED:.0%} of the seeds left out"
 
 
@@ -69,16 +72,21 @@ def logarithmic(axis: Axes, x_label: str, y_label: str) -> None:
     axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
 
 
-def legend(axis: Axes, *, beside: bool = False) -> None:
+def legend(axis: Axes, *, above: bool = False) -> None:
     """Add a legend where it covers least of the panel, framed so that lines behind it are not mistaken for its entries.
 
-    With ``beside`` it is placed to the right of the panel, without a frame.
+    With ``above`` it is placed over the panel, without a frame, below the panel's title.
     """
-    if axis.get_legend_handles_labels()[0]:
-        position: dict[str, Any] = (
-            {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False} if beside else {"loc": "best"}
-        )
-        axis.legend(fontsize=7, **position)
+    if not axis.get_legend_handles_labels()[0]:
+        return
+    if not above:
+        axis.legend(fontsize=7, loc="best")
+        return
+    earlier = axis.get_legend()
+    title = axis.get_title() or (earlier.get_title().get_text() if earlier else "")
+    axis.set_title("")
+    axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, title=title, title_fontsize=10,
+                alignment="left")  # fmt: skip
 
 
 def whole_numbers(axis: Axes, last: int) -> None:
@@ -89,53 +97,98 @@ def whole_numbers(axis: Axes, last: int) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-def note(axis: Axes) -> None:
-    """Say in the panel that there is nothing to draw."""
-    axis.text(0.5, 0.5, "no values to draw", ha="center", transform=axis.transAxes)
+def note(axis: Axes, text: str = "no values to draw") -> None:
+    """Say in the panel why nothing is drawn."""
+    axis.text(0.5, 0.5, text, ha="center", transform=axis.transAxes)
 
 
-def against_width(
-    table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str], guides: dict[str, float], *, one_scale: bool = False
-) -> plt.Figure:
+def rounding(precision: str) -> float:
+    """The largest relative error or change that may be rounding alone, such as that of a model that is linear from the start."""
+    return 16 * float(np.finfo(precision).eps)
+
+
+def dodged(widths: pd.Series, every: Iterable[int], line: int, lines: int) -> pd.Series:
+    """Widths at which to draw one of several lines, shifted by a factor so that markers at the same width lie side by side.
+
+    ``every``: all widths on the axis. The shifts are symmetric, and all of them together stay closer than neighbouring widths.
+    """
+    at = np.log(sorted(set(every)))
+    span, gap = (at[-1] - at[0], np.diff(at).min()) if len(at) > 1 else (np.log(2.0), np.log(2.0))
+    step = min(_DODGE * span, 0.6 * gap / lines)
+    return widths * np.exp(step * (line - (lines - 1) / 2))
+
+
+def against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str], *, one_scale: bool = False) -> plt.Figure:
     """Root mean squares over seeds against width, with power-law fits, log-log; a row per quantity and a column per depth.
 
-    ``labels`` gives the quantities and their axis labels, ``guides`` the labels and slopes of theory's lines. Bars are 95%
-    intervals, which are missing if there are too few seeds. Each row has a scale, or with ``one_scale`` all rows share one.
+    ``labels`` gives the quantities and their axis labels. Bars are 95% intervals, which are missing if there are too few seeds.
+    Each network has the slope of its theory as a dotted line of its colour, through its widest point. Values that may be
+    rounding alone (`rounding`) are marked at the foot of the panel. Each row has a scale, or with ``one_scale`` all rows share
+    one.
     """
     depths, names = sorted(table["depth"].unique()), list(dict.fromkeys(table["network"]))
-    size = (6.2 * len(depths), 3.6 * len(labels))
+    size = (4.7 * len(depths), 4.0 * len(labels))
     figure, axes = plt.subplots(
         len(labels), len(depths), figsize=size, sharey="all" if one_scale else "row", squeeze=False, layout="constrained"
     )
+    floor = rounding(table.attrs["config"]["precision"])
     for row, (quantity, label) in enumerate(labels.items()):
         for axis, depth in zip(axes[row], depths, strict=True):
             panel = table[(table["quantity"] == quantity) & (table["depth"] == depth)]
-            for name in dict.fromkeys(panel["network"]):
+            shown = list(dict.fromkeys(panel["network"]))
+            for name in shown:
                 law = laws[(laws["network"] == name) & (laws["quantity"] == quantity)]
-                _line(axis, panel[panel["network"] == name].sort_values("width"), law, name, names.index(name))
-            _guides(axis, panel, guides)
+                rows = panel[panel["network"] == name].sort_values("width")
+                at = dodged(rows["width"], panel["width"], shown.index(name), len(shown))
+                _line(axis, rows.assign(at=at), law, names.index(name), floor)
+            axis.set_yscale("log")
+            if not (panel["root_mean_square"] > floor).any():
+                note(axis, "0 up to rounding" if (panel["root_mean_square"] <= floor).any() else "no values to draw")
+            if len(panel):
+                width_axis(axis, panel)
             axis.set_title(f"{depth} hidden layer{'s' if depth > 1 else ''}", fontsize=10)
             axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
-            legend(axis, beside=True)
+            legend(axis, above=True)
         axes[row][0].set_ylabel(label)
+        if not (table.loc[table["quantity"] == quantity, "root_mean_square"] > floor).any():
+            axes[row][0].set_yticks([], minor=False)
+            axes[row][0].set_yticks([], minor=True)
     return figure
 
 
-def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, name: str, line: int) -> None:
-    """Draw one network's points with intervals, and its fitted power law if there is one."""
-    label = name
-    if len(law):
+def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, line: int, floor: float) -> None:
+    """Draw one network's points with intervals, its fitted power law if there is one, and the slope of its theory.
+
+    ``rows`` has the places of the points in a column ``at``.
+    """
+    label, widths = str(rows["network"].iloc[0]), rows["width"]
+    point = rows["root_mean_square"].where(rows["root_mean_square"] > floor)
+    if len(law) and point.notna().all():
         fit = law.iloc[0]
         interval = "" if np.isnan(fit["interval_low"]) else f" [{fit['interval_low']:.2f}, {fit['interval_high']:.2f}]"
-        label = f"{name}: $m^{{{fit['exponent']:.2f}}}${interval}".replace("-", "−")
-        axis.plot(rows["width"], fit["prefactor"] * rows["width"] ** fit["exponent"], color=colour(line), linewidth=1.0)
-    point = rows["root_mean_square"]
+        label = f"{label}: $m^{{{fit['exponent']:.2f}}}${interval}".replace("-", "−")
+        axis.plot(widths, fit["prefactor"] * widths ** fit["exponent"], color=colour(line), linewidth=1.0)
+    slope, drawn = _theory(rows, law), point.notna()
+    if not np.isnan(slope) and drawn.any():
+        label += f"; theory $m^{{{slope:.3g}}}$".replace("-", "−")
+        widest = point[drawn].index[-1]
+        axis.plot(widths, point[widest] * (widths / widths[widest]) ** slope, ":", color=colour(line), linewidth=1.2)
     reach = bars(point, rows["root_mean_square_low"], rows["root_mean_square_high"])
-    axis.errorbar(rows["width"], point, yerr=reach, label=label, capsize=3, linestyle="none", markersize=5, **style(line))
-    mark(axis, rows["width"], point, rows["marked"])
-    for width in rows.loc[point == 0, "width"]:  # a logarithmic axis has no 0: a hollow marker at its lower end instead
+    axis.errorbar(rows["at"], point, yerr=reach, label=label, capsize=2, linestyle="none", markersize=4, **style(line))
+    mark(axis, rows["at"], point, rows["marked"])
+    for place in rows.loc[rows["root_mean_square"] <= floor, "at"]:  # 0 or rounding: a hollow marker at the lower end instead
         foot = axis.get_xaxis_transform()
-        axis.plot(width, 0.0, transform=foot, clip_on=False, zorder=3, markersize=5, markerfacecolor="white", **style(line))
+        axis.plot(place, 0.0, transform=foot, clip_on=False, zorder=3, markersize=5, markerfacecolor="white", **style(line))
+
+
+def _theory(rows: pd.DataFrame, law: pd.DataFrame) -> float:
+    """Theory's exponent for the quantity of one network's rows, also where no law could be fitted; NaN if there is none."""
+    if len(law):
+        return float(law.iloc[0]["theory_exponent"])
+    quantity, activation, depth, parameterization = rows.iloc[0][["quantity", "activation", "depth", "parameterization"]]
+    if QUANTITIES[quantity].law is None or quantity.endswith("_deviation"):  # which has none if training uses batches
+        return np.nan
+    return theory_exponent(quantity, activation, depth, parameterization)
 
 
 def bars(point: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
@@ -150,19 +203,6 @@ def mark(axis: Axes, x: pd.Series, y: pd.Series, marked: pd.Series) -> None:
         axis.annotate("*", point, xytext=(-8, -6), textcoords="offset points", ha="center", fontsize=12, annotation_clip=False)
     if len(points) and STARRED not in axis.get_legend_handles_labels()[1]:
         axis.plot([], [], linestyle="none", marker="$*$", color="black", label=STARRED)
-
-
-def _guides(axis: Axes, panel: pd.DataFrame, guides: dict[str, float]) -> None:
-    """Draw lines of given slopes above the data, on logarithmic axes; write a note if no point is positive."""
-    if not (panel["root_mean_square"] > 0).any():
-        note(axis)
-        return
-    widths = sorted(panel["width"].unique())
-    top = panel.loc[panel["width"] == widths[0], "root_mean_square"].max() * 1.5
-    for (label, slope), style in zip(guides.items(), (":", "--", "-."), strict=False):
-        axis.plot(widths, [top * (width / widths[0]) ** slope for width in widths], color="0.4", linestyle=style, label=label)
-    axis.set_yscale("log")
-    width_axis(axis, panel)
 
 
 def width_axis(axis: Axes, rows: pd.DataFrame) -> None:
