@@ -32,6 +32,7 @@ _HOME = {
     "infinite_ensemble": "ntksim.engine.infinite.ensembles",
     "infinite_kernel": "ntksim.engine.infinite.kernel",
     "measures": "ntksim.engine.measures",
+    "modes": "ntksim.engine.modes",
     "network_outputs": "ntksim.engine.finite.empirical",
     "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
     "read_kernels": "ntksim.study.results",
@@ -63,6 +64,7 @@ __all__ = [
     "infinite_ensemble",
     "infinite_kernel",
     "measures",
+    "modes",
     "network_outputs",
     "one_hidden_layer_variance",
     "read_kernels",
@@ -73,7 +75,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from ntksim.engine import measures
+    from ntksim.engine import measures, modes
     from ntksim.engine.activation import Activation
     from ntksim.engine.finite.empirical import empirical_ntk, network_outputs
     from ntksim.engine.finite.parameters import Parameters, sample_parameters
@@ -103,7 +105,7 @@ def __getattr__(name: str) -> object:
         from ntksim.study.errors import lacking
 
         raise ModuleNotFoundError(lacking(f"ntksim.{name}", error), name=error.name, path=error.path) from None
-    value = module if name == "measures" else getattr(module, name)
+    value = module if name in ("measures", "modes") else getattr(module, name)
     globals()[name] = value
     return value
 

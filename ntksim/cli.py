@@ -160,7 +160,7 @@ def _initial(options: argparse.Namespace) -> None:
     job = _shard(options)
     from ntksim.study.stages import initial
 
-    initial.initial_shard(job, options.sampling)
+    initial.initial_shard(job, options.sampling, options.first_step)
 
 
 def _training(options: argparse.Namespace) -> None:
@@ -288,6 +288,8 @@ def _limit_options(parser: argparse.ArgumentParser) -> None:
 def _initial_options(parser: argparse.ArgumentParser) -> None:
     _shard_options(parser)
     parser.add_argument("--sampling", choices=SAMPLINGS, default=SAMPLINGS[0], help="how networks are drawn (default: weights)")
+    what = "measure the kernel's diagonal and its change by one step of gradient descent at this rate over lambda_max(K_infinity)"
+    parser.add_argument("--first-step", type=float, metavar="RATE", help=what)
 
 
 def _shard_options(parser: argparse.ArgumentParser) -> None:

@@ -66,7 +66,7 @@ def compute(study):
             initial.limit(data, options.network(limit_width(options.parameterization, shard.width) or 1), limit)
         job = ShardJob(data, limit, network, shard.seeds, results / shard.file, study.precision)
         if shard.stage == "initial":
-            initial.initial_shard(job, study.initial.sampling)
+            initial.initial_shard(job, study.initial.sampling, study.initial.first_step)
         else:
             kernels = results / shard.kernels_file if study.training.keep_kernels else None
             training_shard(job, study.training, kernels)

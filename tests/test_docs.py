@@ -55,6 +55,7 @@ def test_examples_print_what_they_say(name, capsys):
 
 # Of sections that stand in the schema's definitions; that of the study is its top.
 SECTIONS = {"dataset": "Dataset", "networks": "NetworkOptions", "initial": "Initial", "training": "Training"}
+SECTIONS |= {"training.measures": "Measures", "initial.dispersion": "Dispersion"}
 
 
 def words(key):

@@ -214,4 +214,4 @@ print(*({"numba", "sklearn"} & set(sys.modules)))
 def test_public_names_are_functions_and_classes():
     """`ntksim.train` is not the module of that name."""
     modules = {name for name in ntksim.__all__ if isinstance(getattr(ntksim, name), ModuleType)}
-    assert modules == {"measures"}
+    assert modules == {"measures", "modes"}

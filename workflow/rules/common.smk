@@ -32,6 +32,11 @@ KEEP_KERNELS = (
     if study.training and study.training.keep_kernels
     else ""
 )
+FIRST_STEP = (
+    f" --first-step {study.initial.first_step!r}"
+    if study.initial.first_step is not None
+    else ""
+)
 ALLOWANCE = jobs.allowance(study.networks.values())
 # Of a shard. Like the device a resource, and no parameter, whose change would compute shards again. Of device auto
 # `ntksim study` knows whether there is one, and says so by this variable: an option would replace a profile's own.

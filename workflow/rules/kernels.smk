@@ -79,7 +79,9 @@ rule initial_shard:
     shell:
         "ntksim initial --network {params.network} --width {wildcards.width} --seeds {wildcards.first}:{params.stop}"
         " --precision {params.precision} --sampling {params.sampling} --dataset {input.dataset:q} --limit {input.limit:q}"
-        " --threads {threads} --device {resources.device} --output {output:q} > {log:q} 2>&1"
+        " --threads {threads} --device {resources.device}"
+        + FIRST_STEP
+        + " --output {output:q} > {log:q} 2>&1"
 
 
 rule training_shard:

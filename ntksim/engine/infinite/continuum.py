@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ntksim.engine.arguments import positive_integer, positive_number
+from ntksim.engine.infinite.harmonics import gegenbauer
 from ntksim.engine.infinite.kernel import infinite_kernel
 from ntksim.engine.network import Network
 
@@ -77,17 +78,3 @@ def _eigenvalues(network: Network, d: int, size: int, kernel: str, radius: float
     values = getattr(infinite_kernel(network, radius * circle[:1], radius * circle), kernel)[0]
     norm = math.exp(math.lgamma(d / 2) - math.lgamma((d - 1) / 2)) / math.sqrt(math.pi)
     return gegenbauer(np.cos(angles), d, size) @ (norm * weights * np.sin(angles) ** (d - 2) * values[1:]), float(values[0])
-
-
-def gegenbauer(t: np.ndarray, d: int, size: int) -> np.ndarray:
-    """Gegenbauer polynomials P_0 .. P_(size-1) of S^(d-1) at t, (size, points), normalised to P_k(1) = 1.
-
-    (k + d - 2) P_(k+1) = (2k + d - 2) t P_k - k P_(k-1).
-    """
-    p = np.empty((size, t.size))
-    p[0] = 1
-    if size > 1:
-        p[1] = t
-    for k in range(1, size - 1):
-        p[k + 1] = ((2 * k + d - 2) * t * p[k] - k * p[k - 1]) / (k + d - 2)
-    return p

@@ -7,7 +7,7 @@ from os import PathLike
 
 import numpy as np
 
-from ntksim.engine.arguments import seed_array
+from ntksim.engine.arguments import flag, seed_array
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
@@ -37,6 +37,14 @@ def seeds(seeds: Sequence[int] | None, start: Parameters | None) -> np.ndarray:
     if start is not None and seeds is not None:
         raise TypeError("give seeds or start, not both: start is one network's parameters")
     return np.zeros(1, np.uint64) if seeds is None else seed_array(seeds)
+
+
+def kept(kernels: object, test_kernels: object, x_test: np.ndarray | None) -> tuple[bool, bool]:
+    """Whether kernels of training points are kept along the way, and those of test with training points."""
+    found = flag("keep_kernels", kernels), flag("keep_test_kernels", test_kernels)
+    if found[1] and x_test is None:
+        raise ValueError("keep_test_kernels needs test points: give x_test, or leave it out")
+    return found
 
 
 def biases(network: Network, start: Parameters | None) -> tuple[bool, ...]:

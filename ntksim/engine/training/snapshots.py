@@ -8,7 +8,7 @@ import numpy as np
 from ntksim.engine.machine import Task
 
 _TIMELESS = "kernel", "test_kernels", "rank"
-_AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernels": 2}
+_AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernels": 2, "kept_test_kernels": 2}
 _OF_THE_END = ("time_reached", "end_kernel_drift", "end_parameter_drift")
 
 
@@ -18,8 +18,8 @@ class Snapshots:
 
     Arrays lead with axes (S, T), of one seed with (T,), but for those of the end of training, which have no times, ``rank``
     (S, 1), and ``test_kernels``, which has two: t = 0, whether it is among the times or not, and the end. ``time_reached`` is
-    that of the flow theta' = -grad L. What is of test points, ``kernels`` and the parameter vectors ``parameters`` (S, T,
-    numbers) are empty where they are not wanted.
+    that of the flow theta' = -grad L. What is of test points, ``kernels``, ``kept_test_kernels`` and the parameter vectors
+    ``parameters`` (S, T, numbers) are empty where they are not wanted.
     """
 
     outputs: np.ndarray
@@ -36,6 +36,7 @@ class Snapshots:
     kernels: np.ndarray
     kernel: np.ndarray
     test_kernels: np.ndarray
+    kept_test_kernels: np.ndarray
     parameters: np.ndarray
     rank: np.ndarray
     time_reached: np.ndarray
@@ -43,8 +44,11 @@ class Snapshots:
     end_parameter_drift: np.ndarray
 
     @classmethod
-    def empty(cls, seeds: int, times: int, task: Task, keep_kernels: bool, numbers: int) -> "Snapshots":
-        """Room for ``seeds`` seeds at ``times`` times; ``numbers`` counts parameters, 0 where they are not kept."""
+    def empty(cls, seeds: int, times: int, task: Task, kept: tuple[bool, bool], numbers: int) -> "Snapshots":
+        """Room for ``seeds`` seeds at ``times`` times; ``numbers`` counts parameters, 0 where they are not kept.
+
+        ``kept`` says whether kernels of training points are, and those of test with training points.
+        """
         points, layers, kind = task.y.size, task.net.widths.size - 1, task.x[0].dtype
         tests = 0 if task.x_test is None else task.x_test[1].cols * int(task.net.widths[-1])
 
@@ -58,9 +62,10 @@ class Snapshots:
             test_outputs=missing(times, tests, kind=kind),
             layer_drift=missing(times, layers),
             layer_kernel_drift=missing(times, layers),
-            kernels=missing(times if keep_kernels else 0, points, points, kind=kind),
+            kernels=missing(times if kept[0] else 0, points, points, kind=kind),
             kernel=missing(points, points, kind=kind),
             test_kernels=missing(2, tests, points, kind=kind),
+            kept_test_kernels=missing(times if kept[1] else 0, tests, points, kind=kind),
             parameters=missing(times if numbers else 0, numbers, kind=kind),
             rank=missing(1),
             **{name: missing(times) for name in scalars},

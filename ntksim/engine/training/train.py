@@ -59,6 +59,7 @@ def train(
     x_test: np.ndarray | None = None,
     remove_initial_output: bool = False,
     keep_kernels: bool = False,
+    keep_test_kernels: bool = False,
     return_parameters: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_interval: float = INTERVAL,
@@ -104,6 +105,8 @@ def train(
     remove_initial_output : whether f - f_0 is trained in place of f: outputs, on test points too, start at 0 with the kernel of
         f, as those of an antisymmetric pair of networks do (Chizat et al. 2019; Zhang et al. 2020).
     keep_kernels : whether to return K_t, (S, T, n, n), or (S, T, n, k, n, k) for k > 1 outputs.
+    keep_test_kernels : whether to return K_t of test with training points, (S, T, n*, n); networks in law are then asked for
+        test points at every time.
     return_parameters : whether to keep the parameters of every seed at all times, for `Trajectory.parameters`; ask for few times.
     checkpoint : a folder in which to keep what has been computed. The same call, after the process was killed at any moment,
         goes on from there and returns the same bits (on a processor of the same kind); once it has returned, it does so at
@@ -140,7 +143,7 @@ def train(
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs).ravel()
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
-    remove, keep = flag("remove_initial_output", remove_initial_output), flag("keep_kernels", keep_kernels)
+    remove, keep = flag("remove_initial_output", remove_initial_output), checks.kept(keep_kernels, keep_test_kernels, tests)
     network = rated(network, layer_rates)
     if in_law:
         network.require_gaussian()

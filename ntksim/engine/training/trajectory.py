@@ -51,7 +51,8 @@ class Trajectory:
 
     Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
     (S, T, n, n), None unless kept; ``kernel`` (S, n, n) at the last time; and of test with training points ``test_kernels``
-    (S, 2, n*, n), first at t = 0, whether that is among the times or not, then at the last time; None without test points.
+    (S, 2, n*, n), first at t = 0, whether that is among the times or not, then at the last time; None without test points; and
+    ``kept_test_kernels`` (S, T, n*, n), the same at all times, None unless kept.
     Movement since t = 0, whether that is among the times or not:
 
     ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
@@ -91,6 +92,7 @@ class Trajectory:
     end_kernel_drift: np.ndarray
     end_parameter_drift: np.ndarray
     rank: np.ndarray | None
+    kept_test_kernels: np.ndarray | None = None
     _kept: KeptParameters | None = field(default=None, repr=False)
 
     def parameters(self, seed: int | None = None, time: float | None = None) -> Parameters:

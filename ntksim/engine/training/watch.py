@@ -125,6 +125,8 @@ class Watch:
                 rows.parameters[at] = packed.ravel()
             if self.with_tests:
                 rows.test_outputs[at] = self.machine.test_outputs(state.theta) - self.test_removed
+            if len(rows.kept_test_kernels):
+                rows.kept_test_kernels[at] = self.test_kernel(state.theta)
         if at + 1 == len(rows.loss):
             self.record_end(time, state, rows)
 

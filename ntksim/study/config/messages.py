@@ -10,11 +10,20 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ntksim.study.config.dataset import Dataset
+from ntksim.study.config.measures import Dispersion, Measures, Modes
 from ntksim.study.config.network import Exponents, NetworkOptions
 from ntksim.study.config.stages import Initial, Training
 from ntksim.study.errors import ConfigError, shown
 
-_SECTIONS = {"dataset": Dataset, "initial": Initial, "training": Training, "abc": Exponents}  # by key
+_SECTIONS = {
+    "dataset": Dataset,
+    "initial": Initial,
+    "training": Training,
+    "abc": Exponents,
+    "measures": Measures,
+    "modes": Modes,
+    "dispersion": Dispersion,
+}  # by key
 
 
 def config_error(

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ntksim.engine.arguments import METHODS, SAMPLINGS
 from ntksim.engine.infinite.decay import stable_rate
+from ntksim.study.config.measures import Dispersion, Measures
 from ntksim.study.config.section import MOST, Section, one_of
 from ntksim.study.errors import shown
 
@@ -44,8 +45,26 @@ class Initial(Section):
         description="weights: the networks that training has; conditional: others of exactly the same law, without their "
         "weights, up to widths of millions",
     )
+    dispersion: Dispersion | None = Field(
+        default=None,
+        exclude_if=lambda dispersion: dispersion is None,
+        description="E[K^2] / E[K]^2 on the kernel's diagonal, and its change by one step of gradient descent (default: neither)",
+    )
+    continuum_degrees: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        exclude_if=lambda degrees: degrees is None,
+        description="degrees of the limits' eigenvalues as operators on the circle or sphere of the points' dimension (default: "
+        "no table of them)",
+    )
 
     _check = field_validator("widths")(_checked_widths)
+
+    @property
+    def first_step(self) -> float | None:
+        """Relative learning rate of the step whose effect on the kernel is measured; None where none is."""
+        return None if self.dispersion is None else self.dispersion.relative_learning_rate
 
 
 class Of(NamedTuple):
@@ -103,6 +122,11 @@ class Schedule(Section):
         default=0.0, ge=0, description="added to the diagonal of the kernels in the columns of kernel regression "
         "(initial_kernel_regression_test_loss and its like), in units of the kernels that training sees"
     )  # fmt: skip
+    measures: Annotated[Measures | None, Of(is_new=True)] = Field(
+        default=None,
+        exclude_if=lambda measures: measures is None,
+        description="what is measured at every snapshot beside the usual tables (default: nothing)",
+    )
     remove_initial_output: bool = Field(
         default=False,
         description="train f - f_0 in place of f: every seed starts from outputs of 0 (as antisymmetric pairs of networks do), "
@@ -183,6 +207,7 @@ class Schedule(Section):
         found = {}
         for name in Schedule.model_fields:
             mark, value = _MARKS.get(name, Of()), getattr(self.filled, name)
+            value = (value.identity or None) if isinstance(value, Measures) else value
             if mark.method in (None, self.method) and not (mark.is_new and value == mark.default):
                 found[name] = value
         return found
@@ -205,4 +230,5 @@ class Training(Schedule):
     @property
     def schedule(self) -> Schedule:
         """What a job of it is told."""
-        return Schedule.model_validate(self.model_dump(include=set(Schedule.model_fields)))
+        own = Schedule.model_validate(self.model_dump(include=set(Schedule.model_fields)))
+        return own.model_copy(update={"measures": self.measures.of_jobs}) if self.measures else own

@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from ntksim.engine.arguments import PRECISIONS
 from ntksim.engine.devices import DEVICES
 from ntksim.study.config.axes import DATA_AXES, allow_lists, one_data_set, one_each, written_names
-from ntksim.study.config.dataset import Dataset
+from ntksim.study.config.dataset import FEATURES, Dataset
 from ntksim.study.config.messages import config_error
 from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.section import MOST, MOST_SHARDS, Section, check_path, one_of
@@ -162,6 +162,32 @@ class Study(Section):
                 f"seeds_per_shard: the study would have {jobs} jobs, more than {MOST_SHARDS}; raise it, or ask for fewer seeds "
                 "or widths"
             )
+
+    @model_validator(mode="after")
+    def _measurable(self) -> "Study":
+        """Named functions need points on a circle or sphere; a step of networks in law no more directions than neurons."""
+        data, measures = self.dataset, self.training.measures if self.training else None
+        for key in ("eigenvalues", "eigenvectors"):
+            if (asked := getattr(measures, key, None)) is not None and asked > data.train:
+                raise ValueError(f"training.measures.{key}: expected at most dataset.train = {data.train}, got {asked}")
+        if measures is not None and measures.modes is not None:
+            features = 2 if data.name == "circle" else FEATURES.get(str(data.name), data.features)
+            if data.name == "gaussian" or (data.name in FEATURES and data.scaling_or_default == "none"):
+                raise ValueError("training.measures.modes: needs points on a circle or sphere; set dataset.scaling to sphere, or "
+                                 "name another set")  # fmt: skip
+            if measures.modes.frequencies is not None and features not in (None, 2):
+                raise ValueError(
+                    f"training.measures.modes.frequencies: needs points on the circle, with 2 features, and {data.name} has "
+                    f"{features}; give degrees instead"
+                )
+        if self.initial.dispersion is not None and self.initial.sampling == "conditional":
+            deep, least = any(options.depth > 1 for options in self.networks.values()), self.initial.widths[0]
+            if deep and data.train > least:
+                raise ValueError(
+                    f"initial.dispersion: a step of networks in law may ask for {data.train} directions, more than the smallest "
+                    f"of initial.widths, {least}: take wider networks or fewer points, or set sampling to weights"
+                )
+        return self
 
     @property
     def trains_in_batches(self) -> bool:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ntksim.engine.infinite.harmonics import gegenbauer
 from ntksim.study.data.files import circle_angles
 from ntksim.study.errors import StageError, shown
 
@@ -172,8 +173,6 @@ class _Reader:
         self._symbol(")", f"{_OPERATOR} or )")
 
         def values(points: np.ndarray) -> np.ndarray:
-            from ntksim.engine.infinite.continuum import gegenbauer  # loads Numba, for the sake of such formulas alone
-
             cosines = inner(points) / np.linalg.norm(points, axis=1)
             return gegenbauer(cosines, points.shape[1], degree + 1)[degree]
 

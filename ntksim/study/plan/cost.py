@@ -29,6 +29,7 @@ _HELD_IN_LAW = 2**12  # neurons of a layer that are drawn by their weights, or h
 _DIRECTIONS_IN_LAW, _ARRAYS_IN_LAW = 20, 4
 _COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
 _COLUMNS_OF_TRAINING = 36  # beside outputs
+_COLUMNS_OF_MODES = 8  # of numbers, for each mode on which the residual is measured
 _MODES = 3  # lists of a run, a number for each mode
 _VECTORS_OF_FLOW = 6  # as long as all parameters, in a step
 _TRAINED_TOGETHER, _KEPT_BYTES = 8, 2**28  # seeds, and bytes of their kernels, that `stages.training` has at a time
@@ -135,7 +136,9 @@ def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]
     engine = 8 * (20 + 6 * size.depth) * square  # kernels of layers at 0 and now, and what the flow makes of their sum
     across = 8 * 2 * together * tests * entries  # test with training points, at 0 and at the end
     outputs = 3 * 8 * rows * (entries + tests)  # themselves, less the limit, and in the table
-    kernel = times * square * size.itemsize  # along the way, of one seed
+    measures = training.measures
+    across_rows = tests + k * _evaluation_points(study) if measures is not None and measures.at_test_points else 0
+    kernel = times * entries * (entries + across_rows) * size.itemsize  # along the way, of one seed
     along = _COPIES_ALONG * max(kernel, min(together * kernel, _KEPT_BYTES))
     held = parameter_vectors + layers + engine + across + outputs + along
     columns, of_runs = _COLUMNS_OF_TRAINING + entries + tests, _MODES * size.seeds * entries
@@ -144,9 +147,12 @@ def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]
         of_runs += size.seeds * square
     else:  # covariances over infinitely wide networks, of one output, and what they are made of
         held += 4 * 8 * times * (size.points + size.tests) ** 2
+    if measures is not None:
+        columns += (measures.eigenvalues or 0) + _COLUMNS_OF_MODES * len(measures.labels)
+        columns += (2 * measures.profile + 3 * k * measures.predictions) * (_evaluation_points(study) or size.tests)
     if training.keep_kernels:
-        held += 3 * size.seeds * kernel  # kept, together, and in the table
-        columns += kernel // 8 // times
+        held += 3 * size.seeds * times * square * size.itemsize  # kept, together, and in the table
+        columns += square * size.itemsize // 8
     return held, rows * columns + of_runs
 
 
@@ -213,12 +219,12 @@ def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int,
     count = parameters(d, depth, width, k)
     kernel = 4.0 * (k * n) ** 2 * width * depth
     speed = rates.training_flops[study.precision]
-    schedule, looks, seconds = study.training.filled, 5.0 + _snapshots(study), 0.0
+    schedule, looks, seconds = study.training.filled, 5.0 + _snapshots(study), _seconds_of_measures(study, n, k, rates)
     if schedule.sampling == "conditional":
         # a pass applies two arrays of directions each way in place of a matrix; each direction is made orthogonal to all others
         directions = _directions(study, network, width, k * n)
         count = parameters(d, 1, width, k) + 2.0 * (depth - 1) * width * directions
-        seconds = 8.0 * (depth - 1) * width * directions**2 / speed
+        seconds += 8.0 * (depth - 1) * width * directions**2 / speed
     if schedule.method == "gradient_descent":
         points = schedule.batch_size or n
         steps = _passes(study, network, width) * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
@@ -247,6 +253,19 @@ def _flow_passes(study: Study, network: str, width: int) -> float:
     schedule = study.training.filled
     kinks = 260.0 if is_smooth(study.networks[network].function) else 2800.0
     return (10 + kinks * width**-0.5) * (1e-4 / schedule.tolerance) ** (1 / 3) * (schedule.relative_time / 100) ** 0.2
+
+
+def _seconds_of_measures(study: Study, n: int, k: int, rates: Rates) -> float:
+    """Eigendecompositions of what is measured at every snapshot of a seed."""
+    measures = study.training.measures if study.training else None
+    if measures is None:
+        return 0.0
+    solved = bool(measures.eigenvalues) + bool(measures.eigenvectors) + measures.regression
+    return (1 + _snapshots(study)) * solved * _eigen(k * n, rates)
+
+
+def _evaluation_points(study: Study) -> int:
+    return study.dataset.evaluation or 0
 
 
 def _snapshots(study: Study) -> int:

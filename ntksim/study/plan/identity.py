@@ -59,16 +59,20 @@ def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_h
     }
 
 
-def sampling_identity(sampling: str) -> dict[str, str]:
-    """How networks at initialisation are drawn; nothing where by their weights, as all were before there was another way."""
-    return {} if sampling == "weights" else {"sampling": sampling}
+def initial_identity(sampling: str, first_step: float | None) -> dict[str, Any]:
+    """How networks at initialisation are drawn, and whether they take a step.
+
+    Nothing where they are drawn by their weights and take none, as all were before there was anything else.
+    """
+    found: dict[str, Any] = {} if sampling == "weights" else {"sampling": sampling}
+    return found if first_step is None else found | {"first_step": first_step}
 
 
 def of_shard(study: "Study", shard: "Shard", dataset_hash: str) -> dict[str, Any]:
     """What a study asks of a shard."""
     options: dict[str, Any] = {"dtype": study.precision}
     if shard.stage == "initial":
-        options |= sampling_identity(study.initial.sampling)
+        options |= initial_identity(study.initial.sampling, study.initial.first_step)
     elif study.training is not None:
         options |= study.training.identity
     network = study.networks[shard.network].network(shard.width)

@@ -175,7 +175,11 @@ def shard_files(study: Study, shard: Shard) -> list[str]:
 
 def tables(study: Study) -> list[str]:
     """Names of the tables that the study makes."""
-    return [*TABLES, *(TRAINING_TABLES if study.training is not None else ())]
+    training = study.training
+    asked = training.measures.tables if training is not None and training.measures is not None else []
+    at_initialisation = {"dispersion": study.initial.dispersion, "continuum": study.initial.continuum_degrees}
+    asked = [*(name for name, key in at_initialisation.items() if key is not None), *asked]
+    return [*TABLES, *(TRAINING_TABLES if training is not None else ()), *asked]
 
 
 def figures(study: Study) -> list[str]:

@@ -116,7 +116,7 @@ def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
     device = "auto" if there.startswith("cuda") else "cpu"
     job = ShardJob(data, limit, network, shard.seeds, scratch / file, study.precision, device)
     if shard.stage == "initial":
-        initial.initial_shard(job, study.initial.sampling)
+        initial.initial_shard(job, study.initial.sampling, study.initial.first_step)
     else:
         assert study.training is not None
         kernels = scratch / shard.kernels_file if study.training.keep_kernels else None

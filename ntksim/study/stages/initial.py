@@ -17,11 +17,12 @@ from ntksim.engine.finite.empirical import empirical_ntk
 from ntksim.engine.infinite.kernel import infinite_kernel
 from ntksim.engine.infinite.variance import one_hidden_layer_variance
 from ntksim.engine.network import Network
+from ntksim.engine.training.train import train
 from ntksim.study.data import files
 from ntksim.study.errors import StageError
 from ntksim.study.files.provenance import provenance
 from ntksim.study.files.storage import read_arrays, read_metadata, write_arrays, write_table
-from ntksim.study.plan.identity import limit_identity, require, sampling_identity, shard_identity
+from ntksim.study.plan.identity import initial_identity, limit_identity, require, shard_identity
 from ntksim.study.stages.shard import ShardJob
 
 
@@ -43,9 +44,12 @@ def limit(dataset: str | Path, network: Network, output: str | Path) -> None:
 
 
 @one_blas_thread()
-def initial_shard(job: ShardJob, sampling: str = "weights") -> None:
+def initial_shard(job: ShardJob, sampling: str = "weights", first_step: float | None = None) -> None:
     """Write the statistics of empirical kernels at initialisation, a row per seed, with their eigenvalues, their relative
     difference from the limit, and a status; ``sampling`` is that of `empirical_ntk`.
+
+    With ``first_step`` also the kernels' diagonals, and their relative change by one step of gradient descent at this learning
+    rate, in units of 1 / lambda_max of the limit.
     """
     data = files.read(job.dataset)
     reference = read_limit(job.limit, job.network, data)["ntk"]
@@ -56,8 +60,27 @@ def initial_shard(job: ShardJob, sampling: str = "weights") -> None:
     columns: dict[str, Any] = {"seed": np.asarray(job.seeds, dtype=np.int64)}
     columns |= kernel_columns(kernels, reference, data.y_train)
     columns["relative_limit_difference"] = list(differences)
-    identity = shard_identity("initial", job.network, job.seeds, data.hash, dtype=job.dtype, **sampling_identity(sampling))
+    if first_step is not None:
+        columns["diagonal"] = list(np.diagonal(kernels, axis1=-2, axis2=-1).astype(np.float64))
+        columns["first_step_change"] = first_step_changes(job, data, reference, sampling, first_step)
+    options = initial_identity(sampling, first_step)
+    identity = shard_identity("initial", job.network, job.seeds, data.hash, dtype=job.dtype, **options)
     write_table(job.output, pa.table(columns), {"identity": identity, "provenance": provenance(device)})
+
+
+def first_step_changes(job: ShardJob, data: files.Data, reference: np.ndarray, sampling: str, relative_rate: float) -> np.ndarray:
+    """||K_1 - K_0||_F / ||K_0||_F (S,) after one step of full-batch gradient descent of one output, on its targets.
+
+    The learning rate is ``relative_rate`` / lambda_max of the limit's kernel ``reference``, that of training.
+    """
+    rate = relative_rate / (job.network.learning_rate_scale * float(np.linalg.eigvalsh(reference)[-1]))
+    y = data.y_train if data.y_train.ndim == 1 else data.y_train[:, 0]
+    device = "cpu" if sampling == "conditional" else job.device
+    run = train(
+        job.network, data.x_train, y, seeds=job.seeds, method="gradient_descent", learning_rate=rate, times=[0.0, rate],
+        sampling=sampling, dtype=job.dtype, device=device,
+    )  # fmt: skip
+    return run.kernel_drift[:, -1]
 
 
 def kernel_columns(kernels: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, Any]:

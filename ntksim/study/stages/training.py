@@ -18,6 +18,7 @@ from ntksim.study.files.provenance import provenance
 from ntksim.study.plan.identity import shard_identity
 from ntksim.study.stages.accuracy import accuracy, losses
 from ntksim.study.stages.initial import finiteness
+from ntksim.study.stages.measures import measured, of_tests
 from ntksim.study.stages.shard import ShardJob
 from ntksim.study.stages.theory import beside_ensemble, beside_theory, solved
 from ntksim.study.stages.training_files import write_kernels, write_shard
@@ -46,7 +47,8 @@ def training_shard(shard: ShardJob, schedule: "Schedule", kernels_output: str | 
     identity = shard_identity("training", job.network, seeds, job.data.hash, dtype=job.dtype, **schedule.identity)
     metadata = {"identity": identity, "provenance": provenance(job.device)}
     blocks, kept = [], []
-    held = len(job.times) * job.data.y_train.size**2 * np.dtype(job.dtype).itemsize
+    rows = job.data.y_train.size + job.keeps_test_kernels * len(job.observed) * job.data.outputs
+    held = len(job.times) * job.data.y_train.size * rows * np.dtype(job.dtype).itemsize
     size = max(1, min(_MOST_SEEDS, _KEPT_BYTES // held))
     for first in range(seeds.start, seeds.stop, size):
         block = range(first, min(first + size, seeds.stop))
@@ -65,7 +67,8 @@ def training_shard(shard: ShardJob, schedule: "Schedule", kernels_output: str | 
 def _columns(job: Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Every column of some seeds, (S, T, ...) or of whole runs (S, 1, ...), and their kernels, as `train` has them."""
     trained = job.train(seeds)
-    run = _flat(trained)
+    seen = _flat(trained)
+    run = of_tests(job, seen)
     assert trained.kernels is not None
     assert run.kernels is not None
     assert run.test_outputs is not None
@@ -91,6 +94,7 @@ def _columns(job: Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]
         if job.schedule.remove_initial_output:  # only then has it a part that all seeds share
             change = (kernels[:, -1] - kernels[:, 0]) / measures.frobenius_norm(kernels[:, 0])[:, None, None]
             columns["relative_kernel_change"] = change.reshape(len(seeds), 1, -1)
+        columns |= measured(job, seen)
     columns |= beside_theory(job, run)
     columns |= beside_ensemble("", job.ensemble[0], run.outputs, job.targets[0])
     columns |= beside_ensemble("test_", job.ensemble[1], run.test_outputs, job.targets[1])
@@ -105,7 +109,8 @@ def _flat(run: Trajectory) -> Trajectory:
     if run.outputs.ndim == 3:
         return run
     outputs = {name: getattr(run, name) for name in ("outputs", "test_outputs")}
-    kernels = {name: getattr(run, name) for name in ("kernels", "kernel", "test_kernels")}
+    names = ("kernels", "kernel", "test_kernels", "kept_test_kernels")
+    kernels = {name: array for name in names if (array := getattr(run, name)) is not None}
     flat = {name: array.reshape(*array.shape[:2], -1) for name, array in outputs.items()}
     columns = flat["outputs"].shape[-1]
     return replace(run, **flat, **{name: array.reshape(*array.shape[:-4], -1, columns) for name, array in kernels.items()})

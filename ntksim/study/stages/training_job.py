@@ -1,6 +1,7 @@
 """What all seeds of a training job share: its times and rates, the limits, and theory's moments over infinitely wide networks."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.data import files as datasets
 from ntksim.study.files.storage import CHECKPOINT
 from ntksim.study.stages.initial import infinite_kernels, read_limit
+from ntksim.study.stages.measures import Evaluation, evaluation
 from ntksim.study.stages.shard import ShardJob
 from ntksim.study.stages.theory import Moments, ensemble_moments
 
@@ -43,6 +45,11 @@ class Job:
     ensemble: tuple[Moments, Moments]
     checkpoint: Path
 
+    @cached_property
+    def evaluation(self) -> Evaluation | None:
+        """The points at which profiles and predictions are looked at; None where the schedule asks for none."""
+        return evaluation(self)
+
     @property
     def flow_times(self) -> np.ndarray:
         """Times at which gradient flow is as far on."""
@@ -53,12 +60,24 @@ class Job:
         """Of training points (n k,) and of test points (n* k,)."""
         return self.data.y_train.ravel(), self.data.y_test.ravel()
 
+    @property
+    def observed(self) -> np.ndarray:
+        """The points on which networks are observed only: those of the test, and behind them evaluation points of their own."""
+        there = self.evaluation
+        return self.data.x_test if there is None or not there.own else np.concatenate([self.data.x_test, there.x])
+
+    @property
+    def keeps_test_kernels(self) -> bool:
+        """Whether kernels of those with training points are wanted along the way."""
+        return self.schedule.measures is not None and self.schedule.measures.at_test_points
+
     def train(self, seeds: range) -> Trajectory:
-        """Train some seeds."""
+        """Train some seeds; test points of the result are `observed`."""
         times: Any = self.times
         return train(
-            self.network, self.data.x_train, self.data.y_train, seeds=seeds, times=times, x_test=self.data.x_test,
-            dtype=self.dtype, keep_kernels=True, checkpoint=self.checkpoint, device=self.device, **self.options,
+            self.network, self.data.x_train, self.data.y_train, seeds=seeds, times=times, x_test=self.observed,
+            dtype=self.dtype, keep_kernels=True, keep_test_kernels=self.keeps_test_kernels, checkpoint=self.checkpoint,
+            device=self.device, **self.options,
         )  # fmt: skip
 
 

@@ -20,8 +20,14 @@ from ntksim.study.files.storage import read_arrow, read_npz, write_table
 from ntksim.study.plan import identity, jobs
 from ntksim.study.statistics import drift_parts
 from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantities
+from ntksim.study.statistics.continuum import continuum_table
+from ntksim.study.statistics.dispersion import SHARD_COLUMNS as DISPERSION_COLUMNS
+from ntksim.study.statistics.dispersion import dispersion_table
 from ntksim.study.statistics.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.statistics.laziness import lazy_table
+from ntksim.study.statistics.measure_columns import MEASURE_COLUMNS
+from ntksim.study.statistics.measures import SHARD_COLUMNS as MEASURED_COLUMNS
+from ntksim.study.statistics.measures import measure_tables
 from ntksim.study.statistics.scaling_laws import Grams, scaling_laws
 from ntksim.study.statistics.seeds import DATA, NETWORK, cells, counts, described, key, moments, usable
 
@@ -41,10 +47,15 @@ def make_tables(study: Study, output: str | Path) -> None:
     made = {"spectrum": _spectrum(limits, initial)}
     initial = initial.drop(columns="eigenvalues")
     statistics = [summarise(initial, quantities("convergence")), _parts(initial, error_grams, drift_parts.ERROR_PARTS)]
+    if study.initial.dispersion is not None:
+        made["dispersion"] = dispersion_table(study, initial)
+        initial = initial.drop(columns=list(DISPERSION_COLUMNS))
+    if study.initial.continuum_degrees is not None:
+        made["continuum"] = continuum_table(study, data, study.initial.continuum_degrees)
     made |= {"initial": initial, "convergence": _with_exact_law(limits, pd.concat(statistics, ignore_index=True))}
     final, grams = None, None
     if study.training is not None:
-        training, ensemble, grams = _read_training(study, hashes, devices)
+        training, ensemble, grams, measured = _read_training(study, every, devices)
         ends = [
             at_the_end(rows, every[str(label)].y_train) for label, rows in training.groupby(_labels(study, training), sort=False)
         ]
@@ -58,6 +69,7 @@ def make_tables(study: Study, output: str | Path) -> None:
             "drift": _with_stops(pd.concat([drift, _parts(final, grams, drift_parts.PARTS)], ignore_index=True), final),
             "final": final.drop(columns=lists),
             "training": training.drop(columns=[*lists, *quantities("run")]),
+            **measured,
         }
     made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches, error_grams)
     sizes = sorted({len(own.x_train) for own in every.values()})
@@ -190,23 +202,28 @@ def _gram_matrix(frame: pd.DataFrame, column: str) -> np.ndarray:
     return drift_parts.gram_matrix([changes for changes in there if np.isfinite(changes).all()])
 
 
-def _read_training(study: Study, hashes: Mapping[str, str], devices: set[str]) -> tuple[pd.DataFrame, pd.DataFrame, Grams]:
-    """Read all training shards.
+def _read_training(
+    study: Study, every: Mapping[str, files.Data], devices: set[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, Grams, dict[str, pd.DataFrame]]:
+    """Read all training shards; ``every`` has the data sets by label.
 
-    Returns their rows, the rows of the table `ensemble`, and the Gram matrix of the kernel's changes by cell (only
-    if all seeds start from the same residual). Outputs and kernel changes are large, so they are reduced and dropped one network
-    and width at a time.
+    Returns their rows, the rows of the table `ensemble`, the Gram matrix of the kernel's changes by cell (only if all seeds
+    start from the same residual), and the tables of what else is measured. Outputs, kernel changes and measures are large, so
+    they are reduced and dropped one network and width at a time.
     """
-    frames, ensembles, grams = [], [], {}
-    for _, shards in groupby(_ordered(study, "training"), key=_cell):
+    hashes = {label: data.hash for label, data in every.items()}
+    frames, ensembles, measured, grams = [], [], [], {}
+    for (_, label, _), shards in groupby(_ordered(study, "training"), key=_cell):
         frame = pd.concat([_read_shard(study, shard, hashes, devices) for shard in shards], ignore_index=True)
         if "relative_kernel_change" in frame:
             grams[key(frame.iloc[0])] = _gram_matrix(frame, "relative_kernel_change")
         ensembles.append(ensemble_rows(frame))
         if "rank" not in frame:  # of networks by their weights, of which all directions are known
             frame.insert(list(frame).index("status"), "rank", np.nan)
-        frames.append(frame.drop(columns=SHARD_COLUMNS))
-    return pd.concat(frames, ignore_index=True), pd.concat(ensembles, ignore_index=True), grams
+        measured.append(measure_tables(study, every[label], frame))
+        frames.append(frame.drop(columns=[*SHARD_COLUMNS, *(name for name in MEASURED_COLUMNS if name in frame)]))
+    tables = {name: pd.concat([own[name] for own in measured], ignore_index=True) for name in measured[0]}
+    return pd.concat(frames, ignore_index=True), pd.concat(ensembles, ignore_index=True), grams, tables
 
 
 def _layers(training: pd.DataFrame) -> pd.DataFrame:
@@ -316,6 +333,7 @@ def _spectrum(limits: _Limits, initial: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+_MEANINGS = COLUMNS | MEASURE_COLUMNS
 _KINDS = {"f": pa.float64(), "i": pa.int64(), "b": pa.bool_()}  # Arrow types by kind of NumPy type; all others are strings
 
 
@@ -323,7 +341,7 @@ def _write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
     fields = []
     for name, dtype in frame.dtypes.items():
         kind = _KINDS.get(dtype.kind, pa.string())
-        fields.append(pa.field(str(name), kind, metadata={"description": COLUMNS[str(name)]}))
+        fields.append(pa.field(str(name), kind, metadata={"description": _MEANINGS[str(name)]}))
     write_table(path, pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False), json_ready(metadata))
 
 
