@@ -11,7 +11,8 @@ from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.machine import Task
 from ntksim.engine.training import flow
-from ntksim.engine.training.gates import Gates, box_minimum, pre_activations
+from ntksim.engine.training.blocks import Blocks, Pattern
+from ntksim.engine.training.gates import Gates, pre_activations
 
 RNG = np.random.default_rng(11)
 X, Y, X_TEST = RNG.normal(size=(6, 3)), RNG.normal(size=6), RNG.normal(size=(3, 3))
@@ -73,8 +74,8 @@ def test_the_algebra_of_gates(outputs):
         for rows, (up, down) in zip((rows_f, rows_s, rows_z), zip(*found, strict=True), strict=True):
             rows.append((up - down) / (2 * step))
     jacobian, with_slopes, gradients = (np.array(rows).T for rows in (rows_f, rows_s, rows_z))
-    assert np.abs(gates.B - jacobian @ gradients.T).max() < 1e-7
-    assert np.abs(gates.C - gradients @ gradients.T).max() < 1e-7
+    assert np.abs(gates.B.T - jacobian @ gradients.T).max() < 1e-7
+    assert np.abs(gates.C.dense() - gradients @ gradients.T).max() < 1e-7
     change = slopes - gates.base
     assert jacobian + gates.mixing(change) @ gradients == pytest.approx(with_slopes, abs=1e-7)
     assert gates.kernels(layers, change).sum(axis=0) == pytest.approx(with_slopes @ with_slopes.T, abs=1e-6)
@@ -92,7 +93,7 @@ def test_the_least_in_a_box():
         factor = rng.normal(size=(size, max(1, size - case % 3)))
         c, v = factor @ factor.T, factor @ rng.normal(size=factor.shape[1])  # velocities Z u, as gates have
         low, high = -rng.exponential(size=size), rng.exponential(size=size)
-        q, at = box_minimum(c, v, low, high)
+        q, at = Blocks(Pattern.of(np.zeros(size)), c.ravel()).least(v, low, high)
         left = v - c @ q
         assert (q >= low - 1e-9).all()
         assert (q <= high + 1e-9).all()

@@ -18,11 +18,11 @@ import numpy as np
 
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Machine, Theta
-from ntksim.engine.training.gates import Gates, box_minimum, is_smooth, pre_activations, scaled_inverse, sides_of
+from ntksim.engine.training.gates import Gates, is_smooth, mixed_kernel, pre_activations, sides_of
 from ntksim.engine.training.modes import Modes
 from ntksim.engine.training.watch import State
 
-_HALVINGS = 40  # of a step, to find when a gate reaches 0
+_MARKS, _SECANTS = 32, 6  # of a step, to find when a gate reaches 0
 _ROUNDS = 20
 _NO_GATES = np.zeros((0, 3), np.int64)
 
@@ -93,12 +93,12 @@ class Kinks:
         gates, (below, above) = self.at(state, ids), self.sides
         size = float(np.linalg.norm(residual))
         residual = residual / (size or 1.0)
-        free, change = -(gates.B.T @ residual), np.zeros(len(ids))
+        free, change, own = -(gates.B @ residual), np.zeros(len(ids)), gates.at_points(residual)
         for _ in range(_ROUNDS):  # the pressure on a gate depends on the slopes of those above it
-            pressure = gates.pressure(residual, change)
+            pressure = gates.pressure(own, change)
             holds = pressure > 1e-14 * np.abs(pressure).max()
             low, high = (np.where(holds, (side - gates.base) * pressure, 0.0) for side in (below, above))
-            q, where = box_minimum(gates.C, free, low, high)
+            q, where = gates.C.least(free, low, high)
             last, change = change, np.where(holds, q / np.where(holds, pressure, 1.0), 0.0)
             if np.abs(change - last).max() < 1e-9 or (ids[:, 0] == ids[0, 0]).all():
                 break
@@ -107,7 +107,7 @@ class Kinks:
         moving = free - gates.C @ q
         slopes[~holds] = np.where(moving > 0, above, below)[~holds]  # pushed from 0 by either side
         late = np.where(held | (np.arange(len(ids)) >= before), 0.0, moving)
-        missed = size * float(np.sqrt(late @ scaled_inverse(gates.C) @ late))
+        missed = size * float(np.sqrt(late @ (gates.C.inverse(late != 0) @ late)))
         return Settled(ids, held, slopes, missed)
 
     def kernels(self, state: State, settled: Settled) -> np.ndarray:
@@ -131,14 +131,16 @@ class Place:
         if not len(settled.ids):
             return
         self.gates = gates = kinks.at(state, settled.ids)
-        self.held = np.flatnonzero(settled.held)
+        self.held, kernel = settled.held, state.kernel
         self.change = np.where(settled.held, 0.0, settled.slopes - gates.base)
-        self.mixing = m = gates.mixing(self.change)
-        b = gates.B + m @ gates.C
-        self.inverse, self.b = scaled_inverse(gates.C[np.ix_(self.held, self.held)]), b[:, self.held]
-        self.residual = residual - self.b @ self.inverse @ gates.z[self.held]
-        mixed = m @ gates.B.T
-        self.kernel = state.kernel + mixed + mixed.T + m @ gates.C @ m.T - self.b @ self.inverse @ self.b.T
+        self.mixing, self.b = gates.mixing(self.change), gates.B
+        if self.change.any():
+            self.b = gates.B + gates.C @ self.mixing.T.toarray()
+            kernel = kernel + mixed_kernel(self.mixing, gates.B, gates.C)
+        self.inverse = gates.C.inverse(self.held)
+        solved = self.inverse @ self.b
+        self.residual = residual - solved.T @ gates.z
+        self.kernel = kernel - self.b[self.held].T @ solved[self.held]
 
     @cached_property
     def sliding(self) -> np.ndarray:
@@ -154,11 +156,11 @@ class Place:
         if self.gates is None:
             return
         motion = -(self.mixing.T @ vector)
-        held = self.b.T @ vector - (self.gates.z[self.held] if start else 0.0)
+        held = self.b @ vector - (self.gates.z if start else 0.0)
         if along is not None:
             motion += along
-            held -= self.gates.C[self.held] @ along
-        motion[self.held] += self.inverse @ held
+            held = held - self.gates.C @ along
+        motion += self.inverse @ held
         self.machine.shift(theta, *self.gates.motion(motion))
 
 
@@ -178,23 +180,24 @@ class Crossings:
         gates, new = ahead.gates, np.flatnonzero(~ahead.settled.held)
         self.size, self.number, self.new, self.ids = size, len(gates.ids), new, gates.ids[new]
         inside = kinks.machine.inside(start.state.theta, start.state.room)
-        b, c = (gates.B + ahead.mixing @ gates.C)[:, new], gates.C[np.ix_(new, new)]
-        across = gates.C[np.ix_(new, ahead.held)]
-        b, c = b - ahead.b @ ahead.inverse @ across.T, c - across @ ahead.inverse @ across.T
-        before, after = pre_activations(inside, kinks.scales, self.ids), gates.z[new] - b.T @ drift
+        b = (ahead.b - gates.C @ (ahead.inverse @ ahead.b))[new]
+        before, after = pre_activations(inside, kinks.scales, self.ids), gates.z[new] - b @ drift
         below, above = kinks.sides
         side = np.where(ahead.settled.slopes[new] == above, 1.0, -1.0)
-        path = b.T @ modes.vectors * components
+        path = b @ modes.vectors * components
         self.times = _times_of_zero(modes, path, before, after, side, size)
-        rest = np.stack([integral(modes.values, size) - integral(modes.values, time) for time in self.times])
-        residuals = np.zeros((self.number, len(components)))
-        residuals[new] = (rest * components) @ modes.vectors.T
+        rest = (integral(modes.values, size) - integral(modes.values, self.times[:, None])) * components
+        at_point = modes.vectors.reshape(gates.points, gates.outputs, -1)[gates.point[new]]
+        residuals = np.zeros((self.number, gates.outputs))
+        residuals[new] = np.einsum("pj,pkj->pk", rest, at_point)
         pressure = gates.pressure(residuals, ahead.change)[new]
         full = np.where(side > 0, below - above, above - below) * pressure
-        low, high = (np.where(pressure > 0, bound, full) for bound in (np.minimum(full, 0), np.maximum(full, 0)))
-        self.q, where = box_minimum(c, after, low, high)
-        self.stopped = (pressure > 0) & (where == 0)
-        self.outputs = b @ self.q  # by which the step changes outputs, with a sign
+        low, high, left = np.zeros((3, self.number))
+        low[new], high[new] = (np.where(pressure > 0, bound, full) for bound in (np.minimum(full, 0), np.maximum(full, 0)))
+        left[new] = after
+        q, where = gates.C.without(ahead.inverse).least(left, low, high)
+        self.q, self.stopped = q[new], (pressure > 0) & (where[new] == 0)
+        self.outputs = b.T @ self.q  # by which the step changes outputs, with a sign
 
     def along(self, time: float) -> np.ndarray:
         """The motion R Z' along (p,) of all gates of the place ahead, up to a time of the step."""
@@ -211,10 +214,18 @@ def _times_of_zero(
     (p, n k), and for what is left evenly in time.
     """
     left = before - after - path @ integral(modes.values, size)
-    low, high = np.zeros(len(before)), np.full(len(before), size)
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        z = before - left * middle / size - np.sum(path * integral(modes.values, middle[:, None]), axis=1)
-        there = z * side > 0
-        low, high = np.where(there, middle, low), np.where(there, high, middle)
-    return np.where(before * side <= 0, 0.0, 0.5 * (low + high))
+    marks = size * np.linspace(0, 1, _MARKS + 1) ** 3  # finer at the start, where fast modes decay
+    z = side[:, None] * (before[:, None] - left[:, None] * marks / size - path @ integral(modes.values, marks[:, None]).T)
+    beyond = z[:, 1:] <= 0
+    first = np.where(beyond.any(axis=1), beyond.argmax(axis=1), _MARKS - 1)
+    rows = np.arange(len(before))
+    low, high, z_low, z_high = marks[first], marks[first + 1], z[rows, first], z[rows, first + 1]
+    middle, last = high, np.zeros(len(before))
+    for _ in range(_SECANTS):  # regula falsi, with half the value of an end that stays twice (Illinois)
+        middle = low + (high - low) * np.clip(z_low / np.where(z_low > z_high, z_low - z_high, 1.0), 0, 1)
+        found = side * (before - left * middle / size - np.sum(path * integral(modes.values, middle[:, None]), axis=1))
+        there = found > 0
+        z_low = np.where(there, found, np.where(last < 0, 0.5, 1.0) * z_low)
+        z_high = np.where(there, np.where(last > 0, 0.5, 1.0) * z_high, found)
+        low, high, last = np.where(there, middle, low), np.where(there, high, middle), np.where(there, 1.0, -1.0)
+    return np.where(before * side <= 0, 0.0, middle)
