@@ -111,7 +111,7 @@ def against_width(
         for axis, depth in zip(axes[row], depths, strict=True):
             panel = table[(table["quantity"] == quantity) & (table["depth"] == depth)]
             for name in dict.fromkeys(panel["network"]):
-                law = laws[(laws["network"] == name) & (laws["quantity"] == quantity)]
+                law = laws[(laws["network"] == name) & (laws["quantity"] == quantity) & (laws["along"] == "width")]
                 _line(axis, panel[panel["network"] == name].sort_values("width"), law, name, names.index(name))
             _guides(axis, panel, guides)
             axis.set_title(f"{depth} hidden layer{'s' if depth > 1 else ''}", fontsize=10)

@@ -18,10 +18,11 @@ from ntksim.study.files.provenance import code_identity, provenance
 from ntksim.study.files.storage import read_arrow, read_npz, write_table
 from ntksim.study.plan import identity, jobs
 from ntksim.study.statistics import drift_parts
+from ntksim.study.statistics.along import laws
 from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantities
 from ntksim.study.statistics.ensemble import SHARD_COLUMNS, ensemble_rows
 from ntksim.study.statistics.laziness import lazy_table
-from ntksim.study.statistics.scaling_laws import Grams, scaling_laws
+from ntksim.study.statistics.scaling_laws import Grams
 from ntksim.study.statistics.seeds import DATA, NETWORK, cells, counts, described, key, moments, usable
 
 
@@ -58,7 +59,7 @@ def make_tables(study: Study, output: str | Path) -> None:
             "final": final.drop(columns=lists),
             "training": training.drop(columns=[*lists, *quantities("run")]),
         }
-    made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches, error_grams)
+    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.trains_in_batches, error_grams)
     sizes = sorted({len(own.x_train) for own in every.values()})
     metadata = {
         "config_hash": study.science_hash(),
