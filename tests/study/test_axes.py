@@ -1,5 +1,6 @@
 """Axes of a study: keys of networks with lists, and what tables, names and identities make of them."""
 
+import itertools
 import shlex
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from ntksim.study.plan.rules import Rules
 from ntksim.study.report import figures
 from ntksim.study.report.summary import summary
 from ntksim.study.run import integrity
+from ntksim.study.statistics import along
 from ntksim.study.statistics.columns import COLUMNS
 from ntksim.study.statistics.seeds import NETWORK, cells, described
 from studies import computed
@@ -202,10 +204,77 @@ def test_training_sets_are_nested():
         nested.load(drawn, 5)  # of five points some class has none
 
 
+def test_laws_in_points_pair_the_seeds():
+    """Exact powers of n with a factor for each seed: the exponent has no scatter, though the values have."""
+    rng = np.random.default_rng(0)
+    factors, rows = rng.lognormal(size=7), []
+    for n, seed in itertools.product((4, 8, 16), range(7)):
+        common = factors[seed]
+        row = {"network": "a", "sampling": "weights", "train_points": n, "dataset_seed": 0, "width": 8, "seed": seed}
+        row |= {"status": "finished", "test_loss": 3 * common * n**-0.7, "kernel_drift": common * n**0.25, "loss": 0.0}
+        rows.append(row | {"feature_drift": float(np.exp(rng.normal())) * n})
+    frame = pd.DataFrame(rows)
+    names = ("test_loss", "kernel_drift", "loss", "feature_drift", "test_accuracy")
+    found = {row["quantity"]: row for row in along.along_points(frame, names)}
+    assert set(found) == {"test_loss", "kernel_drift", "feature_drift"}  # a loss of 0 has no law, accuracies have none
+    for name, exponent in (("test_loss", -0.7), ("kernel_drift", 0.25)):
+        ends = [found[name][key] for key in ("exponent", "interval_low", "interval_high")]
+        assert ends == pytest.approx([exponent] * 3, abs=1e-9)
+    assert found["test_loss"]["prefactor"] == pytest.approx(3 * factors.mean())
+    assert found["kernel_drift"]["prefactor"] == pytest.approx(np.sqrt(np.mean(factors**2)))
+    assert found["feature_drift"]["interval_low"] < found["feature_drift"]["exponent"] < found["feature_drift"]["interval_high"]
+    assert {(row["along"], row["width"], row["widths_fitted"], row["excluded"]) for row in found.values()} == {("train", 8, 3, 0)}
+    frame.loc[(frame["seed"] == 2) & (frame["train_points"] == 8), "status"] = "diverged"  # then left out at every n
+    (row,) = along.along_points(frame, ["test_loss"])
+    assert row["prefactor"] == pytest.approx(3 * np.delete(factors, 2).mean())
+    assert (row["excluded"], row["marked"]) == (1, True)
+    assert list(along.along_points(frame[frame["train_points"] == 8], ["test_loss"])) == []
+
+
+def test_laws_in_depth_over_width_join_networks_of_all_depths():
+    rows = []
+    for depth, width, seed in itertools.product((1, 2, 4), (8, 16), range(6)):
+        row = {"network": f"mlp_depth{depth}_relu", "activation": "relu", "depth": depth, "parameterization": "ntk"}
+        row |= dict.fromkeys(NETWORK, 0) | row | {"sampling": "weights", "sigma_b": np.nan, "abc": None}
+        rows.append(row | {"width": width, "seed": seed, "status": "finished", "kernel_drift": 2 * (depth / width) ** 0.5})
+    frame = pd.DataFrame(rows)
+    (row,) = along.along_depth(frame, ["kernel_drift", "test_loss"])
+    assert (row["network"], row["along"], row["widths_fitted"]) == ("mlp_relu", "depth_over_width", 6)
+    assert (row["exponent"], row["prefactor"]) == pytest.approx((0.5, 2.0))
+    assert np.isnan([row["depth"], row["theory_exponent"]]).all()
+    assert list(along.along_depth(frame[frame["depth"] == 2], ["kernel_drift"])) == []
+    other = frame.replace({"network": {"mlp_depth4_relu": "deep"}})
+    assert next(along.along_depth(other, ["kernel_drift"]))["network"] == "mlp_depth1_relu mlp_depth2_relu deep"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"laws_along": "depth"}, "laws_along: expected width, train, depth_over_width, or a list of some, got 'depth'"),
+        ({"laws_along": []}, "laws_along: expected width, train, depth_over_width, or a list of some, got []"),
+        ({"laws_along": ["train", "train"]}, "laws_along: expected width, train, depth_over_width, or a list of some, got ['tr"),
+        ({"laws_along": "train", "dataset": CONTENT["dataset"]}, "laws_along: train needs a list of two numbers or more in"),
+        ({"laws_along": "depth_over_width"}, "laws_along: depth_over_width needs networks that are equal but for their depth"),
+    ],
+)
+def test_laws_are_asked_for_where_they_can_be(changes, message):
+    with pytest.raises(ConfigError) as error:
+        parse_study(DATA | changes, "c")
+    assert str(error.value).startswith(f"c: {message}")
+    assert len(str(error.value).splitlines()) == 1
+    assert parse_study(CONTENT | {"laws_along": "depth_over_width"}).laws_along == ["depth_over_width"]
+    assert "laws_along" not in parse_study(DATA).model_dump()
+    assert "learning_curve" not in jobs.figures(parse_study(DATA))
+    assert "learning_curve" in jobs.figures(parse_study(DATA | {"laws_along": ["width", "train"]}))
+
+
 def test_tables_hold_every_data_set(tmp_path):
-    study = computed(DATA, tmp_path)
+    study = computed(DATA | {"laws_along": ["width", "train"]}, tmp_path)
     tables = {name: ntksim.read_table(tmp_path, name) for name in jobs.tables(study)}
     for name, table in tables.items():
+        if name == "scaling_laws":
+            assert table[table["along"] == "train"].groupby("quantity")["width"].count()["test_loss"] == 2 * 2 * 2
+            table = table[table["along"] == "width"]
         assert set(table["train_points"]) == {4, 8}, name
         assert set(table["dataset_seed"]) == {0, 3}, name
         assert set(table.loc[table["network"] == "std", "parameterization"]) == {"standard"}, name

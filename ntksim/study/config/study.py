@@ -12,7 +12,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic.json_schema import GenerateJsonSchema
 
 from ntksim.engine.arguments import PRECISIONS
@@ -28,6 +37,19 @@ from ntksim.study.errors import ConfigError, shown
 
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # a network's name is part of file names
 _LONGEST, _LONGEST_OF_AXES = 64, 128  # a name that is written, and one with values of lists behind it
+
+
+ALONG = ("width", "train", "depth_over_width")
+_VARIABLES: dict[str, Any] = {
+    "anyOf": [{"enum": list(ALONG), "type": "string"}, {"type": "array", "items": {"enum": list(ALONG)}, "minItems": 1}]
+}
+
+
+def _variables(given: Any) -> list[str]:
+    every = given if isinstance(given, list) else [given]
+    if not every or not all(isinstance(one, str) and one in ALONG for one in every) or len(set(every)) < len(every):
+        raise ValueError(f"expected {', '.join(ALONG)}, or a list of some")
+    return every
 
 
 class Study(Section):
@@ -50,6 +72,13 @@ class Study(Section):
         default=10.0,
         ge=1e-6,
         description="minutes that one job should take at most, on one core of a nominal machine: it gets fewer seeds",
+    )
+    # left out of every record where it says what all studies did before there was such a key
+    laws_along: Annotated[list[str], BeforeValidator(_variables), WithJsonSchema(_VARIABLES)] = Field(
+        default=["width"],
+        exclude_if=lambda along: along == ["width"],
+        description="variables of the table scaling_laws, one or a list: width; train, for the training points of dataset.train; "
+        "depth_over_width, for networks that are equal but for their depth",
     )
     results: str = Field(default="results", min_length=1, description="folder for everything that the study writes")
 
@@ -140,6 +169,17 @@ class Study(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _deep(self) -> "Study":
+        alike: dict[str, set[int]] = {}
+        for options in self.networks.values():
+            alike.setdefault(options.model_dump_json(exclude={"depth"}), set()).add(options.depth)
+        if "depth_over_width" in self.laws_along and max(map(len, alike.values())) < 2:
+            raise ValueError(
+                "laws_along: depth_over_width needs networks that are equal but for their depth; give a list of depths, as [1, 2]"
+            )
+        return self
+
     @model_validator(mode="wrap")
     @classmethod
     def _of_lists(cls, given: Any, handler: Any) -> "Study":
@@ -151,6 +191,10 @@ class Study(Section):
         study: Study = handler(given | {"dataset": dataset} if lists else given)
         study._lists = lists
         study._check_jobs()
+        if "train" in study.laws_along and len(lists.get("train", [])) < 2:
+            raise ValueError(
+                "laws_along: train needs a list of two numbers or more in dataset.train; give one, or leave train out"
+            )
         return study
 
     def _check_jobs(self) -> None:

@@ -39,6 +39,7 @@ FIGURES = {
     "test_loss": ("drift", "final"),
     "accuracy": ("drift",),
     "lazy_or_rich": ("lazy", "final"),
+    "learning_curve": ("drift", "final", "scaling_laws"),
 }
 FORMATS = ("svg", "png", "pdf")  # of every figure
 
@@ -189,6 +190,7 @@ def figures(study: Study) -> list[str]:
         "drift_parts": study.training is not None and study.training.remove_initial_output,
         "accuracy": study.dataset.classes_or_default is not None,
         "lazy_or_rich": len(set(families)) < len(families),
+        "learning_curve": "train" in study.laws_along,
     }
     return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study)) and wanted.get(name, True)]
 

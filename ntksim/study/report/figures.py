@@ -20,6 +20,7 @@ from ntksim.study.errors import StageError
 from ntksim.study.files.storage import read_frame
 from ntksim.study.plan import jobs
 from ntksim.study.report import description, panels
+from ntksim.study.report.learning_curve import learning_curve
 from ntksim.study.statistics import laziness
 from ntksim.study.statistics.seeds import MOST_EXCLUDED, of_one_data_set
 
@@ -303,7 +304,9 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
     "test_loss": test_loss,
     "accuracy": accuracy,
     "lazy_or_rich": lazy_or_rich,
+    "learning_curve": learning_curve,
 }
+_OF_ALL_DATA = ("learning_curve",)  # of every data set; others show one of them
 
 
 def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) -> None:
@@ -312,9 +315,10 @@ def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) 
     found = tuple(str(frame.attrs.get("table")) for frame in frames)
     if found != jobs.FIGURES[name]:
         raise StageError(f"the figure {name} needs the tables {', '.join(jobs.FIGURES[name])}; got {', '.join(found)}")
-    figure, metadata = FIGURES[name](*map(of_one_data_set, frames)), frames[0].attrs
+    one = name not in _OF_ALL_DATA
+    figure, metadata = FIGURES[name](*(map(of_one_data_set, frames) if one else frames)), frames[0].attrs
     stage = "training" if set(found) & set(jobs.TRAINING_TABLES) else "initial"
-    words = f"{description.data(metadata, shown=True)}; {description.seeds(metadata, stage)}"
+    words = f"{description.data(metadata, shown=one)}; {description.seeds(metadata, stage)}"
     characters = int(_CHARACTERS_PER_INCH * figure.get_figwidth())
     figure.supxlabel(textwrap.fill(words, characters), fontsize=7, color="0.3", parse_math=False)
     panels.save(figure, output)

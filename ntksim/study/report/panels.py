@@ -137,7 +137,7 @@ def against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str
             panel = table[(table["quantity"] == quantity) & (table["depth"] == depth)]
             shown = list(dict.fromkeys(panel["network"]))
             for name in shown:
-                law = laws[(laws["network"] == name) & (laws["quantity"] == quantity)]
+                law = laws[(laws["network"] == name) & (laws["quantity"] == quantity) & (laws["along"] == "width")]
                 rows = panel[panel["network"] == name].sort_values("width")
                 at = dodged(rows["width"], panel["width"], shown.index(name), len(shown))
                 _line(axis, rows.assign(at=at), law, names.index(name), floor)

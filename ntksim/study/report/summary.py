@@ -73,7 +73,7 @@ def _movement(drift: pd.DataFrame, laws: pd.DataFrame) -> list[str]:
 
 def _law(laws: pd.DataFrame, network: str, quantity: str) -> str:
     """The fitted exponent with its interval, and theory's exponent."""
-    rows = laws[(laws["network"] == network) & (laws["quantity"] == quantity)]
+    rows = laws[(laws["network"] == network) & (laws["quantity"] == quantity) & (laws["along"] == "width")]
     if rows.empty:
         return "no law (fewer than two widths, or indistinguishable from 0 at one)"
     law = rows.iloc[0]

@@ -267,11 +267,14 @@ COLUMNS = {
     "status": "how the whole run ended: finished; overflow or nan (a value is infinite or NaN); eigensolver_failed; in training "
     "also diverged, or step_limit (gradient flow reached its largest number of steps). What to change: "
     + "; ".join(f"{status}: {remedy}" for status, remedy in REMEDIES.items()),
-    "widths_fitted": "number of widths in the fit",
-    "prefactor": "c in c x width^exponent, fitted to the root mean square over seeds",
+    "along": "variable of the law: width; train, the number of training points, at the width in this row; or depth_over_width, "
+    "for networks that are equal but for their depth",
+    "widths_fitted": "number of widths in the fit; along train of training sets, along depth_over_width of networks and widths",
+    "prefactor": "c in c x width^exponent (or of the variable in `along`), fitted to the root mean square over seeds, and along "
+    "train to the mean of losses",
     "prefactor_low": "lower end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
     "prefactor_high": "upper end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
-    "exponent": "exponent of the width, by least squares in logarithms",
+    "exponent": "exponent of the width, or of the variable in `along`, by least squares in logarithms",
     "theory_exponent": "theory's exponent of the width, for large widths and this activation, depth and parameterization; NaN if "
     "theory gives none. For activations with a kink, such as ReLU, movement at finite widths also has steeper parts (-3/4, -1)",
     "z_score": "(exponent - theory_exponent) / standard_error; not a test of theory if movement also has steeper parts",

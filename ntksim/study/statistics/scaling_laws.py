@@ -5,7 +5,7 @@ a standard error by the jackknife over the seeds of its width. Exponent and pref
 which gives their intervals (`seeds.combined`). The fit does not use theory's exponent.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,12 +91,17 @@ def scaling_laws(
             for quantity in (name for name in names if QUANTITIES[name].law):
                 samples = {int(str(width)): sample(usable(at_width, quantity)) for width, at_width in group.groupby("width")}
                 known = not (in_batches and quantity.endswith("_deviation"))
-                rows += _law(cell, quantity, samples, seeds, known)
+                rows += law(cell, quantity, samples, seeds, known)
             own_grams = {width: gram for width in seeds if (gram := (every or {}).get(key(cell | {"width": width}))) is not None}
             for index, part in enumerate(own_parts if own_grams else ()):
                 samples = {width: part_sample(gram, PARTS[index]) for width, gram in own_grams.items()}
-                rows += _law(cell, part, samples, seeds)
-    columns = [*NETWORK, "quantity", "widths_fitted", "excluded"]
+                rows += law(cell, part, samples, seeds)
+    return table([row | {"along": "width"} for row in rows])
+
+
+def table(rows: Iterable[dict]) -> pd.DataFrame:
+    """The table of some laws, with its columns also where there are none."""
+    columns = [*NETWORK, "along", "width", "quantity", "widths_fitted", "excluded"]
     columns += ["excluded_share", "marked"]
     columns += ["prefactor", "prefactor_low", "prefactor_high", "exponent", "standard_error"]
     columns += ["interval_low", "interval_high", "theory_exponent", "z_score"]
@@ -139,22 +144,29 @@ def _logarithm(square: float, without: np.ndarray) -> Sample:
     return Sample(len(without), float(estimate), mean_interval(jackknife(estimate, others)).error)
 
 
-def _law(cell: dict, quantity: str, given: Mapping[int, Sample], seeds: Mapping[int, int], known: bool = True) -> Iterable[dict]:
+def law(
+    cell: dict,
+    quantity: str,
+    given: Mapping[Any, Sample],
+    seeds: Mapping[Any, int],
+    known: bool = True,
+    at: Callable[[Any], float] = float,
+) -> Iterable[dict]:
     """The row of a law, if there is one, from the sample and the number of seeds at each width.
 
-    ``known`` says whether theory may have an exponent for it.
+    ``known`` says whether theory may have an exponent for it. The law may be of another variable too: ``at`` gives its value.
     """
     samples = {width: sample for width, sample in sorted(given.items()) if sample.size > 1}
     few = any(sample.size < FEWEST for sample in samples.values())
     any_zero = any(np.isnan(sample.logarithm) for sample in samples.values())
     if len(samples) < 2 or any_zero or (few and quantity in (*PARTS, *ERROR_PARTS)):
         return []
-    exponent, intercept, of_exponent, of_intercept = fit(samples)
+    exponent, intercept, of_exponent, of_intercept = fit(samples, at)
     theory = theory_exponent(quantity, cell["activation"], cell["depth"], cell["parameterization"]) if known else np.nan
-    law = {
+    found = {
         "quantity": quantity,
         "widths_fitted": len(samples),
-        **_excluded(given, seeds),
+        **excluded(given, seeds),
         "prefactor": np.exp(intercept),
         "prefactor_low": np.exp(of_intercept.low),
         "prefactor_high": np.exp(of_intercept.high),
@@ -165,15 +177,15 @@ def _law(cell: dict, quantity: str, given: Mapping[int, Sample], seeds: Mapping[
         "theory_exponent": theory,
         "z_score": (exponent - theory) / of_exponent.error if of_exponent.error > 0 else np.nan,
     }
-    return [cell | law]
+    return [cell | found]
 
 
-def fit(samples: Mapping[int, Sample]) -> tuple[float, float, Interval, Interval]:
+def fit(samples: Mapping[Any, Sample], at: Callable[[Any], float] = float) -> tuple[float, float, Interval, Interval]:
     """Fit a power law to the samples at each width: exponent, logarithm of the prefactor, and the intervals of the two.
 
     The intervals are NaN if any width has too few seeds.
     """
-    log_width = np.log(np.array(list(samples), dtype=np.float64))
+    log_width = np.log(np.array([at(key) for key in samples], dtype=np.float64))
     # Slope and intercept of the least-squares line are linear in the logarithms. These are their coefficients.
     weights = np.linalg.pinv(np.stack([log_width, np.ones_like(log_width)], axis=1))
     sizes, logarithms, errors = np.array(list(samples.values())).T
@@ -182,7 +194,7 @@ def fit(samples: Mapping[int, Sample]) -> tuple[float, float, Interval, Interval
     return float(slope), float(intercept), of_slope, of_intercept
 
 
-def _excluded(given: Mapping[int, Sample], seeds: Mapping[int, int]) -> dict:
+def excluded(given: Mapping[Any, Sample], seeds: Mapping[Any, int]) -> dict:
     """The number of seeds left out at all widths together, and share and mark of the width with the largest share."""
     by_width = [counts(sample.size, seeds[width]) for width, sample in given.items()]
     most = max(by_width, key=lambda width_counts: width_counts["excluded_share"])

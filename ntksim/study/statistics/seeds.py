@@ -47,7 +47,7 @@ def cells(frame: pd.DataFrame, *more: str) -> Iterator[tuple[dict[str, Any], pd.
 
     Yields the values of these columns and of those that describe the network, by name, with the rows that have them.
     """
-    for _, group in frame.groupby([name for name in (*_CELL, *more) if name in frame], sort=False):
+    for _, group in frame.groupby([name for name in (*_CELL, *more) if name in frame], sort=False, dropna=False):
         yield {name: group[name].iloc[0] for name in (*NETWORK, *more) if name in group}, group
 
 

@@ -19,6 +19,7 @@ from ntksim.study.files.provenance import code_identity, provenance
 from ntksim.study.files.storage import read_arrow, read_npz, write_table
 from ntksim.study.plan import identity, jobs
 from ntksim.study.statistics import drift_parts
+from ntksim.study.statistics.along import laws
 from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantities
 from ntksim.study.statistics.continuum import continuum_table
 from ntksim.study.statistics.dispersion import SHARD_COLUMNS as DISPERSION_COLUMNS
@@ -28,7 +29,7 @@ from ntksim.study.statistics.laziness import lazy_table
 from ntksim.study.statistics.measure_columns import MEASURE_COLUMNS
 from ntksim.study.statistics.measures import SHARD_COLUMNS as MEASURED_COLUMNS
 from ntksim.study.statistics.measures import measure_tables
-from ntksim.study.statistics.scaling_laws import Grams, scaling_laws
+from ntksim.study.statistics.scaling_laws import Grams
 from ntksim.study.statistics.seeds import DATA, NETWORK, cells, counts, described, key, moments, usable
 
 
@@ -71,7 +72,7 @@ def make_tables(study: Study, output: str | Path) -> None:
             "training": training.drop(columns=[*lists, *quantities("run")]),
             **measured,
         }
-    made["scaling_laws"] = scaling_laws(initial, final, grams, study.trains_in_batches, error_grams)
+    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.trains_in_batches, error_grams)
     sizes = sorted({len(own.x_train) for own in every.values()})
     metadata = {
         "config_hash": study.science_hash(),
