@@ -16,8 +16,8 @@ PEERS   := .venv-peers
 
 .PHONY: study test bench bench-gpu docs cuda cublas check format lock clean help
 
-study: $(STAMP)  ## run the study of CONFIG=config.yaml on all cores; also CORES=2, PROFILE=slurm, RECOMPUTE=1, ALLOW_IMPORTS=1
-	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute) $(if $(ALLOW_IMPORTS),--allow-imports)
+study: $(STAMP)  ## run the study of CONFIG=config.yaml on all cores; also CORES=2, PROFILE=slurm, RECOMPUTE=1, VERBOSE=1, ALLOW_IMPORTS=1
+	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute) $(if $(VERBOSE),--verbose) $(if $(ALLOW_IMPORTS),--allow-imports)
 
 test: $(STAMP) try-cuda $(DOCS)  ## run all tests (about 20 minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

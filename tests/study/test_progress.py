@@ -71,7 +71,7 @@ def test_a_terminal_has_one_bar_below_the_lines(clock):
     assert out.getvalue().count("1 of 4: Kernels at initialisation: tanh, width 1 (5 min)\n") == 1
 
 
-def test_only_jobs_that_failed_for_good_are_in_the_digest(tmp_path, clock):
+def test_jobs_that_failed_for_good_are_in_the_digest_and_no_others(tmp_path, clock):
     log = tmp_path / "2.log"
     log.write_text("ntksim: warning: something\nntksim: error: sigma_w: expected more\n")
     out = io.StringIO()
@@ -83,11 +83,16 @@ def test_only_jobs_that_failed_for_good_are_in_the_digest(tmp_path, clock):
         lines.fails(job(number, log=[str(log)]) | {"rule_msg": None})
     lines.begins(job(1))
     lines.ends(1)
+    lines.begins(job(3))
+    lines.says("CalledProcessError in file x: Command '...' returned non-zero exit status 130.")
+    lines.fails(job(3) | {"rule_msg": None})  # by Ctrl-C, as the whole study is
+    lines.says("WorkflowError:\nAt least one job did not complete successfully.")
     lines.says("WorkflowError: something else")
     lines.close()
     lines.close()  # which logging does twice
     text = out.getvalue()
     assert "CalledProcessError" not in text
+    assert "At least" not in text
     assert text.count("WorkflowError: something else") == 1
     assert text.partition("1 job failed:\n")[2].splitlines() == [
         "  Kernels at initialisation: tanh, width 2", "    reason: sigma_w: expected more", f"    log:    {log}",

@@ -25,6 +25,7 @@ from ntksim.study.plan.cost import NOMINAL
 NAME = "ntksim"  # of the plugin
 _ALL = "all"  # Snakemake's rule that has nothing to do
 _OURS = "ntksim: error: "
+_INTERRUPTED = "interrupted"  # begins the command's message too
 _BAR = 20  # characters
 _STAGES = ("limit", "initial", "training")
 
@@ -53,7 +54,7 @@ class Progress:
         self._total = sum(count for rule, count in stats.items() if rule not in (_ALL, "total"))
         self._start = time.monotonic()
         if self._stream.isatty():
-            form = "{desc} {percentage:3.0f}% |{bar}| {postfix}"
+            form = "{percentage:3.0f}% |{bar:20}| {desc}"
             self._bar = tqdm(total=1.0, file=self._stream, bar_format=form, leave=False, dynamic_ncols=True)
             threading.Thread(target=self._redraw, daemon=True).start()
 
@@ -88,15 +89,17 @@ class Progress:
         jobid, log = job["jobid"], next(iter(job["log"]), None)
         self._began.pop(jobid, None)
         said = job["rule_msg"] or self._status
-        words = job_in_words(self._jobs.get(jobid, job))
-        self._failures[jobid] = f"  {words}\n    reason: {reason(log, said)}\n    log:    {log or 'none'}"
+        words, why = job_in_words(self._jobs.get(jobid, job)), reason(log, said)
+        if why.startswith(_INTERRUPTED):  # as the study is: no fault of the job
+            return
+        self._failures[jobid] = f"  {words}\n    reason: {why}\n    log:    {log or 'none'}"
         self._write(f"failed: {words}")
 
     def says(self, text: str) -> None:
         """A message of Snakemake, such as an error in the configuration. How a job failed is kept for its reason."""
         if re.search(r"CalledProcessError|SpawnedJobError", text):
             self._status = text
-        else:
+        elif "At least one job did not complete successfully" not in text:  # which the digest says better
             self._write(text.strip())
 
     def close(self) -> None:
@@ -128,10 +131,9 @@ class Progress:
             return
         running = [job_in_words(self._jobs[jobid]) for jobid in self._began if self._jobs[jobid]["rule_name"] != _ALL]
         self._bar.n = min(self._share, 1.0)
-        self._bar.set_description_str(f"{self._done} of {self._total} jobs", refresh=False)
         more = f" and {len(running) - 1} more" if len(running) > 1 else ""
         now = f"; now {running[0]}{more}" if running else ""
-        self._bar.set_postfix_str(self._time_left() + now, refresh=True)
+        self._bar.set_description_str(f"{self._done} of {self._total} jobs, {self._time_left()}{now}", refresh=True)
 
     def _redraw(self) -> None:
         while not self._closed.wait(1.0):
@@ -161,6 +163,8 @@ def reason(log: str | Path | None, status: str = "") -> str:
     last = f"; the log ends with: {lines[-1]}" if lines else ""
     if killed := re.search(r"exit status (\d+)|<Signals\.(\w+)", status):
         number = int(killed[1]) - 128 if killed[1] else signal.Signals[killed[2]].value
+        if number == signal.SIGINT:
+            return _INTERRUPTED
         if number > 0:
             memory = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
             return f"killed by signal {number}{memory}{last}"
