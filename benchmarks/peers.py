@@ -205,11 +205,50 @@ def descent(width: int, activation: str, sigma_w: float, x: list, y: list, rate:
         yield f"gradient by hand, {networks} networks on {CORES} threads", networks * steps, together
 
 
+# descent of one hidden ReLU layer with biases on the mean square
+
+
+def circle(width: int, sigma_b: float, x: list, y: list, rate: float, steps: int) -> Ways:
+    """Variants of gradient descent on (1/n) sum r^2 with one hidden layer, ``ntk`` parameterization, sigma_w = sigma_a = 1."""
+    x, y = jnp.asarray(x, DTYPE), jnp.asarray(y, DTYPE)
+    g, readout, n = x.shape[1] ** -0.5, width**-0.5, len(x)
+    keys = jax.random.split(key("threefry"), 3)
+    shapes = ((x.shape[1], width), (width,), (width,))
+    theta = [normals(k, *shape) for k, shape in zip(keys, shapes, strict=True)]
+
+    def loss(theta: list) -> jax.Array:
+        w, b, a = theta
+        return ((readout * (jnp.maximum(g * (x @ w) + sigma_b * b, 0) @ a) - y) ** 2).sum() / n
+
+    def automatic(theta: list, _: None) -> tuple[list, None]:
+        return [w - rate * d for w, d in zip(theta, jax.grad(loss)(theta), strict=True)], None
+
+    def by_hand(theta: list, _: None, xp: ModuleType = jnp) -> tuple[list, None]:
+        w, b, a = theta
+        h = xp.maximum(g * (x @ w) + sigma_b * b, 0)
+        residual = 2 / n * (readout * (h @ a) - y)
+        delta = readout * residual[:, None] * a * (h > 0)
+        return [
+            w - rate * g * (x.T @ delta), b - rate * sigma_b * delta.sum(axis=0), a - rate * readout * (residual @ h)
+        ], None  # fmt: skip
+
+    def scan(step: Callable, length: int) -> Callable[[list], list]:
+        return jax.jit(lambda theta: lax.scan(step, theta, None, length)[0])
+
+    expected = [np.asarray(w, np.float64) for w in theta]
+    for _ in range(3):
+        expected = by_hand(expected, None, np)[0]
+    for name, step in (("jax.grad", automatic), ("gradient by hand", by_hand)):
+        for got, want, start in zip(scan(step, 3)(theta), expected, theta, strict=True):
+            require_close("the movement", got - start, want - np.asarray(start), 1e-9 if DOUBLE else 1e-2)
+        yield name, steps, partial(scan(step, steps), theta)
+
+
 ACTIVATIONS = {  # the value as a function of z, and the derivative as a function of the value
     "relu": (lambda xp, z: xp.maximum(z, 0), lambda h: h > 0),
     "tanh": (lambda xp, z: xp.tanh(z), lambda h: 1 - h * h),
 }
-TASKS = {"kernel": kernel, "small": small, "descent": descent}
+TASKS = {"kernel": kernel, "small": small, "descent": descent, "circle": circle}
 
 
 def fastest(ways: Ways) -> tuple[dict[str, float], tuple[int, Callable[[], Any]]]:

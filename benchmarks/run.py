@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from circle import circle, drift
 from scipy.integrate import solve_ivp
 from table import Row, duration, machine, markdown, memory, per_second, plain
 from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
@@ -329,7 +330,22 @@ def registers(bench: Bench) -> Iterator[Row]:
     yield from ptx.register_rows()
 
 
-SECTIONS = (kernels, small, law, wide, normals, activations, startup, training, limits, flow, prediction, registers)
+SECTIONS = (
+    kernels,
+    small,
+    law,
+    wide,
+    normals,
+    activations,
+    startup,
+    training,
+    limits,
+    flow,
+    circle,
+    drift,
+    prediction,
+    registers,
+)
 
 
 def measured(bench: Bench, section: Callable[[Bench], Iterator[Row]]) -> Iterator[Row]:

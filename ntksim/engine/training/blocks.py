@@ -1,5 +1,5 @@
-"""Symmetric matrices with blocks on their diagonal, such as the Gram matrix of gates: those of different neurons of a first hidden
-layer share no parameters. Every operation works on all blocks of one size at once.
+"""Symmetric matrices with blocks on their diagonal, such as the Gram matrix of gates: different neurons of a first hidden layer
+share no parameters. Every operation works on all blocks of one size at once.
 """
 
 from collections.abc import Iterator
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
 _NULL = 1e-10  # relative to the diagonal: what is added to it, since the gates of a neuron need not be independent
-_PATIENCE = 5  # rounds of the active set in which violations need not get fewer
-_ROUNDS = 500
+_AT_ONCE, _ROUNDS = 8, 500
+_SLACK = 1e-7  # relative
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """Where p members of groups meet: entries (e,) at ``rows`` and ``cols``, block after block, each in the order of its members."""
+    """Where p members of groups meet: entries (e,) at ``rows`` and ``cols``, block after block, each in its members' order."""
 
     rows: np.ndarray
     cols: np.ndarray
@@ -58,11 +59,14 @@ class Blocks:
             yield members, at, self.data[at]
 
     def __matmul__(self, other: np.ndarray) -> np.ndarray:
-        found = np.zeros(other.shape)
-        for members, _, c in self.stacks():
-            own = other[members]
-            found[members] = c @ own if other.ndim == 2 else np.einsum("bij,bj->bi", c, own)
-        return found
+        if len(self.pattern.counts) == 1:
+            return self.dense() @ other
+        return self.sparse @ other
+
+    @cached_property
+    def sparse(self) -> csr_array:
+        """As a sparse matrix."""
+        return csr_array((self.data, (self.pattern.rows, self.pattern.cols)), (len(self.pattern.order),) * 2)
 
     def dense(self) -> np.ndarray:
         """As an array (p, p)."""
@@ -119,30 +123,60 @@ def _filled(c: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def _least(c: np.ndarray, v: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`Blocks.least` for blocks (b, k, k) of one size: all violated conditions change sides at once while that makes them fewer,
-    and else the last of them alone, which always ends (Murty 1974; Judice & Pires 1994).
+    """`Blocks.least` for blocks (b, k, k) of one size: all violated conditions change sides at once (Judice & Pires 1994), a few
+    times, and where that does not end, one after the other.
     """
-    movable = high > low
-    at, q = np.zeros(v.shape, np.int64), np.zeros(v.shape)
-    fewest, patience = np.full(len(v), v.shape[1] + 1), np.full(len(v), _PATIENCE)
-    todo = np.arange(len(v))
-    for _ in range(_ROUNDS):
-        own, free = c[todo], movable[todo] & (at[todo] == 0)
-        rest = np.where(free, 0.0, np.where(at[todo] < 0, low[todo], high[todo]))
-        right = np.where(free, v[todo] - np.einsum("bij,bj->bi", own, rest), 0.0)
-        q[todo] = rest + np.linalg.solve(_filled(own, free), right[:, :, None])[:, :, 0]
-        pull = np.einsum("bij,bj->bi", own, q[todo]) - v[todo]
-        back = movable[todo] & (at[todo] * pull > 0)
-        now = np.where(free, np.where(q[todo] < low[todo], -1, np.where(q[todo] > high[todo], 1, 0)), np.where(back, 0, at[todo]))
+    movable, margin = high > low, _SLACK * (high - low)
+    slack = _SLACK * np.abs(v).max(axis=1, keepdims=True)  # of what cannot be told: gates of one neuron may depend on each other
+    at, q, todo = np.zeros(v.shape, np.int64), np.zeros(v.shape), np.arange(len(v))
+    for _ in range(_AT_ONCE):
+        free = movable[todo] & (at[todo] == 0)
+        q[todo] = _rest(c[todo], v[todo], free, np.where(at[todo] < 0, low[todo], high[todo]))
+        back = movable[todo] & (at[todo] * _pull(c[todo], q[todo], v[todo]) > slack[todo])
+        beyond = (q[todo] > (high + margin)[todo]).astype(np.int64) - (q[todo] < (low - margin)[todo])
+        now = np.where(free, beyond, np.where(back, 0, at[todo]))
         wrong = now != at[todo]
-        number = wrong.sum(axis=1)
-        fewer = number < fewest[todo]
-        fewest[todo] = np.where(fewer, number, fewest[todo])
-        patience[todo] = np.where(fewer, _PATIENCE, patience[todo] - 1)
-        last = wrong & (np.cumsum(wrong[:, ::-1], axis=1)[:, ::-1] == 1)
-        at[todo] = np.where(np.where(patience[todo, None] > 0, wrong, last), now, at[todo])
-        todo = todo[number > 0]
+        at[todo] = now
+        todo = todo[wrong.any(axis=1)]
         if not len(todo):
             break
-    left = v - np.einsum("bij,bj->bi", c, q)
-    return np.clip(q, low, high), np.where(movable, at, np.where(left > 0, 1, -1))
+    if len(todo):
+        q[todo], at[todo] = _descended(c[todo], v[todo], low[todo], high[todo], q[todo])
+    return np.clip(q, low, high), np.where(movable, at, np.where(_pull(c, q, v) < 0, 1, -1))
+
+
+def _pull(c: np.ndarray, q: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.einsum("bij,bj->bi", c, q) - v
+
+
+def _rest(c: np.ndarray, v: np.ndarray, free: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    """The q (b, k) that is at rest where it is ``free``, and ``fixed`` elsewhere."""
+    fixed = np.where(free, 0.0, fixed)
+    right = np.where(free, -_pull(c, fixed, v), 0.0)
+    return fixed + np.linalg.solve(_filled(c, free), right[:, :, None])[:, :, 0]
+
+
+def _descended(c: np.ndarray, v: np.ndarray, low: np.ndarray, high: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`_least` from some q on by steps that stay in the box and always descend: one bound is met, or left, at a time."""
+    slack, q, todo = _SLACK * np.abs(v).max(axis=1), np.clip(q, low, high), np.arange(len(v))
+    at = np.where(q <= low, -1, np.where(q >= high, 1, 0))
+    for _ in range(_ROUNDS):
+        own, rows = q[todo], np.arange(len(todo))
+        free = (at[todo] == 0) & (high > low)[todo]
+        step = np.where(free, _rest(c[todo], v[todo], free, own) - own, 0.0)
+        room = np.where(step > 0, high[todo], low[todo]) - own
+        reach = np.where(step != 0, room / np.where(step != 0, step, 1.0), np.inf)
+        first = reach.argmin(axis=1)
+        share = reach[rows, first]
+        own = own + np.minimum(share, 1.0)[:, None] * step
+        worst = np.where((high > low)[todo], at[todo] * _pull(c[todo], own, v[todo]), -np.inf)
+        leaves = worst.argmax(axis=1)
+        met, left = share < 1, (share >= 1) & (worst[rows, leaves] > slack[todo])
+        at[todo[met], first[met]] = np.sign(step[rows, first])[met]
+        own[rows[met], first[met]] = np.where(step[rows, first] > 0, high[todo, first], low[todo, first])[met]
+        at[todo[left], leaves[left]] = 0
+        q[todo] = own
+        todo = todo[met | left]
+        if not len(todo):
+            break
+    return q, at

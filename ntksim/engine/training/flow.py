@@ -168,12 +168,12 @@ class _Step:
         reach = float(np.sqrt(np.trace(self.start.state.kernel) / len(end)))
         speeds = (float(r @ kernel @ r) for r, kernel in ((start, self.start.kernel), (end, self.ahead.kernel)))
         growth = max(_growth(*speeds), self._bend(moved, reach)) if self.smooth else 0.0
-        late = 0.25 * self.size * self.settled.missed
+        late = 0.5 * self.size * self.settled.missed
         self.change = change
         # Jumps of kernels at kinks that nobody holds add up to a path without end.
         richness = 1.0 if self.flow.kinks.unseen else max(1.0, self.flow.path + change)
         return max(
-            richness * max(off, moved * change * reach, late * reach),
+            richness * max(off, moved * change * reach, late),
             2 * growth ** (2 if self.earlier is None else 3) * _rms(start),
         )
 

@@ -65,11 +65,11 @@ class Gates:
         self._own = [np.flatnonzero(self.layer == layer) for layer in range(1, self.depth + 1)]
         self._above: np.ndarray | None = None  # (p, p), of a gate on the activation of one below it, at the same point
         self._back = self._go_back()
-        products = [self._products(layer) for layer in range(1, self.depth + 1)]
-        nothing = np.zeros((len(ids), self.points * self.outputs)), np.zeros(len(self.pattern.rows))
-        self.layer_B, self.layer_C = (np.stack(parts) for parts in zip(*products, nothing, strict=True))
-        self.B = np.tensordot(scales[4], self.layer_B, 1)
-        self.C = Blocks(self.pattern, scales[4] @ self.layer_C)
+        self.layers = [self._products(layer) for layer in range(1, self.depth + 1)]
+        (self.B, c), rates = self.layers[0], scales[4, : self.depth]
+        if (rates != np.eye(self.depth)[0]).any():  # else there is one hidden layer, of rate 1
+            self.B, c = (np.tensordot(rates, np.stack(parts), 1) for parts in zip(*self.layers, strict=True))
+        self.C = Blocks(self.pattern, c)
 
     def _go_back(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """For every hidden layer l the gates c that lie above it, and dz_c / dz^l of each (c, n_l)."""
@@ -96,10 +96,15 @@ class Gates:
         weight, bias = self.scales[0, layer - 1], self.scales[2, layer - 1]
         own, (higher, back) = self._own[layer - 1], self._back[layer - 1]
         h, delta = self.inside.features[layer - 1].astype(np.float64), self.inside.sensitivities[layer - 1]
-        by_point = np.zeros((len(self.ids), self.points, self.outputs))
-        by_point[own] = delta[self.neuron[own]].transpose(0, 2, 1)
-        by_point[higher] = (back @ delta.reshape(len(delta), -1)).reshape(-1, self.outputs, self.points).transpose(0, 2, 1)
-        by_point *= (weight**2 * (h.T @ h)[self.point] + bias**2)[:, :, None]
+        gram = weight**2 * (h.T @ h) + bias**2
+        if len(own) == len(self.ids):
+            by_point = delta[self.neuron].transpose(0, 2, 1)
+        else:
+            by_point = np.zeros((len(self.ids), self.points, self.outputs))
+            by_point[own] = delta[self.neuron[own]].transpose(0, 2, 1)
+            parts = (back @ delta.reshape(len(delta), -1)).reshape(-1, self.outputs, self.points)
+            by_point[higher] = parts.transpose(0, 2, 1)
+        by_point = by_point * gram[self.point, :, None]
         rows, cols = self.pattern.rows, self.pattern.cols
         if higher.size:
             found = np.zeros((len(self.ids), len(delta)))
@@ -108,8 +113,7 @@ class Gates:
             same = (found @ found.T)[rows, cols]
         else:
             same = (self.layer[rows] == layer) & (self.layer[cols] == layer) & (self.neuron[rows] == self.neuron[cols])
-        at_gates = weight**2 * (h.T @ h)[self.point[rows], self.point[cols]] + bias**2
-        return by_point.reshape(len(self.ids), -1), same * at_gates
+        return by_point.reshape(len(self.ids), -1), same * gram[self.point[rows], self.point[cols]]
 
     def slopes_of_outputs(self, change: np.ndarray) -> np.ndarray:
         """g (k, p) where gates' slopes are ``change`` (p,) from their base."""
@@ -137,8 +141,8 @@ class Gates:
     def kernels(self, layers: np.ndarray, change: np.ndarray) -> np.ndarray:
         """J(s) J(s)' of every layer's parameters, (L+1, n k, n k), from those of the base slopes."""
         m, found = self.mixing(change), layers.copy()
-        for own, b, c in zip(found, self.layer_B, self.layer_C, strict=True):
-            own += mixed_kernel(m, b, Blocks(self.pattern, c))
+        for own, (b, c) in zip(found, self.layers, strict=False):  # not the readout's
+            own += mixed(m, b, Blocks(self.pattern, c))[1]
         return found
 
     def motion(self, along: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -161,10 +165,10 @@ class Gates:
         return weights, biases
 
 
-def mixed_kernel(m: csr_array, b: np.ndarray, c: Blocks) -> np.ndarray:
-    """What M Z adds to a kernel J R J': M B' + B M' + M C M'."""
-    mixed = m @ b
-    return mixed + mixed.T + m @ (c @ m.T.toarray())
+def mixed(m: csr_array, b: np.ndarray, c: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """B of J + M Z, and what M Z adds to the kernel: M B' + B M' + M C M'."""
+    both = b + c.sparse @ m.T
+    return both, m @ both + (m @ b).T
 
 
 def pre_activations(inside: Inside, scales: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -13,16 +13,17 @@ after it; or it stops at 0, and is held from there on.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Machine, Theta
-from ntksim.engine.training.gates import Gates, is_smooth, mixed_kernel, pre_activations, sides_of
+from ntksim.engine.training.gates import Gates, is_smooth, mixed, pre_activations, sides_of
 from ntksim.engine.training.modes import Modes
 from ntksim.engine.training.watch import State
 
-_MARKS, _SECANTS = 32, 6  # of a step, to find when a gate reaches 0
+_MARKS, _HALVINGS = 48, 40  # of a step, to find when a gate reaches 0
 _ROUNDS = 20
 _NO_GATES = np.zeros((0, 3), np.int64)
 
@@ -31,14 +32,15 @@ _NO_GATES = np.zeros((0, 3), np.int64)
 class Settled:
     """Gates ``ids`` (p, 3) at a state: which of them are ``held`` at 0 (p,), and the slope of each (p,).
 
-    ``missed`` is the speed of the parameters, ||.|| over the root of the layers' rates, that gates that were held before are let
-    go with.
+    ``missed`` is by how fast the motion of gates that were held before, and are let go, changes outputs (root mean square);
+    ``gates`` are their algebra at this state, if it is known.
     """
 
     ids: np.ndarray
     held: np.ndarray
     slopes: np.ndarray
     missed: float = 0.0
+    gates: Gates | None = None
 
     @property
     def sliding(self) -> np.ndarray:
@@ -107,8 +109,8 @@ class Kinks:
         moving = free - gates.C @ q
         slopes[~holds] = np.where(moving > 0, above, below)[~holds]  # pushed from 0 by either side
         late = np.where(held | (np.arange(len(ids)) >= before), 0.0, moving)
-        missed = size * float(np.sqrt(late @ (gates.C.inverse(late != 0) @ late)))
-        return Settled(ids, held, slopes, missed)
+        missed = size * float(np.sqrt(np.mean(((gates.C.inverse(late != 0) @ late) @ gates.B) ** 2)))
+        return Settled(ids, held, slopes, missed, gates)
 
     def kernels(self, state: State, settled: Settled) -> np.ndarray:
         """Every layer's kernel at a state, (L+1, n k, n k), with the slopes that hold its gates."""
@@ -130,17 +132,17 @@ class Place:
         self.machine, self.gates = kinks.machine, None
         if not len(settled.ids):
             return
-        self.gates = gates = kinks.at(state, settled.ids)
+        self.gates = gates = kinks.at(state, settled.ids) if settled.gates is None else settled.gates
         self.held, kernel = settled.held, state.kernel
         self.change = np.where(settled.held, 0.0, settled.slopes - gates.base)
         self.mixing, self.b = gates.mixing(self.change), gates.B
         if self.change.any():
-            self.b = gates.B + gates.C @ self.mixing.T.toarray()
-            kernel = kernel + mixed_kernel(self.mixing, gates.B, gates.C)
+            self.b, added = mixed(self.mixing, gates.B, gates.C)
+            kernel = kernel + added
         self.inverse = gates.C.inverse(self.held)
-        solved = self.inverse @ self.b
-        self.residual = residual - solved.T @ gates.z
-        self.kernel = kernel - self.b[self.held].T @ solved[self.held]
+        self.solved = self.inverse @ self.b  # C^-1 B of the held gates, 0 of others
+        self.residual = residual - self.solved.T @ gates.z
+        self.kernel = kernel - self.b[self.held].T @ self.solved[self.held]
 
     @cached_property
     def sliding(self) -> np.ndarray:
@@ -180,16 +182,15 @@ class Crossings:
         gates, new = ahead.gates, np.flatnonzero(~ahead.settled.held)
         self.size, self.number, self.new, self.ids = size, len(gates.ids), new, gates.ids[new]
         inside = kinks.machine.inside(start.state.theta, start.state.room)
-        b = (ahead.b - gates.C @ (ahead.inverse @ ahead.b))[new]
+        b = ahead.b[new] - gates.C.sparse[new] @ ahead.solved
         before, after = pre_activations(inside, kinks.scales, self.ids), gates.z[new] - b @ drift
         below, above = kinks.sides
         side = np.where(ahead.settled.slopes[new] == above, 1.0, -1.0)
-        path = b @ modes.vectors * components
-        self.times = _times_of_zero(modes, path, before, after, side, size)
-        rest = (integral(modes.values, size) - integral(modes.values, self.times[:, None])) * components
-        at_point = modes.vectors.reshape(gates.points, gates.outputs, -1)[gates.point[new]]
+        path = _Path.of(modes, components, size)
+        self.times = path.times_of_zero(b, before, after, side)
         residuals = np.zeros((self.number, gates.outputs))
-        residuals[new] = np.einsum("pj,pkj->pk", rest, at_point)
+        rows = gates.point[new, None] * gates.outputs + np.arange(gates.outputs)
+        residuals[new] = path.rest(rows, self.times)
         pressure = gates.pressure(residuals, ahead.change)[new]
         full = np.where(side > 0, below - above, above - below) * pressure
         low, high, left = np.zeros((3, self.number))
@@ -207,25 +208,59 @@ class Crossings:
         return found
 
 
-def _times_of_zero(
-    modes: Modes, path: np.ndarray, before: np.ndarray, after: np.ndarray, side: np.ndarray, size: float
-) -> np.ndarray:
-    """When pre-activations (p,) reach 0 that go from ``before`` to ``after``: along the residual's integral times ``path``
-    (p, n k), and for what is left evenly in time.
+class _Path(NamedTuple):
+    """The integral of the residual within a step, ``values`` (n k, T), and the residual, ``slopes``, at ``marks`` (T,): finer at
+    the start, where fast modes decay, and cubic in between.
     """
-    left = before - after - path @ integral(modes.values, size)
-    marks = size * np.linspace(0, 1, _MARKS + 1) ** 3  # finer at the start, where fast modes decay
-    z = side[:, None] * (before[:, None] - left[:, None] * marks / size - path @ integral(modes.values, marks[:, None]).T)
-    beyond = z[:, 1:] <= 0
-    first = np.where(beyond.any(axis=1), beyond.argmax(axis=1), _MARKS - 1)
-    rows = np.arange(len(before))
-    low, high, z_low, z_high = marks[first], marks[first + 1], z[rows, first], z[rows, first + 1]
-    middle, last = high, np.zeros(len(before))
-    for _ in range(_SECANTS):  # regula falsi, with half the value of an end that stays twice (Illinois)
-        middle = low + (high - low) * np.clip(z_low / np.where(z_low > z_high, z_low - z_high, 1.0), 0, 1)
-        found = side * (before - left * middle / size - np.sum(path * integral(modes.values, middle[:, None]), axis=1))
-        there = found > 0
-        z_low = np.where(there, found, np.where(last < 0, 0.5, 1.0) * z_low)
-        z_high = np.where(there, np.where(last > 0, 0.5, 1.0) * z_high, found)
-        low, high, last = np.where(there, middle, low), np.where(there, high, middle), np.where(there, 1.0, -1.0)
-    return np.where(before * side <= 0, 0.0, middle)
+
+    marks: np.ndarray
+    values: np.ndarray
+    slopes: np.ndarray
+
+    @classmethod
+    def of(cls, modes: Modes, components: np.ndarray, size: float) -> "_Path":
+        marks = size * np.linspace(0, 1, _MARKS + 1) ** 3
+        moving = np.where(modes.values > 0, components, 0.0)
+        values = modes.vectors @ (integral(modes.values, marks[:, None]) * components).T
+        return cls(marks, values, modes.vectors @ (np.exp(-modes.values * marks[:, None]) * moving).T)
+
+    def times_of_zero(self, b: np.ndarray, before: np.ndarray, after: np.ndarray, side: np.ndarray) -> np.ndarray:
+        """When pre-activations (p,) reach 0 that go from ``before`` to ``after``: along the residual's integral times ``b``
+        (p, n k), and for what is left evenly in time.
+        """
+        left = (before - after - b @ self.values[:, -1]) / self.marks[-1]
+        z = side[:, None] * (before[:, None] - left[:, None] * self.marks - b @ self.values)
+        slopes = side[:, None] * (-left[:, None] - b @ self.slopes)
+        beyond = z[:, 1:] <= 0
+        first, rows = np.where(beyond.any(axis=1), beyond.argmax(axis=1), _MARKS - 1), np.arange(len(before))
+        own = _Cubic(*(a for at in (first, first + 1) for a in (self.marks[at], z[rows, at], slopes[rows, at])))
+        low, high = own.begin, own.end
+        for _ in range(_HALVINGS):
+            middle = 0.5 * (low + high)
+            there = own.at(middle) > 0
+            low, high = np.where(there, middle, low), np.where(there, high, middle)
+        return np.where(before * side <= 0, 0.0, 0.5 * (low + high))
+
+    def rest(self, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """The integral from ``times`` (p,) to the end of the step, at ``rows`` (p, k) of the points."""
+        first = np.clip(np.searchsorted(self.marks, times, side="right") - 1, 0, _MARKS - 1)[:, None]
+        own = _Cubic(*(a for at in (first, first + 1) for a in (self.marks[at], self.values[rows, at], self.slopes[rows, at])))
+        return self.values[rows, -1] - own.at(times[:, None])
+
+
+class _Cubic(NamedTuple):
+    """The cubic with given values and slopes at both ends of an interval."""
+
+    begin: np.ndarray
+    first: np.ndarray
+    first_slope: np.ndarray
+    end: np.ndarray
+    last: np.ndarray
+    last_slope: np.ndarray
+
+    def at(self, time: np.ndarray) -> np.ndarray:
+        """Its value."""
+        length, change = self.end - self.begin, self.last - self.first
+        s = (time - self.begin) / length
+        bent = (1 - s) * (self.first_slope * length - change) + s * (change - self.last_slope * length)
+        return self.first + s * (change + (1 - s) * bent)
