@@ -19,6 +19,7 @@ from ntksim.study.plan.identity import shard_identity
 ROOT = Path(__file__).parents[2]
 GOOD = yaml.safe_load((ROOT / "config.yaml").read_text())
 ABSENT = object()
+FLOW = {"widths": [64], "seeds": 2}
 DESCENT = {"method": "gradient_descent", "widths": [64], "seeds": 2, "relative_time": 5.0}
 
 
@@ -88,6 +89,43 @@ BAD = [
         "training",
         DESCENT | {"relative_learning_rate": 1.5, "momentum": 0.5, "nesterov": True},
         "training: relative_learning_rate: expected less than 1.5, from where",
+    ),
+    ("training.relative_time", ABSENT, "training: relative_time: expected one of relative_time, time and steps, got none"),
+    ("training.time", 1.0, "training: relative_time: expected one of relative_time, time and steps, got relative_time and time"),
+    ("training.time", 0.0, "training.time: expected greater than 0, got 0.0; it is: end of training, in place of"),
+    ("training.steps", 0, "training.steps: expected greater than or equal to 1, got 0"),
+    ("training.steps", 1.5, "training.steps: expected a valid integer, got 1.5"),
+    ("training.learning_rate", -1.0, "training.learning_rate: expected greater than 0, got -1.0"),
+    ("training.learning_rate", 0.1, "training: learning_rate: of gradient_flow steps and learning_rate together give the time"),
+    ("training", FLOW | {"steps": 7}, "training: steps: of gradient_flow steps and learning_rate together give the time"),
+    ("training.rate_of", "sum", "training.rate_of: expected 'half_sum' or 'mean_square', got 'sum'"),
+    ("training.rate_of", "mean_square", "training: rate_of: says what time and learning_rate mean, and neither is given"),
+    (
+        "training",
+        DESCENT | {"learning_rate": 0.1, "relative_learning_rate": 0.1},
+        "training: learning_rate: there is relative_learning_rate already; leave one of the two out",
+    ),
+    (
+        "training",
+        FLOW | {"time": 1e10, "learning_rate": 1e-3, "method": "gradient_descent"},
+        "training: time: more than 1e+09 steps of learning_rate; lower it",
+    ),
+    ("training.snapshot_times", [1.0], "training: snapshot_times: are in the unit of time; give the end as time, or as steps"),
+    (
+        "training",
+        FLOW | {"time": 5.0, "snapshot_times": [1.0, 6.0]},
+        "training: snapshot_times: expected ascending times above 0, up to the end 5, got [1.0, 6.0]",
+    ),
+    (
+        "training",
+        FLOW | {"steps": 50, "learning_rate": 0.1, "snapshot_times": [2.0, 1.0]},
+        "training: snapshot_times: expected ascending times above 0, up to the end 5, got [2.0, 1.0]",
+    ),
+    ("training", FLOW | {"time": 5.0, "snapshot_times": []}, "training.snapshot_times: expected at least 1 entries, got []"),
+    (
+        "training",
+        FLOW | {"time": 5.0, "snapshot_times": [1.0], "snapshots": 3},
+        "training: snapshot_times: there is snapshots already; leave one of the two out",
     ),
     ("training.relative_learning_rate", 0.5, "training: relative_learning_rate: belongs to method gradient_descent"),
     ("training.momentum", 0.9, "training: momentum: belongs to method gradient_descent"),

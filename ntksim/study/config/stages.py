@@ -1,5 +1,6 @@
 """The sections `initial` and `training` of a configuration: at which widths and seeds, and how training goes."""
 
+import itertools
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -79,6 +80,11 @@ class Of(NamedTuple):
     is_new: bool = False
 
 
+def _new(description: str, **limits: Any) -> Any:
+    """A key that is left out of every record where it is not given, so that those of earlier studies stay what they were."""
+    return Field(default=None, exclude_if=lambda value: value is None, description=description, **limits)
+
+
 class Schedule(Section):
     """How networks are trained on the squared loss 1/2 sum r^2: all that a job of training is told of it."""
 
@@ -132,10 +138,32 @@ class Schedule(Section):
         description="train f - f_0 in place of f: every seed starts from outputs of 0 (as antisymmetric pairs of networks do), "
         "and the kernel's change falls apart in its mean over seeds and its scatter",
     )
-    relative_time: float = Field(gt=0, description="end of training, in units of 1 / lambda_max(K_infinity)")
+    relative_time: float | None = Field(
+        default=None, gt=0, description="end of training, in units of 1 / lambda_max(K_infinity); or give time or steps"
+    )
+    time: Annotated[float | None, Of(is_new=True)] = _new(
+        "end of training, in place of relative_time: t of the loss that rate_of names", gt=0
+    )
+    steps: Annotated[int | None, Of(is_new=True)] = _new(
+        "end of training, in place of relative_time: steps of gradient descent; of gradient flow the time steps x learning_rate",
+        ge=1, le=10**9,
+    )  # fmt: skip
+    learning_rate: Annotated[float | None, Of(is_new=True)] = _new(
+        "learning rate on the loss that rate_of names, in place of relative_learning_rate", gt=0
+    )
+    rate_of: Annotated[str, one_of(("half_sum", "mean_square")), Of(default="half_sum", is_new=True)] = Field(
+        default="half_sum",
+        exclude_if=lambda loss: loss == "half_sum",
+        description="the loss that time, learning_rate and snapshot_times belong to: half_sum, 1/2 sum r^2, or mean_square, the "
+        "mean of r^2 over N training points and outputs, on which t and rates are N / 2 times as large for the same training",
+    )
     snapshots: int = Field(
         default=20, ge=1, le=100_000, description="log-spaced times at which outputs and kernels are looked at"
     )
+    snapshot_times: Annotated[list[float] | None, Of(is_new=True)] = _new(
+        "times to look at in place of log-spaced ones, in the unit of time, beside 0 and the end; steps nearest to them in "
+        "gradient descent", min_length=1, max_length=100_000,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _belongs(self) -> Self:
@@ -149,6 +177,34 @@ class Schedule(Section):
             )
         if self.layer_rates and not any(self.layer_rates):
             raise ValueError("layer_rates: expected a number above 0 among them: where all are 0 nothing trains")
+        return self
+
+    @model_validator(mode="after")
+    def _on_a_clock(self) -> Self:
+        ends = [name for name in ("relative_time", "time", "steps") if getattr(self, name) is not None]
+        if len(ends) != 1:
+            raise ValueError(f"relative_time: expected one of relative_time, time and steps, got {' and '.join(ends) or 'none'}")
+        if self.learning_rate is not None and self.relative_learning_rate is not None:
+            raise ValueError("learning_rate: there is relative_learning_rate already; leave one of the two out")
+        if self.method == "gradient_flow" and (self.learning_rate is None) != (self.steps is None):
+            raise ValueError(
+                f"{ends[0] if self.steps else 'learning_rate'}: of gradient_flow steps and learning_rate together give the time, "
+                "steps x learning_rate; give both, or neither"
+            )
+        is_absolute = self.time is not None or (self.steps is not None and self.learning_rate is not None)
+        if self.rate_of != "half_sum" and self.time is None and self.learning_rate is None:
+            raise ValueError("rate_of: says what time and learning_rate mean, and neither is given; leave it out")
+        if self.snapshot_times is not None:
+            if not is_absolute:
+                raise ValueError("snapshot_times: are in the unit of time; give the end as time, or as steps with learning_rate")
+            if self.snapshots != 20:
+                raise ValueError("snapshot_times: there is snapshots already; leave one of the two out")
+            end = self.time if self.time is not None else (self.steps or 0) * (self.learning_rate or 0.0)
+            ascending = all(a < b for a, b in itertools.pairwise([0.0, *self.snapshot_times]))
+            if not ascending or self.snapshot_times[-1] > end:
+                raise ValueError(
+                    f"snapshot_times: expected ascending times above 0, up to the end {end:g}, got {shown(self.snapshot_times)}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -176,19 +232,30 @@ class Schedule(Section):
                 f"relative_learning_rate: expected less than {bound:g}, from where on descent with momentum "
                 f"{self.momentum or 0:g} diverges, got {self.relative_learning_rate:g}; lower it"
             )
-        if self.batch_size is not None and self.relative_learning_rate is None:
+        if self.batch_size is not None and self.relative_learning_rate is None and self.learning_rate is None:
             raise ValueError(
                 "relative_learning_rate: batch_size needs it: batches are stiffer than all points together, and surely stable "
                 "only below 2 batch_size / train"
             )
-        if self.relative_time / self.filled.relative_learning_rate > _MOST_STEPS:
-            raise ValueError(f"relative_time: more than {_MOST_STEPS:.0e} steps of relative_learning_rate; lower it")
+        if (self.known_steps or 0) > _MOST_STEPS:
+            end, rate = ("relative_time", "relative_learning_rate") if self.relative_time else ("time", "learning_rate")
+            raise ValueError(f"{end}: more than {_MOST_STEPS:.0e} steps of {rate}; lower it")
         return self
 
     @property
-    def steps(self) -> int:
-        """Of gradient descent, how many."""
-        return max(1, round(self.relative_time / self.filled.relative_learning_rate))
+    def known_steps(self) -> int | None:
+        """Of gradient descent, how many; None where end and rate are in unlike units, whose ratio only a job knows."""
+        if self.steps is not None:
+            return self.steps
+        end, rate = (
+            (self.time, self.learning_rate) if self.time is not None else (self.relative_time, self.filled.relative_learning_rate)
+        )
+        return None if end is None or rate is None else max(1, round(end / rate))
+
+    @property
+    def looks(self) -> int:
+        """At how many times a run is looked at, beside 0."""
+        return self.snapshots if self.snapshot_times is None else len(self.snapshot_times) + 1
 
     @property
     def rank_tolerance(self) -> float:
@@ -199,6 +266,8 @@ class Schedule(Section):
     def filled(self) -> Any:
         """The schedule with the defaults of its method where keys are left out. (Any: its numbers are no longer optional.)"""
         own = {name: mark.default for name, mark in _MARKS.items() if mark.method == self.method}
+        if self.learning_rate is not None:  # in place of the one that is left out
+            own.pop("relative_learning_rate", None)
         return self.model_copy(update={name: value for name, value in own.items() if getattr(self, name) is None})
 
     @property

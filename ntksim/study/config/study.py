@@ -161,9 +161,10 @@ class Study(Section):
         if training is None or training.sampling != "conditional" or training.method != "gradient_descent":
             return self
         points, least = self.dataset.train, training.widths[0]
-        if training.steps * points > least and any(options.depth > 1 for options in self.networks.values()):
+        steps = training.known_steps or 0
+        if steps * points > least and any(options.depth > 1 for options in self.networks.values()):
             raise ValueError(
-                f"training.sampling: conditional may ask for {training.steps * points} directions in {training.steps} steps on "
+                f"training.sampling: conditional may ask for {steps * points} directions in {steps} steps on "
                 f"{points} points, more than the smallest of training.widths, {least}: set method to gradient_flow, take fewer "
                 "steps or wider networks, or set sampling to weights"
             )

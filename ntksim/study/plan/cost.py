@@ -124,7 +124,7 @@ def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]
     training, k = study.training, size.outputs
     assert training is not None
     entries, tests = size.points * k, size.tests * k  # of outputs, and rows of kernels
-    times, together = training.snapshots + 1, min(size.seeds, _TRAINED_TOGETHER)
+    times, together = training.looks + 1, min(size.seeds, _TRAINED_TOGETHER)
     rows, square = size.seeds * times, entries * entries
     if training.sampling == "conditional":
         directions = _directions(study, network, size.width, entries)
@@ -238,7 +238,7 @@ def _passes(study: Study, network: str, width: int) -> float:
     assert study.training is not None
     schedule = study.training.filled
     if schedule.method == "gradient_descent":
-        return schedule.relative_time / schedule.relative_learning_rate
+        return schedule.known_steps or max(1.0, _relative_time(study, network) / _relative_rate(study, network))
     return min(
         _PASSES_PER_STEP * (schedule.max_steps or _MAX_STEPS), 5.0 + _snapshots(study) + _flow_passes(study, network, width)
     )
@@ -252,7 +252,37 @@ def _flow_passes(study: Study, network: str, width: int) -> float:
     assert study.training is not None
     schedule = study.training.filled
     kinks = 260.0 if is_smooth(study.networks[network].function) else 2800.0
-    return (10 + kinks * width**-0.5) * (1e-4 / schedule.tolerance) ** (1 / 3) * (schedule.relative_time / 100) ** 0.2
+    return (10 + kinks * width**-0.5) * (1e-4 / schedule.tolerance) ** (1 / 3) * (_relative_time(study, network) / 100) ** 0.2
+
+
+def _relative_time(study: Study, network: str) -> float:
+    """The end of training in units of 1 / lambda_max(K_inf)."""
+    assert study.training is not None
+    schedule = study.training.filled
+    if schedule.relative_time is not None:
+        return float(schedule.relative_time)
+    if schedule.time is not None:
+        return float(schedule.time * _relative_unit(study, network))
+    return float(schedule.steps * _relative_rate(study, network))
+
+
+def _relative_rate(study: Study, network: str) -> float:
+    """The learning rate in the same units."""
+    assert study.training is not None
+    schedule = study.training.filled
+    if schedule.learning_rate is None:
+        return float(schedule.relative_learning_rate)
+    return float(schedule.learning_rate * _relative_unit(study, network))
+
+
+def _relative_unit(study: Study, network: str) -> float:
+    """A unit of time as the configuration gives it, times lambda_max(K_inf). For its size there is a guess: the trace of a kernel
+    to whose entries each layer adds one.
+    """
+    assert study.training is not None
+    options, n = study.networks[network], study.dataset.train
+    one = 1.0 if study.training.rate_of == "half_sum" else 2.0 / (n * study.dataset.outputs)
+    return one * n * (options.depth + 1) * options.output_scale**2
 
 
 def _seconds_of_measures(study: Study, n: int, k: int, rates: Rates) -> float:
@@ -269,7 +299,7 @@ def _evaluation_points(study: Study) -> int:
 
 
 def _snapshots(study: Study) -> int:
-    return study.training.snapshots if study.training else 0
+    return study.training.looks if study.training else 0
 
 
 def _eigen(n: int, rates: Rates) -> float:

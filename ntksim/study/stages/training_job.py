@@ -13,6 +13,7 @@ from ntksim.engine.training.train import train
 from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.data import files as datasets
 from ntksim.study.files.storage import CHECKPOINT
+from ntksim.study.stages.clock import clock
 from ntksim.study.stages.initial import infinite_kernels, read_limit
 from ntksim.study.stages.measures import Evaluation, evaluation
 from ntksim.study.stages.shard import ShardJob
@@ -89,7 +90,7 @@ def make_job(shard: ShardJob, schedule: "Schedule") -> Job:
     if filled.layer_rates is not None:  # sums over layers with their rates, in place of plain sums
         limits = infinite_kernels(rated(network, filled.layer_rates), data)
     largest = network.learning_rate_scale * np.linalg.eigvalsh(limits["ntk"])[-1]
-    relative_times = _relative_times(filled)
+    times, relative_times, learning_rate = clock(filled, float(largest), data.y_train.size)
     options = {name: getattr(filled, name) for name in ("method", "layer_rates", "remove_initial_output", "sampling")}
     in_law = filled.sampling == "conditional"
     if in_law:
@@ -98,28 +99,12 @@ def make_job(shard: ShardJob, schedule: "Schedule") -> Job:
     if filled.method == "gradient_flow":
         options |= {"tolerance": filled.tolerance, "max_steps": filled.max_steps}
     else:
-        descent = {"learning_rate": filled.relative_learning_rate / largest}
+        descent = {"learning_rate": learning_rate}
         descent |= {"momentum": filled.momentum, "nesterov": filled.nesterov}
         options |= descent | {"batch_size": filled.batch_size}
-    times = relative_times / largest
     return Job(
         network=network, data=data, dtype=shard.dtype, device=chosen_device("cpu" if in_law else shard.device), schedule=filled,
         options=options, descent=descent, relative_times=relative_times, times=times, limits=limits,
         ensemble=ensemble_moments(network, data, limits, times, filled, descent),
         checkpoint=Path(shard.output).parent / f".{Path(shard.output).stem}.{CHECKPOINT}",
     )  # fmt: skip
-
-
-def _relative_times(schedule: Any) -> np.ndarray:
-    """0 and the snapshots' times, (T,); of gradient descent whole steps."""
-    last, snapshots = schedule.relative_time, schedule.snapshots
-    if schedule.method == "gradient_flow":
-        # from where the fastest mode begins to move
-        return np.concatenate([[0], _log_spaced(min(0.1, last / 2), last, snapshots)])
-    rate = schedule.relative_learning_rate
-    return rate * np.concatenate([[0], np.unique(np.round(_log_spaced(1, schedule.steps, snapshots)))])
-
-
-def _log_spaced(first: float, last: float, number: int) -> np.ndarray:
-    """``number`` values from ``first`` to ``last``; the last alone where it is one."""
-    return np.append(np.geomspace(first, last, number)[:-1], last)

@@ -178,8 +178,8 @@ LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"
 
 # Advice on how to let more seeds finish, by the status of those that did not.
 REMEDIES = {
-    "diverged": "in gradient descent lower relative_learning_rate; in gradient flow raise tolerance, or set precision to float64",
-    "step_limit": "raise max_steps or tolerance, or lower relative_time",
+    "diverged": "in gradient descent lower the learning rate; in gradient flow raise tolerance, or set precision to float64",
+    "step_limit": "raise max_steps or tolerance, or lower relative_time or time",
     "overflow": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
     "nan": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
     "eigensolver_failed": "set precision to float64",
@@ -224,6 +224,8 @@ COLUMNS = {
     "root_mean_square_high": "upper end of the 95% interval of the root mean square, with at least 5 seeds (docs/statistics.md)",
     "time": "time t of gradient flow, or learning rate x steps; in units of 1 / eigenvalue of the kernel",
     "relative_time": "t times lambda_max(K_inf)",
+    "mean_square_time": "time of the same training on the mean square (1/N) sum r^2 over N = points x outputs: N/2 times time",
+    "steps": "number of steps of gradient descent, or of gradient flow time / learning rate where there is one, else NaN",
     "sliding_gates": "number of pairs of a hidden neuron and a training point that gradient flow holds at a pre-activation of 0, "
     "where the slope of the activation is the one that holds it; NaN in gradient descent",
     "rank": "directions of a hidden matrix that a network in law has revealed by the end of the run, the most over matrices and "

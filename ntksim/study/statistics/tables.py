@@ -57,6 +57,7 @@ def make_tables(study: Study, output: str | Path) -> None:
     final, grams = None, None
     if study.training is not None:
         training, ensemble, grams, measured = _read_training(study, every, devices)
+        training = _with_clock(study, training, data.outputs)
         ends = [
             at_the_end(rows, every[str(label)].y_train) for label, rows in training.groupby(_labels(study, training), sort=False)
         ]
@@ -130,6 +131,23 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
         final.loc[between, "relative_time_reached"] = (stopped * final["relative_time"] / final["time"])[between]
         final.loc[between, "time_reached"] = stopped[between]
     return final
+
+
+def _with_clock(study: Study, training: pd.DataFrame, outputs: int) -> pd.DataFrame:
+    """Add to ``training`` its times on the mean square, and steps."""
+    assert study.training is not None
+    schedule, residuals = study.training.filled, training["train_points"] * outputs
+    if schedule.learning_rate is not None:
+        one = 1.0 if schedule.rate_of == "half_sum" else 2.0 / residuals
+        steps = training["time"] / (schedule.learning_rate * one)
+    else:  # of the flow there is no rate
+        steps = training["relative_time"] / (schedule.relative_learning_rate or np.nan)
+    if schedule.method == "gradient_descent":
+        steps = steps.round()  # but for rounding errors they are whole
+    position = list(training).index("relative_time") + 1
+    training.insert(position, "mean_square_time", training["time"] * residuals / 2)
+    training.insert(position + 1, "steps", steps)
+    return training
 
 
 def _with_stops(table: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
