@@ -19,7 +19,7 @@ from ntksim.study.config.stages import in_batches
 from ntksim.study.errors import StageError
 from ntksim.study.files.storage import read_frame
 from ntksim.study.plan import jobs
-from ntksim.study.report import description, panels
+from ntksim.study.report import description, measure_figures, panels
 from ntksim.study.statistics import laziness
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
@@ -271,6 +271,12 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
     "loss": loss,
     "accuracy": accuracy,
     "lazy_or_rich": lazy_or_rich,
+    "dispersion": measure_figures.dispersion,
+    "eigenvalues": measure_figures.eigenvalues,
+    "modes": measure_figures.modes,
+    "profile": measure_figures.profile,
+    "predictions": measure_figures.predictions,
+    "freeze": measure_figures.freeze,
 }
 
 
@@ -281,7 +287,7 @@ def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) 
     if found != jobs.FIGURES[name]:
         raise StageError(f"the figure {name} needs the tables {', '.join(jobs.FIGURES[name])}; got {', '.join(found)}")
     figure, metadata = FIGURES[name](*frames), frames[0].attrs
-    stage = "training" if set(found) & set(jobs.TRAINING_TABLES) else "initial"
+    stage = "initial" if set(found) <= set(jobs.AT_INITIALISATION) else "training"
     words = f"{description.data(metadata)}; {description.seeds(metadata, stage)}"
     characters = int(_CHARACTERS_PER_INCH * figure.get_figwidth())
     figure.supxlabel(textwrap.fill(words, characters), fontsize=7, color="0.3", parse_math=False)
