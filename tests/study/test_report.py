@@ -27,9 +27,10 @@ CONTENT = {
         "relu": {"activation": "relu", "depth": 1},
         "tanh": {"activation": "tanh", "depth": 1, "output_scale": [0.0625, 1.0]},
     },
-    "initial": {"widths": [16, 32], "seeds": 3},
+    "initial": {"widths": [16, 32], "seeds": 3, "dispersion": {}},
     "training": {
         "widths": [32, 64], "seeds": 6, "relative_time": 100.0, "snapshots": 6, "tolerance": 1e-3, "remove_initial_output": True,
+        "measures": {"eigenvalues": 2, "eigenvectors": 2, "profile": True, "predictions": True},
     },
 }  # fmt: skip
 SMOOTH = {"networks": {"tanh": {"activation": "tanh", "depth": 1}}}
@@ -80,7 +81,7 @@ def test_the_line_below_a_figure(results, name, monkeypatch):
     kept = []
     monkeypatch.setattr(panels, "save", lambda figure, output: kept.append(figure))
     figures.draw(name, [Path(results) / "tables" / f"{table}.parquet" for table in jobs.FIGURES[name]], [])
-    seeds = 3 if name in ("convergence", "spectrum") else 6
+    seeds = 3 if name in ("convergence", "spectrum", "dispersion") else 6
     line = f"digits, classes 3 and 8: 4 training and 7 test points, 1 output; {seeds} seeds at each width"
     assert kept[0]._supxlabel.get_text().replace("\n", " ") == line
     caption = (studies.ROOT / "workflow" / "report" / f"{name}.rst").read_text().replace("\n", " ")

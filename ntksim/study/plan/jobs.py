@@ -28,6 +28,7 @@ from ntksim.study.plan.cost import NOMINAL, Cost, Rates, cost_of, limit_cost, no
 from ntksim.study.plan.identity import limit_width
 
 TABLES = ("initial", "convergence", "spectrum", "scaling_laws")
+AT_INITIALISATION = (*TABLES, "dispersion", "continuum")  # all that a study may have without training
 TRAINING_TABLES = ("training", "ensemble", "layers", "modes", "final", "drift", "lazy")
 # Every figure is a function of these tables, in this order.
 FIGURES = {
@@ -40,6 +41,12 @@ FIGURES = {
     "accuracy": ("drift",),
     "lazy_or_rich": ("lazy", "final"),
     "learning_curve": ("drift", "final", "scaling_laws"),
+    "dispersion": ("dispersion",),
+    "eigenvalues": ("eigenvalues",),
+    "modes": ("mode_residuals",),
+    "profile": ("profiles",),
+    "predictions": ("predictions",),
+    "freeze": ("freeze",),
 }
 FORMATS = ("svg", "png", "pdf")  # of every figure
 

@@ -19,7 +19,7 @@ from ntksim.study.config.stages import in_batches
 from ntksim.study.errors import StageError
 from ntksim.study.files.storage import read_frame
 from ntksim.study.plan import jobs
-from ntksim.study.report import description, panels
+from ntksim.study.report import description, measure_figures, panels
 from ntksim.study.report.learning_curve import learning_curve
 from ntksim.study.statistics import laziness
 from ntksim.study.statistics.seeds import MOST_EXCLUDED, of_one_data_set
@@ -305,6 +305,12 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
     "accuracy": accuracy,
     "lazy_or_rich": lazy_or_rich,
     "learning_curve": learning_curve,
+    "dispersion": measure_figures.dispersion,
+    "eigenvalues": measure_figures.eigenvalues,
+    "modes": measure_figures.modes,
+    "profile": measure_figures.profile,
+    "predictions": measure_figures.predictions,
+    "freeze": measure_figures.freeze,
 }
 _OF_ALL_DATA = ("learning_curve",)  # of every data set; others show one of them
 
@@ -317,7 +323,7 @@ def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) 
         raise StageError(f"the figure {name} needs the tables {', '.join(jobs.FIGURES[name])}; got {', '.join(found)}")
     one = name not in _OF_ALL_DATA
     figure, metadata = FIGURES[name](*(map(of_one_data_set, frames) if one else frames)), frames[0].attrs
-    stage = "training" if set(found) & set(jobs.TRAINING_TABLES) else "initial"
+    stage = "initial" if set(found) <= set(jobs.AT_INITIALISATION) else "training"
     words = f"{description.data(metadata, shown=one)}; {description.seeds(metadata, stage)}"
     characters = int(_CHARACTERS_PER_INCH * figure.get_figwidth())
     figure.supxlabel(textwrap.fill(words, characters), fontsize=7, color="0.3", parse_math=False)

@@ -1,0 +1,186 @@
+"""Figures of what a study measures along training (`training.measures`), and of the dispersion at initialisation.
+
+Like those of `figures`, each is a function of tables, and the captions in workflow/report explain it.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from ntksim.study.report import panels
+from ntksim.study.statistics.seeds import MOST_EXCLUDED
+
+_TIME = r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless"
+_LINES = 6  # in a panel, of modes and eigenvalues
+_NORMS = ("residual", "theory_residual", "limit_residual")
+_NORMAL = 1.96  # standard deviations that hold 95% of a normal distribution
+
+
+def profile(table: pd.DataFrame) -> plt.Figure:
+    """The kernel K_t(x_0, x) against the angle between x_0 and x, before and after training; a panel per network.
+
+    ``table`` is the table ``profiles``, of which the widest network is drawn. Lines are medians over seeds, bands span the 0.05
+    to 0.95 quantiles; the limit is dashed.
+    """
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        widest = rows[rows["width"] == rows["width"].max()]
+        for line, time in enumerate(sorted(widest["time"].unique())[:: max(1, widest["time"].nunique() - 1)]):
+            own = widest[widest["time"] == time].sort_values("separation")
+            label = "before training" if line == 0 else f"after, {_times(own)}"
+            _banded(axis, own, "separation", f"$m$ = {own['width'].iloc[0]}, {label}", line)
+        own = widest[widest["time"] == widest["time"].min()].sort_values("separation")
+        axis.plot(own["separation"], own["limit_profile"], "--", color="black", linewidth=1.2, label=r"$K_\infty$")
+        _plain(axis, "angle between $x_0$ and $x$, in radians", r"$K_t(x_0, x)$, in units of the kernel")
+    return figure
+
+
+def predictions(table: pd.DataFrame) -> plt.Figure:
+    """Outputs at the end of training and the target; a panel per network.
+
+    ``table`` is the table ``predictions``, of which the widest network and its first output are drawn, against the angle of
+    points in the plane, elsewhere against the target. Lines are medians over seeds, bands span the 0.05 to 0.95 quantiles. The
+    mean over infinitely wide networks is dashed, with a grey band that holds 95% of them.
+    """
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        own = rows[(rows["width"] == rows["width"].max()) & (rows["time"] == rows["time"].max()) & (rows["output"] == 0)]
+        x = "angle" if own["angle"].notna().all() else "target"
+        own = own.sort_values(x)
+        mean, reach = own["limit_prediction"], _NORMAL * own["limit_deviation"]
+        axis.fill_between(own[x], mean - reach, mean + reach, color="0.85", linewidth=0, label="95% of infinitely wide networks")
+        axis.plot(own[x], mean, "--", color="0.3", linewidth=1.2, label="their mean")
+        _banded(axis, own, x, f"$m$ = {own['width'].iloc[0]}, {_times(own)}", 0)
+        axis.plot(own[x], own["target"], color="black", linewidth=1.0, label="target")
+        _plain(axis, "angle of $x$, in radians" if x == "angle" else "target $y(x)$", r"output $f_t(x)$")
+    return figure
+
+
+def modes(table: pd.DataFrame) -> plt.Figure:
+    """The residual on modes against time, with theory's decays; a panel per network.
+
+    ``table`` is the table ``mode_residuals``, of which the widest network is drawn: its named functions, those of one order
+    together, or else the eigenvectors of K_0. Lines are medians over seeds and bands quartiles. Theory from the same start:
+    decay at n lambda_k of the limit as an operator, or at the eigenvalue of K_0 (dashed), and training with K_infinity (dotted).
+    """
+    named = table["basis"].isin(["fourier", "degree"])
+    figure, filled = panels.per_network(table[named if named.any() else table["basis"] == "initial_eigenvectors"])
+    for axis, rows in filled:
+        own = rows[(rows["width"] == rows["width"].max()) & (rows["status"] == "finished") & (rows["relative_time"] > 0)]
+        word = "$j$" if not named.any() else "$k$"
+        norms = (own.set_index(["order", "seed", "relative_time"])[list(_NORMS)] ** 2).groupby(level=[0, 1, 2]).sum() ** 0.5
+        for line, order in enumerate(own["order"].unique()[:_LINES]):
+            _quartiles(axis, norms.loc[order]["residual"], f"{word} = {order}", line)
+            for name, style in (("theory_residual", "--"), ("limit_residual", ":")):
+                theory = norms.loc[order][name].groupby("relative_time").median()
+                axis.plot(theory.index, theory.where(theory > 0), style, color=panels.colour(line), linewidth=1.2)
+        bottom = own["residual"][own["residual"] > 0].min() / 3
+        axis.plot([], [], "--", color="0.3", linewidth=1.2, label=r"$n\lambda_k$" if named.any() else r"$\lambda_j(K_0)$")
+        axis.plot([], [], ":", color="0.3", linewidth=1.2, label=r"training with $K_\infty$")
+        panels.logarithmic(axis, _TIME, "norm of the residual on the mode")
+        if np.isfinite(bottom) and axis.get_yscale() == "log":
+            axis.set_ylim(bottom=bottom)
+    return figure
+
+
+def eigenvalues(table: pd.DataFrame) -> plt.Figure:
+    """Leading eigenvalues of K_t against time; a panel per network.
+
+    ``table`` is the table ``eigenvalues``, of which the widest network is drawn. Lines are medians over seeds, bands quartiles.
+    """
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        own = rows[(rows["width"] == rows["width"].max()) & (rows["status"] == "finished") & (rows["relative_time"] > 0)]
+        for line, index in enumerate(sorted(own["index"].unique())[:_LINES]):
+            values = own[own["index"] == index].set_index(["seed", "relative_time"])["leading_eigenvalue"]
+            _quartiles(axis, values, f"$j$ = {index + 1}", line)
+        panels.logarithmic(axis, _TIME, r"eigenvalue $\lambda_j(t)$ of $K_t$, as a rate")
+    return figure
+
+
+def freeze(table: pd.DataFrame) -> plt.Figure:
+    """When the kernel froze, against width; a panel per network.
+
+    ``table`` is the table ``freeze``. Points are medians over the seeds that froze, bars quartiles; a line of text says how many
+    of the others there are.
+    """
+    figure, filled = panels.per_network(table)
+    for axis, rows in filled:
+        frozen = rows[rows["freeze_status"] == "frozen"].groupby("width")["relative_freeze_time"]
+        median, low, high = frozen.median(), frozen.quantile(0.25), frozen.quantile(0.75)
+        if len(median):
+            label = f"speed at or below {rows['freeze_share'].iloc[0]:g} of its first"
+            reach = panels.bars(median, low, high)
+            axis.errorbar(median.index, median, reach, capsize=3, label=label, linewidth=0.8, **panels.style(0))
+        for width in sorted(rows["width"].unique()):
+            own = rows[rows["width"] == width]
+            never, unknown = ((own["freeze_status"] == word).sum() for word in ("never", "unknown"))
+            words = [f"{count} of {len(own)} {word}" for count, word in ((never, "never"), (unknown, "unknown")) if count]
+            axis.text(width, 0.97, "\n".join(words), transform=axis.get_xaxis_transform(), fontsize=6, ha="center", va="top")
+        axis.set_yscale("log")
+        panels.width_axis(axis, rows)
+        axis.set_ylabel(r"freeze time $t\,\lambda_{\max}(K_\infty)$")
+        axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
+        axis.margins(x=0.2, y=0.25)
+    return figure
+
+
+def dispersion(table: pd.DataFrame) -> plt.Figure:
+    """E[K^2] / E[K]^2 - 1 on the diagonal, and the mean change of K by a first step, against depth over width.
+
+    ``table`` is the table ``dispersion``. Points have 95% intervals; theory to leading order is dashed.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.8), layout="constrained")
+    names = list(dict.fromkeys(table["network"]))
+    for axis, (quantity, label, origin) in zip(
+        axes,
+        (
+            ("kernel_dispersion", r"$E[K^2]\,/\,E[K]^2 - 1$ on the diagonal", 1.0),
+            ("first_step_change", r"mean $\|K_1 - K_0\|_F\,/\,\|K_0\|_F$ of a first step", 0.0),
+        ),
+        strict=True,
+    ):
+        for line, name in enumerate(names):
+            rows = table[(table["quantity"] == quantity) & (table["network"] == name)].sort_values("beta")
+            value, low = rows["value"] - origin, (rows["value_low"] - origin).clip(lower=1e-12)
+            reach = panels.bars(value, low, rows["value_high"] - origin)
+            axis.errorbar(rows["beta"], value, reach, capsize=3, linestyle="none", markersize=5, label=name, **panels.style(line))
+            panels.mark(axis, rows["beta"], value, rows["marked"])
+            if rows["leading_order"].notna().any():
+                axis.plot(rows["beta"], rows["leading_order"] - origin, "--", color=panels.colour(line), linewidth=1.0)
+        if table.loc[table["quantity"] == quantity, "leading_order"].notna().any():
+            axis.plot([], [], "--", color="0.3", linewidth=1.0, label="leading order in depth over width")
+        panels.logarithmic(axis, r"depth over width $\beta = \sum_l 1/n_l$", label)
+        axis.xaxis.set_minor_formatter(NullFormatter())  # of less than a decade they would overlap
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda beta, _: f"{beta:g}"))
+        panels.legend(axis)
+    return figure
+
+
+def _times(rows: pd.DataFrame) -> str:
+    return rf"$t\,\lambda_{{\max}}$ = {rows['relative_time'].iloc[0]:.3g}"
+
+
+def _plain(axis: Axes, x_label: str, y_label: str) -> None:
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
+
+
+def _banded(axis: Axes, rows: pd.DataFrame, x: str, label: str, line: int) -> None:
+    """A median with the band from the 0.05 to the 0.95 quantile, of rows that are sorted."""
+    axis.plot(rows[x], rows["median"], color=panels.colour(line), linewidth=1.2, label=label)
+    axis.fill_between(rows[x], rows["quantile_05"], rows["quantile_95"], color=panels.colour(line), alpha=0.2, linewidth=0)
+    if rows["excluded_share"].iloc[0] > MOST_EXCLUDED:
+        panels.mark(axis, rows[x][:1], rows["median"][:1], rows["marked"][:1])
+
+
+def _quartiles(axis: Axes, values: pd.Series, label: str, line: int) -> None:
+    """Medians over seeds against time, with the band of their quartiles, of values by seed and time."""
+    over = values.groupby("relative_time")
+    middle = over.median()
+    axis.plot(middle.index, middle.where(middle > 0), markersize=3, linewidth=1.0, label=label, **panels.style(line))
+    axis.fill_between(middle.index, over.quantile(0.25), over.quantile(0.75), color=panels.colour(line), alpha=0.2, linewidth=0)
