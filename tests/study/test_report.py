@@ -327,6 +327,6 @@ def test_missing_intervals_are_not_compared():
 
 
 def test_dollar_signs_below_a_figure_are_not_read_as_mathematics(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures.description, "data", lambda metadata: "a$b_$c.csv, classes <=$50K and >$50K")
+    monkeypatch.setattr(figures.description, "data", lambda metadata, **options: "a$b_$c.csv, classes <=$50K and >$50K")
     figures.draw("spectrum", [Path(results) / "tables" / "spectrum.parquet"], [tmp_path / "spectrum.png"])
     assert (tmp_path / "spectrum.png").stat().st_size > 0

@@ -178,7 +178,8 @@ LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"
 
 # Advice on how to let more seeds finish, by the status of those that did not.
 REMEDIES = {
-    "diverged": "in gradient descent lower the learning rate; in gradient flow raise tolerance, or set precision to float64",
+    "diverged": "in gradient descent lower relative_learning_rate (or learning_rate); in gradient flow raise tolerance, or set "
+    "precision to float64",
     "step_limit": "raise max_steps or tolerance, or lower relative_time or time",
     "overflow": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
     "nan": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
