@@ -47,10 +47,14 @@ def test_a_job_is_one_line_with_a_bar_and_the_time_left(clock):
     lines.ends(2)
     lines.begins(job(0, rule="all"))
     lines.ends(0)
+    lines.begins(job(7))  # which nobody predicted, so that jobs are counted
+    clock[0] += 30
+    lines.ends(7)
     lines.close()
     assert out.getvalue().splitlines() == [
         "1 of 4 [##########----------] about 30 s left: Kernels at initialisation: tanh, width 1 (30 s)",
         "2 of 4 [################----] about 18 s left: Kernels at initialisation: tanh, width 2 (60 s)",
+        "3 of 4 [###############-----] about 40 s left: Kernels at initialisation: tanh, width 7 (30 s)",
     ]
     assert "\r" not in out.getvalue()
 

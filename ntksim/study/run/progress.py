@@ -71,12 +71,12 @@ class Progress:
             return
         self._failures.pop(jobid, None)  # it failed before, and was tried again
         seconds = time.monotonic() - self._began.pop(jobid)
-        self._left.pop(_benchmark(job), None)
+        if self._left.pop(_benchmark(job), None) is None:  # its file was there and is made anew: jobs are counted from now on
+            self._predicted = {}
         self._done += 1
         self._share = self._done / max(self._total, self._done)
-        everything, left = sum(self._predicted.values()), sum(self._left.values())
-        if self._predicted and everything > 0:
-            self._share = 1 - left / everything
+        if everything := sum(self._predicted.values()):
+            self._share = 1 - sum(self._left.values()) / everything
         count = f"{self._done:{len(str(self._total))}d} of {self._total}"
         if self._bar is None:
             filled = int(_BAR * self._share + 1e-9)
