@@ -100,6 +100,17 @@ class NetworkOptions(Section):
         return activation_of(self.activation) if isinstance(self.activation, dict) else self.activation
 
 
+def without_imports(content: Any) -> Any:
+    """A configuration in which relu stands for activations of a user's own."""
+    if not isinstance(content, dict) or not isinstance(content.get("networks"), dict):
+        return content
+    networks = {
+        name: own | {"activation": "relu"} if isinstance(own, dict) and isinstance(own.get("activation"), dict) else own
+        for name, own in content["networks"].items()
+    }
+    return content | {"networks": networks}
+
+
 def scaled_name(name: str, scale: object) -> str:
     """The name of the network of one output scale among several, such as tanh_scale_0p5; its characters fit a file's name."""
     number = f"{scale:g}" if isinstance(scale, float) and float(f"{scale:g}") == scale else str(scale)
