@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import ntksim
@@ -167,7 +168,7 @@ def _training(options: argparse.Namespace) -> None:
     from ntksim.study.config.stages import Schedule
     from ntksim.study.config.words import section_of
 
-    job, schedule = _shard(options), section_of(options.schedule, Schedule, "--schedule")
+    job, schedule = replace(_shard(options), name=options.name), section_of(options.schedule, Schedule, "--schedule")
     from ntksim.study.stages.training import training_shard
 
     training_shard(job, schedule, options.kernels)
@@ -306,6 +307,7 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
     _shard_options(parser)
     _section_option(parser, "--schedule", Schedule)
     parser.add_argument("--kernels", metavar="FILE", help="keep K_t of every seed and time in this file")
+    parser.add_argument("--name", default="", help="the network's name, which the file of --kernels holds")
 
 
 def _tables_options(parser: argparse.ArgumentParser) -> None:

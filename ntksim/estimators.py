@@ -10,7 +10,7 @@ from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ntksim.engine.infinite.kernel import infinite_kernel
+from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
 from ntksim.engine.infinite.predictions import closed_form
 from ntksim.engine.network import Network
 
@@ -149,8 +149,9 @@ class _NTK(BaseEstimator):
         kernel = _matrix(self, X, None)
         # With the identity for test points the closed form gives the coefficients of the training points.
         _, coefficients = closed_form(
-            kernel, np.zeros_like(targets), targets, np.array([self.time]), kernel_test=np.eye(len(X)), ridge=self.ridge
-        )
+            kernel, np.zeros_like(targets), targets, np.array([self.time]), kernel_test=np.eye(len(X)), ridge=self.ridge,
+            precision=kernel_error(_network(self)),
+        )  # fmt: skip
         self.dual_coef_ = coefficients[0]
 
     def _outputs(self, X: Any) -> np.ndarray:

@@ -64,7 +64,7 @@ def compute(study):
         if not limit.exists():
             options = study.networks[shard.network]
             initial.limit(data, options.network(limit_width(options.parameterization, shard.width) or 1), limit)
-        job = ShardJob(data, limit, network, shard.seeds, results / shard.file, study.precision)
+        job = ShardJob(data, limit, network, shard.seeds, results / shard.file, study.precision, name=shard.network)
         if shard.stage == "initial":
             initial.initial_shard(job, study.initial.sampling, study.initial.first_step)
         else:

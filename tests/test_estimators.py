@@ -33,6 +33,18 @@ def test_ntk_regression_is_kernel_ridge_regression(y):
     assert_close(ntksim.NTKRegressor(**OPTIONS, time=3.0).fit(X, Y).predict(X_TEST), early, 1e-10)
 
 
+def test_what_the_errors_of_a_series_hide_moves_nothing():
+    """Two points so close that the eigenvalue of their difference is below the error of a tanh kernel, but above rounding."""
+    x, y = X.copy(), Y[:, 0]
+    x[1] = x[0] + 3e-6
+    model = ntksim.NTKRegressor(depth=2, activation="tanh").fit(x, y)
+    network = ntksim.Network(2, 1, "tanh")
+    kernel = ntksim.infinite_kernel(network, x).ntk
+    values, vectors = np.linalg.eigh(kernel)
+    assert 12 * np.finfo(float).eps < values[0] / values[-1] < 2e-10
+    assert_close(model.dual_coef_, vectors[:, 1:] @ ((vectors[:, 1:].T @ y) / values[1:]), 1e-6)
+
+
 def test_classes_are_trained_one_against_the_rest():
     labels = np.array(["a", "b", "c"])[np.arange(12) % 3]
     model = ntksim.NTKClassifier(**OPTIONS).fit(X, labels)

@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import ParamSpec, TypeVar
 
@@ -88,6 +88,13 @@ def momentum_options(momentum: object, nesterov: object) -> tuple[float, bool]:
     if flag("nesterov", nesterov) and momentum == 0:
         raise ValueError("nesterov=True needs momentum: set it above 0, such as 0.9")
     return float(momentum), bool(nesterov)
+
+
+def one_of(name: str, value: object, known: Sequence[str]) -> str:
+    """One of some words."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    return value
 
 
 def positive_number(name: str, value: object) -> float:

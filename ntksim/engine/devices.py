@@ -4,6 +4,8 @@ import importlib.util
 import os
 from importlib.metadata import PackageNotFoundError, version
 
+from ntksim.engine.arguments import one_of
+
 DEVICES = ("cpu", "cuda", "auto")
 
 
@@ -22,8 +24,7 @@ def chosen_device(device: object) -> str:
     ------
     ValueError for an unknown device; DeviceError, with the remedy, where ``"cuda"`` cannot be used.
     """
-    if device not in DEVICES:
-        raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
+    one_of("device", device, DEVICES)
     if device == "cpu":
         return "cpu"
     fault = _fault()

@@ -21,7 +21,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from ntksim.engine.activation import Activation, names, spelled
-from ntksim.engine.arguments import positive_integer
+from ntksim.engine.arguments import one_of, positive_integer
 from ntksim.engine.initialisers import INITIALISERS, NORMAL, Initialiser
 
 ACTIVATIONS = names()
@@ -138,7 +138,7 @@ class Network:
         object.__setattr__(self, "outputs", positive_integer("outputs", self.outputs))
         if not isinstance(self.activation, Activation):
             object.__setattr__(self, "activation", spelled(self.activation))
-        _one_of("parameterization", self.parameterization, PARAMETERIZATIONS)
+        one_of("parameterization", self.parameterization, PARAMETERIZATIONS)
         for name in ("sigma_w", "sigma_a", "output_scale"):
             object.__setattr__(self, name, _real(name, getattr(self, name), positive=True))
         if self.sigma_b is not None:
@@ -155,7 +155,7 @@ class Network:
         self._check_initialiser()
 
     def _check_initialiser(self) -> None:
-        _one_of("initialiser", self.initialiser, ("gaussian", *INITIALISERS))
+        one_of("initialiser", self.initialiser, ("gaussian", *INITIALISERS))
         if self._drawn_like is None:
             return
         if self.parameterization != "standard":
@@ -311,8 +311,10 @@ def rated(network: Network, layer_rates: Sequence[float] | None) -> RatedNetwork
 
     Raises
     ------
-    ValueError unless there are L + 1 rates, each 0 or from 1e-30 to 1e30, and not all of them 0.
+    TypeError for what is no network. ValueError unless there are L + 1 rates, each 0 or from 1e-30 to 1e30, and not all of them
+    0.
     """
+    checked_network(network)
     count = network.depth + 1
     rates = np.ones(count)
     if layer_rates is not None:
@@ -361,9 +363,11 @@ def _real(name: str, value: object, *, positive: bool) -> float:
     return number
 
 
-def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+def checked_network(network: object) -> Network:
+    """``network`` where a function takes one."""
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a ntksim.Network, such as ntksim.Network(depth=2, width=256); got {network!r:.100}")
+    return network
 
 
 # Yang & Hu (2021), table 1; of mean_field the hidden exponents mean nothing.

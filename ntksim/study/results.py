@@ -44,7 +44,7 @@ def read_kernels(
     """
     results = Path(results)
     try:
-        study = recorded_study(results)
+        study = recorded_study(results, imports=False)
     except StageError as error:
         raise FileNotFoundError(str(error)) from None
     if study.training is None or not study.training.keep_kernels:

@@ -185,6 +185,16 @@ def test_biases_of_some_layers_are_trained_alone():
     [
         (lambda: ntksim.train(NETWORK, POINTS, TARGETS), TypeError, "give seeds, .* or start"),
         (lambda: ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], start=GIVEN), TypeError, "seeds or start, not both"),
+        (
+            lambda: ntksim.train(NETWORK, POINTS, TARGETS, start=GIVEN.weights, **FLOW),
+            TypeError,
+            "^start must be ntksim.Parameters",
+        ),
+        (lambda: train_from(readout=np.ones(4)), ValueError, r"^start.readout must have shape \(1, 5\); got \(1, 4\)"),
+        (lambda: train_from(weights=GIVEN.weights[:1]), ValueError, "^start.weights must hold 2 arrays"),
+        (lambda: train_from(weights=GIVEN.weights[::-1]), ValueError, r"^start.weights\[0\] must have shape"),
+        (lambda: train_from(biases=(None, np.ones(4))), ValueError, r"^start.biases\[1\] must have shape"),
+        (lambda: train_from(output_bias=np.nan), ValueError, "^start.output_bias must hold finite numbers"),
         (lambda: ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], **FLOW).parameters(0), ValueError, "return_parameters=True"),
         (lambda: kept().parameters(5), ValueError, "one of those that were trained; got 5"),
         (lambda: kept().parameters(), ValueError, "one of the 2 that were trained"),
@@ -194,6 +204,10 @@ def test_biases_of_some_layers_are_trained_alone():
 def test_what_training_cannot_tell_is_said(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def train_from(**changes):
+    return ntksim.train(NETWORK, POINTS, TARGETS, start=dataclasses.replace(GIVEN, **changes), **FLOW)
 
 
 def kept():

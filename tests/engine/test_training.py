@@ -256,6 +256,10 @@ def test_divergence_is_a_status():
         ({"y": np.ones(4)}, "y must have shape"),
         ({"y": np.full(5, np.nan)}, "y must be finite"),
         ({"method": "adam"}, "method must be one of"),
+        ({"network": "relu"}, r"network must be a ntksim.Network, such as .*; got 'relu'"),
+        ({"sampling": np.array(["weights", "conditional"])}, "sampling must be one of weights, conditional; got array"),
+        ({"method": np.array(["gradient_flow"] * 2)}, "method must be one of"),
+        ({"device": np.array(["cpu", "cpu"])}, "device must be one of"),
         ({"learning_rate": 0.0}, "learning_rate must be finite and positive"),
         ({"steps": 0}, "steps must be an integer"),
         ({"times": [1.0, 0.5]}, "times must ascend"),
@@ -279,6 +283,23 @@ def test_divergence_is_a_status():
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
-    good = {"x": POINTS, "y": TARGETS, "seeds": [0], "method": "gradient_descent"}
-    with pytest.raises((TypeError, ValueError), match=message):
-        ntksim.train(ntksim.Network(1, 4), **(good | arguments))
+    good = {"network": ntksim.Network(1, 4), "x": POINTS, "y": TARGETS, "seeds": [0], "method": "gradient_descent"}
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
+        ntksim.train(**(good | arguments))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_network_is_named_everywhere():
+    calls = [
+        lambda network: ntksim.empirical_ntk(network, POINTS, seeds=[0]),
+        lambda network: ntksim.network_outputs(network, POINTS, seeds=[0]),
+        lambda network: ntksim.sample_parameters(network, 3, 0),
+        lambda network: ntksim.infinite_kernel(network, POINTS),
+        lambda network: ntksim.one_hidden_layer_variance(network, POINTS),
+        lambda network: ntksim.infinite_ensemble(network, POINTS, TARGETS, [1.0]),
+        lambda network: ntksim.continuum_spectrum(network, degrees=2),
+    ]
+    for call in calls:
+        for given in ("relu", ntksim.Network):
+            with pytest.raises(TypeError, match="^network must be a ntksim.Network, such as"):
+                call(given)

@@ -26,7 +26,14 @@ NETWORKS = {
 }
 CONTENT = studies.TINY | {
     "networks": NETWORKS,
-    "training": {"method": "gradient_descent", "widths": [8, 16], "seeds": 2, "relative_time": 2.0, "snapshots": 3},
+    "training": {
+        "method": "gradient_descent",
+        "widths": [8, 16],
+        "seeds": 2,
+        "relative_time": 2.0,
+        "snapshots": 3,
+        "keep_kernels": True,
+    },
 }
 
 
@@ -40,6 +47,8 @@ def test_a_study_of_ones_own_activations(monkeypatch, tmp_path, capsys):
     drift = laws[laws["quantity"] == "kernel_drift"].set_index("network")
     assert drift["activation"].to_dict() == {"mine": "mish", "kinked": "bent", "leaky": "leaky_relu(0.3)"}
     assert drift["theory_exponent"].to_dict() == {"mine": -1.0, "kinked": -0.5, "leaky": -0.5}
+    monkeypatch.setenv(imports.ALLOWED, "0")  # reading runs no code
+    assert ntksim.read_kernels(tmp_path / "results", "mine", 16).kernels.shape[0] == 2
     job = shlex.split(
         f"limit --network {word(study.networks['mine'])} --width 1 --dataset results/dataset.npz --output again.npz"
     )

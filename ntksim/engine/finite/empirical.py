@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from ntksim.engine import known_answers
-from ntksim.engine.arguments import SAMPLINGS, points, precision, seed_array
+from ntksim.engine.arguments import SAMPLINGS, one_of, points, precision, seed_array
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu import passes
 from ntksim.engine.devices import chosen_device
@@ -28,7 +28,7 @@ from ntksim.engine.layout import (
     parameter_offsets,
     stored_weights,
 )
-from ntksim.engine.network import Network
+from ntksim.engine.network import Network, checked_network
 from ntksim.engine.threads import another, seeds_in_slices, shown, spread, working_for
 
 FORMS = ("full", "diagonal", "trace")
@@ -46,8 +46,7 @@ def is_wide(widths: Sequence[int]) -> bool:
 
 def chosen_place(device: object, sampling: object) -> str:
     """``"cpu"`` or ``"cuda"`` for the arguments ``device`` and ``sampling``."""
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}; got {sampling!r}")
+    one_of("sampling", sampling, SAMPLINGS)
     return chosen_device(device)
 
 
@@ -188,6 +187,7 @@ def network_outputs(
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
+    checked_network(network)
     seed_list, place = _whose(seeds, parameters, device, sampling)
     x, kind = points("x", x), precision(dtype)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
@@ -250,12 +250,12 @@ def empirical_ntk(
     TypeError or ValueError naming the argument, what was expected and what was given; DeviceError for ``"cuda"`` without a
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
+    checked_network(network)
     seed_list, place = _whose(seeds, parameters, device, sampling)
     x1, kind = points("x1", x1), precision(dtype)
     if x2 is not None:
         x2 = points("x2", x2, features=x1.shape[1])
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
+    one_of("form", form, FORMS)
     k, rows, cols = network.outputs, len(x1), len(x1 if x2 is None else x2)
     blocks = {"full": (1, rows * k, cols * k), "diagonal": (k, rows, cols), "trace": (1, rows, cols)}
     out, no_outputs = np.empty((seed_list.size, *blocks[form]), kind), np.empty((seed_list.size, 0, k), kind)

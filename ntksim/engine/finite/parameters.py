@@ -11,7 +11,7 @@ from ntksim.engine.arguments import numeric, positive_integer, precision, seed_a
 from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.cpu import draws
 from ntksim.engine.layout import Net, parameter_offsets, stored_weights
-from ntksim.engine.network import Network
+from ntksim.engine.network import Network, checked_network
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +50,7 @@ def sample_parameters(network: Network, input_dim: int, seed: int, dtype: Any = 
     ------
     TypeError or ValueError for an ``input_dim`` below 1, a bad seed or an unknown dtype.
     """
+    checked_network(network)
     input_dim = positive_integer("input_dim", input_dim)
     seeds, kind = seed_array([seed]), precision(dtype)
     known_answers.check("parameters", kind.name)
@@ -76,8 +77,12 @@ def unpacked(net: Net, theta: np.ndarray, has_biases: Sequence[bool]) -> Paramet
     return Parameters(tuple(matrices), biases, readout[0], None if last is None else float(last[0]))
 
 
-def packed(network: Network, input_dim: int, parameters: Parameters, kind: np.dtype) -> tuple[Net, np.ndarray]:
+def packed(
+    network: Network, input_dim: int, parameters: Parameters, kind: np.dtype, name: str = "parameters"
+) -> tuple[Net, np.ndarray]:
     """The network whose biases are those that ``parameters`` has, and its flat parameter vector in ``kind``.
+
+    ``name`` is the argument's, for errors.
 
     A layer with biases has the multiplier of the parameterization: 1 in ``standard`` and ``notes``, whatever ``sigma_b`` is, and
     sigma_b (times n^-a) in the others, which need it.
@@ -87,29 +92,29 @@ def packed(network: Network, input_dim: int, parameters: Parameters, kind: np.dt
     TypeError or ValueError naming the array, its expected and its given shape, or a bias without ``sigma_b``.
     """
     if not isinstance(parameters, Parameters):
-        raise TypeError(f"parameters must be ntksim.Parameters, as sample_parameters and from_torch return; got {parameters!r}")
+        raise TypeError(f"{name} must be ntksim.Parameters, as sample_parameters and from_torch return; got {parameters!r}")
     net = compiled_network(network, input_dim)
     layers, outputs = network.depth, network.outputs
     if len(parameters.weights) != layers:
-        raise ValueError(f"parameters.weights must hold {layers} arrays, one per hidden layer; got {len(parameters.weights)}")
+        raise ValueError(f"{name}.weights must hold {layers} arrays, one per hidden layer; got {len(parameters.weights)}")
     hidden = parameters.biases if parameters.biases is not None else (None,) * layers
     if len(hidden) != layers:
-        raise ValueError(f"parameters.biases must hold {layers} entries, one per hidden layer; got {len(hidden)}")
+        raise ValueError(f"{name}.biases must hold {layers} entries, one per hidden layer; got {len(hidden)}")
     offsets, theta = parameter_offsets(net), np.zeros(parameter_offsets(net)[-1], kind)
-    readout = numeric("parameters.readout", parameters.readout)
+    readout = numeric(f"{name}.readout", parameters.readout)
     matrices = [*parameters.weights, readout[None] if readout.ndim == 1 and outputs == 1 else readout]
     last = parameters.output_bias
     vectors = [*hidden, None if last is None else np.reshape(last, -1)]
     names = [f"weights[{layer}]" for layer in range(layers)] + ["readout"]
-    for layer, (name, matrix, vector) in enumerate(zip(names, matrices, vectors, strict=True), 1):
+    for layer, (what, matrix, vector) in enumerate(zip(names, matrices, vectors, strict=True), 1):
         size, inputs, length = int(net.widths[layer]), int(net.widths[layer - 1]), int(net.lengths[layer - 1])
         rows = theta[offsets[2 * layer - 2] :][: size * length].reshape(size, length)
-        rows[:, :inputs] = _entries(f"parameters.{name}", matrix, (size, inputs), kind)
+        rows[:, :inputs] = _entries(f"{name}.{what}", matrix, (size, inputs), kind)
         if vector is not None:
-            what = "parameters.output_bias" if layer > layers else f"parameters.biases[{layer - 1}]"
-            theta[offsets[2 * layer - 1] :][:size] = _entries(what, vector, (size,), kind)
+            what = "output_bias" if layer > layers else f"biases[{layer - 1}]"
+            theta[offsets[2 * layer - 1] :][:size] = _entries(f"{name}.{what}", vector, (size,), kind)
     scales = net.scales.copy()
-    scales[2] = _bias_multipliers(network, [vector is not None for vector in vectors])
+    scales[2] = _bias_multipliers(network, [vector is not None for vector in vectors], name)
     return net._replace(scales=scales), theta
 
 
@@ -125,18 +130,18 @@ def _entries(name: str, value: object, shape: tuple[int, ...], kind: np.dtype) -
     return entries
 
 
-def _bias_multipliers(network: Network, has_biases: list[bool]) -> np.ndarray:
+def _bias_multipliers(network: Network, has_biases: list[bool], name: str) -> np.ndarray:
     """beta of layers 1..L+1, 0 where a layer has no biases."""
     if not any(has_biases):
         return np.zeros(len(has_biases))
     kind = network.parameterization
     if network.sigma_b is None and kind not in ("standard", "notes"):
         raise ValueError(
-            f"parameters have biases, whose multiplier is sigma_b in parameterization '{kind}': give the network sigma_b, or use "
+            f"{name} has biases, whose multiplier is sigma_b in parameterization '{kind}': give the network sigma_b, or use "
             "'standard', where it is 1"
         )
     if has_biases[-1] and network.exponents is not None:
-        raise ValueError(f"parameters.output_bias does not exist in parameterization '{kind}': use 'standard' or 'ntk'")
+        raise ValueError(f"{name}.output_bias does not exist in parameterization '{kind}': use 'standard' or 'ntk'")
     hidden = replace(network, sigma_b=network.sigma_b or 0.0, output_bias=False).scales(1).bias
     hidden[-1] = hidden[0] * network.output_scale
     return np.where(has_biases, hidden, 0.0)

@@ -20,7 +20,7 @@ from ntksim.engine.arguments import points, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.infinite.kernel import Kernel, infinite_kernel, kernel_error
 from ntksim.engine.infinite.predictions import closed_form
-from ntksim.engine.network import Network
+from ntksim.engine.network import Network, checked_network
 from ntksim.engine.rounding import null_level
 
 
@@ -81,6 +81,7 @@ def infinite_ensemble(
     Lee et al. (2019), equations 14 to 16; the covariance is taken as the image of a root of the NNGP under the affine map,
     by functions of the NTK's eigenvalues, never its inverse.
     """
+    checked_network(network)
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs)
     n = len(x)

@@ -27,7 +27,7 @@ from ntksim.engine.formulas.gaps import correlation, shared_gap, through_layer
 from ntksim.engine.infinite import expectations
 from ntksim.engine.infinite.correlations import roots_and_gaps
 from ntksim.engine.initialisers import NORMAL, without_limit
-from ntksim.engine.network import Network
+from ntksim.engine.network import Network, checked_network
 from ntksim.engine.threads import check, refuse_forked, runs
 
 _SMALLEST = 1e-150  # root mean squares below this have products with correlations that may have lost digits
@@ -80,6 +80,7 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     Jacot et al. (2018), proposition 1 and theorem 1; the notes' section 1.6.
     """
     refuse_forked()
+    checked_network(network)
     if network.law != NORMAL:
         raise ValueError(f"{without_limit(network.initialiser)}; use empirical_ntk")
     x1 = points("x1", x1)

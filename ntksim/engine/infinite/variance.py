@@ -23,7 +23,7 @@ from ntksim.engine.formulas.gaps import shared_gap, through_layer
 from ntksim.engine.infinite import expectations
 from ntksim.engine.infinite.correlations import roots_and_gaps
 from ntksim.engine.infinite.kernel import infinite_kernel, mirror
-from ntksim.engine.network import Network
+from ntksim.engine.network import Network, checked_network
 
 _SMALLEST = 1e-150  # kernels whose squares may have lost digits
 
@@ -46,6 +46,7 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
 
     The notes' sections 1.4 and 1.5 give the mean; the variance is that of a mean of independent terms.
     """
+    checked_network(network)
     if network.depth != 1:
         raise ValueError(f"the exact variance is known for one hidden layer; got a network of depth {network.depth}")
     x = points("x", x)

@@ -7,7 +7,7 @@ from os import PathLike
 
 import numpy as np
 
-from ntksim.engine.arguments import flag, seed_array
+from ntksim.engine.arguments import SAMPLINGS, flag, one_of, seed_array
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
@@ -19,6 +19,7 @@ RANK_TOLERANCE = 1e-6
 
 def in_law(sampling: str, device: str, parameters: bool, rank_tolerance: float | None) -> bool:
     """Whether networks are sampled in law; they have no parameters, and are trained on the CPU."""
+    one_of("sampling", sampling, SAMPLINGS)
     if sampling != "conditional" and rank_tolerance is not None:
         raise ValueError("rank_tolerance belongs to sampling='conditional': leave it out")
     if sampling == "conditional" and parameters:
@@ -57,6 +58,7 @@ def biases(network: Network, start: Parameters | None) -> tuple[bool, ...]:
 
 def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent, n: int) -> float:
     """The tolerance of networks in law, which do not take all plans."""
+    network.require_gaussian()
     tolerance = RANK_TOLERANCE if tolerance is None else tolerance
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.floating)) or not 1e-7 <= tolerance <= 0.1:
         raise ValueError(f"rank_tolerance must be a number from 1e-7 to 0.1; got {tolerance!r}")

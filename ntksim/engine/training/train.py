@@ -15,7 +15,7 @@ import numpy as np
 from numba import get_num_threads
 
 from ntksim.engine import known_answers
-from ntksim.engine.arguments import METHODS, flag, points, precision, targets
+from ntksim.engine.arguments import METHODS, flag, one_of, points, precision, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.conditional.machine import ConditionalMachine
@@ -134,23 +134,22 @@ def train(
 
     The notes' assumption 1.1 and section 1.7.
     """
+    network = rated(network, layer_rates)
     in_law = checks.in_law(sampling, device, start is not None or return_parameters, rank_tolerance)
     place = chosen_place("cpu" if in_law else device, sampling)
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    one_of("method", method, METHODS)
     kind, seed_list = precision(dtype), checks.seeds(seeds, start)
     known_answers.check("training in law" if in_law else method, kind.name, place)
     x = points("x", x)
     y = targets("y", y, len(x), network.outputs).ravel()
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
     remove, keep = flag("remove_initial_output", remove_initial_output), checks.kept(keep_kernels, keep_test_kernels, tests)
-    network = rated(network, layer_rates)
-    if in_law:
-        network.require_gaussian()
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
     rank = checks.checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None
-    net, theta = (compiled_network(network, x.shape[1]), None) if start is None else packed(network, x.shape[1], start, kind)
+    net, theta = (
+        (compiled_network(network, x.shape[1]), None) if start is None else packed(network, x.shape[1], start, kind, "start")
+    )
     task = Task(
         net, columns_of(x, None, kind, place), y, None if tests is None else columns_of(tests, None, kind, place),
         None if tests is None else columns_of(tests, x, kind, place), remove, theta,

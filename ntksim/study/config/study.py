@@ -273,9 +273,14 @@ def load_study(path: str | Path) -> Study:
 
     Raises ConfigError with one line per problem.
     """
+    return parse_study(read_content(path), source=str(path))
+
+
+def read_content(path: str | Path) -> object:
+    """What a configuration file (YAML) holds, as it stands. Raises ConfigError with one line."""
     path = Path(path)
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
+        return read_yaml(path.read_text(encoding="utf-8"))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except FileNotFoundError:
@@ -286,7 +291,6 @@ def load_study(path: str | Path) -> Study:
         raise ConfigError(f"{path}: not valid YAML: nested too deeply") from None
     except Exception as error:  # of YAML, and of what builds dates and numbers from its text
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
-    return parse_study(content, source=str(path))
 
 
 def parse_study(content: object, source: str = "config") -> Study:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METADATA_KEY = b"ntksim"
+DESCRIPTION = b"description"  # of a column, in the metadata of its field
 PARTIAL = ".*.partial.*"  # pattern of the unfinished files that a killed process leaves behind
 CHECKPOINT = "checkpoint"  # suffix of the folder with checkpoints beside a file that is being computed
 _SEAL_KEY, _SEAL = b"ntksim-seal", b"ntksim-sha256:"
@@ -136,10 +137,15 @@ def read_arrow(path: str | Path) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def read_frame(path: str | Path) -> "pd.DataFrame":
-    """Read a table as a data frame, with its metadata in ``frame.attrs``. Raises the same errors as :func:`read_arrow`."""
+    """Read a table as a data frame, with its metadata in ``frame.attrs``, and there under ``columns`` what each column means.
+
+    Raises the same errors as :func:`read_arrow`.
+    """
     table, metadata = read_arrow(path)
     frame = table.to_pandas()
     frame.attrs.update(metadata)
+    described = [(field.name, (field.metadata or {}).get(DESCRIPTION)) for field in table.schema]
+    frame.attrs["columns"] = {name: text.decode() for name, text in described if text is not None}
     return frame
 
 

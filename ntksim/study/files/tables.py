@@ -11,6 +11,8 @@ from ntksim.study.files.storage import read_frame
 def read_table(results: str | Path, name: str) -> pd.DataFrame:
     """Read a table of a study as a data frame, with its provenance in ``frame.attrs``.
 
+    ``frame.attrs["columns"]`` says what each column means. Missing values are NaN in numbers; in the file they are null.
+
     Parameters
     ----------
     results : the study's results folder.

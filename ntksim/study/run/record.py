@@ -15,7 +15,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from ntksim.study.config.study import Study, load_study, parse_study
+from ntksim.study.config.network import without_imports
+from ntksim.study.config.study import Study, parse_study, read_content
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.files.provenance import code_identity, git, provenance
 from ntksim.study.files.storage import atomic, read_metadata
@@ -66,8 +67,11 @@ def _run(study: Study) -> dict[str, Any]:
     }
 
 
-def recorded_study(results: str | Path) -> Study:
+def recorded_study(results: str | Path, *, imports: bool = True) -> Study:
     """The study of a results folder, also if the folder was moved: from its record, or else from the metadata of its tables.
+
+    Without ``imports`` activations of a user's own are not imported, which would run code: relu stands for them. That is enough
+    to find files.
 
     Raises StageError if the folder has neither.
     """
@@ -75,9 +79,10 @@ def recorded_study(results: str | Path) -> Study:
     config = results / "record" / "config.yaml"
     try:
         if config.is_file():
-            study = load_study(config)
+            content, source = read_content(config), str(config)
         else:
-            study = parse_study(read_metadata(results / "tables" / "initial.parquet")["config"], source=str(results))
+            content, source = read_metadata(results / "tables" / "initial.parquet")["config"], str(results)
+        study = parse_study(content if imports else without_imports(content), source=source)
     except (ConfigError, StageError) as error:
         raise StageError(f"{results}: holds no record of a study that this version of ntksim can read ({error})") from None
     return study.model_copy(update={"results": str(results)})

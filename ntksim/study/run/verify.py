@@ -114,7 +114,7 @@ def _shard_again(file: str, study: Study, shard: plan.Shard, scratch: Path) -> C
     # A shard that was computed on a GPU is recomputed on a GPU, if this machine has one.
     there = read_metadata(Path(study.results) / file).get("provenance", {}).get("device", "")
     device = "auto" if there.startswith("cuda") else "cpu"
-    job = ShardJob(data, limit, network, shard.seeds, scratch / file, study.precision, device)
+    job = ShardJob(data, limit, network, shard.seeds, scratch / file, study.precision, device, shard.network)
     if shard.stage == "initial":
         initial.initial_shard(job, study.initial.sampling, study.initial.first_step)
     else:

@@ -11,7 +11,7 @@ class ShardJob:
     """A block of seeds of one network at one width.
 
     ``dataset`` and ``limit`` are the files that it reads, ``output`` the one it writes. ``dtype`` is the arithmetic's precision,
-    ``device`` where it is done: cpu, cuda or auto.
+    ``device`` where it is done: cpu, cuda or auto. ``name`` is that of the network in the configuration, for files that hold it.
     """
 
     dataset: str | Path
@@ -21,3 +21,4 @@ class ShardJob:
     output: str | Path
     dtype: str = "float64"
     device: str = "cpu"
+    name: str = ""

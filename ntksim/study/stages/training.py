@@ -60,7 +60,7 @@ def training_shard(shard: ShardJob, schedule: "Schedule", kernels_output: str | 
     columns = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     write_shard(shard.output, columns, metadata)
     if kernels_output is not None:
-        write_kernels(kernels_output, columns, kept, metadata)
+        write_kernels(kernels_output, (shard.name, job.network.widths[0]), columns, kept, metadata)
     shutil.rmtree(job.checkpoint, ignore_errors=True)
 
 

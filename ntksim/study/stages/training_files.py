@@ -25,9 +25,18 @@ def write_shard(output: str | Path, columns: Mapping[str, np.ndarray], metadata:
 
 
 def write_kernels(
-    output: str | Path, columns: Mapping[str, np.ndarray], kernels: Sequence[np.ndarray], metadata: dict[str, Any]
+    output: str | Path,
+    cell: tuple[str, int],
+    columns: Mapping[str, np.ndarray],
+    kernels: Sequence[np.ndarray],
+    metadata: dict[str, Any],
 ) -> None:
-    """The kernel of every row, as Arrow tensors (n, n), or (n, k, n, k), from those (S, T, ...) of blocks of seeds."""
-    rows = {name: columns[name].ravel() for name in ("seed", "time", "relative_time")}
+    """The kernel of every row, as Arrow tensors (n, n), or (n, k, n, k), from those (S, T, ...) of blocks of seeds.
+
+    ``cell`` is the network's name and width: files of many cells can be read together.
+    """
+    count, (network, width) = columns["seed"].size, cell
+    rows: dict[str, Any] = {"network": pa.array([network] * count, pa.string()), "width": np.full(count, width, np.int64)}
+    rows |= {name: columns[name].ravel() for name in ("seed", "time", "relative_time")}
     rows["kernel"] = tensors(np.concatenate(kernels).reshape(-1, *kernels[0].shape[2:]))
     write_table(output, pa.table(rows), metadata)

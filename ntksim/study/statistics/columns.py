@@ -96,8 +96,8 @@ QUANTITIES = {
         _HALF,
     ),
     "gates_flipped": Quantity(
-        "share of pairs of a hidden neuron and a training point whose pre-activation has changed sign since t = 0; NaN for sin, "
-        "cos, gaussian and activations of your own without a gate", ("drift", "lazy"), _HALF, share=True,
+        "share of pairs of a hidden neuron and a training point whose pre-activation has changed sign since t = 0; missing for "
+        "sin, cos, gaussian and activations of your own without a gate", ("drift", "lazy"), _HALF, share=True,
     ),
     "kernel_target_alignment": Quantity(
         "<K, YY'>_F / (||K||_F ||YY'||_F), for one target y'Ky / (||K||_F ||y||^2). With several outputs K is summed over them, "
@@ -117,7 +117,7 @@ QUANTITIES = {
     "test_linearized_loss": Quantity("linearized_loss on test points", ("drift", "lazy"), statistic="mean"),
     "test_accuracy": Quantity(
         "share of test points that are classified correctly, by the sign of the output, or by the largest of several outputs. "
-        "NaN if the targets are not classes, or if the outputs prefer no class, as at t = 0 when f - f_0 is trained",
+        "Missing if the targets are not classes, or if the outputs prefer no class, as at t = 0 when f - f_0 is trained",
         ("drift", "lazy"), statistic="mean", share=True,
     ),
     "test_linearized_accuracy": Quantity(
@@ -151,17 +151,17 @@ QUANTITIES = {
         "largest limit_closed_form_deviation during the run", ("drift",), Law(-0.5, -0.5, rich=math.nan)
     ),
     "eigenvalue": Quantity(
-        "eigenvalue of K_0 as a rate of training (with layer rates, and times n^(-c) in abc parameterizations). Null if it is "
+        "eigenvalue of K_0 as a rate of training (with layer rates, and times n^(-c) in abc parameterizations); missing if it is "
         "indistinguishable from 0: at most e min(n lambda_max, 2 tr K), where e is the precision's relative error", ("modes",),
     ),
     "after_eigenvalue": Quantity(
-        "eigenvalue of the same index of the kernel after training, as a rate; null if indistinguishable from 0", ("modes",)
+        "eigenvalue of the same index of the kernel after training, as a rate; missing if indistinguishable from 0", ("modes",)
     ),
     "initial_share": Quantity("share of the squared norm of the residual at t = 0 along the eigenvector of K_0", ("modes",)),
     "decay_rate": Quantity(
         "rate at which the residual along the eigenvector of K_0 decays. It is fitted while this residual is above the noise and "
-        "other modes contribute less than a tenth to its change (measures.MIXING). NaN if this leaves fewer than two snapshots "
-        "or less change than noise, and if the mode oscillates under momentum", ("modes",),
+        "other modes contribute less than a tenth to its change (measures.MIXING). Missing if this leaves fewer than two "
+        "snapshots or less change than noise, and if the mode oscillates under momentum", ("modes",),
     ),
 }  # fmt: skip
 
@@ -206,16 +206,16 @@ COLUMNS = {
     "excluded_share": "excluded divided by the number of all seeds; in scaling_laws at the width where this share is largest",
     "marked": "true if excluded_share is above 0.1: seeds that stop early are often those that move most, and without them "
     "the statistic is biased",
-    "earliest_stop": "relative_time_reached of the seed that stopped first; NaN if all seeds finished",
-    "latest_stop": "relative_time_reached of the seed that stopped last; NaN if all seeds finished",
+    "earliest_stop": "relative_time_reached of the seed that stopped first; missing if all seeds finished",
+    "latest_stop": "relative_time_reached of the seed that stopped last; missing if all seeds finished",
     "time_reached": "time at which a seed's training ended: the end of training if it finished, the last accepted step of a flow "
     "that stopped, otherwise the last snapshot up to which all numbers are finite",
     "relative_time_reached": "time_reached times lambda_max(K_inf)",
-    "mean": "mean over seeds; NaN for bias, scatter and the parts of the kernel drift, since single seeds do not have them",
+    "mean": "mean over seeds; missing for bias, scatter and the parts of the kernel drift, since single seeds do not have them",
     "root_mean_square": "; ".join(
         ["root mean square over seeds", *(f"for {name}: {QUANTITIES[name].meaning}" for name in _PARTS)]
     ),
-    "exact_root_mean_square": "root mean square by the exact law for one hidden layer; NaN if no exact law is known",
+    "exact_root_mean_square": "root mean square by the exact law for one hidden layer; missing if no exact law is known",
     "standard_deviation": "standard deviation over seeds, n - 1 in the denominator",
     "standard_error": "standard error of the mean. For the exponent, and for the random part of the kernel drift, it is that of "
     "the jackknife, with at least 5 seeds. For the systematic part it is the interval's length over twice Student's quantile",
@@ -226,12 +226,12 @@ COLUMNS = {
     "time": "time t of gradient flow, or learning rate x steps; in units of 1 / eigenvalue of the kernel",
     "relative_time": "t times lambda_max(K_inf)",
     "mean_square_time": "time of the same training on the mean square (1/N) sum r^2 over N = points x outputs: N/2 times time",
-    "steps": "number of steps of gradient descent, or of gradient flow time / learning rate where there is one, else NaN",
+    "steps": "number of steps of gradient descent, or of gradient flow time / learning rate where there is one, or missing",
     "sliding_gates": "number of pairs of a hidden neuron and a training point that gradient flow holds at a pre-activation of 0, "
-    "where the slope of the activation is the one that holds it; NaN in gradient descent",
+    "where the slope of the activation is the one that holds it; missing in gradient descent",
     "rank": "directions of a hidden matrix that a network in law has revealed by the end of the run, the most over matrices and "
-    "sides, in the row of the last time; NaN in other rows, and with sampling weights",
-    "kernel_velocity": "kernel distance from the previous snapshot, per unit of time; NaN at t = 0",
+    "sides, in the row of the last time; missing in other rows, and with sampling weights",
+    "kernel_velocity": "kernel distance from the previous snapshot, per unit of time; missing at t = 0",
     "layer": "1 for the first hidden layer's weights and biases, ..., depth + 1 for those of the readout",
     "linearized_loss": "loss of the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, "
     "and the corresponding formula with momentum. For batches it is computed with the full batch",
@@ -278,8 +278,9 @@ COLUMNS = {
     "prefactor_low": "lower end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
     "prefactor_high": "upper end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
     "exponent": "exponent of the width, or of the variable in `along`, by least squares in logarithms",
-    "theory_exponent": "theory's exponent of the width, for large widths and this activation, depth and parameterization; NaN if "
-    "theory gives none. For activations with a kink, such as ReLU, movement at finite widths also has steeper parts (-3/4, -1)",
+    "theory_exponent": "theory's exponent of the width, for large widths and this activation, depth and parameterization; "
+    "missing if theory gives none. For activations with a kink, such as ReLU, movement at finite widths also has steeper parts "
+    "(-3/4, -1)",
     "z_score": "(exponent - theory_exponent) / standard_error; not a test of theory if movement also has steeper parts",
     "index": "index of the eigenvalue, 0 for the largest; in training with k outputs there are n k eigenvalues",
     "limit_eigenvalue": "eigenvalue of K_inf, in units of the kernel",
@@ -287,7 +288,7 @@ COLUMNS = {
     "of gradient descent, and for batches, whose noise keeps the residual from vanishing",
     "family": "name of the network, without the suffix of its output scale if several scales are given",
     "scaled_width": "sqrt(width) x output_scale, the variable of the crossover from rich to lazy in ntk and notes (Geiger et "
-    "al. 2020); NaN in other parameterizations",
+    "al. 2020); missing in other parameterizations",
     "verdict": "rich, untrained or lazy if more than half of the seeds are; otherwise between. undecided: more than a quarter of "
     "the seeds did not finish; none: no seed did. In the table `lazy` losses and accuracies are means over seeds; measures of "
     "movement and loss_left are medians",

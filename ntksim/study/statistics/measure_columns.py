@@ -10,7 +10,7 @@ MEASURE_COLUMNS = {
     "orthonormal basis add up to twice the loss",
     "mode_rate": "mean eigenvalue of K_t along the mode, tr(Q'K_tQ) / m for its orthonormal vectors Q (n, m), as a rate",
     "measured_rate": "minus the slope of the logarithm of `residual` from the snapshot before, in units of 1 / time, under "
-    "momentum of the time of the flow that is as far on; NaN at t = 0, and where the residual is not above the noise (the "
+    "momentum of the time of the flow that is as far on; missing at t = 0, and where the residual is not above the noise (the "
     "tolerance of a flow, the root of the precision in descent, times the norm of the residual at t = 0)",
     "leakage": "||(1 - QQ') K_t Q||_F / ||K_t Q||_F, between 0 and 1: the share of what the kernel makes of the mode that lies "
     "in other modes. Of current eigenvectors, which K_t does not mix, it is that of K_0",
@@ -23,13 +23,13 @@ MEASURE_COLUMNS = {
     "limit_residual": "norm of the projection on the mode of the residual of the same training with the constant kernel K_inf",
     "regression_test_loss": "test loss of kernel regression K_t(x*, X) (K_t + ridge)^-1 y with the kernel at this time; the "
     "ridge is training.ridge, or else 0",
-    "regression_evaluation_loss": "regression_test_loss on the evaluation points; NaN where there are none, or their targets are "
-    "unknown",
-    "evaluation_loss": "1/2 sum of squared residuals on the evaluation points; NaN likewise",
+    "regression_evaluation_loss": "regression_test_loss on the evaluation points; missing where there are none, or "
+    "their targets are unknown",
+    "evaluation_loss": "1/2 sum of squared residuals on the evaluation points; missing likewise",
     "freeze_share": "training.measures.freeze_share",
     "freeze_time": "time of the first snapshot from which on the speed of the normalised kernel K_t / ||K_t||_F, its distance "
     "from the snapshot before over the time between, sqrt(2 kernel_velocity / time between), is at most freeze_share times its "
-    "first value; NaN if it never is",
+    "first value; missing if it never is",
     "relative_freeze_time": "freeze_time times lambda_max(K_inf)",
     "freeze_status": "frozen; never, if the speed at the last snapshot is still above; or unknown, if the run did not finish",
     "point": "index of the evaluation point, or of the test point where a data set has no evaluation points",
@@ -37,8 +37,8 @@ MEASURE_COLUMNS = {
     "plane, elsewhere from 0 to pi",
     "limit_profile": "K_inf(x_0, x), in units of the kernel (with layer rates)",
     "output": "index of the output",
-    "angle": "angle of the point in the plane, from -pi to pi; NaN where points have other than two features",
-    "target": "the point's target; NaN where it is unknown",
+    "angle": "angle of the point in the plane, from -pi to pi; missing where points have other than two features",
+    "target": "the point's target; missing where it is unknown",
     "limit_prediction": "mean of f_t(x) over infinitely wide networks under the same training (Lee et al. 2019)",
     "limit_deviation": "standard deviation of f_t(x) over infinitely wide networks; 0 if f - f_0 is trained",
     "beta": "depth over width: the sum over hidden layers of 1 / width",
@@ -50,8 +50,8 @@ MEASURE_COLUMNS = {
     "effective_seeds": "how many seeds carry the value: (sum w)^2 / sum w^2, with w = K^2 or the change; below 50 the interval "
     "takes the tail of a lognormal distribution too",
     "leading_order": "the value by theory to leading order in depth over width (Hanin & Nica 2020), for ntk, ReLU without biases "
-    "at sigma_w = sqrt(2); NaN elsewhere",
-    "limit": "the value in the limit of infinite width at fixed depth; NaN where the kernel moves at any width",
+    "at sigma_w = sqrt(2); missing elsewhere",
+    "limit": "the value in the limit of infinite width at fixed depth; missing where the kernel moves at any width",
     "dimension": "features of a point: d of the sphere S^(d-1), the circle for 2",
     "radius": "root mean square length of the training points, at which the kernel is taken",
     "degree": "degree k of the spherical harmonics; on the circle the frequency",

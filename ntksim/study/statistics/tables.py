@@ -16,7 +16,7 @@ from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
 from ntksim.study.files.provenance import code_identity, provenance
-from ntksim.study.files.storage import read_arrow, read_npz, write_table
+from ntksim.study.files.storage import DESCRIPTION, read_arrow, read_npz, write_table
 from ntksim.study.plan import identity, jobs
 from ntksim.study.statistics import drift_parts
 from ntksim.study.statistics.along import laws
@@ -360,7 +360,7 @@ def _write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
     fields = []
     for name, dtype in frame.dtypes.items():
         kind = _KINDS.get(dtype.kind, pa.string())
-        fields.append(pa.field(str(name), kind, metadata={"description": _MEANINGS[str(name)]}))
+        fields.append(pa.field(str(name), kind, metadata={DESCRIPTION: _MEANINGS[str(name)]}))
     write_table(path, pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False), json_ready(metadata))
 
 
