@@ -16,6 +16,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+import descent
 import numpy as np
 from scipy.integrate import solve_ivp
 from table import Row, duration, machine, markdown, memory, per_second, plain
@@ -329,7 +330,22 @@ def registers(bench: Bench) -> Iterator[Row]:
     yield from ptx.register_rows()
 
 
-SECTIONS = (kernels, small, law, wide, normals, activations, startup, training, limits, flow, prediction, registers)
+SECTIONS = (
+    kernels,
+    small,
+    law,
+    wide,
+    normals,
+    activations,
+    startup,
+    training,
+    descent.small_descent,
+    descent.crowded,
+    limits,
+    flow,
+    prediction,
+    registers,
+)
 
 
 def measured(bench: Bench, section: Callable[[Bench], Iterator[Row]]) -> Iterator[Row]:

@@ -31,6 +31,7 @@ _HOME = {
     "from_torch": "ntksim.frameworks.torch",
     "infinite_ensemble": "ntksim.engine.infinite.ensembles",
     "infinite_kernel": "ntksim.engine.infinite.kernel",
+    "linearized_descent": "ntksim.engine.infinite.linearized",
     "measures": "ntksim.engine.measures",
     "network_outputs": "ntksim.engine.finite.empirical",
     "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
@@ -62,6 +63,7 @@ __all__ = [
     "from_torch",
     "infinite_ensemble",
     "infinite_kernel",
+    "linearized_descent",
     "measures",
     "network_outputs",
     "one_hidden_layer_variance",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from ntksim.engine.infinite.continuum import continuum_spectrum
     from ntksim.engine.infinite.ensembles import Ensemble, infinite_ensemble
     from ntksim.engine.infinite.kernel import Kernel, infinite_kernel
+    from ntksim.engine.infinite.linearized import linearized_descent
     from ntksim.engine.infinite.predictions import closed_form
     from ntksim.engine.infinite.variance import one_hidden_layer_variance
     from ntksim.engine.network import ABC, Network
