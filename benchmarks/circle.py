@@ -49,7 +49,7 @@ def seconds_of_a_step(bench: "Bench", width: int) -> tuple[float | None, str]:
     x, y = data()
     try:
         peer = bench.peer("float64")
-        ways = peer.prepare("circle", width=width, sigma_b=0.1, x=x.tolist(), y=y.tolist(), rate=1.0, steps=200)
+        ways = peer.prepare("shallow_descent", width=width, x=x.tolist(), y=y.tolist(), rate=2 / len(x), steps=200)
         return min(peer.turn() for _ in range(3)), f"JAX: {next(iter(ways))}"
     except PeerError as error:
         return None, f"peer skipped: {error}"

@@ -205,50 +205,55 @@ def descent(width: int, activation: str, sigma_w: float, x: list, y: list, rate:
         yield f"gradient by hand, {networks} networks on {CORES} threads", networks * steps, together
 
 
-# descent of one hidden ReLU layer with biases on the mean square
+# full-batch gradient descent of one hidden ReLU layer with biases: a jitted scan
 
 
-def circle(width: int, sigma_b: float, x: list, y: list, rate: float, steps: int) -> Ways:
-    """Variants of gradient descent on (1/n) sum r^2 with one hidden layer, ``ntk`` parameterization, sigma_w = sigma_a = 1."""
+def shallow_descent(width: int, x: list, y: list, rate: float, steps: int) -> Ways:
+    """Variants of gradient descent with one hidden layer, ``ntk`` parameterization, sigma_w 1 and sigma_b 0.1."""
     x, y = jnp.asarray(x, DTYPE), jnp.asarray(y, DTYPE)
-    g, readout, n = x.shape[1] ** -0.5, width**-0.5, len(x)
+    first, shift, last = 1 / x.shape[1] ** 0.5, 0.1, 1 / width**0.5
     keys = jax.random.split(key("threefry"), 3)
-    shapes = ((x.shape[1], width), (width,), (width,))
-    theta = [normals(k, *shape) for k, shape in zip(keys, shapes, strict=True)]
+    theta = [normals(k, *shape) for k, shape in zip(keys, ((x.shape[1], width), (width,), (width,)), strict=True)]
 
     def loss(theta: list) -> jax.Array:
-        w, b, a = theta
-        return ((readout * (jnp.maximum(g * (x @ w) + sigma_b * b, 0) @ a) - y) ** 2).sum() / n
+        h = jnp.maximum(first * (x @ theta[0]) + shift * theta[1], 0)
+        return ((last * (h @ theta[2]) - y) ** 2).sum() / 2
 
     def automatic(theta: list, _: None) -> tuple[list, None]:
         return [w - rate * d for w, d in zip(theta, jax.grad(loss)(theta), strict=True)], None
 
-    def by_hand(theta: list, _: None, xp: ModuleType = jnp) -> tuple[list, None]:
+    def by_hand(theta: list, _: None, xp: ModuleType = jnp, columns: bool = False) -> tuple[list, None]:
+        """With ``columns`` the product with x is a sum over its columns, which XLA fuses with what follows."""
         w, b, a = theta
-        h = xp.maximum(g * (x @ w) + sigma_b * b, 0)
-        residual = 2 / n * (readout * (h @ a) - y)
-        delta = readout * residual[:, None] * a * (h > 0)
-        return [
-            w - rate * g * (x.T @ delta), b - rate * sigma_b * delta.sum(axis=0), a - rate * readout * (residual @ h)
-        ], None  # fmt: skip
+        product = sum(x[:, d : d + 1] * w[d] for d in range(x.shape[1])) if columns else x @ w
+        h = xp.maximum(first * product + shift * b, 0)
+        residual = last * (h @ a) - y
+        delta = last * residual[:, None] * a * (h > 0)
+        return [w - rate * first * (x.T @ delta), b - rate * shift * delta.sum(0), a - rate * last * (residual @ h)], None
 
-    def scan(step: Callable, length: int) -> Callable[[list], list]:
-        return jax.jit(lambda theta: lax.scan(step, theta, None, length)[0])
+    def scan(step: Callable, length: int, unroll: int = 1) -> Callable[[list], list]:
+        return jax.jit(lambda theta: lax.scan(step, theta, None, length, unroll=unroll)[0])
 
     expected = [np.asarray(w, np.float64) for w in theta]
     for _ in range(3):
         expected = by_hand(expected, None, np)[0]
-    for name, step in (("jax.grad", automatic), ("gradient by hand", by_hand)):
+    steps_of = {
+        "jax.grad": automatic,
+        "gradient by hand": by_hand,
+        "gradient by hand, by columns": partial(by_hand, columns=True),
+    }
+    for name, step in steps_of.items():
         for got, want, start in zip(scan(step, 3)(theta), expected, theta, strict=True):
             require_close("the movement", got - start, want - np.asarray(start), 1e-9 if DOUBLE else 1e-2)
         yield name, steps, partial(scan(step, steps), theta)
+        yield f"{name}, unrolled by 4", steps, partial(scan(step, steps, 4), theta)
 
 
 ACTIVATIONS = {  # the value as a function of z, and the derivative as a function of the value
     "relu": (lambda xp, z: xp.maximum(z, 0), lambda h: h > 0),
     "tanh": (lambda xp, z: xp.tanh(z), lambda h: 1 - h * h),
 }
-TASKS = {"kernel": kernel, "small": small, "descent": descent, "circle": circle}
+TASKS = {"kernel": kernel, "small": small, "descent": descent, "shallow_descent": shallow_descent}
 
 
 def fastest(ways: Ways) -> tuple[dict[str, float], tuple[int, Callable[[], Any]]]:

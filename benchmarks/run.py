@@ -16,6 +16,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+import descent
 import numpy as np
 from circle import circle, drift
 from scipy.integrate import solve_ivp
@@ -339,6 +340,8 @@ SECTIONS = (
     activations,
     startup,
     training,
+    descent.small_descent,
+    descent.crowded,
     limits,
     flow,
     circle,

@@ -31,6 +31,7 @@ _HOME = {
     "from_torch": "ntksim.frameworks.torch",
     "infinite_ensemble": "ntksim.engine.infinite.ensembles",
     "infinite_kernel": "ntksim.engine.infinite.kernel",
+    "linearized_descent": "ntksim.engine.infinite.linearized",
     "measures": "ntksim.engine.measures",
     "modes": "ntksim.engine.modes",
     "network_outputs": "ntksim.engine.finite.empirical",
@@ -63,6 +64,7 @@ __all__ = [
     "from_torch",
     "infinite_ensemble",
     "infinite_kernel",
+    "linearized_descent",
     "measures",
     "modes",
     "network_outputs",
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from ntksim.engine.infinite.continuum import continuum_spectrum
     from ntksim.engine.infinite.ensembles import Ensemble, infinite_ensemble
     from ntksim.engine.infinite.kernel import Kernel, infinite_kernel
+    from ntksim.engine.infinite.linearized import linearized_descent
     from ntksim.engine.infinite.predictions import closed_form
     from ntksim.engine.infinite.variance import one_hidden_layer_variance
     from ntksim.engine.network import ABC, Network

@@ -308,3 +308,64 @@ def gaussian_training(ntk, nngp, y, t):
         mixed = a @ nngp[:n, rows]
         parts += [a @ y, nngp[rows, rows] + a @ nngp[:n, :n] @ a.T - mixed - mixed.T]
     return parts
+
+
+def loss(name, f, y):
+    """A loss of outputs and targets (n, k), each formula from its definition; softmax by logarithms of probabilities."""
+    n, k = f.shape
+    if name.endswith("squared"):
+        return {"squared": 0.5, "mean_squared": 1 / (n * k), "half_mean_squared": 0.5 / n}[name] * np.sum((f - y) ** 2)
+    if name.endswith("logistic"):
+        return np.sum(np.log1p(np.exp(-y * f))) / (n * k if name.startswith("mean") else 1)
+    p = np.exp(f) / np.exp(f).sum(axis=1, keepdims=True)
+    return -np.sum(y * np.log(p)) / (n if name.startswith("mean") else 1)
+
+
+def loss_gradient(name, f, y):
+    """dL/df (n, k) by central differences of order 4 in numbers of 80 bits."""
+    step, found = np.longdouble(1e-3), np.empty_like(f)
+    for at in np.ndindex(f.shape):
+        values = []
+        for shift in (-2, -1, 1, 2):
+            moved = f.astype(np.longdouble)
+            moved[at] += shift * step
+            values.append(loss(name, moved, y))
+        found[at] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
+    return found
+
+
+def descent_on(name, activation, g, beta, layers, x, y, rule, steps):
+    """Gradient descent of a network of k outputs on a loss: outputs (n, k) before each step.
+
+    ``layers`` holds a list [W, b] for each layer, the readout's (k, m) last; ``rule`` is (eta, mu, nesterov, lambda, batches):
+    ``batches`` lists the points of each step or is None.
+    """
+    (phi, slope), (rate, mu, nesterov, decay, batches) = PHI[activation], rule
+    layers = [[part.copy() for part in layer] for layer in layers]
+    velocity, history = [[np.zeros_like(part) for part in layer] for layer in layers], []
+
+    def forward(points):
+        h, z = [points], []
+        for (w, b), scale, shift in zip(layers, g, beta, strict=True):
+            z.append(scale * h[-1] @ w.T + shift * b)
+            h.append(phi(z[-1]))
+        return h, z
+
+    for step in range(steps + 1):
+        history.append(forward(x)[1][-1])
+        chosen = np.arange(len(x)) if batches is None or step == steps else batches[step]
+        h, z = forward(x[chosen])
+        if name.startswith(("mean", "half")):  # of the batch, whose points are as many as it is divided by
+            delta = loss_gradient(name, z[-1], y[chosen])
+        else:
+            delta = len(x) / len(chosen) * loss_gradient(name, z[-1], y[chosen])
+        for layer in reversed(range(len(layers))):
+            gradient = g[layer] * delta.T @ h[layer], beta[layer] * delta.sum(axis=0)
+            if layer:
+                delta = g[layer] * delta @ layers[layer][0] * slope(z[layer - 1])
+            for part in range(2):
+                own = gradient[part] + decay * layers[layer][part]
+                velocity[layer][part] = mu * velocity[layer][part] + own
+                move = own + mu * velocity[layer][part] if nesterov else velocity[layer][part]
+                layers[layer][part] = layers[layer][part] - rate * move
+    return history

@@ -94,9 +94,9 @@ def _seeds(device: str) -> list[int]:
     return [SEED] * len(cuda.gpus)
 
 
-def network_of(activation: str, width: int) -> Network:
+def network_of(activation: str, width: int, depth: int = 2) -> Network:
     """The networks that are asked about."""
-    return Network(2, width, activation, sigma_w=1.25, sigma_a=0.75, sigma_b=0.5, output_bias=True)
+    return Network(depth, width, activation, sigma_w=1.25, sigma_a=0.75, sigma_b=0.5, output_bias=True)
 
 
 def _parameters(dtype: str, device: str, activation: str) -> Answers:
@@ -155,18 +155,23 @@ def _descent(dtype: str, device: str, activation: str) -> Answers:
     yield from _training("gradient descent", DESCENT, dtype, device, momentum=0.5, steps=3, learning_rate=0.125)
     batches: dict[str, Any] = {"batch_size": 1, "steps": 3, "learning_rate": 0.125}
     yield from _training("stochastic gradient descent", STOCHASTIC, dtype, device, **batches)
+    if device == "cpu":
+        shallow: dict[str, Any] = {"width": 150, "depth": 1, "momentum": 0.5, "steps": 3, "learning_rate": 0.125}
+        yield from _training("gradient descent of one hidden layer", SHALLOW, dtype, device, **shallow)
 
 
 def _flow(dtype: str, device: str, activation: str) -> Answers:
     yield from _training("gradient flow", FLOW, dtype, device, times=[0.0, 0.5])
 
 
-def _training(what: str, right: tuple[float, ...], dtype: str, device: str, width: int = 9, **options: Any) -> Answers:
+def _training(
+    what: str, right: tuple[float, ...], dtype: str, device: str, width: int = 9, depth: int = 2, **options: Any
+) -> Answers:
     from ntksim.engine.training.train import train
 
     method = "gradient_flow" if "times" in options else "gradient_descent"
     run = train(
-        network_of("erf", width), POINTS, TARGETS, seeds=_seeds(device), method=method, x_test=POINTS[:1], dtype=dtype,
+        network_of("erf", width, depth), POINTS, TARGETS, seeds=_seeds(device), method=method, x_test=POINTS[:1], dtype=dtype,
         device=device, **options,
     )  # fmt: skip
     for seed in range(len(run.outputs)):
@@ -287,6 +292,7 @@ IN_LAW = {
 # Outputs at both points, drifts of parameters and kernel, and kernel entry 12, after training of an erf network.
 DESCENT = (0.128145369823, -0.927135901064, 0.0757809728035, 0.292590831681, 0.277018994949)
 STOCHASTIC = (0.0229043496754, -1.06411993371, 0.0617800689987, 0.272566794852, 0.277680661863)
+SHALLOW = (-0.198677201042, -0.495077843807, 0.0318276153149, 0.0074659199746, 0.199964084048)
 FLOW = (0.00875329061825, -1.00996441837, 0.0615691836047, 0.246142227269, 0.283967377289)
 TRAINED_IN_LAW = (0.433638955506, -0.0268058451109, 0.0214308235075, 0.0429649073914, 0.350921280382)
 # Activation: entries 11 and 12 of the NNGP and of the NTK.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ntksim.engine.layout import Net, Pairs, parameter_offsets
+from ntksim.engine.loss import SQUARED_LOSS, Loss
 
 Points = tuple[np.ndarray, Pairs]  # columns (d, padded points), and which of them are points
 # As one machine keeps them: parameters, or a change of them; activations and sensitivities on the training points; activations
@@ -25,7 +26,7 @@ class Task:
     """What all seeds share: the network, training points and targets (n k,) for k outputs, test points, test with training ones.
 
     With ``remove_initial_output`` f - f_0 stands for f everywhere. ``start`` is the parameter vector from which training starts,
-    as `parameters.packed` makes it, and None where seeds draw it.
+    as `parameters.packed` makes it, and None where seeds draw it. ``loss`` is what descent descends on.
     """
 
     net: Net
@@ -35,6 +36,7 @@ class Task:
     x_across: Points | None
     remove_initial_output: bool
     start: np.ndarray | None = None
+    loss: Loss = SQUARED_LOSS
 
 
 class Inside(NamedTuple):
@@ -53,15 +55,19 @@ class Inside(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step of descent: theta <- theta - before w, w <- mu w - rate g, theta <- theta + after w, with g = J' r.
+    """A step of descent: theta <- theta - before w, w <- mu w - (rate g + decay theta), theta <- theta + after w.
 
-    Without momentum it is theta <- theta - rate g, and there is no w.
+    Here g = J' dS/df for the sum S of a ``loss`` of `engine.loss`, whose number it is, and theta in the middle is that at which
+    the gradient was taken. Without momentum it is theta <- theta - (rate g + decay theta), and there is no w. The factor of the
+    loss is in ``rate``; ``decay`` is the learning rate times lambda; both are multiplied by layers' rates.
     """
 
     rate: float
     momentum: float
     before: float
     after: float
+    decay: float
+    loss: int
 
 
 class Machine(ABC):

@@ -8,6 +8,11 @@ bars show them, by tqdm, which nothing else needs, and which has bars of its own
 A process that was forked after threads had been used cannot share work among threads again: GNU OpenMP, on which Numba runs,
 would end it, and a `multiprocessing.Pool` would start another one for ever. `refuse_forked` says so at once. Calls from several
 Python threads need Numba's omp or tbb layer, which it takes where it can.
+
+Threads that share a network wait for each other at every layer. GNU OpenMP's waiting threads keep a processor busy for
+milliseconds before they sleep, which other work on the machine, the thread that is waited for too, cannot use: a step would take
+ten times as long as on one thread. So they are told to sleep after some tens of microseconds, unless the environment says how
+they are to wait.
 """
 
 import os
@@ -21,6 +26,9 @@ import numba
 import numpy as np
 
 from ntksim.engine.arguments import flag
+
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+    os.environ["GOMP_SPINCOUNT"] = "1000"  # turns of its loop; read when Numba first starts threads
 
 SLICE = 1 << 33  # floating-point operations of a thread between two looks at whether to stop
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} seeds [{elapsed}<{remaining}{postfix}]"

@@ -369,14 +369,15 @@ def test_known_answers_are_the_oracles():
         outputs = naive.output(naive.PHI[activation][0], *oracle, x)
         assert_close([*outputs, kernel[0, 0], kernel[0, 1], kernel[1, 1]], right, 1e-11)
 
-    oracle = oracle_arguments(known_answers.network_of("erf", 9), 3, seed)
+    oracle, shallow = (oracle_arguments(known_answers.network_of("erf", *shape), 3, seed) for shape in ((9,), (150, 1)))
     drawn = batches(np.uint64(seed), 0, 3, 2, 1)
-    for right, rate, steps, options, tolerance in (
-        (known_answers.DESCENT, 0.125, 3, {"momentum": 0.5}, 1e-11),
-        (known_answers.STOCHASTIC, 0.125, 3, {"batches": drawn}, 1e-11),
-        (known_answers.FLOW, 0.5 / 512, 512, {}, 1e-3),  # by small steps
+    for right, network, rate, steps, options, tolerance in (
+        (known_answers.DESCENT, oracle, 0.125, 3, {"momentum": 0.5}, 1e-11),
+        (known_answers.STOCHASTIC, oracle, 0.125, 3, {"batches": drawn}, 1e-11),
+        (known_answers.SHALLOW, shallow, 0.125, 3, {"momentum": 0.5}, 1e-11),
+        (known_answers.FLOW, oracle, 0.5 / 512, 512, {}, 1e-3),  # by small steps
     ):
-        history = naive.descent("erf", *oracle, x, y, rate, steps, True, True, **options)
+        history = naive.descent("erf", *network, x, y, rate, steps, True, True, **options)
         (_, first, theta0), (outputs, kernel, theta) = history[0], history[-1]
         moved = np.linalg.norm(theta - theta0) / np.linalg.norm(theta0)
         drift = np.linalg.norm(kernel - first) / np.linalg.norm(first)

@@ -1,9 +1,9 @@
 """Training on the CPU: the pull-back of a vector of outputs to the parameters, and steps of gradient descent.
 
-Loss 1/2 sum_i r_i^2, so a step is theta <- theta - eta J' r, each layer's part of it times the layer's rate (`layer_rates`).
-Of one output, row i of J in layer l is the sensitivity delta^l_i times the activations below: with both at hand, J' v is one
-product a layer, and a snapshot of the kernel costs its Gram matrices and no further pass. For several outputs a step goes back
-once, with r.f in place of f.
+A step is theta <- theta - eta J' g, where g are the loss's derivatives with respect to the outputs, r for 1/2 sum_i r_i^2; each
+layer's part of it times the layer's rate (`layer_rates`). Of one output, row i of J in layer l is the sensitivity delta^l_i times
+the activations below: with both at hand, J' v is one product a layer, and a snapshot of the kernel costs its Gram matrices and no
+further pass. For several outputs a step goes back once, with g.f in place of f.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ from ntksim.engine.compiled.slices import is_due
 from ntksim.engine.cpu.draws import argument_types
 from ntksim.engine.cpu.passes import evaluate, go_back, gram_of_points, sensitivity_columns, share
 from ntksim.engine.cpu.product import multiply
-from ntksim.engine.formulas.layer import add_bias_pull, add_readout_pull, descended, residual, weigh_sensitivity
+from ntksim.engine.formulas.layer import add_bias_pull, add_readout_pull, descended, weigh_sensitivity
+from ntksim.engine.formulas.losses import point_gradient
 
 _INDEX = types.intp
 _ROWS = 96  # rows of a weight matrix that a thread updates at a time
@@ -133,22 +134,33 @@ def pull_back_at(threads, net, weights, room, pairs, vector):
     pull_back(threads, net, weights, room, pairs, vector)
 
 
-@jit
-def _step(threads, net, weights, moving, room, pairs, gradient, momentum, before, after):
-    """theta <- theta - eta (g, or what momentum makes of it); J' ``gradient`` = eta g, and ``moving`` holds w = -eta v.
+@jit_inner
+def _begin_step(net, weights, moving, step):
+    """What a step does before the pull-back: decay, theta <- theta - before w, and w <- mu w."""
+    theta, velocity, offsets, kind = weights.flat, moving.flat, weights.offsets, weights.flat.dtype.type
+    for layer in range(net.widths.size - 1 if step.momentum != 0 or step.decay != 0 else 0):
+        decay = kind(step.decay * net.scales[4, layer])
+        for i in range(offsets[2 * layer], offsets[2 * layer + 2]):
+            if step.momentum == 0:
+                theta[i] = descended(theta[i], decay, theta[i])
+            else:
+                old = theta[i]
+                theta[i] = descended(old, kind(step.before), velocity[i])
+                velocity[i] = descended(kind(step.momentum) * velocity[i], decay, old)
 
-    ``before`` and ``after`` are the factors of w in `descent`.
-    """
-    if momentum == 0:
+
+@jit
+def _step(threads, net, weights, moving, room, pairs, gradient, step):
+    """A `machine.Step`, where J' ``gradient`` = rate g, and ``moving`` holds w = -eta v."""
+    if is_due(room.window):
+        _begin_step(net, weights, moving, step)
+    if step.momentum == 0:
         pull_back(threads, net, weights, room, pairs, gradient)
         return
+    pull_back(threads, net, moving, room, pairs, gradient)
     theta, velocity, kind = weights.flat, moving.flat, weights.flat.dtype.type
     for i in range(theta.size if is_due(room.window) else 0):
-        theta[i] = descended(theta[i], kind(before), velocity[i])
-        velocity[i] *= kind(momentum)
-    pull_back(threads, net, moving, room, pairs, gradient)
-    for i in range(theta.size if is_due(room.window) else 0):
-        theta[i] = descended(theta[i], -kind(after), velocity[i])
+        theta[i] = descended(theta[i], -kind(step.after), velocity[i])
 
 
 @jit
@@ -162,8 +174,7 @@ def _gather(columns, chosen, room, pairs):
 
 @jit
 def advance(
-    threads, seed, net, weights, moving, room, pairs, columns, y, gradient, whole, order, rate, momentum, before, after, steps,
-    ready,
+    threads, seed, net, weights, moving, room, pairs, columns, y, gradient, whole, order, step, steps, ready
 ):  # fmt: skip
     """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
 
@@ -173,24 +184,24 @@ def advance(
     scratch, which stays where a step is made in parts.
     """
     size = y.shape[0] if whole else order.shape[1]
-    scaled = rate * y.shape[0] / size
-    for step in range(steps):
+    scaled, exact = step.rate * y.shape[0] / size, np.empty(gradient.shape)
+    for number in range(steps):
         if not whole and is_due(room.window):
-            _gather(columns, order[step], room, pairs)
-        if step > 0 or not ready:
+            _gather(columns, order[number], room, pairs)
+        if number > 0 or not ready:
             evaluate(threads, seed, net, weights, room, pairs)
         if is_due(room.window):
             loss = 0.0
             for i in range(size):
-                for a in range(y.shape[1]):
-                    off = residual(room.outputs[a, i], y[i if whole else order[step, i], a])
-                    loss += off * off
-                    gradient[a, i] = scaled * off
+                loss += point_gradient(step.loss, room.outputs, i, y[i if whole else order[number, i]], exact)
             if not np.isfinite(loss):
-                return step
+                return number
+            for a in range(y.shape[1]):
+                for i in range(size):
+                    gradient[a, i] = scaled * exact[a, i]
             if room.pulled:
                 room.vector[:, :size] = gradient
         if room.pulled:
             go_back(threads, seed, net, weights, room, pairs)
-        _step(threads, net, weights, moving, room, pairs, gradient, momentum, before, after)
+        _step(threads, net, weights, moving, room, pairs, gradient, step)
     return steps

@@ -1,14 +1,17 @@
 """Training on the CPU: parameters are one flat array, and rooms are those of `layout`."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from ntksim.engine.cpu import shallow
 from ntksim.engine.cpu.descent import advance, evaluate_at, pull_back_at, square_distance_and_norm
 from ntksim.engine.cpu.draws import draw_into
 from ntksim.engine.cpu.passes import group_rows, read_kernel
 from ntksim.engine.cpu.product import padded_points
+from ntksim.engine.cpu.shallow import Sweep, is_shallow, make_sweep, worth_sharing
 from ntksim.engine.formulas.blocks import gated
 from ntksim.engine.layout import (
     Pairs,
@@ -140,7 +143,9 @@ class CpuMachine(Machine):
         run = partial(pull_back_at, self.threads, self.net, self._weights(theta), room, self.pairs, rows)
         in_slices(room.window, run, 2.0 * self.numbers * self.points, self.threads)
 
-    def make_descent_room(self, room: Room, size: int | None) -> _Batch:
+    def make_descent_room(self, room: Room, size: int | None) -> _Batch | Sweep:
+        if is_shallow(self.net):
+            return make_sweep(self.net, self.columns, self.points if size is None else size, self.threads)
         if size is None:
             return _Batch(for_descent(room), self.pairs)
         lanes = padded_points(size, self.kind.itemsize)
@@ -149,26 +154,50 @@ class CpuMachine(Machine):
         return _Batch(small, pairs)
 
     def descend(
-        self, theta: np.ndarray, velocity: np.ndarray | None, room: _Batch, y: np.ndarray, order: np.ndarray | None, step: Step,
-        count: int, ready: bool,
+        self, theta: np.ndarray, velocity: np.ndarray | None, room: _Batch | Sweep, y: np.ndarray, order: np.ndarray | None,
+        step: Step, count: int, ready: bool,
     ) -> int:  # fmt: skip
         moving = self._weights(aligned(0, self.kind) if velocity is None else velocity)
-        whole, chosen = order is None, np.empty((0, 0), np.int64) if order is None else order
-        targets, net, size = y.reshape(self.pairs.cols, -1), self.net, self.points if order is None else order.shape[1]
-        gradient, operations = np.empty((targets.shape[1], size), self.kind), 6.0 * self.numbers * size + _STEP
-        for begin, end in runs(0, count, 1, operations, self.threads):
-            done = end - begin
+        targets, size = y.reshape(self.points, -1), self.points if order is None else order.shape[1]
+        if isinstance(room, Sweep):
+            threads = self.threads if worth_sharing(self.net, size) else 1
+            chosen = np.arange(size)[None] if order is None else order
 
-            def some(begin: int = begin, end: int = end) -> bool:
-                nonlocal done
-                found = advance(
-                    self.threads, self.seed, net, self._weights(theta), moving, room.room, room.pairs, self.columns, targets,
-                    gradient, whole, chosen[begin:end], *step, end - begin, ready and begin == 0,
-                )  # fmt: skip
-                done = min(done, found)
-                return bool(found == end - begin)
+            def take(begin: int, end: int) -> int:
+                own = chosen if order is None else chosen[begin:end]
+                return int(
+                    shallow.advance(
+                        threads, self.net, self._weights(theta), moving, room, self.columns, targets, own, step, end - begin
+                    )
+                )
 
-            in_slices(room.room.window, some, (end - begin) * operations, self.threads)
-            if done < end - begin:
-                return begin + done
-        return count
+            return _taken(room.window, take, count, shallow.operations(self.net, size), threads)
+        whole, batches = order is None, np.empty((0, 0), np.int64) if order is None else order
+        gradient = np.empty((targets.shape[1], size), self.kind)
+
+        def advanced(begin: int, end: int) -> int:
+            return int(
+                advance(
+                    self.threads, self.seed, self.net, self._weights(theta), moving, room.room, room.pairs, self.columns, targets,
+                    gradient, whole, batches[begin:end], step, end - begin, ready and begin == 0,
+                )
+            )  # fmt: skip
+
+        return _taken(room.room.window, advanced, count, 6.0 * self.numbers * size + _STEP, self.threads)
+
+
+def _taken(window: np.ndarray, take: Callable[[int, int], int], count: int, operations: float, threads: int) -> int:
+    """How many of ``count`` steps, of so many operations each, ``take(begin, end)`` has taken, a slice at a time."""
+    for begin, end in runs(0, count, 1, operations, threads):
+        done = end - begin
+
+        def some(begin: int = begin, end: int = end) -> bool:
+            nonlocal done
+            found = take(begin, end)
+            done = min(done, found)
+            return found == end - begin
+
+        in_slices(window, some, (end - begin) * operations, threads)
+        if done < end - begin:
+            return begin + done
+    return count

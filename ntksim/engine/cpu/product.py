@@ -27,7 +27,8 @@ PIECE = 512  # terms summed before the sum is added to the others: a float32 sum
 # What Numba compiles for: the host, or what NUMBA_CPU_FEATURES says.
 _FEATURES = (llvm.get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES).split(",")
 # Bytes of a vector, and vectors in a row of a block: six rows of them fill the registers and leave one row's worth to load.
-_BYTES, _VECTORS = (64, 4) if "+avx512f" in _FEATURES else (32, 2) if "+avx2" in _FEATURES else (16, 4)
+WIDE = "+avx512f" in _FEATURES
+_BYTES, _VECTORS = (64, 4) if WIDE else (32, 2) if "+avx2" in _FEATURES else (16, 4)
 _ROWS = 6
 _INDEX = ir.IntType(64)
 

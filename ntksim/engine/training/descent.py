@@ -1,18 +1,18 @@
-"""Gradient descent theta <- theta - eta J' r, with momentum: from snapshot to snapshot in one compiled loop.
+"""Gradient descent with momentum: from snapshot to snapshot in one compiled loop.
 
-With g = J' r and v_0 = 0 a step is
+With g = J' dL/df + lambda theta, which is J' r for the squared loss without weight decay lambda, and v_0 = 0 a step is
 
     v <- mu v + g,    theta <- theta - eta v               heavy ball (Polyak 1964),
                       theta <- theta - eta (g + mu v)      Nesterov (1983), in the form of Bengio et al. (2013), where theta is
                                                            the point at which gradients are taken.
 
-Along an eigenvector of a constant kernel, a = eta lambda, both are recursions of two terms,
+Under the squared loss, along an eigenvector of a constant kernel, a = eta lambda, both are recursions of two terms,
 
     r_(k+1) = (1 + mu - a) r_k - mu r_(k-1)   and   r_(k+1) = (1 - a) ((1 + mu) r_k - mu r_(k-1)),
 
 which are stable for a < 2 (1 + mu) and a < 2 (1 + mu) / (1 + 2 mu). Slow modes decay as under eta / (1 - mu).
 
-With batches B of b points, g = (n / b) J_B' r_B, whose mean over the batches is the full gradient.
+With batches B of b points the loss is n / b times their part of it, whose mean over the batches is the full loss.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntksim.engine.infinite.decay import StepRule
+from ntksim.engine.loss import Loss
 from ntksim.engine.machine import Room, Step, Theta
 from ntksim.engine.threads import check
 from ntksim.engine.training.batches import batches
@@ -36,11 +37,13 @@ class Descent:
     """How to descend.
 
     ``steps`` (T,) are those at which to look, ascending, the first of them 0; ``batch_size`` is None for all points at once.
+    ``weight_decay`` is lambda.
     """
 
     steps: np.ndarray
     rule: StepRule
     batch_size: int | None
+    weight_decay: float = 0.0
 
 
 def descend_seed(watch: Watch, descent: Descent, checkpoint: SeedCheckpoint) -> str:
@@ -82,14 +85,14 @@ def _steps_at_a_time(watch: Watch, descent: Descent) -> int:
     return max(1, min(longest, _WORK // (watch.machine.numbers * points + _STEP)))
 
 
-def _step(rule: StepRule) -> Step:
+def _step(descent: Descent, loss: Loss) -> Step:
     """A step with w = -eta v: theta <- theta - before w, w <- mu w - eta g, theta <- theta + after w.
 
     Nesterov's -eta (g + mu v) is (1 + mu) w less mu times the w before: one pull-back, into w, serves both kinds.
     """
-    mu = rule.momentum
-    before, after = (mu, 1 + mu) if rule.nesterov else (0.0, 1.0)
-    return Step(rule.rate, mu, before, after)
+    rate, mu = float(descent.rule.rate), float(descent.rule.momentum)
+    before, after = (mu, 1 + mu) if descent.rule.nesterov else (0.0, 1.0)
+    return Step(loss.factor * rate, mu, before, after, rate * descent.weight_decay, loss.kind)
 
 
 def _advance(
@@ -102,6 +105,6 @@ def _advance(
     machine, size, count = watch.machine, descent.batch_size, len(steps)
     order = None if size is None else batches(machine.seed, steps.start, count, machine.points, size)
     ready = looked and size is None
-    done = machine.descend(theta, velocity, room, watch.y, order, _step(descent.rule), count, ready)
+    done = machine.descend(theta, velocity, room, watch.y, order, _step(descent, watch.loss_kind), count, ready)
     watch.passes += min(done + 1, count) - ready
     return done == count

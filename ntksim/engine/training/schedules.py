@@ -13,7 +13,8 @@ from ntksim.engine.arguments import momentum_options, numeric, positive_number
 from ntksim.engine.infinite.decay import StepRule, stable_rate
 from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
 from ntksim.engine.initialisers import NORMAL, without_limit
-from ntksim.engine.network import Network
+from ntksim.engine.loss import SQUARED, SQUARED_LOSS, Loss
+from ntksim.engine.network import Network, RatedNetwork
 from ntksim.engine.rounding import null_level
 from ntksim.engine.training.descent import Descent
 from ntksim.engine.training.flow import MAX_STEPS, Flow
@@ -34,6 +35,8 @@ class Options:
     batch_size: int | None
     tolerance: float | None
     max_steps: int | None
+    loss: Loss
+    weight_decay: float
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ def flow_schedule(network: Network, x: np.ndarray, options: Options) -> Schedule
     for name in ("steps", "learning_rate", "momentum", "nesterov", "batch_size"):
         if getattr(options, name) is not None and np.any(getattr(options, name) != 0):
             raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times, tolerance and max_steps")
+    if options.loss != SQUARED_LOSS or options.weight_decay:
+        what = f"loss={options.loss.name!r}" if options.loss != SQUARED_LOSS else "weight_decay"
+        raise ValueError(f"{what} belongs to gradient_descent: gradient_flow follows the loss 'squared' alone; set method")
     asked = _flow_times(network, x, options.times)
     shown, where = np.unique(network.learning_rate_scale * asked, return_inverse=True)
     return Schedule(Flow(shown, _tolerance(options.tolerance), _most_steps(options.max_steps)), asked, where, None)
@@ -74,11 +80,18 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> Sched
     if network.law == NORMAL or not given:
         kernel = _limit_kernel(network, x, "learning_rate and times or steps")
         values = np.linalg.eigvalsh(kernel)
-    rate = _learning_rate(options.learning_rate, values, stable_rate(momentum, nesterov))
-    if rate is None and not values[-1] > 0:
+    # Curvatures in the space of parameters: the loss's own times the kernel's eigenvalues, and weight decay.
+    bend, decay = options.loss.curvature, _decay_of(network, options.weight_decay)
+    top = float(values[-1]) if values.size else 0.0
+    # Where the loss bends less than its bound, as far from its minimum, descent may be stable beyond.
+    sharpest = bend * top + decay if options.loss.kind == SQUARED else decay
+    what = "lambda_max(K_infinity)" if sharpest == top else "the largest curvature, of loss and weight decay,"
+    rate = _learning_rate(options.learning_rate, sharpest, stable_rate(momentum, nesterov), what)
+    if rate is None and not top > 0:
         raise ValueError("the infinite-width kernel is zero (are all inputs zero?): nothing would train")
     if rate is None:
-        rate = 1 / float(values[-1] if batch_size is None else _stiffest_batch(kernel, values[-1], batch_size))
+        largest = top if batch_size is None else _stiffest_batch(kernel, top, batch_size)
+        rate = 1 / float(bend * largest + decay)
     steps = options.steps
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1):
         raise ValueError(f"steps must be an integer of at least 1; got {steps!r}")
@@ -86,16 +99,24 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> Sched
         asked = _steps_of(numeric("times", options.times), rate, steps)
     else:
         if steps is None:
+            if options.loss.kind != SQUARED:
+                raise ValueError(f"loss={options.loss.name!r} has no time at which it has converged: give steps or times")
             _check_regular(network, values)
             # Modes that momentum makes oscillate decay by sqrt(mu) a step, however large their eigenvalues are.
             slowest = 40 / (1 - momentum) if momentum else 0
-            steps = int(np.ceil(max(20 / values[0] / rate, slowest)))
+            steps = int(np.ceil(max(20 / (bend * values[0]) / rate, slowest)))
         log_spaced = np.unique(np.round(np.geomspace(1, steps, min(SNAPSHOTS, steps))).astype(np.int64))
         asked = np.concatenate([[0], log_spaced])
     # Step 0 is the reference of every drift, asked for or not.
     shown, where = np.unique(np.concatenate([[0], asked]), return_inverse=True)
     rule = StepRule(network.learning_rate_scale * rate, momentum, nesterov)
-    return Schedule(Descent(shown, rule, batch_size), rate * asked, where[1:], rate)
+    return Schedule(Descent(shown, rule, batch_size, options.weight_decay), rate * asked, where[1:], rate)
+
+
+def _decay_of(network: Network, weight_decay: float) -> float:
+    """The largest rate at which weight decay moves parameters, in the units of learning rates."""
+    rates = network.layer_rates if isinstance(network, RatedNetwork) else (1.0,)
+    return network.learning_rate_scale * weight_decay * max(rates)
 
 
 def _tolerance(tolerance: float | None) -> float:
@@ -155,15 +176,14 @@ def _batch_size(batch_size: int | None, points: int) -> int | None:
     return int(batch_size)
 
 
-def _learning_rate(learning_rate: float | None, eigenvalues: np.ndarray, stable: float) -> float | None:
+def _learning_rate(learning_rate: float | None, largest: float, stable: float, what: str) -> float | None:
     """The learning rate as given; a warning where even a constant kernel makes its mean over batches diverge."""
     if learning_rate is None:
         return None
     learning_rate = positive_number("learning_rate", learning_rate)
-    if eigenvalues.size and learning_rate >= stable / eigenvalues[-1]:
+    if largest > 0 and learning_rate >= stable / largest:
         warnings.warn(
-            f"learning_rate {learning_rate:.4g} is at or above {stable:.4g} / lambda_max(K_infinity) = "
-            f"{stable / eigenvalues[-1]:.4g}: "
+            f"learning_rate {learning_rate:.4g} is at or above {stable:.4g} / {what} = {stable / largest:.4g}: "
             "gradient descent is expected to diverge; lower it",
             RuntimeWarning,
             stacklevel=4,

@@ -1,9 +1,9 @@
-"""Training on the squared loss: gradient flow and gradient descent, with the kernel along the way.
+"""Training: gradient flow and gradient descent, with the kernel along the way.
 
-Time is the notes' t: that of the flow, and eta k after k steps of gradient descent with learning rate eta. The loss is
-1/2 sum r^2, with no 1/n, so rates are eigenvalues of the kernel itself. In the abc parameterizations, whose learning rates
-carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are those of the effective kernel n^(-c) K: the
-flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
+Time is the notes' t: that of the flow, and eta k after k steps of gradient descent with learning rate eta. The loss is by default
+1/2 sum r^2, with no 1/n, so rates are eigenvalues of the kernel itself (`engine.loss` has the others). In the abc
+parameterizations, whose learning rates carry a factor n^(-c) (`Network.learning_rate_scale`; 1 in the others), they are those of
+the effective kernel n^(-c) K: the flow is theta' = -n^(-c) grad L, and a step of descent eta n^(-c) grad L.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,15 +15,17 @@ import numpy as np
 from numba import get_num_threads
 
 from ntksim.engine import known_answers
-from ntksim.engine.arguments import METHODS, flag, one_of, points, precision, targets
+from ntksim.engine.arguments import METHODS, flag, one_of, points, precision
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.conditional.machine import ConditionalMachine
 from ntksim.engine.cpu.machine import CpuMachine
+from ntksim.engine.cpu.shallow import is_shallow, worth_sharing
 from ntksim.engine.devices import GpuMemoryError, device_identity
 from ntksim.engine.finite.empirical import chosen_place, is_wide
 from ntksim.engine.finite.parameters import Parameters, packed
 from ntksim.engine.layout import parameter_offsets
+from ntksim.engine.loss import loss_and_targets
 from ntksim.engine.machine import Machine, Task
 from ntksim.engine.network import Network, rated
 from ntksim.engine.threads import advance, shown, spread
@@ -50,6 +52,8 @@ def train(
     times: Sequence[float] | None = None,
     steps: int | None = None,
     learning_rate: float | None = None,
+    loss: str = "squared",
+    weight_decay: float = 0.0,
     momentum: float = 0.0,
     nesterov: bool = False,
     batch_size: int | None = None,
@@ -69,7 +73,7 @@ def train(
     device: str = "cpu",
     progress: bool = False,
 ) -> Trajectory:
-    """Train one network per seed on the loss 1/2 sum (f - y)^2.
+    """Train one network per seed, by default on the loss 1/2 sum (f - y)^2.
 
     Parameters
     ----------
@@ -88,6 +92,14 @@ def train(
         and, with momentum, at least 40 / (1 - mu).
     learning_rate : eta of gradient descent; by default 1 / lambda_max(K_infinity). A warning is given from
         2 / lambda_max on; with momentum mu from 2 (1 + mu) / lambda_max, Nesterov's from that over 1 + 2 mu.
+    loss : what gradient descent descends on; ``"squared"`` (1/2 sum r^2), ``"mean_squared"`` (the mean of r^2 over points and
+        outputs), ``"half_mean_squared"`` (1/(2n) sum r^2), ``"logistic"`` (sum log(1 + exp(-y f)), targets 1 and -1),
+        ``"mean_logistic"`` (its mean over points and outputs), ``"softmax_cross_entropy"`` (summed over points; targets are
+        classes (n,) from 0 to k - 1, probabilities (n, k), or these less 1/k) or ``"mean_softmax_cross_entropy"``. Gradient flow
+        has the first alone. Those with a softmax or logarithm need ``steps`` or ``times``; their default learning rate is
+        1 / lambda_max over a bound on their curvature.
+    weight_decay : lambda of gradient descent: it descends on the loss plus lambda/2 ||theta||^2, theta being the parameters of
+        the parameterization in use, as `Trajectory.parameters` returns them. `Trajectory.loss` is without it.
     momentum : mu of gradient descent, from 0 to below 1: v <- mu v + grad L, theta <- theta - eta v (heavy ball; Polyak
         1964). Times stay eta k after k steps; slow modes move as under the effective learning rate eta / (1 - mu), at the
         effective time eta k / (1 - mu).
@@ -141,10 +153,11 @@ def train(
     kind, seed_list = precision(dtype), checks.seeds(seeds, start)
     known_answers.check("training in law" if in_law else method, kind.name, place)
     x = points("x", x)
-    y = targets("y", y, len(x), network.outputs).ravel()
+    objective, y = loss_and_targets(loss, y, len(x), network.outputs)
     tests = None if x_test is None else points("x_test", x_test, features=x.shape[1])
     remove, keep = flag("remove_initial_output", remove_initial_output), checks.kept(keep_kernels, keep_test_kernels, tests)
-    options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps)
+    decay = checks.checked_loss(objective, weight_decay, place, in_law, remove)
+    options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps, objective, decay)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
     rank = checks.checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None
     net, theta = (
@@ -152,14 +165,13 @@ def train(
     )
     task = Task(
         net, columns_of(x, None, kind, place), y, None if tests is None else columns_of(tests, None, kind, place),
-        None if tests is None else columns_of(tests, x, kind, place), remove, theta,
+        None if tests is None else columns_of(tests, x, kind, place), remove, theta, objective,
     )  # fmt: skip
     numbers = int(parameter_offsets(net)[-1]) if flag("return_parameters", return_parameters) else 0
     snapshots = Snapshots.empty(seed_list.size, schedule.looks, task, keep, numbers)
-    interval = checks.checked_interval(checkpoint, checkpoint_interval)
-    own = network, x, y, tests, schedule.plan, seed_list, kind.name, remove, keep, rank, numbers, theta, net.scales
+    own = network, x, y, tests, schedule.plan, seed_list, kind.name, remove, keep, rank, numbers, theta, net.scales, objective
     run = checkpoints.digest(*own, repr(device_identity(place)))
-    kept = Checkpoints(checkpoint, run, seed_list, snapshots, interval)
+    kept = Checkpoints(checkpoint, run, seed_list, snapshots, checks.checked_interval(checkpoint, checkpoint_interval))
     with shown(progress, seed_list.size, "training", network.learning_rate_scale):
         status, evaluations = _Run(task, schedule.plan, seed_list, kept, place, rank).train()
     owners = partial(KeptParameters, net, checks.biases(network, start), tuple(map(int, seed_list)))
@@ -217,10 +229,17 @@ class _Run:
                 elif self.huge:
                     self._work(get_num_threads(), 0, self.seeds.size, 1)
                 else:
-                    spread(self.seeds.size, is_wide(self.task.net.widths[1:-1].tolist()), self._work)
+                    spread(self.seeds.size, self._is_wide(), self._work)
         finally:
             self.kept.close()  # with the seeds that are done, whatever ended the others
         return tuple(self.status), self.evaluations
+
+    def _is_wide(self) -> bool:
+        """Whether threads share the seeds that are left over; one seed has them all, where a step is long enough for them."""
+        net, plan = self.task.net, self.plan
+        if self.machine is CpuMachine and isinstance(plan, Descent) and is_shallow(net) and self.seeds.size > 1:
+            return worth_sharing(net, plan.batch_size or self.task.x[1].cols)
+        return is_wide(net.widths[1:-1].tolist())
 
     def _work(self, threads: int, first: int, end: int, step: int) -> None:
         """Train seeds number first, first + step, ... below ``end``."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ntksim.engine.cpu.descent import relative_distance
+from ntksim.engine.formulas.losses import value_and_gradient
+from ntksim.engine.loss import SQUARED
 from ntksim.engine.machine import Machine, Memory, Room, Task, Theta
 from ntksim.engine.measures import kernel_distance
 from ntksim.engine.threads import check
@@ -55,6 +57,7 @@ class Watch:
     def __init__(self, machine: Machine, task: Task) -> None:
         self.machine, self.y, self.rates = machine, task.y, task.net.scales[4]
         self.with_tests = task.x_test is not None
+        self.loss_kind, self.outputs_count = task.loss, int(task.net.widths[-1])
         self.centred, self.removed, self.test_removed = task.remove_initial_output, np.zeros(1), np.zeros(1)
         self.passes = 0
         self.start: Theta = machine.draw() if task.start is None else machine.unpack(task.start)
@@ -103,9 +106,12 @@ class Watch:
         return state.outputs - self.y
 
     def loss(self, state: State) -> float:
-        """1/2 sum r^2; infinite or NaN where the network has diverged."""
+        """The loss, without weight decay; infinite or NaN where the network has diverged."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return float(0.5 * np.sum(self.residual(state) ** 2))
+            if self.loss_kind.kind == SQUARED:
+                return self.loss_kind.factor * float(0.5 * np.sum(self.residual(state) ** 2))
+            shape = -1, self.outputs_count
+            return value_and_gradient(self.loss_kind, state.outputs.reshape(shape), self.y.reshape(shape))[0]
 
     def record(self, at: int, time: float, state: State, rows: Snapshots) -> None:
         """Fill row ``at`` of every array, and with the last one what is of the end.

@@ -1,5 +1,7 @@
 """ReLU, z above 0 and 0 below."""
 
+import numpy as np
+
 from ntksim.engine.compiled.jit import jit, jit_inline
 from ntksim.engine.formulas.arc_cosine import piecewise_duals, piecewise_fourth_moments, piecewise_point
 
@@ -9,7 +11,8 @@ ABOUT = {"smooth": False, "gate": "value"}
 @jit_inline
 def value_and_slope(z, parameter):
     """The slope is 0 at 0."""
-    return max(z, z * 0), z * 0 + (z > 0)
+    zero = z * np.float32(0)  # of z's own type: an integer 0 would make it float64
+    return max(z, zero), zero + np.float32(z > 0)
 
 
 @jit
