@@ -7,11 +7,11 @@ from cases import oracle_arguments
 from scipy import integrate
 
 import ntksim
+from ntksim.engine.block_matrices import Blocks, Pattern
 from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.machine import Task
 from ntksim.engine.training import flow
-from ntksim.engine.training.blocks import Blocks, Pattern
 from ntksim.engine.training.gates import Gates, pre_activations
 
 RNG = np.random.default_rng(11)
@@ -100,6 +100,46 @@ def test_the_least_in_a_box():
         assert (np.abs(left[at == 0]) < 1e-5).all()
         assert (left[at < 0] < 1e-5).all()
         assert (left[at > 0] > -1e-5).all()
+
+
+def test_matrices_with_blocks():
+    """Products, inverses of a part and what is left without it, and the least in a box, against the dense matrix."""
+    rng = np.random.default_rng(5)
+    labels = np.array([2, 0, 1, 0, 2, 2, 4])
+    factor = rng.normal(size=(7, 12))
+    dense = np.where(labels[:, None] == labels, factor @ factor.T, 0.0)
+    pattern = Pattern.of(labels)
+    matrix = Blocks(pattern, dense[pattern.rows, pattern.cols])
+    assert (matrix.dense() == dense).all()
+    other, chosen = rng.normal(size=(7, 3)), np.array([1, 1, 0, 0, 1, 0, 1], bool)
+    assert matrix @ other == pytest.approx(dense @ other, abs=1e-12)
+    part = np.zeros((7, 7))
+    part[np.ix_(chosen, chosen)] = np.linalg.inv(dense[np.ix_(chosen, chosen)])
+    inverse = matrix.inverse(chosen)
+    assert inverse.dense() == pytest.approx(part, abs=1e-8)
+    assert matrix.without(inverse).dense() == pytest.approx(dense - dense @ part @ dense, abs=1e-7)
+    v, low, high = rng.normal(size=7), -rng.exponential(size=7), rng.exponential(size=7)
+    q, at = matrix.least(v, low, high)
+    whole = Pattern.of(np.zeros(7))
+    again, at_again = Blocks(whole, dense[whole.rows, whole.cols]).least(v, low, high)
+    assert q == pytest.approx(again, abs=1e-7)
+    assert (at == at_again).all()
+
+
+def test_gates_of_one_neuron_that_depend_on_each_other():
+    """Many neighbouring points in a plane: blocks of rank 3, by the conditions of the least in a box."""
+    for case in range(100):
+        rng = np.random.default_rng(case)
+        size = int(rng.integers(2, 12))
+        angles = rng.uniform(0, 0.3, size)
+        z = np.stack([np.cos(angles), np.sin(angles), np.full(size, 0.14)], axis=1)
+        v, full = z @ rng.normal(size=3), rng.normal(size=size)
+        low, high = np.minimum(full, 0), np.maximum(full, 0)
+        q, at = Blocks(Pattern.of(np.zeros(size)), (z @ z.T).ravel()).least(v, low, high)
+        left = v - z @ (z.T @ q)
+        assert (np.abs(left[at == 0]) < 1e-6).all()
+        assert (left[at < 0] < 1e-6).all()
+        assert (left[at > 0] > -1e-6).all()
 
 
 def _smoothed(network, seed, width, times):

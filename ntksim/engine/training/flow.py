@@ -12,9 +12,10 @@ step is added (`sliding`).
 
 The error of a step is the largest of five estimates. Of outputs: ||f(theta(h)) - y - e^(-K h) r_0|| on the training points;
 since that is blind where there are none, the distance of corrector and predictor in parameters times sqrt(tr K / n) times the
-relative change of the kernel; a quarter of what the step's decay makes of what gates add; and a quarter of how far, at their
-speed at the end, gates would have moved that were held to the end of the step and no longer. On a plateau, where the kernel is
-small and grows, these are blind to what decides when the loss falls: relative errors of the parameters' speed stay, and add up.
+relative change of the kernel; a quarter of what the step's decay makes of what gates add; and half of what gates that were held
+to the end of the step and no longer would have added to outputs, undamped, with their speed at the end. On a plateau, where the
+kernel is small and grows, these are blind to what decides when the loss falls: relative errors of the parameters' speed stay, and
+add up.
 The fifth is twice the residual times G^2, with G the larger of two measures of how J'r changes within the step: the growth of
 log ||J'r||, where it grows, and e^(-10 h lambda_max) times twice the distance of the ends of corrector and predictor over the
 length of the step; it is 0 where a gate is near its kink.

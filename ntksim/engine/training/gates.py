@@ -14,10 +14,10 @@ weights of the layers below it.
 import numpy as np
 from scipy.sparse import csr_array
 
+from ntksim.engine.block_matrices import Blocks, Pattern
 from ntksim.engine.formulas.blocks import block_of, gated
 from ntksim.engine.layout import Net
 from ntksim.engine.machine import Inside
-from ntksim.engine.training.blocks import Blocks, Pattern
 
 _NEAR = 1e-12  # where slopes are those of the sides of 0
 _KINK = 1e-6  # slopes of the sides that differ by less are those of a smooth function
