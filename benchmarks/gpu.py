@@ -136,8 +136,8 @@ def has_bits_of_cpu(network: ntksim.Network, dtype: str) -> bool:
     """Whether GPU and CPU draw the same bits for a seed's parameters."""
     from numba import cuda
 
-    from ntksim.engine.compiled_network import compiled_network
     from ntksim.engine.cpu import draws
+    from ntksim.engine.cpu.compiled_network import compiled_network
     from ntksim.engine.cuda import passes as cuda_passes
     from ntksim.engine.layout import parameter_offsets, stored_weights
 
@@ -264,7 +264,7 @@ def normals(tiny: bool) -> Iterator[Row]:
     """Draws of standard normals written to memory, against cuRAND."""
     from numba import cuda
 
-    from ntksim.engine.compiled_network import compiled_network
+    from ntksim.engine.cpu.compiled_network import compiled_network
     from ntksim.engine.cuda import passes as cuda_passes
 
     rows = 8 if tiny else 1 << 14

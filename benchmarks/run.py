@@ -25,7 +25,7 @@ from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
 
 import ntksim
 import studies
-from ntksim.engine.compiled_network import columns_of, compiled_network
+from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.formulas.normals import fill_normals
 from ntksim.engine.layout import for_descent

@@ -33,7 +33,7 @@ _HOME = {
     "infinite_kernel": "ntksim.engine.infinite.kernel",
     "linearized_descent": "ntksim.engine.infinite.linearized",
     "measures": "ntksim.engine.measures",
-    "modes": "ntksim.engine.modes",
+    "modes": "ntksim.engine.training.residual_modes",
     "network_outputs": "ntksim.engine.finite.empirical",
     "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
     "read_kernels": "ntksim.study.results",
@@ -77,7 +77,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from ntksim.engine import measures, modes
+    from ntksim.engine import measures
     from ntksim.engine.activation import Activation
     from ntksim.engine.finite.empirical import empirical_ntk, network_outputs
     from ntksim.engine.finite.parameters import Parameters, sample_parameters
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from ntksim.engine.infinite.predictions import closed_form
     from ntksim.engine.infinite.variance import one_hidden_layer_variance
     from ntksim.engine.network import ABC, Network
+    from ntksim.engine.training import residual_modes as modes
     from ntksim.engine.training.train import train
     from ntksim.engine.training.trajectory import Trajectory
     from ntksim.estimators import NetworkKernel, NNGPRegressor, NTKClassifier, NTKRegressor

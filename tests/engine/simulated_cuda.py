@@ -22,11 +22,11 @@ from tolerances import assert_close
 
 import ntksim
 from ntksim.engine.activation import name_of
-from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.conditional import networks
 from ntksim.engine.conditional import triangular as cpu_triangular
 from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, ROWS
 from ntksim.engine.cpu import draws
+from ntksim.engine.cpu.compiled_network import compiled_network
 from ntksim.engine.cuda import conditional, library, triangular
 from ntksim.engine.cuda import kernels as cuda_kernels
 from ntksim.engine.cuda import launch as cuda_launch

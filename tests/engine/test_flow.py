@@ -7,7 +7,7 @@ from cases import ODD, oracle_arguments, powers
 from scipy import integrate
 
 import ntksim
-from ntksim.engine.compiled_network import compiled_network
+from ntksim.engine.cpu.compiled_network import compiled_network
 from ntksim.engine.layout import parameter_offsets
 from ntksim.engine.training.checkpoints import SeedCheckpoint
 

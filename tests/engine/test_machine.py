@@ -9,8 +9,8 @@ import pytest
 from cases import POINTS
 
 import ntksim
-from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.conditional.machine import ConditionalMachine
+from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.machine import Machine, Task
 from ntksim.engine.training import descent, flow, train, watch

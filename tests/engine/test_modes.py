@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import ntksim
-from ntksim.engine import modes
 from ntksim.engine.infinite.harmonics import degree_modes, fourier_modes, multiplicity
+from ntksim.engine.training import residual_modes as modes
 
 HE = np.sqrt(2.0)
 

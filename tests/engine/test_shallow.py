@@ -56,7 +56,7 @@ def test_descent_of_any_size_follows_the_oracle(points, width, dtype, tolerance)
 def test_few_inputs_are_where_the_sweep_is_taken():
     shapes = [(1, 3, True), (1, shallow.FEW_INPUTS, True), (1, shallow.FEW_INPUTS + 1, False), (2, 3, False)]
     for depth, inputs, expected in shapes:
-        net = ntksim.engine.compiled_network.compiled_network(ntksim.Network(depth, 8), inputs)
+        net = ntksim.engine.cpu.compiled_network.compiled_network(ntksim.Network(depth, 8), inputs)
         assert shallow.is_shallow(net) == expected
 
 

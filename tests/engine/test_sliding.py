@@ -7,12 +7,12 @@ from cases import oracle_arguments
 from scipy import integrate
 
 import ntksim
-from ntksim.engine.block_matrices import Blocks, Pattern
-from ntksim.engine.compiled_network import columns_of, compiled_network
+from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
+from ntksim.engine.gates.block_matrices import Blocks, Pattern
+from ntksim.engine.gates.gates import Gates, pre_activations
 from ntksim.engine.machine import Task
 from ntksim.engine.training import flow
-from ntksim.engine.training.gates import Gates, pre_activations
 
 RNG = np.random.default_rng(11)
 X, Y, X_TEST = RNG.normal(size=(6, 3)), RNG.normal(size=6), RNG.normal(size=(3, 3))

@@ -9,10 +9,10 @@ from tolerances import assert_close
 
 import ntksim
 from ntksim.engine import known_answers
-from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.conditional import tall
 from ntksim.engine.conditional.machine import ConditionalMachine
 from ntksim.engine.conditional.tall import joined
+from ntksim.engine.cpu.compiled_network import compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.training import train
 

@@ -19,9 +19,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ntksim.engine.compiled_network import check_size, compiled_network
 from ntksim.engine.conditional import sweeps
 from ntksim.engine.conditional.layout import CHUNK, COLUMNS, CONDITIONED, CUT, ROWS, fours, make_law, make_room
+from ntksim.engine.cpu.compiled_network import check_size, compiled_network
 from ntksim.engine.cpu.product import padded_points
 from ntksim.engine.formulas.normals import fill_normals, left_code, right_code
 from ntksim.engine.layout import Net

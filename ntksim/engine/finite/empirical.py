@@ -13,8 +13,8 @@ import numpy as np
 
 from ntksim.engine import known_answers
 from ntksim.engine.arguments import SAMPLINGS, one_of, points, precision, seed_array
-from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu import passes
+from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.parameters import Parameters, packed
 from ntksim.engine.formulas.blocks import block_of

@@ -8,8 +8,8 @@ import numpy as np
 
 from ntksim.engine import known_answers
 from ntksim.engine.arguments import numeric, positive_integer, precision, seed_array
-from ntksim.engine.compiled_network import compiled_network
 from ntksim.engine.cpu import draws
+from ntksim.engine.cpu.compiled_network import compiled_network
 from ntksim.engine.layout import Net, parameter_offsets, stored_weights
 from ntksim.engine.network import Network, checked_network
 

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ntksim.engine.gates.gates import Gates, is_smooth, mixed, pre_activations, sides_of
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Machine, Theta
-from ntksim.engine.training.gates import Gates, is_smooth, mixed, pre_activations, sides_of
 from ntksim.engine.training.modes import Modes
 from ntksim.engine.training.watch import State
 

@@ -17,8 +17,8 @@ from numba import get_num_threads
 from ntksim.engine import known_answers
 from ntksim.engine.arguments import METHODS, flag, one_of, points, precision
 from ntksim.engine.blas import one_blas_thread
-from ntksim.engine.compiled_network import columns_of, compiled_network
 from ntksim.engine.conditional.machine import ConditionalMachine
+from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.cpu.shallow import is_shallow, worth_sharing
 from ntksim.engine.devices import GpuMemoryError, device_identity

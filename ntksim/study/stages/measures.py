@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ntksim.engine import measures, modes
+from ntksim.engine import measures
 from ntksim.engine.infinite.continuum import continuum_spectrum
 from ntksim.engine.infinite.decay import StepRule, flow_decay
 from ntksim.engine.infinite.harmonics import Mode, degree_modes, fourier_modes, radius
 from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
 from ntksim.engine.network import rated
+from ntksim.engine.training import residual_modes as modes
 from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.errors import StageError
 from ntksim.study.stages.accuracy import losses

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ntksim.engine.modes import freeze_index
+from ntksim.engine.training.residual_modes import freeze_index
 from ntksim.study.config.measures import Measures
 from ntksim.study.config.study import Study
 from ntksim.study.data.files import Data

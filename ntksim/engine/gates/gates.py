@@ -14,8 +14,8 @@ weights of the layers below it.
 import numpy as np
 from scipy.sparse import csr_array
 
-from ntksim.engine.block_matrices import Blocks, Pattern
 from ntksim.engine.formulas.blocks import block_of, gated
+from ntksim.engine.gates.block_matrices import Blocks, Pattern
 from ntksim.engine.layout import Net
 from ntksim.engine.machine import Inside
 
