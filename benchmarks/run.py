@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import revealed as in_law
 from scipy.integrate import solve_ivp
 from table import Row, duration, machine, markdown, memory, per_second, plain
 from timing import HERE, Peer, PeerError, alternate, best, fresh, one_turn
@@ -174,6 +175,11 @@ def law(bench: Bench) -> Iterator[Row]:
         yield Row("law", f"float32, one seed of 3 x {width:,}", seen["seconds"], target=goal, remarks=remarks)
 
 
+def revealed(bench: Bench) -> Iterator[Row]:
+    """Training without weights."""
+    return in_law.rows(bench.long)
+
+
 def wide(bench: Bench) -> Iterator[Row]:
     """One seed of a wide ReLU network, n = 64, float32; each in a new process."""
     shapes = [(3, 32768), (1, 10**6)] + ([(3, 65536), (1, 10**7)] if bench.long else [])
@@ -329,7 +335,7 @@ def registers(bench: Bench) -> Iterator[Row]:
     yield from ptx.register_rows()
 
 
-SECTIONS = (kernels, small, law, wide, normals, activations, startup, training, limits, flow, prediction, registers)
+SECTIONS = (kernels, small, law, revealed, wide, normals, activations, startup, training, limits, flow, prediction, registers)
 
 
 def measured(bench: Bench, section: Callable[[Bench], Iterator[Row]]) -> Iterator[Row]:
