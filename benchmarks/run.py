@@ -18,6 +18,7 @@ from typing import Any
 
 import descent
 import numpy as np
+import revealed as in_law
 from circle import circle, drift
 from scipy.integrate import solve_ivp
 from table import Row, duration, machine, markdown, memory, per_second, plain
@@ -174,6 +175,11 @@ def law(bench: Bench) -> Iterator[Row]:
         seen = fresh("one_seed", 3, width, "float32", 1, "conditional")
         remarks, goal = f"peak memory {memory(seen['memory'])}", "3 s, 400 MB" if width == 2**20 else "6 min, 400 MB"
         yield Row("law", f"float32, one seed of 3 x {width:,}", seen["seconds"], target=goal, remarks=remarks)
+
+
+def revealed(bench: Bench) -> Iterator[Row]:
+    """Training without weights."""
+    return in_law.rows(bench.long)
 
 
 def wide(bench: Bench) -> Iterator[Row]:
@@ -335,6 +341,7 @@ SECTIONS = (
     kernels,
     small,
     law,
+    revealed,
     wide,
     normals,
     activations,

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import numba
 import numpy as np
@@ -103,7 +104,7 @@ def another(parts: float = 1.0) -> Call:
     return Call(None if show is None else lambda seeds, time: show(seeds / parts, time))
 
 
-def wait_for(running: Sequence[Future[None]], call: Call) -> None:
+def wait_for(running: Sequence[Future[Any]], call: Call) -> None:
     """Wait until all threads of a call are done; where one fails, or Ctrl-C comes, stop the others, and raise what was first."""
     try:
         wait(running, return_when=FIRST_EXCEPTION)

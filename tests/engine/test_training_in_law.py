@@ -11,7 +11,7 @@ import ntksim
 from ntksim.engine import known_answers
 from ntksim.engine.conditional import tall
 from ntksim.engine.conditional.machine import ConditionalMachine
-from ntksim.engine.conditional.tall import joined
+from ntksim.engine.conditional.tall import joined, pieces_of
 from ntksim.engine.cpu.compiled_network import compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.training import train
@@ -51,6 +51,15 @@ def conditional(monkeypatch, *arguments, **options):
         return ntksim.train(*arguments, **options, sampling="conditional"), Recording.made
 
 
+def bases_and_images(matrix):
+    """Q, Q W', P and P W of what is known of a matrix."""
+    found = []
+    for own in (matrix.right, matrix.left):
+        image = matrix.images(own, np.eye(own.rank), 1.0, np.zeros((0, own.rank)))
+        found += [joined(own.basis.pieces), joined([image(p) for p in range(len(pieces_of(matrix.other(own).width)))])]
+    return found
+
+
 def assembled(made, seed=0):
     """Weights of layers 1..L, some of those that what was revealed leaves possible, and what the matrices had left of freedom."""
     rng, net, d = np.random.default_rng(seed), made.net, len(made.columns)
@@ -59,9 +68,7 @@ def assembled(made, seed=0):
     rest = rng.normal(size=(net.widths[1], d)) @ (np.eye(d) - axes.T @ axes)
     weights, free = [joined(made.start.first).T @ axes + net.scales[1, 0] * rest], [rest]
     for i, matrix in enumerate(made.hidden, 1):
-        q, y, p, b = (
-            joined(part.pieces) for part in (matrix.right.basis, matrix.right.image, matrix.left.basis, matrix.left.image)
-        )
+        q, y, p, b = bases_and_images(matrix)
         right, left = np.eye(q.shape[1]) - q.T @ q, np.eye(p.shape[1]) - p.T @ p
         free.append(left @ rng.normal(size=(p.shape[1], q.shape[1])) @ right)
         weights.append(net.scales[1, i] * (y.T @ q + p.T @ b @ right + free[-1]))
@@ -91,9 +98,7 @@ def constraint(made):
     """The largest deviation of P Y' from B Q', and of bases from orthonormal ones."""
     worst = 0.0
     for matrix in made.hidden:
-        q, y, p, b = (
-            joined(part.pieces) for part in (matrix.right.basis, matrix.right.image, matrix.left.basis, matrix.left.image)
-        )
+        q, y, p, b = bases_and_images(matrix)
         for deviation in (p @ y.T - b @ q.T, q @ q.T - np.eye(len(q)), p @ p.T - np.eye(len(p))):
             worst = max(worst, np.abs(deviation).max())
     return worst

@@ -178,7 +178,7 @@ def test_plans_price_training_in_law():
     assert cost._seconds_of_training(parse_study(training(widths=widths, sampling="weights")), "tanh_2", 2**20, 8, 1,
                                      cost.NOMINAL) > 1e3 * seconds[-1]  # fmt: skip
     memory = [jobs.cost(study, jobs.Shard("training", "tanh_2", width, 0, 0)).memory_mb for width in widths]
-    revealed = 4 * 80 * 2**20 * 8 / 1e6
+    revealed = 2 * 80 * 2**20 * 8 / 1e6
     assert revealed < memory[-1] < 2.2 * revealed
     assert memory[-1] / memory[-2] == pytest.approx(4, rel=0.4)
     assert len(jobs.shards(study)) == 2 * (4 * 2 + 2 * 2)
@@ -195,6 +195,6 @@ def test_shards_are_verified(study, capsys):
 def test_the_study_of_a_million_neurons_is_planned():
     study = load_study(studies.ROOT / "studies" / "million.yaml")
     assert (study.initial.widths[-1], study.initial.sampling) == (2**20, "conditional")
-    assert (study.training.widths[-1], study.training.sampling) == (2**18, "conditional")
+    assert (study.training.widths[-1], study.training.sampling) == (2**20, "conditional")
     assert {options.depth for options in study.networks.values()} == {3}
     assert "1048576" in jobs.describe(study, cost.NOMINAL)

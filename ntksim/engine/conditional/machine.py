@@ -160,7 +160,7 @@ class ConditionalMachine(Machine):
         own, scales, widths = self.square_distances(start, self.zeros()), self.net.scales[1], self.net.widths.tolist()
         own[0] += scales[0] ** 2 * self._unseen(1, widths[1] * (widths[0] - self.inputs.shape[1]))
         for layer, matrix in enumerate(self.hidden, 2):
-            own[layer - 1] += scales[layer - 1] ** 2 * (matrix.square_norm() + self._unseen(layer, matrix.freedom))
+            own[layer - 1] += scales[layer - 1] ** 2 * (matrix.square_norm + self._unseen(layer, matrix.freedom))
         return own
 
     def _unseen(self, layer: int, freedom: int) -> float:
@@ -199,7 +199,7 @@ class ConditionalMachine(Machine):
                 matrix, moved = self.hidden[layer - 2], theta.hidden[layer - 2]
                 asked = matrix.ask(matrix.right, h)
                 below.append(asked)
-                h, slope = self._finish(layer, theta, self._applied(layer, asked, moved, matrix.right, matrix.left))
+                h, slope = self._finish(layer, theta, self._applied(layer, asked, moved, matrix.right))
             slopes.append(slope)
             values, bound = gated(net, h, slope)
             if values is not None:
@@ -208,13 +208,9 @@ class ConditionalMachine(Machine):
         outputs = net.scales[0, -1] * self.team.gram(h, theta.readout) + net.scales[2, -1] * theta.output_bias
         return _Forward(outputs, grams, slopes, gates or None, h, below)
 
-    def _applied(self, layer: int, asked: np.ndarray, moved: np.ndarray, own: Side, other: Side) -> Callable[[int], np.ndarray]:
+    def _applied(self, layer: int, asked: np.ndarray, moved: np.ndarray, own: Side) -> Callable[[int], np.ndarray]:
         """Pieces of what hidden weights make of asked vectors; ``moved`` takes their coordinates to the other side's."""
-        rows, columns = moved.shape
-        known = (self.net.scales[1, layer - 1] * asked).T.astype(self.kind)
-        change = (moved @ asked[:columns]).T.astype(self.kind)
-        images, basis = own.image.pieces, other.basis.pieces
-        return lambda p: known @ images[p] + change @ basis[p][:rows]
+        return self.hidden[layer - 2].images(own, asked, self.net.scales[1, layer - 1], moved @ asked[: moved.shape[1]])
 
     def _finish(self, layer: int, theta: Theta, product: Callable[[int], np.ndarray]) -> tuple[Tall, Tall]:
         """Activations and slopes of a layer from pieces of W h."""
@@ -250,7 +246,7 @@ class ConditionalMachine(Machine):
                 matrix, moved = self.hidden[layer - 2], theta.hidden[layer - 2]
                 asked = matrix.ask(matrix.left, delta)
                 above.append(asked)
-                delta = finish(layer - 1, self._applied(layer, asked, moved.T, matrix.left, matrix.right))
+                delta = finish(layer - 1, self._applied(layer, asked, moved.T, matrix.left))
         slopes.clear()  # nobody else needs them
         return _Backward(grams[::-1], kept[::-1], above[::-1])
 

@@ -25,5 +25,12 @@ class Theta:
 
 def padded(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """An array with zeros behind its rows and columns."""
-    rows, columns = np.subtract(shape, array.shape)
-    return np.pad(array, ((0, rows), (0, columns)))
+    out = np.zeros(shape, array.dtype)
+    out[: array.shape[0], : array.shape[1]] = array
+    return out
+
+
+def added(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The sum of two arrays, each with zeros behind its rows and columns where the other has more."""
+    shape = np.maximum(a.shape, b.shape)
+    return padded(a, shape) + padded(b, shape)

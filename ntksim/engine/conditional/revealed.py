@@ -1,40 +1,48 @@
 """A Gaussian matrix that is revealed as it is asked for (Householder dice; Lu 2021, arXiv 2101.07464).
 
-Of W, standard normal with n rows and m columns, only what has been asked is known: on orthonormal rows Q (r, m) the images
-Y = Q W' (r, n), and on orthonormal rows P (s, n) the images B = P W (s, m), which agree where they meet: P Y' = B Q'. Given that,
-W is Gaussian on what neither has reached, so that the answer for a new direction N, orthogonal to Q, is
+Of W, standard normal with n rows and m columns, only what has been asked is known: on orthonormal rows Q (r, m) the images Q W',
+and on orthonormal rows P (s, n) the images P W. Given those, W is Gaussian on what neither has reached, so that the answer for a
+new direction N, orthogonal to Q, is
 
-    N W' = (N B') P + G (I - P'P),    G fresh normals,
+    N W' = G + (N W P' - G P')' P,    N W P' = N H',    G fresh normals, H the normals of P's images,
 
-and the same with the sides exchanged. Every answer, and all that is computed from answers, has exactly the law of an explicit
-matrix. Vectors are asked up to a tolerance: what of a vector lies outside the known directions, and is shorter than that part of
-its length, adds no direction and is left out. Directions belong to the vectors in their order, and a direction's normals to the
+and the same with the sides exchanged: images P W differ from H along Q alone, to which N is orthogonal. So an image is its
+normals, which are drawn anew whenever they are needed, and small coefficients on the other side's basis: nothing but the two
+bases is kept. Every answer, and all that is computed from answers, has exactly the law of an explicit matrix.
+
+Vectors are asked up to a tolerance: what of a vector lies outside the known directions, and is shorter than that part of its
+length, adds no direction and is left out. Directions belong to the vectors in their order, and a direction's normals to the
 number of its vector, whether those before it have added directions or not.
 
 Where the directions of a side pass a third of all, the others are asked at once: from there on the matrix is known.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ntksim.engine.conditional.tall import Growing, Tall, Team, joined, pieces_of, split
+from ntksim.engine.conditional.drawn import Draw, Drawn
+from ntksim.engine.conditional.parameters import added, padded
+from ntksim.engine.conditional.tall import Growing, Tall, Team, pieces_of
 from ntksim.engine.formulas.normals import ROWS_PER_BLOCK
 
-Draw = Callable[[int, int, int, int], np.ndarray]  # first row, first column, rows, columns -> standard normals
 _NOISE = 32  # units of rounding: shorter parts of vectors may be rounding (in float32 twice as many directions would be)
 _COMPLETE = 3  # directions of a side, as an inverse part of all, from which the others are asked at once
+_UNITS = 128  # vectors that are then asked at a time
 
 
 @dataclass
 class Side:
-    """What is known on one side: orthonormal ``basis`` (r, width) and its ``image`` (r, width of the other side)."""
+    """What is known on one side: orthonormal ``basis`` (r, width), and images of it of the other side's width.
+
+    Those are ``normals`` and ``mixing`` (r, directions of the other side then) times the other side's basis.
+    """
 
     width: int
-    draw: Draw
     basis: Growing
-    image: Growing
+    normals: Drawn
+    mixing: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     asked: int = 0  # vectors so far, in whole blocks of the generator
     complete: bool = False
 
@@ -49,100 +57,111 @@ class Revealed:
 
     def __init__(self, rows: int, columns: int, draws: tuple[Draw, Draw], tolerance: float, kind: np.dtype, team: Team) -> None:
         self.team, self.kind, self.cut = team, kind, max(tolerance, _NOISE * float(np.finfo(kind).eps)) ** 2
-
-        self.right = Side(columns, draws[0], Growing(columns, kind), Growing(rows, kind))
-        self.left = Side(rows, draws[1], Growing(rows, kind), Growing(columns, kind))
+        self.right = Side(columns, Growing(columns, kind), Drawn(draws[0]))
+        self.left = Side(rows, Growing(rows, kind), Drawn(draws[1]))
+        self.square_norm = 0.0  # ||W||^2 without what neither side has reached
 
     @property
     def rank(self) -> int:
         """Known directions, on the side that has more of them."""
         return max(self.right.rank, self.left.rank)
 
-    def ask(self, own: Side, vectors: Tall) -> np.ndarray:
-        """Coordinates (rank, vectors) of vectors in a side's basis, which grows by directions that are new."""
-        other = self.left if own is self.right else self.right
-        count, first = len(vectors[0]), own.asked
-        own.asked += -(-count // ROWS_PER_BLOCK) * ROWS_PER_BLOCK
-        found = self.team.product(own.basis.pieces, vectors)
-        if own.complete:
-            return found
-        rest, correction = self._outside(own, vectors, found)
-        found += correction
-        squares = self.team.gram(vectors, vectors).diagonal()
-        left_over = self.team.gram(rest, rest) - correction.T @ correction
-        new, combination = _directions(left_over, self.cut * squares, own.width - own.rank)
-        if new.size == 0:
-            return found
-        directions = self._orthonormal(own, self._combined(own, combination, rest, correction))
-        self._extend(own, other, directions, first + new)
-        if _COMPLETE * own.rank > own.width:
-            self._complete(own, other)
-        return np.concatenate([found, self.team.product([piece[len(found) :] for piece in own.basis.pieces], vectors)])
-
-    def _outside(self, own: Side, vectors: Tall, found: np.ndarray) -> tuple[Tall, np.ndarray]:
-        """Vectors less their part in the basis, and what rounding has left of that, by the basis."""
-        factors, basis = found.T.astype(self.kind), own.basis.pieces
-
-        def work(p: int) -> tuple[np.ndarray, np.ndarray]:
-            rest = vectors[p] - factors @ basis[p]
-            return rest, basis[p] @ rest.T
-
-        parts = self.team.map(work, len(vectors))
-        return [rest for rest, _ in parts], sum((part for _, part in parts), np.zeros_like(found))
-
-    def _combined(self, own: Side, combination: np.ndarray, rest: Tall, correction: np.ndarray) -> Tall:
-        """Combinations of what lies outside the basis."""
-        of_rest, of_basis = combination.astype(self.kind), (combination @ correction.T).astype(self.kind)
-        basis = own.basis.pieces
-        return self.team.map(lambda p: of_rest @ rest[p] - of_basis @ basis[p], len(rest))
-
-    def _orthonormal(self, own: Side, rows: Tall) -> Tall:
-        """Rows that are nearly orthonormal, and nearly orthogonal to the basis, made so to rounding."""
-        overlap = self.team.product(own.basis.pieces, rows)
-        inverse = np.linalg.inv(np.linalg.cholesky(self.team.gram(rows, rows) - overlap.T @ overlap))
-        return self._combined(own, inverse, rows, overlap)
-
-    def _extend(self, own: Side, other: Side, directions: Tall, numbers: np.ndarray) -> None:
-        """Add directions, and draw their images given all that is known: ``numbers`` are their rows among the normals."""
-        normals = self._normals(own, other, numbers)
-        known = self.team.product(directions, other.image.pieces) - self.team.product(normals, other.basis.pieces)
-        factors, basis = known.astype(self.kind), other.basis.pieces
-        own.image.append(self.team.map(lambda p: normals[p] + factors @ basis[p], len(normals)))
-        own.basis.append(directions)
-
-    def _normals(self, own: Side, other: Side, numbers: np.ndarray) -> Tall:
-        """Rows of a side's normals, by their numbers."""
-        places = pieces_of(other.width)
-        blocks, within = np.unique(numbers // ROWS_PER_BLOCK, return_inverse=True)
-        chosen = within * ROWS_PER_BLOCK + numbers % ROWS_PER_BLOCK
-
-        def work(p: int) -> np.ndarray:
-            begin, end = places[p]
-            rows = [own.draw(int(b) * ROWS_PER_BLOCK, begin, ROWS_PER_BLOCK, end - begin) for b in blocks]
-            return np.concatenate(rows)[chosen]
-
-        return self.team.map(work, len(places))
-
-    def _complete(self, own: Side, other: Side) -> None:
-        """Ask for all directions that are left."""
-        basis = joined(own.basis.pieces).T
-        rest = split(np.linalg.qr(basis, mode="complete")[0][:, own.rank :].T)
-        numbers = own.asked + np.arange(own.width - own.rank)
-        if numbers.size:
-            self._extend(own, other, self._orthonormal(own, rest), numbers)
-        own.complete = True
-
     @property
     def freedom(self) -> int:
         """Dimensions of what neither side has reached."""
         return (self.left.width - self.left.rank) * (self.right.width - self.right.rank)
 
-    def square_norm(self) -> float:
-        """||W||^2 without what neither side has reached."""
-        images = [*self.right.image.pieces, *self.left.image.pieces]
-        known = sum(float(np.sum(np.square(piece, dtype=np.float64))) for piece in images)
-        shared = self.team.product(self.left.basis.pieces, self.right.image.pieces)
-        return known - float(np.sum(shared**2))
+    def other(self, own: Side) -> Side:
+        """The other side."""
+        return self.left if own is self.right else self.right
+
+    def ask(self, own: Side, vectors: Tall) -> np.ndarray:
+        """Coordinates (rank, vectors) of vectors in a side's basis, which grows by directions that are new."""
+        found = self._ask(own, vectors, self.cut)
+        if _COMPLETE * own.rank <= own.width or own.complete:
+            return found
+        self._complete(own)
+        return self.team.product(own.basis.pieces, vectors)
+
+    def images(self, own: Side, coordinates: np.ndarray, scale: float, more: np.ndarray) -> Callable[[int], np.ndarray]:
+        """What gives pieces of ``scale`` times the images of vectors (rank, n), plus ``more`` (directions, n) of the other basis.
+
+        The vectors are given by their coordinates; ``more`` may have fewer rows than the other side has directions.
+        """
+        basis, places = self.other(own).basis.pieces, pieces_of(self.other(own).width)
+        known = scale * coordinates.T
+        factors = added(known @ own.mixing, more.T).astype(self.kind)
+        normals, rows = own.normals.weighted(known.astype(self.kind)), factors.shape[1]
+
+        def piece(p: int) -> np.ndarray:
+            image = factors @ basis[p][:rows]
+            image += normals(*places[p])
+            return image
+
+        return piece
+
+    def _ask(self, own: Side, vectors: Tall, cut: float) -> np.ndarray:
+        """:meth:`ask`, without completing the side, and with another square of the tolerance."""
+        count, first = len(vectors[0]), own.asked
+        own.asked += -(-count // ROWS_PER_BLOCK) * ROWS_PER_BLOCK
+        found = self.team.product(own.basis.pieces, vectors)
+        if own.rank == own.width:
+            return found
+        rest = self._outside(own, vectors, found)
+        squares, left_over = self.team.gram(vectors, vectors).diagonal(), self.team.gram(rest, rest)
+        new, combination = _directions(left_over, cut * squares, own.width - own.rank)
+        if new.size == 0:
+            return found
+        directions = self._orthonormal(own, combination.astype(self.kind), rest)
+        coordinates = np.concatenate([found, self.team.product(directions, rest)])
+        self._extend(own, directions, first + new)
+        return coordinates
+
+    def _outside(self, own: Side, vectors: Tall, found: np.ndarray) -> Tall:
+        """Vectors less their part in the basis."""
+        factors, basis = found.T.astype(self.kind), own.basis.pieces
+        return self.team.map(lambda p: vectors[p] - factors @ basis[p], len(vectors))
+
+    def _orthonormal(self, own: Side, combination: np.ndarray, rest: Tall) -> Tall:
+        """Combinations of rows that are nearly orthonormal, and nearly orthogonal to the basis, made so to rounding."""
+        basis, team = own.basis.pieces, self.team
+        rows = team.map(lambda p: combination @ rest[p], len(rest))
+        overlap = team.product(rows, basis)
+        inverse = np.linalg.inv(np.linalg.cholesky(team.gram(rows, rows) - overlap @ overlap.T))
+        of_rows, of_basis = inverse.astype(self.kind), (inverse @ overlap).astype(self.kind)
+        return team.map(lambda p: of_rows @ rows[p] - of_basis @ basis[p], len(rows))
+
+    def _extend(self, own: Side, directions: Tall, numbers: np.ndarray) -> None:
+        """Add directions, whose normals have these ``numbers``, and find their images given all that is known."""
+        other, fresh = self.other(own), Drawn(own.normals.draw)
+        fresh.add(numbers)
+        here, there = pieces_of(own.width), pieces_of(other.width)
+        shared = self.team.sum(lambda p: other.normals.products(directions[p], *here[p]), len(here))
+        basis = other.basis.pieces
+
+        def of_normals(p: int) -> np.ndarray:
+            rows = fresh.rows(*there[p])
+            squares = np.sum(np.square(rows, dtype=np.float64), axis=1, keepdims=True)
+            return np.concatenate([rows @ basis[p].T, squares], axis=1)
+
+        sums = self.team.sum(of_normals, len(there))
+        along, squares = sums[:, :-1], sums[:, -1]
+        self.square_norm += float(np.sum(squares) - np.sum(along**2))
+        shape = np.array([own.rank + len(numbers), other.rank])
+        own.mixing = padded(own.mixing, shape)
+        own.mixing[own.rank :] = shared - along
+        own.normals.add(numbers)
+        own.basis.append(directions)
+
+    def _complete(self, own: Side) -> None:
+        """Ask for all directions that are left, along one axis after another."""
+        places = pieces_of(own.width)
+        for first in range(0, own.width, _UNITS):
+            count = min(_UNITS, own.width - first)
+            units = [np.eye(count, end - begin, first - begin, dtype=self.kind) for begin, end in places]
+            # What is missing of the axes has squares that add up to the number of missing directions: half a one is none.
+            self._ask(own, units, 0.5 / own.width)
+        own.complete = True
 
 
 def _directions(gram: np.ndarray, cuts: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

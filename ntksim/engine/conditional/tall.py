@@ -10,8 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-PIECE = 4096  # neurons
-_SPARE = 16  # rows
+from ntksim.engine.threads import another, check, wait_for, working_for
+
+PIECE = 2048  # neurons
+_SPARE = 64  # rows, at least: room for fewer is copied more often
 T = TypeVar("T")
 Tall = list[np.ndarray]  # (rows, neurons of a piece) each
 
@@ -24,17 +26,29 @@ class Team:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def map(self, work: Callable[[int], T], pieces: int) -> list[T]:
-        """``work`` of every piece, in order."""
+        """``work`` of every piece, in order; Ctrl-C, and the end of the call that this is part of, end it between two pieces."""
         count = min(self.threads, pieces)
 
         def share(first: int) -> list[T]:
             with np.errstate(over="ignore", invalid="ignore"):  # of a network that diverges, as it is
-                return [work(piece) for piece in range(first, pieces, count)]
+                return [self._checked(work, piece) for piece in range(first, pieces, count)]
 
         if self._pool is None or count == 1:
             return share(0)
-        done = [running.result() for running in [self._pool.submit(share, first) for first in range(count)]]
+        call = another()
+
+        def shared(first: int) -> list[T]:
+            with working_for(call):
+                return share(first)
+
+        running = [self._pool.submit(shared, first) for first in range(count)]
+        wait_for(running, call)
+        done = [each.result() for each in running]
         return [done[piece % count][piece // count] for piece in range(pieces)]
+
+    def _checked(self, work: Callable[[int], T], piece: int) -> T:
+        check()
+        return work(piece)
 
     def sum(self, work: Callable[[int], np.ndarray], pieces: int) -> np.ndarray:
         """The sum over pieces, in order, in float64."""
@@ -70,8 +84,7 @@ class Growing:
         total = self.rows + len(rows[0])
         for p, piece in enumerate(self._room):
             if total > len(piece):
-                spare = max(_SPARE, total // 16)
-                self._room[p] = np.empty((total + spare, piece.shape[1]), piece.dtype)
+                self._room[p] = np.empty((total + max(_SPARE, total // 8), piece.shape[1]), piece.dtype)
                 self._room[p][: self.rows] = piece[: self.rows]
             self._room[p][self.rows : total] = rows[p]
         self.rows = total

@@ -25,8 +25,8 @@ _FLOPS_IN_LAW = (8.0, 28.0)
 _HELD_IN_LAW = 2**12  # neurons of a layer that are drawn by their weights, or held at a time
 # Directions of a hidden matrix that training reveals, for each output of a training point (measured with smooth activations on
 # 16 points: 38 at 4,096 neurons, 21 at 16,384, 17 at 131,072; with kinks every pass asks for new ones), and numbers kept for each
-# and neuron: Q and P, W0 Q and W0'P.
-_DIRECTIONS_IN_LAW, _ARRAYS_IN_LAW = 20, 4
+# and neuron: Q and P.
+_DIRECTIONS_IN_LAW, _ARRAYS_IN_LAW = 20, 2
 _COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
 _COLUMNS_OF_TRAINING = 36  # beside outputs
 _COLUMNS_OF_MODES = 8  # of numbers, for each mode on which the residual is measured
@@ -221,10 +221,11 @@ def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int,
     speed = rates.training_flops[study.precision]
     schedule, looks, seconds = study.training.filled, 5.0 + _snapshots(study), _seconds_of_measures(study, n, k, rates)
     if schedule.sampling == "conditional":
-        # a pass applies two arrays of directions each way in place of a matrix; each direction is made orthogonal to all others
+        # a pass applies a basis and normals each way in place of a matrix; each direction is made orthogonal to all others
         directions = _directions(study, network, width, k * n)
         count = parameters(d, 1, width, k) + 2.0 * (depth - 1) * width * directions
-        seconds += 8.0 * (depth - 1) * width * directions**2 / speed
+        drawn = 2.0 * (depth - 1) * width * directions * _passes(study, network, width)
+        seconds += 8.0 * (depth - 1) * width * directions**2 / speed + drawn / rates.draws[study.precision]
     if schedule.method == "gradient_descent":
         points = schedule.batch_size or n
         steps = _passes(study, network, width) * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
