@@ -19,6 +19,14 @@ def undisturbed(tmp_path_factory):
     return folder / "results"
 
 
+@pytest.fixture(autouse=True)
+def figures_are_closed():
+    """Figures that a test draws and does not save would pile up."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 SLOW = ("test_workflow.py", "test_cuda.py", "test_kills.py", "test_faults.py")
 
 

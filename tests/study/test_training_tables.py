@@ -316,7 +316,7 @@ def test_untrained_networks_are_not_lazy(tmp_path):
 
 
 def test_figures_of_parts_and_phases(study, tmp_path):
-    assert set(plan.figures(study)) == set(plan.FIGURES)
+    assert {"drift_parts", "lazy_or_rich", "loss"} <= set(plan.figures(study))
     for name in ("drift_parts", "lazy_or_rich", "loss"):
         files = [f"{study.results}/tables/{table}.parquet" for table in plan.FIGURES[name]]
         figures.draw(name, files, [tmp_path / f"{name}.svg"])

@@ -160,9 +160,7 @@ def train(
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps, objective, decay)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
     rank = checks.checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None
-    net, theta = (
-        (compiled_network(network, x.shape[1]), None) if start is None else packed(network, x.shape[1], start, kind, "start")
-    )
+    net, theta = _net_and_start(network, x.shape[1], start, kind)
     task = Task(
         net, columns_of(x, None, kind, place), y, None if tests is None else columns_of(tests, None, kind, place),
         None if tests is None else columns_of(tests, x, kind, place), remove, theta, objective,
@@ -201,6 +199,13 @@ def _trajectory(
         _kept=None if vectors is None else owners(vectors),
         **found,
     )
+
+
+def _net_and_start(network: Network, input_dim: int, start: Parameters | None, kind: np.dtype) -> tuple[Any, Any]:
+    """The compiled network, and the parameters that it starts from, where they are given."""
+    if start is None:
+        return compiled_network(network, input_dim), None
+    return packed(network, input_dim, start, kind, "start")
 
 
 class _Run:
