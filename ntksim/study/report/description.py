@@ -12,7 +12,7 @@ from ntksim.study.errors import ForeignFile
 _MOST_NAMES = 8  # networks that are named in the report's opening; more are counted
 _MOST_CLASSES = 4  # classes that are named one by one; more are counted
 # Keys of training that the sentence on it says in words of its own, or not at all.
-_SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "time", "steps", "snapshots", "sampling")
+_SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "time", "steps", "snapshots", "sampling", "measures")
 
 
 def data(metadata: Mapping[Any, Any], *, shown: bool = False) -> str:
@@ -95,6 +95,9 @@ def _schedule(training: Mapping[str, Any]) -> str:
     prefixes = {"momentum": "Nesterov " if schedule.nesterov else ""}
     names = (name for name in found if name not in _SAID)
     words += [f"{prefixes.get(name, '')}{name.replace('_', ' ')} {found[name]}" for name in names if found[name]]
+    if schedule.measures is not None:
+        asked = [name.replace("_", " ") for name, value in found["measures"].items() if value]
+        words.append(f"measures along training: {', '.join(asked)}")
     return ", ".join(words)
 
 

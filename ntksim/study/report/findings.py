@@ -7,7 +7,7 @@ from ntksim.study.statistics import laziness
 from ntksim.study.statistics.columns import REMEDIES
 from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS
 from ntksim.study.statistics.scaling_laws import is_asymptotic
-from ntksim.study.statistics.seeds import MOST_EXCLUDED
+from ntksim.study.statistics.seeds import DATA, MOST_EXCLUDED
 
 # What theory says about kinked activations, and why a fit at finite widths need not agree with it.
 FLIPS = (
@@ -45,7 +45,7 @@ def stops(initial: pd.DataFrame, final: pd.DataFrame | None) -> list[str]:
         lines.append(
             f"Left out of the statistics {stage}: {len(bad)} of {len(table)} networks ({why}){_when(bad)}: {_cells(bad)}"
         )
-        shares = (table["status"] != "finished").groupby([table["network"], table["width"]]).transform("mean")
+        shares = (table["status"] != "finished").groupby([table[name] for name in (*DATA, "network", "width")]).transform("mean")
         if (shares > MOST_EXCLUDED).any():
             lines.append(
                 f"* more than {MOST_EXCLUDED:.0%} of the seeds are left out of {_cells(table[shares > MOST_EXCLUDED])}. Seeds "
@@ -185,7 +185,7 @@ def _share(row: pd.Series) -> str:
 
 def _scaling(laws: pd.DataFrame, rows: pd.DataFrame) -> str:
     """How the quantity of some rows scales with the width, as a clause; nothing if it has no law."""
-    law = laws[laws["quantity"] == rows["quantity"].iloc[0]]
+    law = laws[(laws["quantity"] == rows["quantity"].iloc[0]) & (laws["along"] == "width")]
     if law.empty:
         return ""
     exponent, low, high = law.iloc[0][["exponent", "interval_low", "interval_high"]]

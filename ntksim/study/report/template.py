@@ -121,7 +121,8 @@ _PAGE = """\
 </section>
 <section id="laws">
 <h2>Laws</h2>
-<p>Fits of c m^exponent to root mean squares over seeds, where m is the width. z is the difference from theory in standard
+<p>Fits of c x^exponent to root mean squares over seeds, where x is what the law is along: the width, unless the column says otherwise,
+and the fit has so many points. z is the difference from theory in standard
 errors. The standard errors contain the scatter between seeds only, not the deviations from the power law at finite widths.</p>
 {{ table(laws, "Scaling laws") }}
 {% for text in flips %}
