@@ -121,9 +121,9 @@ _PAGE = """\
 </section>
 <section id="laws">
 <h2>Laws</h2>
-<p>Fits of c x^exponent to root mean squares over seeds, where x is what the law is along: the width, unless the column says otherwise,
-and the fit has so many points. z is the difference from theory in standard
-errors. The standard errors contain the scatter between seeds only, not the deviations from the power law at finite widths.</p>
+<p>Fits of c x^exponent to root mean squares over seeds, where x is the width unless the column "along" says otherwise. "points"
+counts the values of x. z is the difference from theory in standard errors. The standard errors contain the scatter between seeds
+only, not the deviations from the power law at finite widths.</p>
 {{ table(laws, "Scaling laws") }}
 {% for text in flips %}
 <p>{{ text }}</p>
