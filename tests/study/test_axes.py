@@ -182,6 +182,11 @@ def test_bad_lists_of_the_data_are_one_line(changes, message):
         parse_study(DATA | {"dataset": DATA["dataset"] | changes, "seeds_per_shard": 1}, "c")
     assert str(error.value).startswith(f"c: {message}")
     assert len(str(error.value).splitlines()) == 1
+    even = {"name": "circle", "spacing": "even", "train": [4, 6, 8], "test": 6}
+    with pytest.raises(
+        ConfigError, match=r"dataset.train: with spacing even each .* multiple of the one before, .* got \[4, 6, 8\]"
+    ):
+        parse_study(DATA | {"dataset": even})
     batches = {"method": "gradient_descent", "relative_learning_rate": 0.1, "batch_size": 5}
     with pytest.raises(ConfigError, match=r"training.batch_size: expected at most dataset.train = 4, got 5$"):
         parse_study(DATA | {"training": DATA["training"] | batches})
@@ -202,6 +207,30 @@ def test_training_sets_are_nested():
     assert nested.balanced(np.array([1, 1, 1, 1, -1, -1])).tolist() in ([0, 4, 1, 2, 5, 3], [0, 4, 1, 2, 3, 5])
     with pytest.raises(StageError, match=r"target number \d .* at every training point"):
         nested.load(drawn, 5)  # of five points some class has none
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"spacing": "even"}, {"grid": 64}, {"grid": 64, "noise": 0.1}, {"density": "1"}, {"grid": 64, "scaling": "sphere"}],
+)
+def test_smaller_training_sets_of_the_circle_go_all_around(options):
+    """Evenly spaced points stay so; points of a grid are those that a smaller study would draw, at their own targets."""
+    drawn = Dataset(name="circle", train=32, test=7, formula="sin(2 theta)", **options)
+    whole, part = nested.load(drawn, 32), nested.load(drawn, 8)
+    targets = {x.tobytes(): y for x, y in zip(whole.x_train, whole.y_train, strict=True)}
+    assert len(part.x_train) == 8
+    assert [targets[x.tobytes()] for x in part.x_train] == part.y_train.tolist()
+    assert (part.x_test == whole.x_test).all()
+    if options.get("scaling"):
+        return
+    angles = np.arctan2(part.x_train[:, 1], part.x_train[:, 0]) % (2 * np.pi)
+    if "spacing" in options:
+        assert angles == pytest.approx(2 * np.pi * np.arange(8) / 8)
+    else:
+        assert (part.x_train == dataset.load(drawn.model_copy(update={"train": 8})).x_train).all()
+        assert np.ptp(angles) > np.pi  # seeds are fixed
+    if "grid" in options:
+        assert (np.diff(angles) > 0).all()
 
 
 def test_laws_in_points_pair_the_seeds():

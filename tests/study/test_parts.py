@@ -133,6 +133,50 @@ def test_predictions_follow_rates_and_name_every_job():
     assert f" {seconds:.0f} " in text.splitlines()[-2]
 
 
+def test_plans_price_the_first_step_of_descent():
+    """It holds all weights several times over, or in law what it reveals of them, and costs as training of one step does."""
+    networks = {"tanh_3": {"activation": "tanh", "depth": 3}}
+
+    def cost_at(width, sampling, **changes):
+        own = study(networks=networks, initial={"widths": [width], "seeds": 2, "sampling": sampling} | changes)
+        return cost.cost_of(own, "initial", "tanh_3", width, 1)
+
+    weights = 8 * (64 * 2**14 + 2 * 2**28) / 1e6
+    without, of_step = cost_at(2**14, "weights"), cost_at(2**14, "weights", dispersion={})
+    assert 5 * weights < of_step.memory_mb - without.memory_mb < 7 * weights
+    one = {"method": "gradient_descent", "relative_learning_rate": 1.0, "relative_time": 1.0, "snapshots": 1}
+    training = study(networks=networks, training={"widths": [2**14], "seeds": 2} | one)
+    trained = cost.cost_of(training, "training", "tanh_3", 2**14, 1)
+    assert 0.2 < (of_step.seconds - without.seconds) / trained.seconds < 2
+    law = [cost_at(width, "conditional", dispersion={}) for width in (2**16, 2**18, 2**20)]
+    assert law[0].memory_mb < of_step.memory_mb / 20
+    for name in ("seconds", "memory_mb"):
+        small, middle, large = (getattr(own, name) for own in law)
+        assert (large - middle) / (middle - small) == pytest.approx(4, rel=0.05)
+        assert large > getattr(cost_at(2**20, "conditional"), name)
+
+
+def test_plans_count_evaluation_points_of_files(tmp_path):
+    """As many on a grid cost as much as those of a file."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 2)), rng.normal(size=40)
+    np.savez(tmp_path / "e.npz", x=x[:17])
+    np.save(tmp_path / "e.npy", x[:17])
+    pd.DataFrame(x[:17]).to_csv(tmp_path / "e.csv", index=False)
+    np.savez(tmp_path / "split.npz", x_train=x[:8], y_train=y[:8], x_test=x[8:12], y_test=y[8:12], x_evaluation=x[12:29])
+    training = {"widths": [8], "seeds": 2, "relative_time": 1.0, "measures": {"predictions": True, "profile": True}}
+    circle = {"name": "circle", "train": 8, "test": 4}
+
+    def own(data):
+        return cost.cost_of(study(dataset=data, training=training), "training", "std", 8, 2)
+
+    wanted = own(circle | {"evaluation": 17})
+    assert wanted.disk_mb > own(circle).disk_mb
+    for data in [circle | {"evaluation_file": str(tmp_path / f"e.{kind}")} for kind in ("npz", "npy", "csv")]:
+        assert own(data) == wanted
+    assert own({"file": str(tmp_path / "split.npz"), "train": 8, "test": 4, "scaling": "none"}) == wanted
+
+
 def test_a_job_larger_than_the_memory_gives_a_warning():
     content = study(training={"widths": [8, 16], "seeds": 4, "relative_time": 10.0})
     largest = max(jobs.cost(content, shard).memory_mb for shard in jobs.shards(content))

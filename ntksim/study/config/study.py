@@ -197,6 +197,12 @@ class Study(Section):
         study: Study = handler(given | {"dataset": dataset} if lists else given)
         study._lists = lists
         study._check_jobs()
+        sizes = lists.get("train", [])
+        if study.dataset.spacing == "even" and any(more % less for less, more in itertools.pairwise(sizes)):
+            raise ValueError(
+                f"dataset.train: with spacing even each number must be a multiple of the one before, so that smaller sets are "
+                f"evenly spaced parts of larger ones, got {sizes}; give numbers such as [8, 16, 32], or leave spacing out"
+            )
         if "train" in study.laws_along and len(lists.get("train", [])) < 2:
             raise ValueError(
                 "laws_along: train needs a list of two numbers or more in dataset.train; give one, or leave train out"

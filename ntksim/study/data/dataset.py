@@ -18,13 +18,13 @@ __all__ = ["Data", "load", "on_sphere", "read", "write"]
 _CONSTANT = 1e-12  # a feature whose range is smaller, relative to its largest value, is constant up to rounding
 
 
-def load(options: Dataset) -> Data:
+def load(options: Dataset, *, sort: bool = True) -> Data:
     """The data set of a configuration: read, split into training and test points, and scaled.
 
     Targets: two classes become -1 and +1. k > 2 classes become k targets, one-hot vectors minus 1 / k; for ten classes these are
     the -0.1 and 0.9 of Lee et al. (2019). Training and test points have the classes in the same proportions as the whole data.
     All other targets are real numbers. ``noise`` is added to the training targets before anything is scaled; targets of test and
-    evaluation points have none.
+    evaluation points have none. Points of a grid are sorted by angle, unless ``sort`` is false: then they are as drawn.
 
     Scaling: ``sphere`` subtracts the training mean from all points and scales each point to norm sqrt(features). Targets that are
     not classes are scaled to mean 0 and variance 1 over the training points. ``standardize`` does the same, but after centring it
@@ -35,7 +35,9 @@ def load(options: Dataset) -> Data:
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the checks below find what overflowed
             data = _noisy(options, _unscaled(options))
-            if options.grid is not None:  # after the noise, so that more training points leave that of the others as it is
+            if (
+                sort and options.grid is not None
+            ):  # after the noise, so that more training points leave that of the others as it is
                 data = in_order(data)
             if options.scaling_or_default != "none":
                 equal = options.scaling_or_default == "standardize"

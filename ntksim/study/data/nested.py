@@ -1,4 +1,4 @@
-"""Training sets of several sizes, for learning curves: the first points of the largest one, with the same test points.
+"""Training sets of several sizes, for learning curves: parts of the largest one, with the same test points.
 
 All are scaled as the largest one is, so that the kernel of fewer points is a part of that of more.
 """
@@ -10,6 +10,7 @@ import numpy as np
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.data import dataset
 from ntksim.study.data.files import Data, write
+from ntksim.study.data.synthetic import in_order
 
 __all__ = ["load", "write"]
 
@@ -17,15 +18,24 @@ __all__ = ["load", "write"]
 def load(options: Dataset, first: int | None = None) -> Data:
     """The data set of a configuration, as `dataset.load` has it, with the ``first`` training points alone if there is a number.
 
+    The first are those drawn first, of classes in their proportions (`balanced`). Of evenly spaced points they are every
+    (train / first)-th, which are evenly spaced too.
+
     Raises StageError if the data cannot be used.
     """
-    data = dataset.load(options)
     if first is None:
-        return data
-    kept = balanced(data.y_train)[:first]
+        return dataset.load(options)
+    data = dataset.load(options, sort=False)  # sorted, the first points of a grid would be those of an arc
+    kept = _kept(options, data, first)
     data = replace(data, x_train=data.x_train[kept], y_train=data.y_train[kept])
     dataset.check_training(data)
-    return data
+    return data if options.grid is None else in_order(data)
+
+
+def _kept(options: Dataset, data: Data, first: int) -> np.ndarray:
+    if options.spacing == "even":
+        return np.arange(0, len(data.x_train), len(data.x_train) // first)
+    return (balanced(data.y_train) if data.are_classes else np.arange(len(data.x_train)))[:first]
 
 
 def balanced(targets: np.ndarray) -> np.ndarray:

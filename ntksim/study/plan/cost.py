@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ntksim.engine.activation import is_smooth
 from ntksim.study.config.dataset import FEATURES
-from ntksim.study.config.headers import columns
+from ntksim.study.config.headers import columns, rows
 from ntksim.study.config.study import Study
 
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
@@ -116,7 +116,11 @@ def _of_initial(study: Study, size: _Size) -> tuple[float, float]:
     statistics = 8 * _KERNELS_OF_STATISTICS * n * n
     triangle = n * (n + 1) // 2  # of the differences from the limit
     kernels = 8 * size.seeds * (2 * n * n + 3 * triangle)  # and differences, and those in the table
-    return passes + statistics + kernels, size.seeds * (n + triangle + _COLUMNS_OF_INITIAL)
+    numbers, now = n + triangle + _COLUMNS_OF_INITIAL, passes + statistics
+    if study.initial.first_step is not None:
+        now = max(now, _of_engine(size, 1, _directions_of_step(study, n, size.width)))
+        numbers += n + 1
+    return now + kernels, size.seeds * numbers
 
 
 def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]:
@@ -126,21 +130,15 @@ def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]
     entries, tests = size.points * k, size.tests * k  # of outputs, and rows of kernels
     times, together = training.looks + 1, min(size.seeds, _TRAINED_TOGETHER)
     rows, square = size.seeds * times, entries * entries
-    if training.sampling == "conditional":
-        directions = _directions(study, network, size.width, entries)
-        revealed = _ARRAYS_IN_LAW * (size.depth - 1) * size.width * directions * size.itemsize
-        parameter_vectors = revealed + _VECTORS_OF_FLOW * parameters(size.features, 1, size.width, k) * size.itemsize
-    else:
-        parameter_vectors = _VECTORS_OF_FLOW * parameters(size.features, size.depth, size.width, k) * size.itemsize
-    layers = (8 + 4 * k) * size.points * (size.features + size.depth * size.width) * size.itemsize  # left by three passes
-    engine = 8 * (20 + 6 * size.depth) * square  # kernels of layers at 0 and now, and what the flow makes of their sum
+    directions = _directions(study, network, size.width, entries) if training.sampling == "conditional" else None
+    engine = _of_engine(size, k, directions)
     across = 8 * 2 * together * tests * entries  # test with training points, at 0 and at the end
     outputs = 3 * 8 * rows * (entries + tests)  # themselves, less the limit, and in the table
     measures = training.measures
     across_rows = tests + k * _evaluation_points(study) if measures is not None and measures.at_test_points else 0
     kernel = times * entries * (entries + across_rows) * size.itemsize  # along the way, of one seed
     along = _COPIES_ALONG * max(kernel, min(together * kernel, _KEPT_BYTES))
-    held = parameter_vectors + layers + engine + across + outputs + along
+    held = engine + across + outputs + along
     columns, of_runs = _COLUMNS_OF_TRAINING + entries + tests, _MODES * size.seeds * entries
     if training.remove_initial_output:
         held += 3 * 8 * size.seeds * square  # the kernels' changes, and twice more in the table
@@ -154,6 +152,17 @@ def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]
         held += 3 * size.seeds * times * square * size.itemsize  # kept, together, and in the table
         columns += square * size.itemsize // 8
     return held, rows * columns + of_runs
+
+
+def _of_engine(size: _Size, k: int, directions: float | None) -> float:
+    """Bytes that `train` holds of one seed with ``k`` outputs; ``directions`` of a hidden matrix are those revealed in law."""
+    drawn, revealed = size.depth, 0.0
+    if directions is not None:
+        drawn, revealed = 1, _ARRAYS_IN_LAW * (size.depth - 1) * size.width * directions
+    vectors = revealed + _VECTORS_OF_FLOW * parameters(size.features, drawn, size.width, k)
+    layers = (8 + 4 * k) * size.points * (size.features + size.depth * size.width)  # left by three passes
+    kernels = 8 * (20 + 6 * size.depth) * (size.points * k) ** 2  # of layers at 0 and now, and what the flow makes of their sum
+    return (vectors + layers) * size.itemsize + kernels
 
 
 def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
@@ -181,7 +190,8 @@ def parameters(features: int, depth: int, width: int, outputs: int = 1) -> float
 def _seconds(study: Study, stage: str, network: str, width: int, seeds: int, d: int, k: int, rates: Rates) -> float:
     """``d`` features, and ``k`` outputs in training; at initialisation one is looked at."""
     if stage == "initial":
-        return rates.startup_seconds + seeds * _seconds_of_initial(study, network, width, d, rates)
+        own = _seconds_of_initial(study, network, width, d, rates) + _seconds_of_first_step(study, network, width, d, rates)
+        return rates.startup_seconds + seeds * own
     return rates.startup_seconds + seeds * _seconds_of_training(study, network, width, d, k, rates)
 
 
@@ -204,6 +214,42 @@ def _seconds_in_law(study: Study, network: str, width: int, d: int, rates: Rates
     return flops / rates.flops[study.precision] + 2 * (inputs + pairs) / rates.draws[study.precision] + 3 * _eigen(n, rates)
 
 
+def _seconds_of_first_step(study: Study, network: str, width: int, d: int, rates: Rates) -> float:
+    """Of one step of descent of one output, and a look at the kernel before and after it; 0 where none is asked for."""
+    if study.initial.first_step is None:
+        return 0.0
+    depth, n = study.networks[network].depth, study.dataset.train
+    directions = _directions_of_step(study, n, width)
+    count, own = _applied(study, depth, width, d, 1, directions, 3.0, rates)
+    if directions is None:  # train draws the weights anew
+        own += count / rates.draws[study.precision]
+    speed, kernel = rates.training_flops[study.precision], 4.0 * n * n * width * depth
+    step = 6.0 * n * count / speed + 0.1 * rates.pass_seconds
+    return own + step + 2 * ((6.0 * n * count + kernel) / speed + rates.pass_seconds)
+
+
+def _directions_of_step(study: Study, n: int, width: int) -> float | None:
+    """Of a hidden matrix in the first step of descent in law; None where its weights are drawn."""
+    if study.initial.sampling != "conditional":
+        return None
+    return float(n if n < width / 3 else width)
+
+
+def _applied(
+    study: Study, depth: int, width: int, d: int, k: int, directions: float | None, passes: float, rates: Rates
+) -> tuple[float, float]:
+    """Numbers that a pass applies to a point, and the seconds that networks in law take beside.
+
+    In law a pass applies a basis and normals each way in place of a matrix; each direction is made orthogonal to all others.
+    """
+    if directions is None:
+        return parameters(d, depth, width, k), 0.0
+    count = parameters(d, 1, width, k) + 2.0 * (depth - 1) * width * directions
+    drawn = 2.0 * (depth - 1) * width * directions * passes
+    orthogonal = 8.0 * (depth - 1) * width * directions**2
+    return count, orthogonal / rates.training_flops[study.precision] + drawn / rates.draws[study.precision]
+
+
 def _directions(study: Study, network: str, width: int, entries: int) -> float:
     """Of a hidden matrix of a network in law in training on so many outputs, on either side."""
     each = float(_DIRECTIONS_IN_LAW)
@@ -216,21 +262,18 @@ def _directions(study: Study, network: str, width: int, entries: int) -> float:
 def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int, rates: Rates) -> float:
     assert study.training is not None
     n, depth = study.dataset.train, study.networks[network].depth
-    count = parameters(d, depth, width, k)
     kernel = 4.0 * (k * n) ** 2 * width * depth
     speed = rates.training_flops[study.precision]
     schedule, looks, seconds = study.training.filled, 5.0 + _snapshots(study), _seconds_of_measures(study, n, k, rates)
+    directions, passes = None, _passes(study, network, width)
     if schedule.sampling == "conditional":
-        # a pass applies a basis and normals each way in place of a matrix; each direction is made orthogonal to all others
         directions = _directions(study, network, width, k * n)
-        count = parameters(d, 1, width, k) + 2.0 * (depth - 1) * width * directions
-        drawn = 2.0 * (depth - 1) * width * directions * _passes(study, network, width)
-        seconds += 8.0 * (depth - 1) * width * directions**2 / speed + drawn / rates.draws[study.precision]
+    count, in_law = _applied(study, depth, width, d, k, directions, passes, rates)
+    seconds += in_law
     if schedule.method == "gradient_descent":
         points = schedule.batch_size or n
-        steps = _passes(study, network, width) * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
+        steps = passes * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
         return seconds + steps + looks * (((2.0 + 4.0 * k) * n * count + kernel) / speed + rates.pass_seconds)
-    passes = _passes(study, network, width)
     return seconds + passes * (((4.0 + 6.0 * k) * n * count + kernel) / speed + rates.pass_seconds + _eigen(k * n, rates))
 
 
@@ -296,7 +339,11 @@ def _seconds_of_measures(study: Study, n: int, k: int, rates: Rates) -> float:
 
 
 def _evaluation_points(study: Study) -> int:
-    return study.dataset.evaluation or 0
+    data = study.dataset
+    if data.evaluation_file is not None:
+        return _rows(data.evaluation_file, "x") or 0
+    arrays = data.train_files[0] if data.train_files and data.train_files[0].endswith(".npz") else None
+    return data.evaluation or (arrays and _rows(arrays, "x_evaluation")) or 0
 
 
 def _snapshots(study: Study) -> int:
@@ -321,4 +368,4 @@ def _outputs(study: Study) -> int:
     return _columns(data.train_files[-1], "y", "y_train") if arrays else data.outputs
 
 
-_columns = cache(columns)
+_columns, _rows = cache(columns), cache(rows)
