@@ -352,6 +352,13 @@ def test_a_schedule_in_words_includes_its_defaults(options, words):
     assert description._schedule(training) == start + words
 
 
+def test_networks_are_listed_by_the_numbers_in_their_names(results):
+    attrs = dict(ntksim.read_table(results, "initial").attrs)
+    attrs["config"] = attrs["config"] | {"networks": dict.fromkeys(("mlp_depth16", "mlp_depth2", "2nd"))}
+    _, (_, line), _ = description.opening(attrs, [])
+    assert line.startswith("2nd, mlp_depth2, mlp_depth16. At initialisation 3 seeds")
+
+
 def test_missing_intervals_are_not_compared():
     parts = {"width": [8, 16], "root_mean_square": [2.0, 1.0], "interval_low": [np.nan] * 2, "interval_high": [np.nan] * 2}
     systematic, random = (pd.DataFrame(parts | {"quantity": name}) for name in PARTS)
