@@ -1,5 +1,6 @@
 """A study in words, from the metadata in its tables: its data, its networks and its training."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def opening(metadata: Mapping[Any, Any], left_out: list[str]) -> list[tuple[str,
 
     ``left_out`` holds the lines on networks that did not finish (`findings.stops`), of which those on stages are repeated.
     """
-    names = list(metadata["config"]["networks"])
+    names = sorted(metadata["config"]["networks"], key=_natural)
     listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
     training = metadata["config"]["training"]
     stages = [f"at initialisation {_networks(metadata, 'initial')}"]
@@ -72,6 +73,11 @@ def opening(metadata: Mapping[Any, Any], left_out: list[str]) -> list[tuple[str,
         ("Networks and seeds", ". ".join([listed, *map(_capital, stages)]) + "."),
         ("Excluded", " ".join(f"{line}." for line in excluded) or "Nothing: every network finished."),
     ]
+
+
+def _natural(name: str) -> list[str | int]:
+    """A key that sorts names by the numbers in them: depth2 before depth16."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _capital(text: str) -> str:

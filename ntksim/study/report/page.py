@@ -60,6 +60,7 @@ def write_html(results: str | Path, output: str | Path, captions: str | Path | N
         "left_out": excluded,
         "figures": figures,
         "laws": _laws(laws),
+        "along_others": bool((laws["along"] != "width").any()),
         "flips": [findings.FLIPS] if findings.has_asymptotic_laws(laws) else [],
         "verdicts": None,
         "networks": _networks(laws.attrs["config"]["networks"]),
@@ -122,17 +123,23 @@ def _networks(networks: dict[str, dict]) -> _Table:
 
 
 def _laws(laws: pd.DataFrame) -> _Table:
+    """The fitted laws; if any is along another variable than the width, a column says which, and another at which width."""
+    others = laws["along"] != "width"
+    variables = {
+        "along": laws["along"].str.replace("_", " "),
+        "at width": ["" if np.isnan(width) else f"{width:.0f}" for width in laws["width"].where(others)],
+    }
     return _table(pd.DataFrame({
         "network": laws["network"],
+        **(variables if others.any() else {}),
         "quantity": laws["quantity"].str.replace("_", " "),
-        "along": laws["along"].str.replace("_", " "),
         "exponent": laws["exponent"].map("{:+.3f}".format),
         "95% interval": _intervals(laws, "interval", "{:+.3f}"),
         "theory": [findings.theory(law) for _, law in laws.iterrows()],
         "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
         "95% interval of c": _intervals(laws, "prefactor", "{:.4g}"),
-        "points": laws["widths_fitted"],
+        "values fitted" if others.any() else "widths": laws["widths_fitted"],
         "seeds left out": _left_out(laws),
     }))  # fmt: skip
 
