@@ -23,7 +23,7 @@ from ntksim.study.report.summary import summary
 from ntksim.study.run import integrity
 from ntksim.study.statistics import along
 from ntksim.study.statistics.columns import COLUMNS
-from ntksim.study.statistics.seeds import NETWORK, cells, described
+from ntksim.study.statistics.seeds import NETWORK, cells, described, of_one_data_set
 from studies import computed
 
 CONTENT = {
@@ -298,7 +298,7 @@ def test_laws_are_asked_for_where_they_can_be(changes, message):
     assert "learning_curve" in jobs.figures(parse_study(DATA | {"laws_along": ["width", "train"]}))
 
 
-def test_tables_hold_every_data_set(tmp_path):
+def test_tables_hold_every_data_set(tmp_path, monkeypatch):
     study = computed(DATA | {"laws_along": ["width", "train"]}, tmp_path)
     tables = {name: ntksim.read_table(tmp_path, name) for name in jobs.tables(study)}
     for name, table in tables.items():
@@ -342,6 +342,17 @@ def test_tables_hold_every_data_set(tmp_path):
     figures.draw(
         "drift", [tmp_path / "tables" / f"{name}.parquet" for name in ("drift", "scaling_laws")], [tmp_path / "drift.svg"]
     )
+    saved = []
+    monkeypatch.setattr(figures.panels, "save", lambda figure, output: saved.append(figure))
+    figures.draw("learning_curve", [tmp_path / "tables" / f"{name}.parquet" for name in jobs.FIGURES["learning_curve"]], [])
+    below = " ".join(saved[0].get_supxlabel().split())
+    assert "4, 8 training and 6 test points, 1 output, seed of the data 0;" in below
+    # the largest training set, which is drawn, says whether there are batches
+    drift = of_one_data_set(tables["drift"])
+    for size, is_drawn in ((4, False), (8, True)):
+        drift.attrs["config"]["training"]["batch_size"] = size
+        legend = figures.drift(drift, tables["scaling_laws"].query("along == 'width'")).axes[-1].get_legend()
+        assert is_drawn == any("lazy below" in text.get_text() for text in legend.get_texts())
 
 
 def test_laws_over_depths_are_said_of_all_networks_together():

@@ -7,11 +7,13 @@ import pytest
 
 import ntksim
 import studies
+from ntksim import cli
 from ntksim.study.config.study import parse_study
 from ntksim.study.config.words import word
 from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.plan import identity, jobs
+from ntksim.study.run import runner
 from ntksim.study.statistics import dispersion, seeds
 from ntksim.study.statistics.columns import COLUMNS
 from ntksim.study.statistics.measure_columns import MEASURE_COLUMNS
@@ -232,6 +234,36 @@ def test_points_off_the_circle_are_refused_before_anything_is_trained(tmp_path):
     own = {"file": str(tmp_path / "own.npz"), "train": 6, "test": 4, "scaling": "none"}
     with pytest.raises(StageError, match="training.measures.modes: points must lie on a sphere around 0; got lengths from"):
         computed(tmp_path, dataset=own, training=CONTENT["training"] | {"widths": [8], "seeds": 2})
+
+
+@pytest.mark.parametrize(
+    ("data", "modes", "message"),
+    [
+        ({"name": "circle", "spacing": "even", "train": 16}, {"frequencies": [8]}, "frequencies: sin 8 theta is 0 at all 16 po"),
+        ({"name": "circle", "spacing": "even", "train": [8, 16]}, {"frequencies": [4]}, "frequencies: sin 4 theta is 0 at all 8"),
+        (
+            {"name": "sphere", "features": 3, "train": [5, 16]},
+            {"degrees": [0, 2]},
+            "degrees: degree 2 has 5 harmonics, which span",
+        ),
+        (
+            {"name": "digits", "train": 16, "classes": [4, 9]},
+            {"degrees": [2]},
+            "degrees: degree 2 has 2079 harmonics, which span",
+        ),
+    ],
+)
+def test_impossible_modes_are_refused_by_the_plan(data, modes, message, tmp_path, capsys):
+    """Before anything is computed, whichever of the data sets cannot have them."""
+    training = CONTENT["training"] | {"measures": {"modes": modes}}
+    studies.command(tmp_path, CONTENT | {"dataset": data | {"test": 4}, "training": training})
+    assert cli.main(["plan", str(tmp_path / "config.yaml")]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"ntksim: error: training.measures.modes: {message}")
+    assert (printed.err.count("\n"), printed.out) == (1, "")
+    with pytest.raises(ConfigError, match=r"training\.measures\.modes"):
+        runner.run_study(str(tmp_path / "config.yaml"), "1", "default")
+    assert not (tmp_path / "results").exists()
 
 
 def test_dispersion_at_initialisation_is_that_of_the_engines_kernels(study, data):

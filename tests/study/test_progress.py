@@ -130,6 +130,19 @@ def test_what_is_there_is_not_pending(tmp_path):
     (tmp_path / "results" / "initial").mkdir(parents=True)
     (tmp_path / "results" / first).touch()
     assert set(every) - set(progress.pending(tmp_path / "config.yaml")) == {first.replace(".parquet", ".jsonl")}
+    (tmp_path / "results" / "dataset.npz").touch()
+    assert "dataset.jsonl" not in progress.pending(tmp_path / "config.yaml")
+
+
+def test_data_sets_that_are_there_are_not_pending(tmp_path):
+    studies.command(tmp_path, studies.TINY | {"dataset": {"name": "circle", "train": [4, 8], "test": 3, "seed": [0, 1]}})
+    every = progress.pending(tmp_path / "config.yaml")
+    names = {f"dataset.train-{n}.dataset_seed-{seed}" for n in (4, 8) for seed in (0, 1)}
+    assert {f"{name}.jsonl" for name in names} < set(every)
+    (tmp_path / "results").mkdir()
+    for name in sorted(names)[:3]:
+        (tmp_path / "results" / f"{name}.npz").touch()
+    assert set(every) - set(progress.pending(tmp_path / "config.yaml")) == {f"{name}.jsonl" for name in sorted(names)[:3]}
 
 
 def test_a_study_says_at_its_end_which_jobs_failed_and_why(tmp_path):

@@ -5,7 +5,7 @@ or dotted. A line below the panels gives the data and the number of seeds.
 """
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
         "relative_linearized_deviation": r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})\,/\,\mathrm{rms}\,y$",
     }
     figure = panels.against_width(table, laws, labels)
-    config = table.attrs["config"]
-    if in_batches(config["training"]["batch_size"], config["dataset"]["train"]):  # verdicts then ignore this distance
+    batch_size = table.attrs["config"]["training"]["batch_size"]
+    if in_batches(batch_size, int(table["train_points"].max())):  # verdicts then ignore this distance
         return figure
     for axis in figure.axes[-table["depth"].nunique() :]:
         axis.axhline(laziness.LAZY, color="0.4", linewidth=0.8, label=f"lazy below {laziness.LAZY:g}")
@@ -312,7 +312,7 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
     "predictions": measure_figures.predictions,
     "freeze": measure_figures.freeze,
 }
-_OF_ALL_DATA = ("learning_curve",)  # of every data set; others show one of them
+_OF_ALL_DATA = ("learning_curve",)  # of training sets of all sizes, and the first seed of the data; others show one of them
 
 
 def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) -> None:
@@ -324,7 +324,17 @@ def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) 
     one = name not in _OF_ALL_DATA
     figure, metadata = FIGURES[name](*(map(of_one_data_set, frames) if one else frames)), frames[0].attrs
     stage = "initial" if set(found) <= set(jobs.AT_INITIALISATION) else "training"
-    words = f"{description.data(metadata, shown=one)}; {description.seeds(metadata, stage)}"
+    shown = metadata if one else _of_first_seed(metadata)
+    words = f"{description.data(shown, shown=one)}; {description.seeds(metadata, stage)}"
     characters = int(_CHARACTERS_PER_INCH * figure.get_figwidth())
     figure.supxlabel(textwrap.fill(words, characters), fontsize=7, color="0.3", parse_math=False)
     panels.save(figure, output)
+
+
+def _of_first_seed(metadata: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Metadata of tables as if the first seed of the data were the only one."""
+    data = metadata["config"]["dataset"]
+    if not isinstance(data["seed"], list):
+        return dict(metadata)
+    first = data | {"seed": [min(data["seed"])]}
+    return dict(metadata) | {"config": metadata["config"] | {"dataset": first}}

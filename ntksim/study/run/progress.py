@@ -189,7 +189,8 @@ def pending(config: str | Path) -> dict[str, float]:
     results = Path(study.results)
     predicted = jobs.predicted_seconds(study, calibration.known() or NOMINAL)
     made = {str(path.relative_to(results).with_suffix(".jsonl")) for stage in _STAGES for path in (results / stage).glob("*.*")}
-    made |= {"dataset.jsonl"} if (results / "dataset.npz").is_file() else set()
+    data = [Path(jobs.dataset_file(label)) for label in study.data_sets]
+    made |= {str(path.with_suffix(".jsonl")) for path in data if (results / path).is_file()}
     return {name: seconds for name, seconds in predicted.items() if name not in made}
 
 

@@ -2,7 +2,8 @@
 
 `config.yaml` is the configuration as run, byte for byte. `constraints.txt` holds the project's pinned versions,
 `requirements.txt` the versions that were installed. `runs.jsonl` has a line for every run that computed anything, with its time,
-command, machine and commit. `changes.patch` holds changes that were not committed. The points and targets are in `dataset.npz`.
+command, machine and commit. `changes.patch` holds changes that were not committed. The points and targets are
+in `dataset.npz`, or where a study has several data sets in a file of each, such as `dataset.train-8.npz`.
 """
 
 import json

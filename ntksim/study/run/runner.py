@@ -147,11 +147,17 @@ def _check_data(study: Study) -> dict[str, str]:
 
 
 def load_data(study: Study) -> dict[str, "Data"]:
-    """The data sets of a study (`Study.data_sets`). Raises ConfigError if one cannot be used."""
+    """The data sets of a study (`Study.data_sets`). Raises ConfigError if one cannot be used, for what is measured too."""
+    from ntksim.study.data.modes import named_modes
     from ntksim.study.data.nested import load
 
+    measures = study.training.measures if study.training else None
     try:
-        return {label: load(*study.drawn(label)) for label in study.data_sets}
+        found = {label: load(*study.drawn(label)) for label in study.data_sets}
+        if measures is not None and measures.modes is not None:
+            for data in found.values():
+                named_modes(measures.modes, data.x_train)
+        return found
     except StageError as error:
         raise ConfigError(str(error)) from None
 

@@ -13,11 +13,12 @@ import numpy as np
 from ntksim.engine import measures
 from ntksim.engine.infinite.continuum import continuum_spectrum
 from ntksim.engine.infinite.decay import StepRule, flow_decay
-from ntksim.engine.infinite.harmonics import Mode, degree_modes, fourier_modes, radius
+from ntksim.engine.infinite.harmonics import radius
 from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
 from ntksim.engine.network import rated
 from ntksim.engine.training import residual_modes as modes
 from ntksim.engine.training.trajectory import Trajectory
+from ntksim.study.data.modes import named_modes
 from ntksim.study.errors import StageError
 from ntksim.study.stages.accuracy import losses
 from ntksim.study.stages.theory import Moments, ensemble_moments, prediction, solved
@@ -127,8 +128,8 @@ def _named_modes(job: "Job") -> list[_Along]:
     asked, x = job.schedule.measures.modes, job.data.x_train
     if asked is None:
         return []
+    found = named_modes(asked, x)
     try:
-        found: list[Mode] = degree_modes(x, asked.degrees) if asked.frequencies is None else fourier_modes(x, asked.frequencies)
         limit = replace(rated(job.network, job.schedule.layer_rates), outputs=1)
         operator = continuum_spectrum(limit, x.shape[1], 1 + max(own.order for own in found), radius=radius(x))
     except ValueError as error:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study.config.axes import family
+from ntksim.study.config.stages import in_batches
 from ntksim.study.config.study import Study
 from ntksim.study.statistics.columns import QUANTITIES, quantities
 from ntksim.study.statistics.seeds import cells, counts, usable
@@ -59,7 +60,9 @@ def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame) -> dict[str
     scale = study.networks[cell["network"]].output_scale
     scaled = np.sqrt(cell["width"]) * scale if cell["parameterization"] in ("ntk", "notes") else np.nan
     seeds = group[group["status"] == "finished"]
-    deviations = 0.0 * seeds["kernel_drift"] if study.trains_in_batches else seeds["relative_linearized_deviation"]
+    assert study.training is not None
+    batches = in_batches(study.training.batch_size, cell["train_points"])  # the smallest data set may train on all points at once
+    deviations = 0.0 * seeds["kernel_drift"] if batches else seeds["relative_linearized_deviation"]
     verdicts = [verdict(*numbers) for numbers in zip(seeds["kernel_drift"], deviations, seeds["loss_left"], strict=True)]
     known = [word for word in verdicts if word != "none"]
     shares = {word: known.count(word) / len(known) if known else np.nan for word in _SEED_VERDICTS}
