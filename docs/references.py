@@ -7,6 +7,7 @@ from typing import Any
 
 from ntksim.study.config.study import json_schema
 from ntksim.study.statistics.columns import COLUMNS
+from ntksim.study.statistics.measure_columns import MEASURE_COLUMNS
 
 _KEYS = """# Which keys does a configuration have?
 
@@ -41,7 +42,7 @@ def configuration() -> str:
 
 def columns() -> str:
     """The page of all columns, in alphabetical order."""
-    rows = [f"| `{name}` | {_cell(meaning)} |" for name, meaning in sorted(COLUMNS.items())]
+    rows = [f"| `{name}` | {_cell(meaning)} |" for name, meaning in sorted((COLUMNS | MEASURE_COLUMNS).items())]
     return "\n".join([_COLUMNS, "| column | meaning |", "|---|---|", *rows, ""])
 
 

@@ -98,7 +98,7 @@ def _plan(options: argparse.Namespace) -> None:
 
     study = load_study(options.config)
     every = load_data(study)
-    data = list(every.values())[-1]
+    data = every[study.shown_label]
     print(describe(study, measured()))
     print("\n".join(treatment(study.dataset, data)))
     memory = memory_remark(study, machine_megabytes())

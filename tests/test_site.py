@@ -12,6 +12,7 @@ import pytest
 import ntksim
 from ntksim.study.config.study import json_schema
 from ntksim.study.statistics.columns import COLUMNS
+from ntksim.study.statistics.measure_columns import MEASURE_COLUMNS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name != "index.md"]
@@ -50,7 +51,8 @@ def test_the_site_is_made_without_a_warning_and_runs_its_code(site):
 def test_references_name_all_keys_columns_and_functions(site):
     sections = [json_schema(), *json_schema()["$defs"].values()]
     keys = {key for section in sections for key in section.get("properties", ())}
-    for page, names in (("configuration", keys), ("columns", COLUMNS), ("python", set(ntksim.__all__) - {"measures"})):
+    columns, functions = COLUMNS | MEASURE_COLUMNS, set(ntksim.__all__) - {"measures", "modes"}
+    for page, names in (("configuration", keys), ("columns", columns), ("python", functions)):
         shown = text(site / "reference" / f"{page}.html")
         assert [name for name in names if not re.search(rf"\b{name}\b", shown)] == [], page
 

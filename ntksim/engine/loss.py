@@ -66,19 +66,22 @@ def loss_and_targets(name: object, y: object, points: int, outputs: int) -> tupl
     """The loss of a name and its targets, (n k,): of softmax cross-entropy the probabilities of the classes."""
     loss = loss_of(name, points, outputs)
     given = np.asarray(y)
-    if loss.kind == SOFTMAX and given.ndim == 1 and given.dtype.kind in "iu":
-        if given.shape != (points,) or (given < 0).any() or (given >= outputs).any():
-            raise ValueError(f"y must hold {points} classes from 0 to {outputs - 1} for loss={loss.name!r}; got {y!r}")
-        y = np.eye(outputs)[given]
+    if loss.kind == SOFTMAX and given.ndim == 1 and given.dtype.kind in "biuf":
+        wrong = given[(given < 0) | (given >= outputs) | (given != np.round(given))]
+        if given.shape != (points,) or wrong.size:
+            got = f"{wrong[0]:g}" if wrong.size else f"{given.size} of them"
+            raise ValueError(f"y must hold {points} classes from 0 to {outputs - 1} for loss={loss.name!r}; got {got}")
+        y = np.eye(outputs)[given.astype(np.int64)]
     values = targets("y", y, points, outputs)
     if loss.kind == LOGISTIC and not (np.abs(values) == 1).all():
         raise ValueError(f"y must be 1 or -1 for loss={loss.name!r}; got {values[np.abs(values) != 1][0]:g}")
     if loss.kind == SOFTMAX:
         if np.allclose(values.sum(axis=1), 0, rtol=0, atol=_SUM):  # one-hot less 1/k
             values = values + 1 / outputs
-        if (values < -_SUM).any() or not np.allclose(values.sum(axis=1), 1, rtol=0, atol=_SUM):
+        wrong = (values < -_SUM).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > _SUM)
+        if wrong.any():
             raise ValueError(
                 f"y must be classes, or a row of probabilities for each point, or that less 1/k, for loss={loss.name!r}; "
-                f"got rows such as {values[0].tolist()}"
+                f"got the row {values[wrong][0].tolist()}"
             )
     return loss, values.ravel()

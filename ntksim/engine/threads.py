@@ -29,7 +29,7 @@ import numpy as np
 from ntksim.engine.arguments import flag
 
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
-    os.environ["GOMP_SPINCOUNT"] = "1000"  # turns of its loop; read when Numba first starts threads
+    os.environ["GOMP_SPINCOUNT"] = "1000"  # turns of its loop; GNU OpenMP reads it when it is loaded
 
 SLICE = 1 << 33  # floating-point operations of a thread between two looks at whether to stop
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} seeds [{elapsed}<{remaining}{postfix}]"

@@ -444,7 +444,7 @@ def test_training_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow, which Python's threads play with NumPy's numbers
 def test_descent_that_diverges():
-    network, options = ntksim.Network(1, 4, "linear"), {"method": "gradient_descent", "times": [0, 4e20], "learning_rate": 1e20}
+    network, options = ntksim.Network(2, 4, "linear"), {"method": "gradient_descent", "times": [0, 4e20], "learning_rate": 1e20}
     with pytest.warns(RuntimeWarning, match="expected to diverge"):
         found, expected = (
             ntksim.train(network, POINTS[:2], [1.0, 2.0], seeds=[1], dtype="float32", device=device, **options)

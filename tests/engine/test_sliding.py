@@ -227,6 +227,22 @@ def test_laws_of_the_flow_of_a_network_with_kinks():
     assert np.linalg.norm(speed - expected) < 1e-2 * np.linalg.norm(expected)
 
 
+def test_gates_slide_where_the_slope_falls_at_the_kink_too():
+    """leaky_relu(0.5) at z is -leaky_relu(2)(-z) / 2: mirrored parameters and half of sigma_a give the same flow."""
+    rising = ntksim.Network(1, 32, "leaky_relu(0.5)", "ntk", 1.4)
+    falling = ntksim.Network(1, 32, "leaky_relu(2)", "ntk", 1.4, sigma_a=0.5)
+    start = ntksim.sample_parameters(rising, 3, 0)
+    mirrored = ntksim.Parameters((-start.weights[0],), None, -start.readout, None)
+    x, y = np.random.default_rng(3).normal(size=(12, 3)), np.random.default_rng(4).normal(size=12)
+    flows = [
+        ntksim.train(network, x, y, start=parameters, times=[0.0, 2.0, 20.0, 100.0], tolerance=1e-4)
+        for network, parameters in ((rising, start), (falling, mirrored))
+    ]
+    assert flows[0].sliding_gates.max() > 0
+    assert (flows[0].sliding_gates == flows[1].sliding_gates).all()
+    assert flows[1].outputs == pytest.approx(flows[0].outputs, abs=1e-3)
+
+
 def test_smooth_networks_and_descent_have_no_sliding_gates():
     smooth = ntksim.train(ntksim.Network(1, 8, "tanh"), X, Y, seeds=[0], times=[0, 1.0])
     assert (smooth.sliding_gates == 0).all()

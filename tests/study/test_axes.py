@@ -17,7 +17,8 @@ from ntksim.study.data import dataset, nested
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.plan import cost, identity, jobs
 from ntksim.study.plan.rules import Rules
-from ntksim.study.report import figures
+from ntksim.study.report import figures, findings
+from ntksim.study.report.page import write_html
 from ntksim.study.report.summary import summary
 from ntksim.study.run import integrity
 from ntksim.study.statistics import along
@@ -307,6 +308,14 @@ def test_tables_hold_every_data_set(tmp_path, monkeypatch):
         assert set(table["train_points"]) == {4, 8}, name
         assert set(table["dataset_seed"]) == {0, 3}, name
         assert set(table.loc[table["network"] == "std", "parameterization"]) == {"standard"}, name
+    (law,) = tables["scaling_laws"].query(
+        "network == 'relu' and along == 'train' and quantity == 'test_loss' and width == 16 and dataset_seed == 0"
+    ).to_dict("records")  # fmt: skip
+    write_html(tmp_path, tmp_path / "report.html")
+    page, interval = (tmp_path / "report.html").read_text(), f"{law['interval_low']:+.2f} to {law['interval_high']:+.2f}"
+    for words in (summary(tmp_path), page):
+        assert f"{law['exponent']:+.2f}, with a 95% interval of {interval}, at width 16" in words
+    assert page.count("<td>train</td>") == len(tables["scaling_laws"].query("along == 'train' and dataset_seed == 0"))
     assert len(tables["initial"]) == 2 * 2 * 4 * 5
     assert len(tables["final"]) == 2 * 2 * 4 * 5
     assert tables["final"].attrs["data"]["train"] == [4, 8]
@@ -344,3 +353,14 @@ def test_tables_hold_every_data_set(tmp_path, monkeypatch):
         drift.attrs["config"]["training"]["batch_size"] = size
         legend = figures.drift(drift, tables["scaling_laws"].query("along == 'width'")).axes[-1].get_legend()
         assert is_drawn == any("lazy below" in text.get_text() for text in legend.get_texts())
+
+
+def test_laws_over_depths_are_said_of_all_networks_together():
+    numbers = {"exponent": 0.5, "interval_low": 0.4, "interval_high": 0.6, "marked": False, "depth": np.nan}
+    rows = [
+        {"network": "mlp", "along": "depth_over_width", "quantity": "kernel_drift"},
+        {"network": "mlp", "along": "depth_over_width", "quantity": "parameter_drift"},
+        {"network": "mlp_depth1", "along": "width", "quantity": "kernel_drift"},
+    ]
+    (said,) = findings.over_depths(pd.DataFrame([row | numbers for row in rows]))["mlp"]
+    assert said.endswith("drift scales as depth over width to the power +0.50, with a 95% interval of +0.40 to +0.60")

@@ -2,16 +2,19 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from ntksim.study.config import imports
 from ntksim.study.config.study import json_schema, load_study, parse_study
 from ntksim.study.config.words import word
+from ntksim.study.data import nested
 from ntksim.study.errors import ConfigError
 from ntksim.study.plan import jobs
 from ntksim.study.plan.identity import shard_identity
@@ -309,6 +312,23 @@ def test_default_study():
     assert study.initial.widths == [64 * 4**k for k in range(8)]
     assert study.science_hash() == parse_study(changed("results", "elsewhere")).science_hash()
     assert study.science_hash() != parse_study(changed("networks.relu_1.sigma_w", 1.0)).science_hash()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_plans_its_jobs_on_its_data(path):
+    study, text = load_study(path), path.read_text()
+    assert study.results == f"results/{path.stem}"
+    plan = jobs.describe(study, jobs.NOMINAL)
+    assert all(network in plan for network in study.networks)
+    for label in study.data_sets:
+        data = nested.load(*study.drawn(label))
+        if study.training is not None and study.training.measures is not None and study.training.measures.modes is not None:
+            assert np.ptp(np.linalg.norm(data.x_train, axis=1)) < 1e-12
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"^#(.*)", text, re.M)).rpartition("See ")[2]))
+    made = {*jobs.figures(study), *jobs.tables(study)}
+    assert named & made, "the header names figures or tables to look at"
+    assert not named & {*jobs.FIGURES, "lazy", "freeze", "continuum", "regression"} - made
+    assert f"studies/{path.name}" in (ROOT / "docs" / "training.md").read_text()
 
 
 def test_an_initialiser_enters_records_where_it_does_something():

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,6 +51,13 @@ def smooth(tmp_path_factory):
     one = {"training": CONTENT["training"] | {"widths": [32]}, "initial": {"widths": [32], "seeds": 3}}
     data = {"dataset": {"name": "digits", "train": 10, "test": 11}}
     return computed(tmp_path_factory.mktemp("smooth"), **SMOOTH, **one, **data).results
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """No figure stays open: matplotlib warns of more than twenty."""
+    yield
+    plt.close("all")
 
 
 def drawn(results, name):
@@ -225,6 +233,32 @@ def test_markers_at_one_width_lie_side_by_side(results):
     assert len(set(places)) == len(places) == 3
 
 
+def test_networks_of_one_depth_over_width_lie_side_by_side(results):
+    table = ntksim.read_table(results, "dispersion")
+    deeper = table[table["network"] == "relu"].assign(network="deeper")
+    table = pd.concat([table, deeper], ignore_index=True)  # of the same depth over width
+    axis = figures.FIGURES["dispersion"](table).axes[0]
+    places = [container[0].get_xdata() for container in axis.containers]
+    assert len(places) == table["network"].nunique()
+    assert all(len(set(at)) == len(places) for at in zip(*places, strict=True))
+
+
+def test_modes_are_drawn_as_far_as_residuals_reach(results):
+    """Theory decays without end, which stretches no axis."""
+    residuals = ntksim.read_table(results, "mode_residuals").query("basis == 'initial_eigenvectors' and relative_time > 0")
+    for axis, (_, rows) in zip(drawn(results, "modes").axes, residuals.groupby("network", sort=False), strict=True):
+        values = rows.loc[(rows["width"] == 64) & (rows["residual"] > 0), "residual"]
+        assert axis.get_ylim() == pytest.approx((values.min() / 3, 3 * values.max()))
+
+
+def test_freeze_times_of_all_networks_are_on_one_scale(results):
+    times = ntksim.read_table(results, "freeze").query("freeze_status == 'frozen'")["relative_freeze_time"]
+    axes = drawn(results, "freeze").axes
+    assert len(axes) == 3
+    assert len({axis.get_ylim() for axis in axes}) == 1
+    assert axes[0].get_ylim()[0] < times.min() <= times.max() < axes[0].get_ylim()[1]
+
+
 def test_rounding_is_not_drawn(results):
     """What a linear model moves is rounding alone. It has no point and no law, and does not stretch the axis."""
     drift = ntksim.read_table(results, "drift")
@@ -316,6 +350,13 @@ def test_a_schedule_in_words_includes_its_defaults(options, words):
     training = Training(widths=[4], seeds=2, relative_time=10.0, **options).model_dump()
     start = f"{options['method'].replace('_', ' ')} of f to t = 10 / lambda_max(K_inf), "
     assert description._schedule(training) == start + words
+
+
+def test_networks_are_listed_by_the_numbers_in_their_names(results):
+    attrs = dict(ntksim.read_table(results, "initial").attrs)
+    attrs["config"] = attrs["config"] | {"networks": dict.fromkeys(("mlp_depth16", "mlp_depth2", "2nd"))}
+    _, (_, line), _ = description.opening(attrs, [])
+    assert line.startswith("2nd, mlp_depth2, mlp_depth16. At initialisation 3 seeds")
 
 
 def test_missing_intervals_are_not_compared():

@@ -28,7 +28,7 @@ RESULTS = study.results
 # Rates of this machine, if `ntksim plan` has measured them.
 plan = Rules(study, calibration.known() or NOMINAL)
 KEEP_KERNELS = (
-    " --kernels {output.kernels:q} --name {wildcards.network}"
+    " --kernels {output.kernels:q} --name {params.name}"
     if study.training and study.training.keep_kernels
     else ""
 )

@@ -106,6 +106,7 @@ rule training_shard:
         device=study.device,
     params:
         network=plan.network,
+        name=plan.name,
         precision=study.precision,
         stop=plan.stop,
         schedule=plan.schedule,

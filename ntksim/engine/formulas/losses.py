@@ -27,13 +27,13 @@ def point_gradient(kind, outputs, i, targets, gradient):
             value += max(-margin, 0.0) + np.log1p(small)
             gradient[a, i] = -targets[a] * (small if margin > 0 else 1.0) / (1 + small)
         return value
-    largest, total = outputs[0, i], 0.0
+    largest, total = np.float64(outputs[0, i]), 0.0
     for a in range(1, count):
-        largest = max(largest, outputs[a, i])
+        largest = max(largest, np.float64(outputs[a, i]))
     for a in range(count):
-        total += np.exp(outputs[a, i] - largest)
+        total += np.exp(np.float64(outputs[a, i]) - largest)
     for a in range(count):
-        shifted = outputs[a, i] - largest
+        shifted = np.float64(outputs[a, i]) - largest
         value += targets[a] * (np.log(total) - shifted)
         gradient[a, i] = np.exp(shifted) / total - targets[a]
     return value

@@ -47,7 +47,7 @@ def linearized_descent(
     if start.ndim not in (1, 2) or not start.size:
         raise ValueError(f"f0 must have shape (n,), or (n, k) for k outputs; got shape {start.shape}")
     n, k = len(start), 1 if start.ndim == 1 else start.shape[1]
-    objective, targets = loss_and_targets(loss, y, n, k)
+    objective, targets = loss_and_targets(loss, np.ravel(y) if k == 1 else y, n, k)
     rule, steps = StepRule.checked(learning_rate, momentum, nesterov), positive_integer("steps", steps)
     own = _matrix("kernel", kernel, n, k)
     across = np.zeros((0, n * k)) if kernel_test is None else _matrix("kernel_test", kernel_test, n, k)

@@ -10,7 +10,7 @@ import numpy as np
 from ntksim.engine.arguments import SAMPLINGS, flag, one_of, seed_array
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.parameters import Parameters
-from ntksim.engine.loss import SQUARED, Loss
+from ntksim.engine.loss import LOSSES, SQUARED, Loss
 from ntksim.engine.network import Network
 from ntksim.engine.training.descent import Descent
 from ntksim.engine.training.flow import Flow
@@ -95,6 +95,11 @@ def checked_loss(loss: Loss, weight_decay: object, place: str, in_law: bool, rem
     if loss.kind != SQUARED and removes:
         raise ValueError(f"remove_initial_output belongs to squared losses: leave it out, or loss={loss.name!r}")
     return float(weight_decay)
+
+
+def on_cpu(device: object, loss: object, weight_decay: object) -> bool:
+    """Whether device ``"auto"`` is the CPU whatever there is, since GPUs train on squared losses without weight decay alone."""
+    return device == "auto" and (weight_decay != 0 or (isinstance(loss, str) and LOSSES.get(loss, (SQUARED,))[0] != SQUARED))
 
 
 def checked_interval(checkpoint: object, interval: float) -> float:

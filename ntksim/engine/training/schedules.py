@@ -77,7 +77,7 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> Sched
     batch_size = _batch_size(options.batch_size, len(x))
     given = options.learning_rate is not None and (options.times is not None or options.steps is not None)
     values = np.zeros(0)  # eigenvalues of the limit, if there is one or need be
-    if network.law == NORMAL or not given:
+    if not given or (network.law == NORMAL and options.loss.kind == SQUARED):
         kernel = _limit_kernel(network, x, "learning_rate and times or steps")
         values = np.linalg.eigvalsh(kernel)
     # Curvatures in the space of parameters: the loss's own times the kernel's eigenvalues, and weight decay.

@@ -98,7 +98,8 @@ class Kinks:
         free, change, own = -(gates.B @ residual), np.zeros(len(ids)), gates.at_points(residual)
         for _ in range(_ROUNDS):  # the pressure on a gate depends on the slopes of those above it
             pressure = gates.pressure(own, change)
-            holds = pressure > 1e-14 * np.abs(pressure).max()
+            # towards 0 from both sides: where the slope falls at the kink, pressure has the other sign
+            holds = pressure * np.sign(above - below) > 1e-14 * np.abs(pressure).max()
             low, high = (np.where(holds, (side - gates.base) * pressure, 0.0) for side in (below, above))
             q, where = gates.C.least(free, low, high)
             last, change = change, np.where(holds, q / np.where(holds, pressure, 1.0), 0.0)
@@ -194,10 +195,11 @@ class Crossings:
         pressure = gates.pressure(residuals, ahead.change)[new]
         full = np.where(side > 0, below - above, above - below) * pressure
         low, high, left = np.zeros((3, self.number))
-        low[new], high[new] = (np.where(pressure > 0, bound, full) for bound in (np.minimum(full, 0), np.maximum(full, 0)))
+        holds = pressure * (above - below) > 0
+        low[new], high[new] = (np.where(holds, bound, full) for bound in (np.minimum(full, 0), np.maximum(full, 0)))
         left[new] = after
         q, where = gates.C.without(ahead.inverse).least(left, low, high)
-        self.q, self.stopped = q[new], (pressure > 0) & (where[new] == 0)
+        self.q, self.stopped = q[new], holds & (where[new] == 0)
         self.outputs = b.T @ self.q  # by which the step changes outputs, with a sign
 
     def along(self, time: float) -> np.ndarray:

@@ -96,8 +96,8 @@ def train(
         outputs), ``"half_mean_squared"`` (1/(2n) sum r^2), ``"logistic"`` (sum log(1 + exp(-y f)), targets 1 and -1),
         ``"mean_logistic"`` (its mean over points and outputs), ``"softmax_cross_entropy"`` (summed over points; targets are
         classes (n,) from 0 to k - 1, probabilities (n, k), or these less 1/k) or ``"mean_softmax_cross_entropy"``. Gradient flow
-        has the first alone. Those with a softmax or logarithm need ``steps`` or ``times``; their default learning rate is
-        1 / lambda_max over a bound on their curvature.
+        has the first alone; GPUs, networks in law and ``remove_initial_output`` have the squared ones. Those with a softmax or
+        logarithm need ``steps`` or ``times``; their default learning rate is 1 / lambda_max over a bound on their curvature.
     weight_decay : lambda of gradient descent: it descends on the loss plus lambda/2 ||theta||^2, theta being the parameters of
         the parameterization in use, as `Trajectory.parameters` returns them. `Trajectory.loss` is without it.
     momentum : mu of gradient descent, from 0 to below 1: v <- mu v + grad L, theta <- theta - eta v (heavy ball; Polyak
@@ -148,7 +148,7 @@ def train(
     """
     network = rated(network, layer_rates)
     in_law = checks.in_law(sampling, device, start is not None or return_parameters, rank_tolerance)
-    place = chosen_place("cpu" if in_law else device, sampling)
+    place = chosen_place("cpu" if in_law or checks.on_cpu(device, loss, weight_decay) else device, sampling)
     one_of("method", method, METHODS)
     kind, seed_list = precision(dtype), checks.seeds(seeds, start)
     known_answers.check("training in law" if in_law else method, kind.name, place)
@@ -242,9 +242,10 @@ class _Run:
     def _is_wide(self) -> bool:
         """Whether threads share the seeds that are left over; one seed has them all, where a step is long enough for them."""
         net, plan = self.task.net, self.plan
-        if self.machine is CpuMachine and isinstance(plan, Descent) and is_shallow(net) and self.seeds.size > 1:
-            return worth_sharing(net, plan.batch_size or self.task.x[1].cols)
-        return is_wide(net.widths[1:-1].tolist())
+        wide = is_wide(net.widths[1:-1].tolist())
+        if self.machine is CpuMachine and isinstance(plan, Descent) and is_shallow(net):
+            return worth_sharing(net, plan.batch_size or self.task.x[1].cols) or (wide and self.seeds.size == 1)
+        return wide
 
     def _work(self, threads: int, first: int, end: int, step: int) -> None:
         """Train seeds number first, first + step, ... below ``end``."""

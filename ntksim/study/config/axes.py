@@ -63,6 +63,22 @@ def _expanded(networks: dict[Any, Any]) -> dict[Any, tuple[str, Any]]:
     return found
 
 
+def without_imports(content: Any) -> Any:
+    """A configuration in which relu stands for activations of a user's own, one network for each combination of its lists."""
+    if not isinstance(content, dict):
+        return content
+    networks = one_each(content.get("networks"))
+    if not isinstance(networks, dict):
+        return content
+    own = {
+        name: options | {"activation": "relu"}
+        if isinstance(options, dict) and isinstance(options.get("activation"), dict)
+        else options
+        for name, options in networks.items()
+    }
+    return content | {"networks": own}
+
+
 def _combinations(name: object, options: dict[Any, Any]) -> list[tuple[str, dict[Any, Any]]]:
     """What stands behind the name of each network that some options stand for, and its options; the last axis goes fastest.
 

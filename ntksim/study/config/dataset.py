@@ -206,7 +206,7 @@ class Dataset(Section):
             raise ValueError("give either file, or train_file and test_file")
         if (self.name is None) == (self.train_key is None):
             raise ValueError("give either name (a set that ships with ntksim) or file (your own data), and not both")
-        if self.target is not None and not (self.files and self.train_files[0].endswith(_SUFFIXES[1:])):
+        if self.target is not None and not (self.train_files and self.train_files[0].endswith(_SUFFIXES[1:])):
             raise ValueError("target names a column of a .csv or .parquet file; leave it out here")
         if self.classes is not None and len(self.targets) > 1:
             raise ValueError("target: labels of classes stand in one column; name that one, or leave classes out")

@@ -90,14 +90,3 @@ class NetworkOptions(Section):
     def function(self) -> str | Activation:
         """The activation: its name, or the user's own."""
         return activation_of(self.activation) if isinstance(self.activation, dict) else self.activation
-
-
-def without_imports(content: Any) -> Any:
-    """A configuration in which relu stands for activations of a user's own."""
-    if not isinstance(content, dict) or not isinstance(content.get("networks"), dict):
-        return content
-    networks = {
-        name: own | {"activation": "relu"} if isinstance(own, dict) and isinstance(own.get("activation"), dict) else own
-        for name, own in content["networks"].items()
-    }
-    return content | {"networks": networks}

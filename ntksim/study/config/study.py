@@ -99,6 +99,11 @@ class Study(Section):
         words = ([f"{names[key]}-{value}" for value in values] for key, values in self._lists.items())
         return {label: self.data_set(label) for label in map(".".join, itertools.product(*words))}
 
+    @property
+    def shown_label(self) -> str:
+        """The data set that figures and reports show: the largest training set, and the first seed."""
+        return next(label for label, own in self.data_sets.items() if own.dataset == self.dataset)
+
     def data_set(self, label: str) -> "Study":
         """The study of one data set alone."""
         if not label:
@@ -223,7 +228,7 @@ class Study(Section):
                 raise ValueError(f"training.measures.{key}: expected at most dataset.train = {data.train}, got {asked}")
         if measures is not None and measures.modes is not None:
             features = 2 if data.name == "circle" else FEATURES.get(str(data.name), data.features)
-            if data.name == "gaussian" or (data.name in FEATURES and data.scaling_or_default == "none"):
+            if data.scaling_or_default == "none" and data.name in ("gaussian", *FEATURES):
                 raise ValueError("training.measures.modes: needs points on a circle or sphere; set dataset.scaling to sphere, or "
                                  "name another set")  # fmt: skip
             if measures.modes.frequencies is not None and features not in (None, 2):

@@ -81,6 +81,10 @@ class Rules:
         """A shard's network, as a word, and whether the job may import its activation."""
         return self._network(_network_and_data(wildcards.network)[0])
 
+    def name(self, wildcards: Any) -> str:
+        """The name of a shard's network in the configuration."""
+        return _network_and_data(wildcards.network)[0]
+
     def network_of_limit(self, wildcards: Any) -> str:
         """A limit's network, likewise."""
         return self._network(_cell(wildcards)[0])

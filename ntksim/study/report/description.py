@@ -1,5 +1,6 @@
 """A study in words, from the metadata in its tables: its data, its networks and its training."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ntksim.study.errors import ForeignFile
 _MOST_NAMES = 8  # networks that are named in the report's opening; more are counted
 _MOST_CLASSES = 4  # classes that are named one by one; more are counted
 # Keys of training that the sentence on it says in words of its own, or not at all.
-_SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "time", "steps", "snapshots", "sampling")
+_SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "time", "steps", "snapshots", "sampling", "measures")
 
 
 def data(metadata: Mapping[Any, Any], *, shown: bool = False) -> str:
@@ -61,7 +62,7 @@ def opening(metadata: Mapping[Any, Any], left_out: list[str]) -> list[tuple[str,
 
     ``left_out`` holds the lines on networks that did not finish (`findings.stops`), of which those on stages are repeated.
     """
-    names = list(metadata["config"]["networks"])
+    names = sorted(metadata["config"]["networks"], key=_natural)
     listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
     training = metadata["config"]["training"]
     stages = [f"at initialisation {_networks(metadata, 'initial')}"]
@@ -72,6 +73,11 @@ def opening(metadata: Mapping[Any, Any], left_out: list[str]) -> list[tuple[str,
         ("Networks and seeds", ". ".join([listed, *map(_capital, stages)]) + "."),
         ("Excluded", " ".join(f"{line}." for line in excluded) or "Nothing: every network finished."),
     ]
+
+
+def _natural(name: str) -> list[str | int]:
+    """A key that sorts names by the numbers in them: depth2 before depth16."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _capital(text: str) -> str:
@@ -95,6 +101,9 @@ def _schedule(training: Mapping[str, Any]) -> str:
     prefixes = {"momentum": "Nesterov " if schedule.nesterov else ""}
     names = (name for name in found if name not in _SAID)
     words += [f"{prefixes.get(name, '')}{name.replace('_', ' ')} {found[name]}" for name in names if found[name]]
+    if schedule.measures is not None:
+        asked = [name.replace("_", " ") for name, value in found["measures"].items() if value]
+        words.append(f"measures along training: {', '.join(asked)}")
     return ", ".join(words)
 
 

@@ -7,7 +7,7 @@ from ntksim.study.statistics import laziness
 from ntksim.study.statistics.columns import REMEDIES
 from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS
 from ntksim.study.statistics.scaling_laws import is_asymptotic
-from ntksim.study.statistics.seeds import MOST_EXCLUDED
+from ntksim.study.statistics.seeds import DATA, MOST_EXCLUDED
 
 # What theory says about kinked activations, and why a fit at finite widths need not agree with it.
 FLIPS = (
@@ -18,6 +18,7 @@ FLIPS = (
     "depends on the data, and a fit mixes them. A large z-score here shows that the study's widths are not yet asymptotic, not "
     "that theory fails."
 )
+_OVER_DEPTHS = {"relative_frobenius_error": "kernel's distance from its infinite-width limit", "kernel_drift": "kernel's drift"}
 _MEANINGS = (
     f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "
     f"kernel drift and, unless training uses batches, distance from the linearised network below {laziness.LAZY:g}"
@@ -45,7 +46,7 @@ def stops(initial: pd.DataFrame, final: pd.DataFrame | None) -> list[str]:
         lines.append(
             f"Left out of the statistics {stage}: {len(bad)} of {len(table)} networks ({why}){_when(bad)}: {_cells(bad)}"
         )
-        shares = (table["status"] != "finished").groupby([table["network"], table["width"]]).transform("mean")
+        shares = (table["status"] != "finished").groupby([table[name] for name in (*DATA, "network", "width")]).transform("mean")
         if (shares > MOST_EXCLUDED).any():
             lines.append(
                 f"* more than {MOST_EXCLUDED:.0%} of the seeds are left out of {_cells(table[shares > MOST_EXCLUDED])}. Seeds "
@@ -155,14 +156,16 @@ def in_words(
     found: dict[str, list[str]] = {}
     for network in dict.fromkeys(convergence["network"]):
         errors, own_laws = convergence[convergence["network"] == network], laws[laws["network"] == network]
-        sentences: list[str | None] = [_distance(errors, own_laws)]
+        said: list[str | None] = [_distance(errors, own_laws)]
         if drift is not None and lazy is not None:
             moved = drift[drift["network"] == network]
             parts = overtaking(moved)
-            sentences += [_movement(moved, own_laws), parts and f"of this movement the{parts.removeprefix('its')}"]
-            sentences += [_verdicts_of(lazy[lazy["network"] == network]), accuracies(moved, drift.attrs["data"]["test"])]
-        found[network] = [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences if sentence]
-    return found
+            said += [_movement(moved, own_laws), parts and f"of this movement the{parts.removeprefix('its')}"]
+            said += [_verdicts_of(lazy[lazy["network"] == network]), accuracies(moved, drift.attrs["data"]["test"])]
+        found[network] = [sentence for sentence in [*said, learning(own_laws)] if sentence]
+    for network, sentences in over_depths(laws).items():
+        found[network] = found.get(network, []) + sentences
+    return {network: [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences] for network, sentences in found.items()}
 
 
 def _distance(convergence: pd.DataFrame, laws: pd.DataFrame) -> str:
@@ -185,12 +188,34 @@ def _share(row: pd.Series) -> str:
 
 def _scaling(laws: pd.DataFrame, rows: pd.DataFrame) -> str:
     """How the quantity of some rows scales with the width, as a clause; nothing if it has no law."""
-    law = laws[laws["quantity"] == rows["quantity"].iloc[0]]
-    if law.empty:
-        return ""
-    exponent, low, high = law.iloc[0][["exponent", "interval_low", "interval_high"]]
-    interval = "" if np.isnan(low) else f", with a 95% interval of {low:+.2f} to {high:+.2f}"
-    return f". This scales as the width to the power {exponent:+.2f}{mark(law.iloc[0])}{interval} (theory: {theory(law.iloc[0])})"
+    law = laws[(laws["quantity"] == rows["quantity"].iloc[0]) & (laws["along"] == "width")]
+    return "" if law.empty else f". This scales as the width to the power {_power(law.iloc[0])} (theory: {theory(law.iloc[0])})"
+
+
+def _power(law: pd.Series) -> str:
+    """A law's exponent with its interval, as a clause."""
+    interval = f", with a 95% interval of {law['interval_low']:+.2f} to {law['interval_high']:+.2f}"
+    return f"{law['exponent']:+.2f}{mark(law)}{'' if np.isnan(law['interval_low']) else interval}"
+
+
+def learning(laws: pd.DataFrame) -> str | None:
+    """How a network's test loss scales with the number of training points, at each width; None if the study has no such laws.
+
+    ``laws`` holds this network's rows of the table ``scaling_laws``.
+    """
+    rows = laws[(laws["along"] == "train") & (laws["quantity"] == "test_loss")].sort_values("width")
+    powers = [f"{_power(law)}, at width {law['width']:.0f}" for _, law in rows.iterrows()]
+    return f"the test loss scales as the number of training points to the power {'; '.join(powers)}" if powers else None
+
+
+def over_depths(laws: pd.DataFrame) -> dict[str, list[str]]:
+    """Sentences on how errors and movements scale with depth over width, by what networks are called without their depths."""
+    found: dict[str, list[str]] = {}
+    for _, law in laws[laws["along"] == "depth_over_width"].iterrows():
+        if law["quantity"] in _OVER_DEPTHS:
+            sentence = f"{_OVER_DEPTHS[law['quantity']]} scales as depth over width to the power {_power(law)}"
+            found.setdefault(law["network"], []).append(f"over all depths, the {sentence}")
+    return found
 
 
 def _verdicts_of(lazy: pd.DataFrame) -> str:

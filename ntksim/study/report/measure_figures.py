@@ -4,9 +4,9 @@ Like those of `figures`, each is a function of tables, and the captions in workf
 """
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ntksim.study.report import panels
@@ -44,16 +44,17 @@ def predictions(table: pd.DataFrame) -> plt.Figure:
     points in the plane, elsewhere against the target. Lines are medians over seeds, bands span the 0.05 to 0.95 quantiles. The
     mean over infinitely wide networks is dashed, with a grey band that holds 95% of them.
     """
-    figure, filled = panels.per_network(table)
+    figure, filled = panels.per_network(table, legend_columns=2)
     for axis, rows in filled:
         own = rows[(rows["width"] == rows["width"].max()) & (rows["time"] == rows["time"].max()) & (rows["output"] == 0)]
         x = "angle" if own["angle"].notna().all() else "target"
         own = own.sort_values(x)
         mean, reach = own["limit_prediction"], _NORMAL * own["limit_deviation"]
-        axis.fill_between(own[x], mean - reach, mean + reach, color="0.85", linewidth=0, label="95% of infinitely wide networks")
-        axis.plot(own[x], mean, "--", color="0.3", linewidth=1.2, label="their mean")
+        axis.fill_between(own[x], mean - reach, mean + reach, color="0.85", linewidth=0, label="95%, infinite width")
+        axis.plot(own[x], mean, "--", color="0.3", linewidth=1.2, label="mean, infinite width")
         _banded(axis, own, x, f"$m$ = {own['width'].iloc[0]}, {_times(own)}", 0)
         axis.plot(own[x], own["target"], color="black", linewidth=1.0, label="target")
+        axis.margins(y=0.25)  # room for the legend
         _plain(axis, "angle of $x$, in radians" if x == "angle" else "target $y(x)$", r"output $f_t(x)$")
     return figure
 
@@ -76,12 +77,12 @@ def modes(table: pd.DataFrame) -> plt.Figure:
             for name, style in (("theory_residual", "--"), ("limit_residual", ":")):
                 theory = norms.loc[order][name].groupby("relative_time").median()
                 axis.plot(theory.index, theory.where(theory > 0), style, color=panels.colour(line), linewidth=1.2)
-        bottom = own["residual"][own["residual"] > 0].min() / 3
+        shown = norms["residual"][norms["residual"] > 0]  # theory's decays go on below, down to rounding
         axis.plot([], [], "--", color="0.3", linewidth=1.2, label=r"$n\lambda_k$" if named.any() else r"$\lambda_j(K_0)$")
         axis.plot([], [], ":", color="0.3", linewidth=1.2, label=r"training with $K_\infty$")
         panels.logarithmic(axis, _TIME, "norm of the residual on the mode")
-        if np.isfinite(bottom) and axis.get_yscale() == "log":
-            axis.set_ylim(bottom=bottom)
+        if len(shown) and axis.get_yscale() == "log":
+            axis.set_ylim(shown.min() / 3, 3 * shown.max())
     return figure
 
 
@@ -90,13 +91,15 @@ def eigenvalues(table: pd.DataFrame) -> plt.Figure:
 
     ``table`` is the table ``eigenvalues``, of which the widest network is drawn. Lines are medians over seeds, bands quartiles.
     """
-    figure, filled = panels.per_network(table)
+    figure, filled = panels.per_network(table, legend_columns=3)
     for axis, rows in filled:
         own = rows[(rows["width"] == rows["width"].max()) & (rows["status"] == "finished") & (rows["relative_time"] > 0)]
         for line, index in enumerate(sorted(own["index"].unique())[:_LINES]):
             values = own[own["index"] == index].set_index(["seed", "relative_time"])["leading_eigenvalue"]
             _quartiles(axis, values, f"$j$ = {index + 1}", line)
         panels.logarithmic(axis, _TIME, r"eigenvalue $\lambda_j(t)$ of $K_t$, as a rate")
+        axis.margins(y=0.25)  # room for the legend
+        _ticks(axis.yaxis)
     return figure
 
 
@@ -107,6 +110,7 @@ def freeze(table: pd.DataFrame) -> plt.Figure:
     of the others there are.
     """
     figure, filled = panels.per_network(table)
+    times = table.loc[table["freeze_status"] == "frozen", "relative_freeze_time"]
     for axis, rows in filled:
         frozen = rows[rows["freeze_status"] == "frozen"].groupby("width")["relative_freeze_time"]
         median, low, high = frozen.median(), frozen.quantile(0.25), frozen.quantile(0.75)
@@ -124,6 +128,9 @@ def freeze(table: pd.DataFrame) -> plt.Figure:
         axis.set_ylabel(r"freeze time $t\,\lambda_{\max}(K_\infty)$")
         axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
         axis.margins(x=0.2, y=0.25)
+        if times.notna().any():  # one scale, so that networks can be compared
+            axis.set_ylim(times.min() / 2, 3 * times.max())
+        _ticks(axis.yaxis)
     return figure
 
 
@@ -146,22 +153,28 @@ def dispersion(table: pd.DataFrame) -> plt.Figure:
             rows = table[(table["quantity"] == quantity) & (table["network"] == name)].sort_values("beta")
             value, low = rows["value"] - origin, (rows["value_low"] - origin).clip(lower=1e-12)
             reach = panels.bars(value, low, rows["value_high"] - origin)
-            axis.errorbar(rows["beta"], value, reach, capsize=3, linestyle="none", markersize=5, label=name, **panels.style(line))
-            panels.mark(axis, rows["beta"], value, rows["marked"])
+            at = panels.dodged(rows["beta"], table["beta"], line, len(names))
+            axis.errorbar(at, value, reach, capsize=3, linestyle="none", markersize=5, label=name, **panels.style(line))
+            panels.mark(axis, at, value, rows["marked"])
             if rows["leading_order"].notna().any():
-                axis.plot(rows["beta"], rows["leading_order"] - origin, "--", color=panels.colour(line), linewidth=1.0)
+                axis.plot(at, rows["leading_order"] - origin, "--", color=panels.colour(line), linewidth=1.0)
         if table.loc[table["quantity"] == quantity, "leading_order"].notna().any():
             axis.plot([], [], "--", color="0.3", linewidth=1.0, label="leading order in depth over width")
         panels.logarithmic(axis, r"depth over width $\beta = \sum_l 1/n_l$", label)
-        axis.xaxis.set_minor_formatter(NullFormatter())  # of less than a decade they would overlap
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda beta, _: f"{beta:g}"))
+        _ticks(axis.xaxis)
         panels.legend(axis)
     return figure
 
 
+def _ticks(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 in every decade of a logarithmic axis, as plain numbers: of a decade or two others would overlap."""
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
 def _times(rows: pd.DataFrame) -> str:
-    return rf"$t\,\lambda_{{\max}}$ = {rows['relative_time'].iloc[0]:.3g}"
+    return rf"$t\,\lambda_{{\max}}$ = {rows['relative_time'].iloc[0]:.4g}"
 
 
 def _plain(axis: Axes, x_label: str, y_label: str) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from docutils.core import publish_parts
 
+from ntksim.study.config.axes import without_imports
+from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.study import parse_study
 from ntksim.study.files.storage import atomic
 from ntksim.study.plan import jobs
@@ -58,6 +60,7 @@ def write_html(results: str | Path, output: str | Path, captions: str | Path | N
         "left_out": excluded,
         "figures": figures,
         "laws": _laws(laws),
+        "along_others": bool((laws["along"] != "width").any()),
         "flips": [findings.FLIPS] if findings.has_asymptotic_laws(laws) else [],
         "verdicts": None,
         "networks": _networks(laws.attrs["config"]["networks"]),
@@ -80,7 +83,7 @@ def _of_training(results: str | Path) -> list[pd.DataFrame]:
 
 def _drawn(results: Path, metadata: dict[Any, Any]) -> list[str]:
     """Names of the study's figures that its results folder has. Figures of an earlier configuration are not among them."""
-    wanted = jobs.figures(parse_study(metadata["config"] | {"results": str(results)}, source=str(results)))
+    wanted = jobs.figures(parse_study(without_imports(metadata["config"]) | {"results": str(results)}, source=str(results)))
     return [name for name in wanted if (results / "figures" / f"{name}.svg").is_file()]
 
 
@@ -113,13 +116,22 @@ def _table(frame: pd.DataFrame) -> _Table:
 
 def _networks(networks: dict[str, dict]) -> _Table:
     """The networks' options, a row per network; options that no network sets are left out."""
-    shown = pd.DataFrame.from_dict(networks, orient="index").dropna(axis="columns", how="all").fillna("none")
+    shown = pd.DataFrame.from_dict(networks, orient="index").dropna(axis="columns", how="all")
+    words = {key: field.default for key, field in NetworkOptions.model_fields.items() if isinstance(field.default, str)}
+    shown = shown.fillna({key: word for key, word in words.items() if key in shown}).fillna("none")
     return _table(shown.rename_axis("network").reset_index())
 
 
 def _laws(laws: pd.DataFrame) -> _Table:
+    """The fitted laws; if any is along another variable than the width, a column says which, and another at which width."""
+    others = laws["along"] != "width"
+    variables = {
+        "along": laws["along"].str.replace("_", " "),
+        "at width": ["" if np.isnan(width) else f"{width:.0f}" for width in laws["width"].where(others)],
+    }
     return _table(pd.DataFrame({
         "network": laws["network"],
+        **(variables if others.any() else {}),
         "quantity": laws["quantity"].str.replace("_", " "),
         "exponent": laws["exponent"].map("{:+.3f}".format),
         "95% interval": _intervals(laws, "interval", "{:+.3f}"),
@@ -127,7 +139,7 @@ def _laws(laws: pd.DataFrame) -> _Table:
         "z": ["" if np.isnan(value) else f"{value:+.1f}" for value in laws["z_score"]],
         "prefactor c": laws["prefactor"].map("{:.4g}".format),
         "95% interval of c": _intervals(laws, "prefactor", "{:.4g}"),
-        "widths": laws["widths_fitted"],
+        "values fitted" if others.any() else "widths": laws["widths_fitted"],
         "seeds left out": _left_out(laws),
     }))  # fmt: skip
 

@@ -38,7 +38,7 @@ def style(line: int) -> dict[str, Any]:
     return {"color": colour(line), "marker": _MARKERS[line % len(_MARKERS)]}
 
 
-def per_network(table: pd.DataFrame) -> tuple[plt.Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
+def per_network(table: pd.DataFrame, *, legend_columns: int = 1) -> tuple[plt.Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
     """A figure with a panel per network, at most three in a row, and pairs of a panel and the network's rows in the table.
 
     Titles and legends are added while the pairs are iterated over.
@@ -54,7 +54,7 @@ def per_network(table: pd.DataFrame) -> tuple[plt.Figure, Iterator[tuple[Axes, p
         for axis, name in zip(axes.flat, names, strict=False):
             yield axis, table[table["network"] == name]
             axis.set_title(name, fontsize=10)
-            legend(axis)
+            legend(axis, columns=legend_columns)
 
     return figure, fill()
 
@@ -72,7 +72,7 @@ def logarithmic(axis: Axes, x_label: str, y_label: str) -> None:
     axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
 
 
-def legend(axis: Axes, *, above: bool = False) -> None:
+def legend(axis: Axes, *, above: bool = False, columns: int = 1) -> None:
     """Add a legend where it covers least of the panel, framed so that lines behind it are not mistaken for its entries.
 
     With ``above`` it is placed over the panel, without a frame, below the panel's title.
@@ -80,7 +80,7 @@ def legend(axis: Axes, *, above: bool = False) -> None:
     if not axis.get_legend_handles_labels()[0]:
         return
     if not above:
-        axis.legend(fontsize=7, loc="best")
+        axis.legend(fontsize=7, loc="best", ncols=columns)
         return
     earlier = axis.get_legend()
     title = axis.get_title() or (earlier.get_title().get_text() if earlier else "")

@@ -31,6 +31,7 @@ def summary(results: str | Path) -> str:
             lines += _indented(findings.FLIPS)
         heading, *cells = findings.verdicts(read_shown(results, "lazy"))
         lines += [*textwrap.wrap(heading, 120), *(line for text in cells for line in _indented(text))]
+    lines += [f"  {name:<14} {sentence}" for name, sentences in findings.over_depths(laws).items() for sentence in sentences]
     lines += left_out(results)
     lines += [
         f"Tables:  {results / 'tables'}  (ntksim.read_table({str(results)!r}, 'convergence'))",
@@ -66,7 +67,8 @@ def _movement(drift: pd.DataFrame, laws: pd.DataFrame) -> list[str]:
                 widest = rows.iloc[-1]
                 value = f"{widest['root_mean_square']:.3g}{findings.mark(widest)}"
                 found.append(f"{quantity.words} {value}; {_law(laws, network, name)}")
-        found += [findings.overtaking(of_network), findings.accuracies(of_network, drift.attrs["data"]["test"])]
+        found += [findings.overtaking(of_network), findings.learning(laws[laws["network"] == network])]
+        found += [findings.accuracies(of_network, drift.attrs["data"]["test"])]
         lines += [f"  {network:<14} {sentence}" for sentence in found if sentence]
     return lines
 

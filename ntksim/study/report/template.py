@@ -123,6 +123,10 @@ _PAGE = """\
 <h2>Laws</h2>
 <p>Fits of c m^exponent to root mean squares over seeds, where m is the width. z is the difference from theory in standard
 errors. The standard errors contain the scatter between seeds only, not the deviations from the power law at finite widths.</p>
+{% if along_others %}
+<p>Laws along another variable (column along) have it in place of m: the number of training points n at one width, where losses
+are means over seeds, or depth over width of all networks that are equal but for their depth.</p>
+{% endif %}
 {{ table(laws, "Scaling laws") }}
 {% for text in flips %}
 <p>{{ text }}</p>

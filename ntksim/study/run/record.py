@@ -16,7 +16,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from ntksim.study.config.network import without_imports
+from ntksim.study.config.axes import without_imports
 from ntksim.study.config.study import Study, parse_study, read_content
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.files.provenance import code_identity, git, provenance

@@ -57,10 +57,10 @@ def key(cell: "Mapping[str, Any] | pd.Series[Any]") -> tuple[Any, ...]:
 
 
 def of_one_data_set(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that are of the largest training set and the first seed of the data."""
+    """The rows of a table that are of the largest training set and the first seed of the data, and those of all training sets."""
     for name, value in zip(DATA, ("max", "min"), strict=True):
         if name in frame:
-            frame = frame[frame[name] == frame[name].agg(value)]
+            frame = frame[frame[name].isna() | (frame[name] == frame[name].agg(value))]
     return frame
 
 

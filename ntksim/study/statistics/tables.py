@@ -42,7 +42,7 @@ def make_tables(study: Study, output: str | Path) -> None:
     """
     results = Path(study.results)
     every = {label: files.read(results / jobs.dataset_file(label)) for label in study.data_sets}
-    hashes, data = {label: data.hash for label, data in every.items()}, list(every.values())[-1]
+    hashes, data = {label: data.hash for label, data in every.items()}, every[study.shown_label]
     devices, limits = set[str](), _Limits(study, hashes)
     initial, error_grams = _read_initial(study, hashes, devices)
     made = {"spectrum": _spectrum(limits, initial)}
