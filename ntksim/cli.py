@@ -152,9 +152,9 @@ def _shard(options: argparse.Namespace) -> "ShardJob":
 
 def _limit(options: argparse.Namespace) -> None:
     network = _network(options)
-    from ntksim.study.stages import initial
+    from ntksim.study.stages import limit
 
-    initial.limit(options.dataset, network, options.output)
+    limit.limit(options.dataset, network, options.output)
 
 
 def _initial(options: argparse.Namespace) -> None:

@@ -15,8 +15,8 @@ from ntksim.study.files import tables
 from ntksim.study.plan import jobs
 from ntksim.study.report import figures, summary
 from ntksim.study.report.page import write_html
-from ntksim.study.stages import initial as stages
-from ntksim.study.stages import theory
+from ntksim.study.stages import kernels as stages
+from ntksim.study.stages import limit, theory
 
 CONTENT = {
     "dataset": {"name": "circle", "train": 5, "test": 3},
@@ -202,5 +202,5 @@ def test_a_limit_that_overflows_is_refused(tmp_path):
     network = parse_study(CONTENT | {"networks": {"n": {"activation": "relu", "depth": 1, "sigma_a": 1e200}}}).networks["n"]
     dataset.write(tmp_path / "d.npz", dataset.load(parse_study(CONTENT).dataset))
     with np.errstate(all="ignore"), pytest.raises(StageError, match="the infinite-width kernel of this network overflows; lower"):
-        stages.limit(tmp_path / "d.npz", network.network(4), tmp_path / "limit.npz")
+        limit.limit(tmp_path / "d.npz", network.network(4), tmp_path / "limit.npz")
     assert not (tmp_path / "limit.npz").exists()

@@ -16,8 +16,8 @@ from ntksim.study.data import dataset
 from ntksim.study.plan import cost, identity, jobs
 from ntksim.study.report import description, figures, findings, summary
 from ntksim.study.run import verify
-from ntksim.study.stages import initial
-from ntksim.study.stages.initial import triangles
+from ntksim.study.stages import kernels as stage
+from ntksim.study.stages.kernels import triangles
 from ntksim.study.stages.shard import ShardJob
 from ntksim.study.statistics.drift_parts import ERROR_PARTS, gram_matrix, parts
 
@@ -121,12 +121,12 @@ def test_a_gpu_is_told_how_networks_are_drawn(study, tmp_path, monkeypatch):
     """Kernels in law run on GPUs too; there is none here, so the engine is asked what it is given."""
     assert parse_study(CONTENT | {"device": "cuda"}).device == "cuda"
     asked = {}
-    monkeypatch.setattr(initial, "empirical_ntk", lambda network, x, **options: asked.update(options) or np.ones((5, 4, 4)))
+    monkeypatch.setattr(stage, "empirical_ntk", lambda network, x, **options: asked.update(options) or np.ones((5, 4, 4)))
     limit = Path(study.results) / jobs.limit_file(study, "relu_2", 256)
     job = ShardJob(
         f"{study.results}/dataset.npz", limit, study.networks["relu_2"].network(256), range(5), tmp_path / "s", "float64", "cuda"
     )
-    initial._kernels(job, np.ones((4, 8)), "cuda", "conditional")
+    stage._kernels(job, np.ones((4, 8)), "cuda", "conditional")
     assert asked["device"] == "cuda"
     assert asked["sampling"] == "conditional"
 

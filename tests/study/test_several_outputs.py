@@ -13,7 +13,7 @@ from ntksim.study.files.storage import read_arrays
 from ntksim.study.plan import cost, jobs
 from ntksim.study.report import summary
 from ntksim.study.run import verify
-from ntksim.study.stages import initial as stages
+from ntksim.study.stages import kernels as stages
 
 CONTENT = {
     "dataset": {"name": "wine", "train": 6, "test": 5},

@@ -9,11 +9,12 @@ import sys
 import pytest
 
 import studies
+from ntksim.engine.network import Network
 from ntksim.study.config.study import parse_study
 from ntksim.study.files import source
-from ntksim.study.plan import jobs
+from ntksim.study.plan import identity, jobs
 
-SHARDS = {"limit", "initial", "training"}
+SHARDS = {"limit", "initial", "first_step", "training"}
 OF_TABLES = ("scaling_laws", "seeds", "drift_parts", "laziness", "ensemble", "columns", "tables")
 
 
@@ -119,8 +120,9 @@ def test_shards_depend_on_the_engine_and_their_stage_only(copy):
     others = ["study/plan/jobs", "study/plan/cost", "study/data/dataset", "study/config/dataset", "cli", "__init__"]
     assert not aged(copy, others) & SHARDS
     assert aged(copy, ["study/stages/training"]) & SHARDS == {"training"}
-    for module in ("engine/cpu/passes", "engine/cuda/kernels", "study/files/storage"):  # the second is imported inside a function
-        assert aged(copy, [module]) >= SHARDS
+    assert aged(copy, ["study/files/storage"]) >= SHARDS
+    for module in ("engine/cpu/passes", "engine/cuda/kernels"):  # the second is imported inside a function
+        assert aged(copy, [module]) & SHARDS == SHARDS - {"limit"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +146,22 @@ def words(text):
     return found
 
 
+def test_a_change_of_training_leaves_limits_and_kernels_up_to_date(copy):
+    """Shards at initialisation depend on it only where they take a step of descent."""
+    assert aged(copy, ["engine/training/flow"]) == {"training", "first_step", "package"}
+    assert {"limit", "initial"} < aged(copy, ["engine/infinite/kernel"])
+
+
+def test_shards_with_a_first_step_name_the_code_of_training():
+    network = Network(2, 8)
+    plain, of_step = (
+        identity.shard_identity("initial", network, range(2), "data", **identity.initial_identity("weights", step))
+        for step in (None, 0.5)
+    )
+    assert (plain["source"], of_step["source"]) == (source.digest_of("initial"), source.digest_of("first_step"))
+    assert plain["source"] != of_step["source"]
+
+
 def test_the_digest_covers_every_module_that_a_stage_loads():
     """The modules are taken from the running program, not from its text."""
     code = """
@@ -154,7 +172,7 @@ from ntksim.engine.network import Network
 empirical_ntk(Network(1, 4), np.ones((2, 2)), seeds=[0])
 print(*(name for name in sys.modules if name.startswith("ntksim.")))
 """
-    for module in ("stages.initial", "stages.training"):
+    for module in ("stages.kernels", "stages.initial", "stages.training"):
         done = subprocess.run(
             [sys.executable, "-c", code.format(module=module)],
             env=studies.environment(),

@@ -23,7 +23,7 @@ from ntksim.study.plan import jobs as plan
 from ntksim.study.report import figures
 from ntksim.study.run import verify
 from ntksim.study.stages import theory
-from ntksim.study.stages.initial import infinite_kernels
+from ntksim.study.stages.limit import infinite_kernels
 from ntksim.study.statistics import drift_parts, laziness, scaling_laws, tables
 from ntksim.study.statistics.columns import COLUMNS, QUANTITIES, quantities
 

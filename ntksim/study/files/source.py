@@ -1,7 +1,8 @@
 """Digests of the code that results depend on: a module and all modules of ntksim that it imports, directly or indirectly.
 
 A digest is a hash of syntax trees without docstrings, so changes of comments and layout leave results up to date. The imported
-modules are found from the import statements in the source, including those inside functions, so no list is kept by hand. This
+modules are found from the import statements in the source, including those inside functions, so no list is kept by hand (those
+inside functions of `engine.known_answers`, which only compares, are left out). This
 module imports only the standard library, since every job of the workflow loads it. What was found in a file is kept in the user's
 cache, by a hash of its bytes: parsing all files takes as long as importing NumPy and Numba.
 """
@@ -20,10 +21,13 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parents[2]
 _ROOT = _PACKAGE.name
 _BY_NAME = "ntksim.engine.formulas.activations"  # its modules are imported by their names: whoever imports it may use any
+# Its functions ask all compiled code for known answers, and make no number of a result: their imports do not count.
+_ASKS = "ntksim.engine.known_answers"
 # The module that computes each kind of result.
 MODULES = {
-    "limit": "ntksim.study.stages.initial",
-    "initial": "ntksim.study.stages.initial",
+    "limit": "ntksim.study.stages.limit",
+    "initial": "ntksim.study.stages.kernels",
+    "first_step": "ntksim.study.stages.initial",  # shards at initialisation with a step of descent
     "training": "ntksim.study.stages.training",
     "tables": "ntksim.study.statistics.tables",
     "figures": "ntksim.study.report.figures",
@@ -78,6 +82,8 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
     if key not in _kept():
         tree, words, imports = ast.parse(content, str(path)), list[str](), list[ast.stmt]()
         _write(tree, words, imports)
+        if module == _ASKS:
+            imports = [node for node in imports if node in tree.body]
         names = sorted({name for node in imports for name in _names(node, package)})
         _kept()[key] = [hashlib.sha256("\n".join(words).encode()).hexdigest(), *names]
         _fresh.append(key)

@@ -127,7 +127,8 @@ def _measure() -> Rates:
 def _startup() -> float:
     """Seconds until a process of its own has computed a first kernel."""
     code = (
-        "import numpy; from ntksim.study.stages.initial import Network, empirical_ntk; "
+        "import numpy; from ntksim.engine.network import Network; "
+        "from ntksim.study.stages.kernels import empirical_ntk; "
         "empirical_ntk(Network(1, 8), numpy.ones((2, 2)), seeds=[0])"
     )
     before = os.times()

@@ -55,7 +55,7 @@ def shard_identity(stage: str, network: Network, seeds: Sequence[int], dataset_h
         "seeds": [min(seeds), max(seeds)],
         "dataset": dataset_hash,
         **options,
-        **code_identity(stage),
+        **code_identity("first_step" if "first_step" in options else stage),
     }
 
 

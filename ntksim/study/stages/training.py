@@ -17,7 +17,7 @@ from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.files.provenance import provenance
 from ntksim.study.plan.identity import shard_identity
 from ntksim.study.stages.accuracy import accuracy, losses
-from ntksim.study.stages.initial import finiteness
+from ntksim.study.stages.kernels import finiteness
 from ntksim.study.stages.measures import measured, of_tests
 from ntksim.study.stages.shard import ShardJob
 from ntksim.study.stages.theory import beside_ensemble, beside_theory, solved

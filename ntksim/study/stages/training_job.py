@@ -14,7 +14,7 @@ from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.data import files as datasets
 from ntksim.study.files.storage import CHECKPOINT
 from ntksim.study.stages.clock import clock
-from ntksim.study.stages.initial import infinite_kernels, read_limit
+from ntksim.study.stages.limit import infinite_kernels, read_limit
 from ntksim.study.stages.measures import Evaluation, evaluation
 from ntksim.study.stages.shard import ShardJob
 from ntksim.study.stages.theory import Moments, ensemble_moments
