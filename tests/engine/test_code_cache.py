@@ -209,6 +209,40 @@ def test_one_strip_alone_in_the_cache_is_not_taken_for_the_others(product, tmp_p
     subprocess.run([sys.executable, script], env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}, check=True)
 
 
+PARALLEL = """
+import sys
+import numpy as np
+from numba import prange
+from ntksim.engine.compiled.jit import jit, jit_parallel
+
+@jit_parallel
+def fill(a):
+    for i in prange(a.size):
+        a[i] = i
+
+@jit
+def filled(a):
+    fill(a)
+    return a.sum()
+
+if "callee" in sys.argv:
+    fill(np.empty(4))
+else:
+    print(filled(np.empty(4)))
+"""
+
+
+def test_what_calls_parallel_code_from_the_cache_can_be_loaded(tmp_path):
+    """The callee is kept by one process; another loads it and compiles its caller, which a third one loads by itself."""
+    script = tmp_path / "parallel.py"
+    script.write_text(PARALLEL)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "2"}
+    for argument in ("callee", "caller", "caller"):
+        done = subprocess.run([sys.executable, script, argument], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["6.0"]
+
+
 SUMS = """
 import warnings
 caught = warnings.catch_warnings(record=True).__enter__()

@@ -258,6 +258,10 @@ def kept_cache(numbas: type) -> type:
                 return None
             if loaded is None and self._py_func.__module__.startswith(_PACKAGE + "."):
                 _say_compiling()
+            if getattr(loaded, "reload_init", None):
+                # What loading parallel code needs first. Numba forgets it of code that was loaded, and so would what is compiled
+                # to call this code, which would then be kept without and end the process that loads it.
+                loaded.library._reload_init.update(loaded.reload_init)
             return loaded
 
         def save_overload(self, signature: Any, data: Any) -> None:
