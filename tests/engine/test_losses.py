@@ -173,6 +173,6 @@ def test_default_rates_are_below_the_curvature_of_every_loss():
     for name in LOSSES:
         network = ntksim.Network(1, 512, outputs=3)
         y = targets(name, 3)
-        run = ntksim.train(network, POINTS, y, seeds=[0], method="gradient_descent", loss=name, steps=8, weight_decay=0.01)
+        run = ntksim.train(network, POINTS, y, seeds=[0], method="gradient_descent", loss=name, steps=8)
         assert (np.diff(run.loss[0]) < 0).all(), name
     assert {kind for kind, _ in LOSSES.values()} == {0, 1, SOFTMAX}

@@ -56,12 +56,12 @@ class Schedule:
 
 def flow_schedule(network: Network, x: np.ndarray, options: Options) -> Schedule:
     """A flow, whose own times are those of theta' = -grad L."""
-    for name in ("steps", "learning_rate", "momentum", "nesterov", "batch_size"):
-        if getattr(options, name) is not None and np.any(getattr(options, name) != 0):
-            raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times, tolerance and max_steps")
     if options.loss != SQUARED_LOSS or options.weight_decay:
         what = f"loss={options.loss.name!r}" if options.loss != SQUARED_LOSS else "weight_decay"
         raise ValueError(f"{what} belongs to gradient_descent: gradient_flow follows the loss 'squared' alone; set method")
+    for name in ("steps", "learning_rate", "momentum", "nesterov", "batch_size"):
+        if getattr(options, name) is not None and np.any(getattr(options, name) != 0):
+            raise ValueError(f"{name} belongs to gradient_descent; gradient_flow has times, tolerance and max_steps")
     asked = _flow_times(network, x, options.times)
     shown, where = np.unique(network.learning_rate_scale * asked, return_inverse=True)
     return Schedule(Flow(shown, _tolerance(options.tolerance), _most_steps(options.max_steps)), asked, where, None)
