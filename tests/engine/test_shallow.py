@@ -89,7 +89,7 @@ def test_bits_depend_neither_on_threads_nor_on_snapshots(outputs_of, monkeypatch
 
 def test_an_activation_without_a_slope_at_zero_is_not_asked_there():
     """What pads the points is one of them: sqrt |z| has no slope at 0."""
-    root = ntksim.Activation("root", lambda z: abs(z) ** 0.5, lambda z: (0.5 if z > 0 else -0.5) * abs(z) ** -0.5)
+    root = ntksim.Activation("root", lambda z: abs(z) ** 0.5, lambda z: (0.5 if z > 0 else -0.5) * abs(z) ** -0.5, smooth=False)
     run = ntksim.train(
         ntksim.Network(1, 20, root), POINTS, np.ones(5), seeds=[0], method="gradient_descent", steps=5, learning_rate=1e-3
     )

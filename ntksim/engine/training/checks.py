@@ -99,7 +99,9 @@ def checked_loss(loss: Loss, weight_decay: object, place: str, in_law: bool, rem
 
 def on_cpu(device: object, loss: object, weight_decay: object) -> bool:
     """Whether device ``"auto"`` is the CPU whatever there is, since GPUs train on squared losses without weight decay alone."""
-    return device == "auto" and (weight_decay != 0 or (isinstance(loss, str) and LOSSES.get(loss, (SQUARED,))[0] != SQUARED))
+    if not isinstance(device, str) or device != "auto":
+        return False
+    return bool(np.any(weight_decay != 0)) or (isinstance(loss, str) and LOSSES.get(loss, (SQUARED,))[0] != SQUARED)
 
 
 def checked_interval(checkpoint: object, interval: float) -> float:
