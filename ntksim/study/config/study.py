@@ -125,7 +125,7 @@ class Study(Section):
     def _each_named(cls, given: Any, handler: Any) -> Any:
         networks, written = handler(one_each(given)), written_names(given)
         for name in networks:
-            own = written.get(name, name)
+            own = str(written.get(name) or name)
             if not _NAME.fullmatch(name) or len(own) > _LONGEST or len(name) > _LONGEST_OF_AXES:
                 behind = f", and {_LONGEST_OF_AXES} with {name[len(own) :]} behind them" if name != own else ""
                 raise ValueError(
