@@ -78,8 +78,12 @@ def descent_schedule(network: Network, x: np.ndarray, options: Options) -> Sched
     given = options.learning_rate is not None and (options.times is not None or options.steps is not None)
     values = np.zeros(0)  # eigenvalues of the limit, if there is one or need be
     if not given or (network.law == NORMAL and options.loss.kind == SQUARED):
-        kernel = _limit_kernel(network, x, "learning_rate and times or steps")
-        values = np.linalg.eigvalsh(kernel)
+        try:
+            kernel = _limit_kernel(network, x, "learning_rate and times or steps")
+            values = np.linalg.eigvalsh(kernel)
+        except ValueError:  # a limit that cannot be computed: what is given needs it for no more than a warning
+            if not given:
+                raise
     # Curvatures in the space of parameters: the loss's own times the kernel's eigenvalues, and weight decay.
     bend, decay = options.loss.curvature, _decay_of(network, options.weight_decay)
     top = float(values[-1]) if values.size else 0.0
