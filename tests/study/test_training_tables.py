@@ -317,7 +317,8 @@ def test_untrained_networks_are_not_lazy(tmp_path):
 
 
 def test_figures_of_parts_and_phases(study, tmp_path):
-    assert {"drift_parts", "lazy_or_rich", "loss"} <= set(plan.figures(study))
+    drawn = {"convergence", "spectrum", "drift", "drift_parts", "loss", "test_loss", "accuracy", "lazy_or_rich"}
+    assert set(plan.figures(study)) == drawn
     for name in ("drift_parts", "lazy_or_rich", "loss"):
         files = [f"{study.results}/tables/{table}.parquet" for table in plan.FIGURES[name]]
         figures.draw(name, files, [tmp_path / f"{name}.svg"])

@@ -133,6 +133,7 @@ def against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str
     )
     floor = rounding(table.attrs["config"]["precision"])
     for row, (quantity, label) in enumerate(labels.items()):
+        has_points = (table.loc[table["quantity"] == quantity, "root_mean_square"] > floor).any()
         for axis, depth in zip(axes[row], depths, strict=True):
             panel = table[(table["quantity"] == quantity) & (table["depth"] == depth)]
             shown = list(dict.fromkeys(panel["network"]))
@@ -141,7 +142,8 @@ def against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str
                 rows = panel[panel["network"] == name].sort_values("width")
                 at = dodged(rows["width"], panel["width"], shown.index(name), len(shown))
                 _line(axis, rows.assign(at=at), law, names.index(name), floor)
-            axis.set_yscale("log")
+            if has_points:
+                axis.set_yscale("log")
             if not (panel["root_mean_square"] > floor).any():
                 note(axis, "0 up to rounding" if (panel["root_mean_square"] <= floor).any() else "no values to draw")
             if len(panel):
@@ -150,7 +152,7 @@ def against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str
             axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
             legend(axis, above=True)
         axes[row][0].set_ylabel(label)
-        if not (table.loc[table["quantity"] == quantity, "root_mean_square"] > floor).any():
+        if not has_points:
             axes[row][0].set_yticks([], minor=False)
             axes[row][0].set_yticks([], minor=True)
     return figure

@@ -94,7 +94,7 @@ def _over_seeds(training: pd.DataFrame, names: tuple[str, ...]) -> Iterator[tupl
     """For each network, width and time: its columns, arrays (seeds, entries) of the lists ``names``, and counts of seeds."""
     for cell, group in cells(training, "width", "time", "relative_time"):
         seeds = group[group["status"] == "finished"]
-        values = np.array(seeds[names[0]].to_list(), np.float64).reshape(len(seeds), -1)
+        values = np.array(seeds[names[0]].to_list(), np.float64).reshape(len(seeds), np.size(group[names[0]].iloc[0]))
         finite = np.isfinite(values).all(axis=1)
         theory = [np.asarray(group[name].iloc[0], np.float64) for name in names[1:]]
         yield cell, [values[finite], *theory], counts(int(finite.sum()), len(group))
