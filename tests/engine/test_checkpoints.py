@@ -17,13 +17,17 @@ from ntksim.engine.training import checkpoints, descent, train
 
 TARGETS = np.random.default_rng(2).normal(size=(5, 2))
 NETWORK = ntksim.Network(2, 12, "tanh", sigma_b=0.2, outputs=2)
+SHALLOW = ntksim.Network(1, 40, "tanh", sigma_b=0.2, outputs=2)  # whose descent takes one sweep a step
 FLOW = {"method": "gradient_flow", "times": [0.0, 0.3, 2.0, np.inf], "tolerance": 1e-6}
 DESCENT = {"method": "gradient_descent", "steps": 60, "learning_rate": 0.01}
 RUNS = [
-    FLOW | {"remove_initial_output": True, "x_test": POINTS[:2], "keep_kernels": True},
-    DESCENT | {"keep_kernels": True},
-    DESCENT | {"momentum": 0.9, "batch_size": 2, "x_test": POINTS[:2]},
-    DESCENT | {"momentum": 0.5, "nesterov": True, "layer_rates": [1, 0, 0.5]},
+    (NETWORK, FLOW | {"remove_initial_output": True, "x_test": POINTS[:2], "keep_kernels": True}),
+    (NETWORK, DESCENT | {"keep_kernels": True}),
+    (NETWORK, DESCENT | {"momentum": 0.9, "batch_size": 2, "x_test": POINTS[:2]}),
+    (NETWORK, DESCENT | {"momentum": 0.5, "nesterov": True, "layer_rates": [1, 0, 0.5]}),
+    (NETWORK, DESCENT | {"loss": "mean_squared", "weight_decay": 0.1}),
+    (SHALLOW, DESCENT | {"momentum": 0.9, "weight_decay": 0.1}),
+    (SHALLOW, DESCENT | {"batch_size": 2}),
 ]
 
 
@@ -40,11 +44,13 @@ def _same(a, b):
             assert one == other, field.name
 
 
-@pytest.mark.parametrize("options", RUNS, ids=["flow", "descent", "batches", "layers"])
-def test_stopped_after_every_write(options, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("network", "options"), RUNS, ids=["flow", "descent", "batches", "layers", "decay", "shallow", "shallow batches"]
+)
+def test_stopped_after_every_write(network, options, tmp_path, monkeypatch):
     monkeypatch.setattr(descent, "_WORK", 12 * 16 * 5 * 20)  # a few steps at a time
     seeds = [3, 5, 8]
-    undisturbed = ntksim.train(NETWORK, POINTS, TARGETS, seeds=seeds, **options)
+    undisturbed = ntksim.train(network, POINTS, TARGETS, seeds=seeds, **options)
     write = checkpoints.write
 
     def stopping(path, arrays):
@@ -55,7 +61,7 @@ def test_stopped_after_every_write(options, tmp_path, monkeypatch):
     stops = 0
     while True:
         try:
-            run = ntksim.train(NETWORK, POINTS, TARGETS, seeds=seeds, checkpoint=tmp_path, checkpoint_interval=0, **options)
+            run = ntksim.train(network, POINTS, TARGETS, seeds=seeds, checkpoint=tmp_path, checkpoint_interval=0, **options)
             break
         except Stopped:
             stops += 1

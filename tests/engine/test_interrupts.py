@@ -151,6 +151,11 @@ HOURS = {
         "gradient_descent",
         "ntksim.train(ntksim.Network(2, 9), X, X[:, 0], seeds=[0], method='gradient_descent', learning_rate=1e-9, steps=10**13)",
     ),
+    "shallow descent": (
+        "gradient_descent",
+        "ntksim.train(ntksim.Network(1, 4096), X, X[:, 0], seeds=range(3), method='gradient_descent', learning_rate=1e-9, "
+        "steps=10**10)",
+    ),
     "wide descent": (
         "gradient_descent",
         "ntksim.train(ntksim.Network(2, 2048), X, X[:, 0], seeds=range(3), method='gradient_descent', learning_rate=1e-9, "

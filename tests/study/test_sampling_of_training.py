@@ -152,7 +152,7 @@ def test_what_they_can_do_is_not_refused():
     """A finer flow, as many steps as the width allows, one hidden layer, and a GPU where there is one for other jobs."""
     finer = parse_study(training(tolerance=2e-6)).training
     assert finer.rank_tolerance == pytest.approx(2e-7, rel=1e-12)
-    assert parse_study(descent(relative_learning_rate=0.5, relative_time=8.0)).training.steps == 16
+    assert parse_study(descent(relative_learning_rate=0.5, relative_time=8.0)).training.known_steps == 16
     shallow = {"networks": {"tanh_1": CONTENT["networks"]["tanh_1"]}}
     assert parse_study(descent(relative_learning_rate=0.5, relative_time=99.0) | shallow).training.rank_tolerance == 1e-6
     assert parse_study(CONTENT | {"device": "auto"}).training.rank_tolerance == 1e-6
@@ -161,7 +161,7 @@ def test_what_they_can_do_is_not_refused():
 def test_steps_up_to_the_bound_train(tmp_path):
     """The study's bound is the engine's."""
     content = descent(relative_learning_rate=0.5, relative_time=4.0, momentum=0.5, widths=[32, 64], seeds=2)
-    assert parse_study(content).training.steps * 4 == 32
+    assert parse_study(content).training.known_steps * 4 == 32
     own = studies.computed(content, tmp_path)
     final = ntksim.read_table(own.results, "final")
     assert set(final["status"]) == {"finished"}

@@ -53,7 +53,8 @@ class Trajectory:
     Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
     (S, T, n, n), None unless kept; ``kernel`` (S, n, n) at the last time; and of test with training points ``test_kernels``
     (S, 2, n*, n), first at t = 0, whether that is among the times or not, then at the last time; None without test points; and
-    ``kept_test_kernels`` (S, T, n*, n), the same at all times, None unless kept.
+    ``kept_test_kernels`` (S, T, n*, n), the same at all times, None unless kept. Where gates slide, ``kernels`` have the slopes
+    that hold them, and kernels of test points those of the side on which rounding left them.
     Movement since t = 0, whether that is among the times or not:
 
     ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
