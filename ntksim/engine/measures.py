@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import entr
 
 from ntksim.engine.arguments import without_masks
 from ntksim.engine.rounding import null_level, relative_error
@@ -143,8 +142,9 @@ def effective_rank(kernels: np.ndarray) -> np.ndarray:
     Eigenvalues that rounding has made negative count as zeros. NaN where a kernel is zero or not finite.
     """
     values = np.maximum(spectrum(kernels), 0.0)
-    with np.errstate(invalid="ignore"):  # 0 / 0
-        return np.exp(np.sum(entr(values / values.sum(axis=-1, keepdims=True)), axis=-1))
+    with np.errstate(divide="ignore", invalid="ignore"):  # log 0, and 0 / 0
+        shares = values / values.sum(axis=-1, keepdims=True)
+        return np.exp(-np.sum(np.where(shares == 0, 0.0, shares * np.log(shares)), axis=-1))
 
 
 @without_masks

@@ -228,3 +228,41 @@ with only_writer(Path(sys.argv[1])) as lock:
     writer.stdout.read()  # returns when all processes that could write to it have ended
     writer.stdout.close()
     assert lock.has_ended(job)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1.0, np.nan, -np.inf]), np.arange(3, dtype=np.float32), np.arange(3), np.array([True, False, True]),
+        ["finished", "", "überlauf"], np.array(["a", "bc", "d"]), list(np.arange(6.0).reshape(3, 2)), np.zeros((3, 0)),
+    ],
+)  # fmt: skip
+def test_columns_are_those_that_arrow_makes(values):
+    known = np.array([False, True, False])
+    rows = list(values)
+    assert storage.column(values).equals(pa.array(rows)) or np.isnan(values).any()
+    assert str(storage.column(values)) == str(pa.array(rows))
+    some = storage.column(values, known)
+    some.validate(full=True)
+    assert some.equals(pa.array([None, rows[1], None], pa.array(rows).type)) or np.isnan(values).any()
+    assert str(some) == str(pa.array([None, rows[1], None], pa.array(rows).type))
+
+
+def test_tensors_are_those_that_arrow_makes():
+    values = np.arange(24.0).reshape(3, 4, 2)
+    assert storage.tensors(values).equals(pa.FixedShapeTensorArray.from_numpy_ndarray(values))
+
+
+def test_jobs_load_no_more_than_they_need(tmp_path):
+    """A job starts in half a second less without pandas and without SciPy's special functions."""
+    code = """
+import sys
+import numpy as np
+import pyarrow as pa
+from ntksim.study.files import storage
+from ntksim.study.stages import initial, training
+storage.write_table(sys.argv[1], pa.table({"a": storage.column(np.arange(3.0)), "b": storage.column(["x"] * 3)}), {})
+print(*[name for name in ("pandas", "scipy.special", "pydantic", "matplotlib", "sklearn") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.parquet")], capture_output=True, text=True)
+    assert done.stdout == "\n", done.stdout + done.stderr

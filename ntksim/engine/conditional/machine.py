@@ -16,7 +16,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaincinv, ndtr
 
 from ntksim.engine.conditional.parameters import Theta, padded
 from ntksim.engine.conditional.points import finish_points, finish_sensitivities, normals
@@ -165,6 +164,8 @@ class ConditionalMachine(Machine):
 
     def _unseen(self, layer: int, freedom: int) -> float:
         """The squared norm of what nobody has asked of a layer's standard normals: chi^2 with so many degrees of freedom."""
+        from scipy.special import gammaincinv, ndtr  # a quarter of a second, which other jobs do not need
+
         # Nothing goes back through the first layer: its normals are free. Their quantile becomes that of chi^2.
         (normal,) = self.normals(right_code(1), ROWS_PER_BLOCK * layer, 0, 1, 1).astype(np.float64)[0]
         return float(2 * gammaincinv(freedom / 2, ndtr(normal))) if freedom else 0.0

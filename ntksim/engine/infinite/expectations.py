@@ -17,7 +17,6 @@ import math
 import numpy as np
 from numba import get_num_threads, prange
 from numpy.polynomial.chebyshev import chebvander
-from scipy.fft import dctn
 
 from ntksim.engine.activation import Phi
 from ntksim.engine.blas import one_blas_thread
@@ -170,6 +169,8 @@ def _series(factors: int, phi: Phi, span: np.ndarray) -> np.ndarray:
     smooth in t, odd in the correlation, which is z sqrt(2 - z^2), and takes no arccosine. Sizes grow until the last two
     terms in each direction add to less than ``_TAIL``.
     """
+    from scipy.fft import dctn  # a quarter of a second, which networks with closed forms do not need
+
     width = (span[1] - span[0]) / 2
     # Guesses: singularities at a distance of 1.4 (pi/2 for tanh), and the angle's terms as measured for tanh.
     p = 3 + int(27.6 / math.asinh(1.4 / width)) if width > _SAME else 1

@@ -15,7 +15,7 @@ from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.empirical import empirical_ntk
 from ntksim.study.data import files
 from ntksim.study.files.provenance import provenance
-from ntksim.study.files.storage import write_table
+from ntksim.study.files.storage import column, write_table
 from ntksim.study.plan.identity import initial_identity, shard_identity
 from ntksim.study.stages.limit import read_limit
 from ntksim.study.stages.shard import ShardJob
@@ -40,7 +40,8 @@ def write_kernels(job: ShardJob, sampling: str, first_step: float | None = None,
         columns["first_step_change"] = changes(job, data, reference, sampling, first_step)
     options = initial_identity(sampling, first_step)
     identity = shard_identity("initial", job.network, job.seeds, data.hash, dtype=job.dtype, **options)
-    write_table(job.output, pa.table(columns), {"identity": identity, "provenance": provenance(device)})
+    table = pa.table({name: column(values) for name, values in columns.items()})
+    write_table(job.output, table, {"identity": identity, "provenance": provenance(device)})
 
 
 def kernel_columns(kernels: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, Any]:

@@ -7,20 +7,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ntksim.study.files.storage import tensors, write_table
+from ntksim.study.files.storage import column, tensors, write_table
 
 
 def write_shard(output: str | Path, columns: Mapping[str, np.ndarray], metadata: dict[str, Any]) -> None:
     """Columns (S, T, ...) of every row, and those (S, 1, ...) of a run in the row of its last time, nulls in the others."""
-    times = columns["time"].shape[1]
-    arrays: dict[str, Any] = {}
+    seeds, times = columns["time"].shape
+    is_last = np.tile(np.arange(times) == times - 1, seeds)
+    arrays = {}
     for name, values in columns.items():
-        if values.shape[1] == 1:
-            rows: Any = [value for (own,) in values for value in (*[None] * (times - 1), own)]
-        else:
-            rows = list(values.reshape(-1, *values.shape[2:])) if values.ndim == 3 else values.ravel()
-        # of lists of any length, unlike tensors of one shape, nulls take no room
-        arrays[name] = pa.array(rows, pa.list_(pa.float64()) if values.ndim == 3 else None)
+        rows = np.broadcast_to(values, (seeds, times, *values.shape[2:])).reshape(seeds * times, *values.shape[2:])
+        arrays[name] = column(rows, is_last if values.shape[1] == 1 else None)
     write_table(output, pa.table(arrays), metadata)
 
 
@@ -36,7 +33,7 @@ def write_kernels(
     ``cell`` is the network's name and width: files of many cells can be read together.
     """
     count, (network, width) = columns["seed"].size, cell
-    rows: dict[str, Any] = {"network": pa.array([network] * count, pa.string()), "width": np.full(count, width, np.int64)}
-    rows |= {name: columns[name].ravel() for name in ("seed", "time", "relative_time")}
+    rows: dict[str, Any] = {"network": column([network] * count), "width": column(np.full(count, width, np.int64))}
+    rows |= {name: column(columns[name].ravel()) for name in ("seed", "time", "relative_time")}
     rows["kernel"] = tensors(np.concatenate(kernels).reshape(-1, *kernels[0].shape[2:]))
     write_table(output, pa.table(rows), metadata)
