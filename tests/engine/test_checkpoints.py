@@ -134,14 +134,14 @@ def test_bad_paths_are_refused_before_anything_is_computed(tmp_path, monkeypatch
 
 
 def test_a_damaged_checkpoint_counts_as_missing(tmp_path):
-    run = ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, **FLOW)
+    run = ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, **DESCENT)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     places = [0, 40, 200, len(whole) // 2, *range(len(whole) - 300, len(whole), 7)]
     flipped = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in places]
     for damaged in (whole[: len(whole) // 2], b"", *flipped):
         path.write_bytes(damaged)
-        _same(ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, **FLOW), run)
+        _same(ntksim.train(NETWORK, POINTS, TARGETS, seeds=[0], checkpoint=tmp_path, **DESCENT), run)
 
 
 SCRIPT = """
