@@ -31,7 +31,7 @@ CONTENT = {
     "initial": {"widths": [16, 32], "seeds": 3, "dispersion": {}},
     "training": {
         "widths": [32, 64], "seeds": 6, "relative_time": 100.0, "snapshots": 6, "tolerance": 1e-3, "remove_initial_output": True,
-        "measures": {"eigenvalues": 2, "eigenvectors": 2, "profile": True, "predictions": True},
+        "measures": {"eigenvalues": 2, "eigenvectors": 2, "regression": True, "profile": True, "predictions": True},
     },
 }  # fmt: skip
 SMOOTH = {"networks": {"tanh": {"activation": "tanh", "depth": 1}}}
@@ -249,6 +249,32 @@ def test_modes_are_drawn_as_far_as_residuals_reach(results):
     for axis, (_, rows) in zip(drawn(results, "modes").axes, residuals.groupby("network", sort=False), strict=True):
         values = rows.loc[(rows["width"] == 64) & (rows["residual"] > 0), "residual"]
         assert axis.get_ylim() == pytest.approx((values.min() / 3, 3 * values.max()))
+
+
+def test_regression_in_time_stands_beside_the_network_and_the_limit(results):
+    """Medians with bands of quartiles for each width; a mark of 2 of 6 seeds that are left out."""
+    table, final = ntksim.read_table(results, "regression"), ntksim.read_table(results, "final")
+    figure = figures.FIGURES["regression"](table, final)
+    for axis, (name, rows) in zip(figure.axes, table.groupby("network", sort=False), strict=True):
+        assert axis.get_legend().get_title().get_text() == name
+        lines = [line for line in axis.get_lines() if len(line.get_xdata()) == 6]
+        for line, (width, column) in zip(
+            lines, [(width, name) for width in (32, 64) for name in ("regression_test_loss", "test_loss")], strict=True
+        ):
+            own = rows[(rows["width"] == width) & (rows["relative_time"] > 0)].groupby("relative_time")[column]
+            assert line.get_ydata() == pytest.approx(own.median().to_numpy())
+            band = axis.collections[lines.index(line)].get_paths()[0].vertices[:, 1]
+            assert (band.min(), band.max()) == pytest.approx((own.quantile(0.25).min(), own.quantile(0.75).max()))
+        (level,) = (line for line in axis.get_lines() if line.get_linestyle() == "--")
+        own = final[(final["network"] == name) & (final["width"] == 64)]["limit_kernel_regression_test_loss"]
+        assert set(level.get_ydata()) == {own.iloc[0]}
+        assert not [text for text in axis.texts if text.get_text() == "*"]
+    table.loc[(table["seed"] < 2) & (table["width"] == 32), "status"] = "diverged"
+    axis = figures.FIGURES["regression"](table, final).axes[0]
+    (star,) = (text for text in axis.texts if text.get_text() == "*")
+    left = table[(table["network"] == table["network"].iloc[0]) & (table["width"] == 32) & (table["status"] == "finished")]
+    first = left[left["relative_time"] > 0].groupby("relative_time")["regression_test_loss"].median()
+    assert star.xy == pytest.approx((first.index[0], first.iloc[0]))
 
 
 def test_freeze_times_of_all_networks_are_on_one_scale(results):
