@@ -31,7 +31,7 @@ from ntksim.study.config.dataset import FEATURES, Dataset
 from ntksim.study.config.messages import config_error
 from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.section import MOST, MOST_SHARDS, Section, check_path, one_of
-from ntksim.study.config.stages import Initial, Training, in_batches
+from ntksim.study.config.stages import Initial, Training
 from ntksim.study.config.yaml_text import read_yaml
 from ntksim.study.errors import ConfigError, shown
 
@@ -244,11 +244,6 @@ class Study(Section):
                     f"of initial.widths, {least}: take wider networks or fewer points, or set sampling to weights"
                 )
         return self
-
-    @property
-    def trains_in_batches(self) -> bool:
-        """Whether steps of training see fewer than all points, drawn at random."""
-        return self.training is not None and in_batches(self.training.batch_size, self.dataset.train)
 
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""
