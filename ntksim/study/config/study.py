@@ -165,13 +165,14 @@ class Study(Section):
         training = self.training
         if training is None or training.sampling != "conditional" or training.method != "gradient_descent":
             return self
-        points, least = self.dataset.train, training.widths[0]
+        points, least, outputs = self.dataset.train, training.widths[0], self.dataset.outputs
         steps = training.known_steps or 0
-        if steps * points > least and any(options.depth > 1 for options in self.networks.values()):
+        if (asked := steps * points * outputs) > least and any(options.depth > 1 for options in self.networks.values()):
+            of_outputs = f" of {outputs} outputs" if outputs > 1 else ""
             raise ValueError(
-                f"training.sampling: conditional may ask for {steps * points} directions in {steps} steps on "
-                f"{points} points, more than the smallest of training.widths, {least}: set method to gradient_flow, take fewer "
-                "steps or wider networks, or set sampling to weights"
+                f"training.sampling: conditional may ask for {asked} directions in {steps} steps on {points} points{of_outputs}, "
+                f"more than the smallest of training.widths, {least}: set method to gradient_flow, take fewer steps or wider "
+                "networks, or set sampling to weights"
             )
         return self
 
