@@ -3,11 +3,12 @@
 The law of one data set says nothing of another. In the average of data sets a quantity's mean square over seeds (along training
 points the mean of a loss) is averaged over data sets too, at every width, number of training points, or depth and width.
 
-Its interval counts how data sets differ and how networks do. All widths see the same data sets, and all data sets networks of the
-same seeds, so that the estimate without one data set, or without one seed, leaves it out everywhere at once. Either jackknife
-gives an interval, and the distances of their ends from the estimate are joined as the root of the sum of squares (Zou & Donner
-2008). What a seed does on one data set alone is counted in both: the joined interval is then too wide, never too narrow (Cameron,
-Gelbach & Miller 2011 take it off, which may leave less than nothing).
+Its interval counts how data sets differ and how networks do. All widths see the same data sets, so that the estimate without one
+of them leaves it out everywhere at once: that jackknife gives an interval. Another one comes from the jackknife over seeds, each
+of which is left out on all data sets: at one width after another, whose networks are independent, as in the law of one data set,
+and along training points at all their numbers at once. The distances of the two intervals' ends from the estimate are joined as
+the root of the sum of squares (Zou & Donner 2008). What a seed does on one data set alone is counted in both: the joined interval
+is then too wide, never too narrow (Cameron, Gelbach & Miller 2011 take it off, which may leave less than nothing).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ from ntksim.study.statistics.seeds import (
     UNKNOWN,
     Interval,
     cells,
+    combined,
     has_logarithm,
     jackknife,
     key,
@@ -145,7 +147,7 @@ def _average_law(
     means = powers.sum(axis=-1) / count
     without = np.where(used, (powers.sum(axis=-1, keepdims=True) - powers) / (count - 1)[..., None], means[..., None])
     sizes = [at(own) for own, there in zip(keys, enough, strict=True) if there]
-    row = average_fit(sizes, Averaged(means, without), power)
+    row = average_fit(sizes, Averaged(means, without), power, paired=paired)
     return row and {"widths_fitted": len(sizes)} | excluded(left, dict.fromkeys(keys, values[0].size)) | row
 
 
@@ -170,10 +172,10 @@ def _of_parts(
             yield cell | about | row | _beside_theory(name, cell, row, None)
 
 
-def average_fit(sizes: Sequence[float], averaged: Averaged, power: int) -> dict[str, float] | None:
+def average_fit(sizes: Sequence[float], averaged: Averaged, power: int, *, paired: bool = False) -> dict[str, float] | None:
     """Exponent and prefactor with their intervals; None for fewer than two sizes, and for what has no logarithm.
 
-    Intervals are NaN for fewer than `FEWEST` seeds.
+    ``paired`` says whether a seed is one network at all sizes. Intervals are NaN for fewer than `FEWEST` seeds.
     """
     means, without = averaged
     data_sets, total = means.shape[1], means.mean(axis=1)
@@ -182,14 +184,11 @@ def average_fit(sizes: Sequence[float], averaged: Averaged, power: int) -> dict[
     of_data, of_seeds = (means.sum(axis=1, keepdims=True) - means) / (data_sets - 1), without.mean(axis=1)
     if not all(has_logarithm(own, np.append(*others)) for own, *others in zip(total, of_data, of_seeds, strict=True)):
         return None
-    log_size = np.log(np.array(sizes))
+    log_size, enough = np.log(np.array(sizes)), of_seeds.shape[1] >= FEWEST
     weights = np.linalg.pinv(np.stack([log_size, np.ones_like(log_size)], axis=1))
-    (slope, intercept), *others = (weights @ np.log(own) / power for own in (total, of_data, of_seeds))
-    enough = of_seeds.shape[1] >= FEWEST
-    of_slope, of_intercept = (
-        joined(float(own), *(mean_interval(jackknife(float(own), each[row]), float(own)) for each in others)) if enough
-        else UNKNOWN for row, own in enumerate((slope, intercept))
-    )  # fmt: skip
+    logs, of_data, of_seeds = (np.log(own) / power for own in (total, of_data, of_seeds))
+    of_slope, of_intercept = (_interval(own, logs, of_data, of_seeds, paired) if enough else UNKNOWN for own in weights)
+    slope, intercept = weights @ logs
     return {
         "prefactor": float(np.exp(intercept)),
         "prefactor_low": float(np.exp(of_intercept.low)),
@@ -199,6 +198,18 @@ def average_fit(sizes: Sequence[float], averaged: Averaged, power: int) -> dict[
         "interval_low": of_slope.low,
         "interval_high": of_slope.high,
     }
+
+
+def _interval(weights: np.ndarray, logs: np.ndarray, of_data: np.ndarray, of_seeds: np.ndarray, paired: bool) -> Interval:
+    """Of sum(weights x logs), from logarithms (X,), and those without each data set (X, D) and without each seed (X, S)."""
+    estimate, seeds = float(weights @ logs), of_seeds.shape[1]
+    over_data = mean_interval(jackknife(estimate, weights @ of_data), estimate)
+    if paired:
+        over_seeds = mean_interval(jackknife(estimate, weights @ of_seeds), estimate)
+    else:
+        errors = [mean_interval(jackknife(float(own), others)).error for own, others in zip(logs, of_seeds, strict=True)]
+        over_seeds = combined(weights, logs, np.array(errors), np.full(len(logs), seeds))
+    return joined(estimate, over_data, over_seeds)
 
 
 def joined(estimate: float, *intervals: Interval) -> Interval:
