@@ -285,6 +285,23 @@ def test_freeze_times_of_all_networks_are_on_one_scale(results):
     assert axes[0].get_ylim()[0] < times.min() <= times.max() < axes[0].get_ylim()[1]
 
 
+def test_freeze_times_where_no_kernel_froze(results):
+    """The panels say so, without ticks of a time, and their text stays at the widths, within the panel."""
+    table = ntksim.read_table(results, "freeze")
+    lost = {"freeze_status": "never", "freeze_time": np.nan, "relative_freeze_time": np.nan}
+    figure = figures.FIGURES["freeze"](table.assign(**lost))
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        assert "no values to draw" in [text.get_text() for text in axis.texts]
+        assert not len([*axis.get_yticks(), *axis.get_yticks(minor=True)])
+        low, high = axis.get_xlim()
+        assert (16 < low < 32, 64 < high < 128) == (True, True)
+        inside = axis.get_window_extent()
+        for text in axis.texts:
+            extent = text.get_window_extent()
+            assert (inside.x0 < extent.x0, extent.x1 < inside.x1) == (True, True)
+
+
 def test_rounding_is_not_drawn(results):
     """What a linear model moves is rounding alone. It has no point and no law, and does not stretch the axis."""
     drift = ntksim.read_table(results, "drift")

@@ -161,10 +161,15 @@ def freeze(table: pd.DataFrame) -> plt.Figure:
         panels.width_axis(axis, rows)
         axis.set_ylabel(r"freeze time $t\,\lambda_{\max}(K_\infty)$")
         axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
-        axis.margins(x=0.2, y=0.25)
+        axis.margins(y=0.25)
+        axis.set_xlim(rows["width"].min() / 1.5, 1.5 * rows["width"].max())  # there is room for the text where none froze, too
+        _ticks(axis.yaxis)
         if times.notna().any():  # one scale, so that networks can be compared
             axis.set_ylim(times.min() / 2, 3 * times.max())
-        _ticks(axis.yaxis)
+        else:
+            axis.set_yticks([], minor=False)
+            axis.set_yticks([], minor=True)
+            panels.note(axis)
     return figure
 
 
