@@ -19,6 +19,7 @@ from ntksim.engine.infinite.variance import one_hidden_layer_variance
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.data import dataset
 from ntksim.study.statistics.drift_parts import PARTS, gram_matrix, parts
+from ntksim.study.statistics.laws import Averaged, average_fit
 from ntksim.study.statistics.scaling_laws import fit, sample
 from ntksim.study.statistics.seeds import moments
 
@@ -79,6 +80,27 @@ def of_law(name: str, draws: dict[int, Draw], squares: dict[int, float]) -> Iter
 
     yield Case("exponent", name, hits(0, slope))
     yield Case("prefactor", name, hits(1, intercept))
+
+
+def of_averages(data_sets: int, scatter: float) -> Iterator[Case]:
+    """A case for the exponent of the average over data sets, whose own exponents are -1/2 with a standard deviation ``scatter``.
+
+    A data set has a factor of its own (lognormal, 0.5), a seed one at every width (0.3), and one on each data set (0.1).
+    """
+    logs = np.log(np.array(WIDTHS)) - np.mean(np.log(WIDTHS))  # symmetric, so that the average's least-squares exponent is -1/2
+
+    def hits(rng: np.random.Generator, n: int) -> list[bool]:
+        slopes = -0.5 + scatter * rng.normal(size=data_sets)
+        own, of_seeds = 0.5 * rng.normal(size=data_sets), 0.3 * rng.normal(size=(len(logs), 1, n))
+        of_both = 0.1 * rng.normal(size=(len(logs), data_sets, n))
+        squares = np.exp(2 * ((logs[:, None] * slopes + own)[..., None] + of_seeds + of_both))
+        means = squares.mean(axis=-1)
+        without = (squares.sum(axis=-1, keepdims=True) - squares) / (n - 1)
+        found = average_fit(list(WIDTHS), Averaged(means, without), 2)
+        assert found is not None
+        return [found["interval_low"] <= -0.5 <= found["interval_high"]]
+
+    yield Case("exponent of an average", f"{data_sets} data sets with exponents -0.5 ± {scatter:g}", hits)
 
 
 def of_parts(name: str, draw: Draw, truths: dict[str, float]) -> Iterator[Case]:
@@ -162,6 +184,8 @@ def cases() -> Iterator[Case]:
         if name in ("normal, 1 ± 0.3", "lognormal, σ = 0.3", "exponential"):
             squares = {width: square / width for width in WIDTHS}
             yield from of_law(name, {m: lambda rng, n, d=draw, m=m: d(rng, n) / np.sqrt(m) for m in WIDTHS}, squares)
+    for data_sets, scatter in ((2, 0.1), (3, 0.1), (5, 0.1), (10, 0.1), (5, 0.0)):
+        yield from of_averages(data_sets, scatter)
     for directions, ratio in ((16, 2.0), (16, 0.25), (16, 0.0), (1, 0.5)):
         words = f"normal in {directions} direction{'s' if directions > 1 else ''}, systematic / random = {ratio:g}"
         yield from of_parts(words, *made_up_changes(directions, ratio))

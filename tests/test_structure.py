@@ -159,6 +159,14 @@ def test_functions_are_short_and_take_few_arguments():
     check_sizes([(name, arguments_of(node)) for name, node in found if not public(name)], MOST_ARGUMENTS, MANY_ARGUMENTS)
 
 
+def test_functions_of_activations_say_their_formula():
+    """Those that an activation's file holds for the engine (`engine.formulas.activations`)."""
+    for path in (PACKAGE / "engine" / "formulas" / "activations").glob("*.py"):
+        for node in ast.parse(path.read_bytes()).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
 def test_what_counts_as_a_line_and_as_an_argument():
     code = '''
 class A:

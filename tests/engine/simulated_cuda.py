@@ -624,6 +624,37 @@ def test_shards_of_a_study_name_the_device(tmp_path):
         assert_close(found[column].to_numpy(), expected[column].to_numpy(), TOLERANCE["float64"])
 
 
+@pytest.mark.parametrize("method", ["gradient_flow", "gradient_descent"])
+def test_measures_along_training_are_those_of_the_cpu(method, tmp_path):
+    """All of a study's, of kernels with test and evaluation points too, whichever device trains."""
+    from ntksim.study.config.dataset import Dataset
+    from ntksim.study.config.stages import Schedule
+    from ntksim.study.data import dataset
+    from ntksim.study.files.storage import read_arrow
+    from ntksim.study.stages import initial
+    from ntksim.study.stages.shard import ShardJob
+    from ntksim.study.stages.training import training_shard
+    from ntksim.study.statistics.measures import SHARD_COLUMNS
+
+    network, data, limit = ntksim.Network(1, 4, "tanh"), tmp_path / "dataset.npz", tmp_path / "limit.npz"
+    dataset.write(data, dataset.load(Dataset(name="circle", train=3, test=2, evaluation=2)))
+    initial.limit(data, network, limit)
+    asked = {"eigenvalues": 2, "eigenvectors": 1, "modes": {"frequencies": [1]}, "regression": True, "profile": True}
+    options = {"gradient_flow": {"tolerance": 0.05}, "gradient_descent": {"relative_learning_rate": 0.5}}[method]
+    options |= {"measures": asked | {"predictions": True}, "ridge": 0.1}
+    schedule = Schedule(method=method, relative_time=1.0, snapshots=1, **options)
+    found = {}
+    for device in ("cuda", "cpu"):
+        training_shard(ShardJob(data, limit, network, range(1), tmp_path / device, device=device), schedule)
+        found[device] = read_arrow(tmp_path / device)[0].to_pandas()
+    assert set(SHARD_COLUMNS) <= set(found["cuda"])
+    for name in SHARD_COLUMNS:
+        there, here = (np.array(found[device][name].to_list(), np.float64) for device in ("cuda", "cpu"))
+        assert np.isfinite(here).any(), name
+        assert (np.isnan(there) == np.isnan(here)).all(), name
+        assert_close(np.nan_to_num(there), np.nan_to_num(here), 20 * TOLERANCE["float64"])
+
+
 def test_the_script_for_a_gpu_names_what_differs(monkeypatch, capsys):
     monkeypatch.setattr(gpu, "DTYPES", {"float32": -1.0})
     monkeypatch.setattr(gpu, "check_training", lambda *arguments: None)

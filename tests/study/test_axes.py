@@ -303,6 +303,7 @@ def test_tables_hold_every_data_set(tmp_path, monkeypatch):
     tables = {name: ntksim.read_table(tmp_path, name) for name in jobs.tables(study)}
     for name, table in tables.items():
         if name == "scaling_laws":
+            table = table[table["averaged_over"] == "seeds"]
             assert table[table["along"] == "train"].groupby("quantity")["width"].count()["test_loss"] == 2 * 2 * 2
             table = table[table["along"] == "width"]
         assert set(table["train_points"]) == {4, 8}, name
@@ -315,7 +316,13 @@ def test_tables_hold_every_data_set(tmp_path, monkeypatch):
     page, interval = (tmp_path / "report.html").read_text(), f"{law['interval_low']:+.2f} to {law['interval_high']:+.2f}"
     for words in (summary(tmp_path), page):
         assert f"{law['exponent']:+.2f}, with a 95% interval of {interval}, at width 16" in words
-    assert page.count("<td>train</td>") == len(tables["scaling_laws"].query("along == 'train' and dataset_seed == 0"))
+    averages = tables["scaling_laws"].query("averaged_over == 'seeds and data sets'")
+    along_points = tables["scaling_laws"].query("along == 'train' and (dataset_seed == 0 or dataset_seed.isna())")
+    assert page.count("<td>train</td>") == len(along_points)
+    for row in averages.query("train_points == 8 and quantity == 'kernel_drift'").to_dict("records"):
+        sentence = f"kernel's drift scales as the width to the power {row['exponent']:+.2f}, with a 95% interval of "
+        for words in (summary(tmp_path), page.replace("&#39;", "'")):
+            assert f"n average over 2 data sets the {sentence}{row['interval_low']:+.2f} to {row['interval_high']:+.2f}" in words
     assert len(tables["initial"]) == 2 * 2 * 4 * 5
     assert len(tables["final"]) == 2 * 2 * 4 * 5
     assert tables["final"].attrs["data"]["train"] == [4, 8]

@@ -31,7 +31,7 @@ CONTENT = {
     "initial": {"widths": [16, 32], "seeds": 3, "dispersion": {}},
     "training": {
         "widths": [32, 64], "seeds": 6, "relative_time": 100.0, "snapshots": 6, "tolerance": 1e-3, "remove_initial_output": True,
-        "measures": {"eigenvalues": 2, "eigenvectors": 2, "profile": True, "predictions": True},
+        "measures": {"eigenvalues": 2, "eigenvectors": 2, "regression": True, "profile": True, "predictions": True},
     },
 }  # fmt: skip
 SMOOTH = {"networks": {"tanh": {"activation": "tanh", "depth": 1}}}
@@ -251,12 +251,55 @@ def test_modes_are_drawn_as_far_as_residuals_reach(results):
         assert axis.get_ylim() == pytest.approx((values.min() / 3, 3 * values.max()))
 
 
+def test_regression_in_time_stands_beside_the_network_and_the_limit(results):
+    """Medians with bands of quartiles for each width; a mark of 2 of 6 seeds that are left out."""
+    table, final = ntksim.read_table(results, "regression"), ntksim.read_table(results, "final")
+    figure = figures.FIGURES["regression"](table, final)
+    for axis, (name, rows) in zip(figure.axes, table.groupby("network", sort=False), strict=True):
+        assert axis.get_legend().get_title().get_text() == name
+        lines = [line for line in axis.get_lines() if len(line.get_xdata()) == 6]
+        for line, (width, column) in zip(
+            lines, [(width, name) for width in (32, 64) for name in ("regression_test_loss", "test_loss")], strict=True
+        ):
+            own = rows[(rows["width"] == width) & (rows["relative_time"] > 0)].groupby("relative_time")[column]
+            assert line.get_ydata() == pytest.approx(own.median().to_numpy())
+            band = axis.collections[lines.index(line)].get_paths()[0].vertices[:, 1]
+            assert (band.min(), band.max()) == pytest.approx((own.quantile(0.25).min(), own.quantile(0.75).max()))
+        (level,) = (line for line in axis.get_lines() if line.get_linestyle() == "--")
+        own = final[(final["network"] == name) & (final["width"] == 64)]["limit_kernel_regression_test_loss"]
+        assert set(level.get_ydata()) == {own.iloc[0]}
+        assert not [text for text in axis.texts if text.get_text() == "*"]
+    table.loc[(table["seed"] < 2) & (table["width"] == 32), "status"] = "diverged"
+    axis = figures.FIGURES["regression"](table, final).axes[0]
+    (star,) = (text for text in axis.texts if text.get_text() == "*")
+    left = table[(table["network"] == table["network"].iloc[0]) & (table["width"] == 32) & (table["status"] == "finished")]
+    first = left[left["relative_time"] > 0].groupby("relative_time")["regression_test_loss"].median()
+    assert star.xy == pytest.approx((first.index[0], first.iloc[0]))
+
+
 def test_freeze_times_of_all_networks_are_on_one_scale(results):
     times = ntksim.read_table(results, "freeze").query("freeze_status == 'frozen'")["relative_freeze_time"]
     axes = drawn(results, "freeze").axes
     assert len(axes) == 3
     assert len({axis.get_ylim() for axis in axes}) == 1
     assert axes[0].get_ylim()[0] < times.min() <= times.max() < axes[0].get_ylim()[1]
+
+
+def test_freeze_times_where_no_kernel_froze(results):
+    """The panels say so, without ticks of a time, and their text stays at the widths, within the panel."""
+    table = ntksim.read_table(results, "freeze")
+    lost = {"freeze_status": "never", "freeze_time": np.nan, "relative_freeze_time": np.nan}
+    figure = figures.FIGURES["freeze"](table.assign(**lost))
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        assert "no values to draw" in [text.get_text() for text in axis.texts]
+        assert not len([*axis.get_yticks(), *axis.get_yticks(minor=True)])
+        low, high = axis.get_xlim()
+        assert (16 < low < 32, 64 < high < 128) == (True, True)
+        inside = axis.get_window_extent()
+        for text in axis.texts:
+            extent = text.get_window_extent()
+            assert (inside.x0 < extent.x0, extent.x1 < inside.x1) == (True, True)
 
 
 def test_rounding_is_not_drawn(results):

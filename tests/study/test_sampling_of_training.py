@@ -139,6 +139,10 @@ def test_shards_of_weights_stay_what_they_were():
             "training.sampling: conditional may ask for 68 directions in 17 steps on 4 points, more than the smallest of "
             "training.widths, 64",
         ),
+        (
+            descent(relative_learning_rate=0.5, relative_time=4.0) | {"dataset": {"name": "iris", "train": 4, "test": 6}},
+            "training.sampling: conditional may ask for 96 directions in 8 steps on 4 points of 3 outputs, more than the",
+        ),
     ],
 )
 def test_what_networks_in_law_cannot_do_is_refused_in_one_line(content, line):

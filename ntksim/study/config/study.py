@@ -31,7 +31,7 @@ from ntksim.study.config.dataset import FEATURES, Dataset
 from ntksim.study.config.messages import config_error
 from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.section import MOST, MOST_SHARDS, Section, check_path, one_of
-from ntksim.study.config.stages import Initial, Training, in_batches
+from ntksim.study.config.stages import Initial, Training
 from ntksim.study.config.yaml_text import read_yaml
 from ntksim.study.errors import ConfigError, shown
 
@@ -165,13 +165,14 @@ class Study(Section):
         training = self.training
         if training is None or training.sampling != "conditional" or training.method != "gradient_descent":
             return self
-        points, least = self.dataset.train, training.widths[0]
+        points, least, outputs = self.dataset.train, training.widths[0], self.dataset.outputs
         steps = training.known_steps or 0
-        if steps * points > least and any(options.depth > 1 for options in self.networks.values()):
+        if (asked := steps * points * outputs) > least and any(options.depth > 1 for options in self.networks.values()):
+            of_outputs = f" of {outputs} outputs" if outputs > 1 else ""
             raise ValueError(
-                f"training.sampling: conditional may ask for {steps * points} directions in {steps} steps on "
-                f"{points} points, more than the smallest of training.widths, {least}: set method to gradient_flow, take fewer "
-                "steps or wider networks, or set sampling to weights"
+                f"training.sampling: conditional may ask for {asked} directions in {steps} steps on {points} points{of_outputs}, "
+                f"more than the smallest of training.widths, {least}: set method to gradient_flow, take fewer steps or wider "
+                "networks, or set sampling to weights"
             )
         return self
 
@@ -244,11 +245,6 @@ class Study(Section):
                     f"of initial.widths, {least}: take wider networks or fewer points, or set sampling to weights"
                 )
         return self
-
-    @property
-    def trains_in_batches(self) -> bool:
-        """Whether steps of training see fewer than all points, drawn at random."""
-        return self.training is not None and in_batches(self.training.batch_size, self.dataset.train)
 
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""

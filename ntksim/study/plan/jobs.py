@@ -46,6 +46,7 @@ FIGURES = {
     "modes": ("mode_residuals",),
     "profile": ("profiles",),
     "predictions": ("predictions",),
+    "regression": ("regression", "final"),
     "freeze": ("freeze",),
 }
 FORMATS = ("svg", "png", "pdf")  # of every figure

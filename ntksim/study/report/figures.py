@@ -310,6 +310,7 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
     "modes": measure_figures.modes,
     "profile": measure_figures.profile,
     "predictions": measure_figures.predictions,
+    "regression": measure_figures.regression,
     "freeze": measure_figures.freeze,
 }
 _OF_ALL_DATA = ("learning_curve",)  # of training sets of all sizes, and the first seed of the data; others show one of them

@@ -147,11 +147,16 @@ def theory(law: pd.Series) -> str:
 
 
 def in_words(
-    convergence: pd.DataFrame, laws: pd.DataFrame, drift: pd.DataFrame | None = None, lazy: pd.DataFrame | None = None
+    convergence: pd.DataFrame,
+    laws: pd.DataFrame,
+    drift: pd.DataFrame | None = None,
+    lazy: pd.DataFrame | None = None,
+    averages: pd.DataFrame | None = None,
 ) -> dict[str, list[str]]:
     """Sentences on every network: how far its kernel is from the limit, how far training moves it, verdicts and accuracies.
 
-    The arguments are the tables of these names, the last two None in a study without training.
+    The arguments are the tables of these names, two of them None in a study without training, and the laws of averages over data
+    sets.
     """
     found: dict[str, list[str]] = {}
     for network in dict.fromkeys(convergence["network"]):
@@ -163,8 +168,9 @@ def in_words(
             said += [_movement(moved, own_laws), parts and f"of this movement the{parts.removeprefix('its')}"]
             said += [_verdicts_of(lazy[lazy["network"] == network]), accuracies(moved, drift.attrs["data"]["test"])]
         found[network] = [sentence for sentence in [*said, learning(own_laws)] if sentence]
-    for network, sentences in over_depths(laws).items():
-        found[network] = found.get(network, []) + sentences
+    for more in (over_depths(laws), {} if averages is None else over_data_sets(averages)):
+        for network, sentences in more.items():
+            found[network] = found.get(network, []) + sentences
     return {network: [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences] for network, sentences in found.items()}
 
 
@@ -215,6 +221,24 @@ def over_depths(laws: pd.DataFrame) -> dict[str, list[str]]:
         if law["quantity"] in _OVER_DEPTHS:
             sentence = f"{_OVER_DEPTHS[law['quantity']]} scales as depth over width to the power {_power(law)}"
             found.setdefault(law["network"], []).append(f"over all depths, the {sentence}")
+    return found
+
+
+def over_data_sets(averages: pd.DataFrame) -> dict[str, list[str]]:
+    """Sentences on laws of averages over data sets, by network: of errors and movements in the width, and of test losses."""
+    found: dict[str, list[str]] = {}
+    if averages.empty:
+        return found
+    start = f"on average over {len(averages.attrs['config']['dataset']['seed'])} data sets"
+    for _, law in averages[averages["along"] != "depth_over_width"].iterrows():
+        sentence = None
+        if law["along"] == "width" and law["quantity"] in _OVER_DEPTHS:
+            sentence = f"the {_OVER_DEPTHS[law['quantity']]} scales as the width to the power {_power(law)}"
+        elif law["along"] == "train" and law["quantity"] == "test_loss":
+            at = f", at width {law['width']:.0f}"
+            sentence = f"the test loss scales as the number of training points to the power {_power(law)}{at}"
+        if sentence is not None:
+            found.setdefault(law["network"], []).append(f"{start} {sentence}")
     return found
 
 

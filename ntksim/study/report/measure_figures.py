@@ -3,6 +3,8 @@
 Like those of `figures`, each is a function of tables, and the captions in workflow/report explain it.
 """
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,6 +17,8 @@ from ntksim.study.statistics.seeds import MOST_EXCLUDED
 _TIME = r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless"
 _LINES = 6  # in a panel, of modes and eigenvalues
 _NORMS = ("residual", "theory_residual", "limit_residual")
+_SOLID: dict[str, Any] = {"linestyle": "-"}
+_HOLLOW: dict[str, Any] = {"linestyle": "-.", "markerfacecolor": "white"}
 _NORMAL = 1.96  # standard deviations that hold 95% of a normal distribution
 
 
@@ -103,6 +107,36 @@ def eigenvalues(table: pd.DataFrame) -> plt.Figure:
     return figure
 
 
+def regression(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
+    """Test loss of kernel regression with K_t against time, beside the network's own; a panel per network, a colour per width.
+
+    ``table`` is the table ``regression``, of which at most three widths are drawn, ``final`` is ``final``. Lines are medians over
+    seeds, bands quartiles. The level is that of regression with K_infinity of the widest network, dashed.
+    """
+    figure, filled = panels.per_network(table, legend_columns=2, legend_above=True)
+    for axis, rows in filled:
+        finished = rows["status"] == "finished"
+        left_out = (~finished).groupby(rows["width"]).mean()
+        own = rows[finished & (rows["relative_time"] > 0)].set_index(["seed", "relative_time"])
+        widths = sorted(own["width"].unique())
+        shown = dict.fromkeys([widths[0], widths[len(widths) // 2], widths[-1]] if widths else [])
+        for line, width in enumerate(shown):
+            with_kernel = own.loc[own["width"] == width, "regression_test_loss"]
+            _quartiles(axis, with_kernel, f"$m$ = {width}", line)
+            _quartiles(axis, own.loc[own["width"] == width, "test_loss"], None, line, hollow=True)
+            median = with_kernel.groupby("relative_time").median()[:1]
+            panels.mark(axis, median.index.to_series(), median, left_out[[width]] > MOST_EXCLUDED)
+        for label, look in (("regression with $K_t$", _SOLID), ("network", _HOLLOW)):
+            axis.plot([], [], label=label, color="0.3", marker="o", markersize=3, linewidth=1.0, **look)
+        same = (final["network"] == rows["network"].iloc[0]) & (final["width"] == rows["width"].max())
+        level = final.loc[same, "limit_kernel_regression_test_loss"].median()  # all seeds have one limit
+        if widths and level > 0:
+            axis.axhline(level, color="black", linestyle="--", linewidth=1.2, label=r"regression with $K_\infty$")
+        panels.logarithmic(axis, _TIME, r"test loss $\frac{1}{2}\sum r^2$")
+        _ticks(axis.yaxis)
+    return figure
+
+
 def freeze(table: pd.DataFrame) -> plt.Figure:
     """When the kernel froze, against width; a panel per network.
 
@@ -127,10 +161,15 @@ def freeze(table: pd.DataFrame) -> plt.Figure:
         panels.width_axis(axis, rows)
         axis.set_ylabel(r"freeze time $t\,\lambda_{\max}(K_\infty)$")
         axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
-        axis.margins(x=0.2, y=0.25)
+        axis.margins(y=0.25)
+        axis.set_xlim(rows["width"].min() / 1.5, 1.5 * rows["width"].max())  # there is room for the text where none froze, too
+        _ticks(axis.yaxis)
         if times.notna().any():  # one scale, so that networks can be compared
             axis.set_ylim(times.min() / 2, 3 * times.max())
-        _ticks(axis.yaxis)
+        else:
+            axis.set_yticks([], minor=False)
+            axis.set_yticks([], minor=True)
+            panels.note(axis)
     return figure
 
 
@@ -191,9 +230,9 @@ def _banded(axis: Axes, rows: pd.DataFrame, x: str, label: str, line: int) -> No
         panels.mark(axis, rows[x][:1], rows["median"][:1], rows["marked"][:1])
 
 
-def _quartiles(axis: Axes, values: pd.Series, label: str, line: int) -> None:
+def _quartiles(axis: Axes, values: pd.Series, label: str | None, line: int, *, hollow: bool = False) -> None:
     """Medians over seeds against time, with the band of their quartiles, of values by seed and time."""
-    over = values.groupby("relative_time")
+    over, look = values.groupby("relative_time"), panels.style(line) | (_HOLLOW if hollow else _SOLID)
     middle = over.median()
-    axis.plot(middle.index, middle.where(middle > 0), markersize=3, linewidth=1.0, label=label, **panels.style(line))
+    axis.plot(middle.index, middle.where(middle > 0), markersize=3, linewidth=1.0, label=label, **look)
     axis.fill_between(middle.index, over.quantile(0.25), over.quantile(0.75), color=panels.colour(line), alpha=0.2, linewidth=0)

@@ -15,7 +15,7 @@ from ntksim.study.config.study import parse_study
 from ntksim.study.files.storage import atomic
 from ntksim.study.plan import jobs
 from ntksim.study.report import description, findings
-from ntksim.study.report.summary import has_table, left_out, read_shown
+from ntksim.study.report.summary import has_table, left_out, read_averages, read_shown
 from ntksim.study.report.template import template
 
 _SHOWN = (
@@ -48,18 +48,19 @@ def write_html(results: str | Path, output: str | Path, captions: str | Path | N
     It contains the study's figures that have been drawn, with the captions NAME.rst of the folder ``captions``; without this
     folder figures have their names alone. Raises FileNotFoundError if the results folder holds no tables.
     """
-    laws = read_shown(results, "scaling_laws")
+    laws, averages = read_shown(results, "scaling_laws"), read_averages(results)
     excluded = left_out(results)
     figures = [_figure(Path(results), name, captions) for name in _drawn(Path(results), laws.attrs)]
     shown: dict[str, Any] = {
         "title": description.data(laws.attrs).split(":")[0],
         "opening": description.opening(laws.attrs, excluded),
         "remarks": laws.attrs["data"]["remarks"],
-        "found": findings.in_words(read_shown(results, "convergence"), laws, *_of_training(results)),
+        "found": findings.in_words(read_shown(results, "convergence"), laws, *_of_training(results), averages),
         "verdict_lines": [],
         "left_out": excluded,
         "figures": figures,
         "laws": _laws(laws),
+        "averages": _laws(averages) if len(averages) else None,
         "along_others": bool((laws["along"] != "width").any()),
         "flips": [findings.FLIPS] if findings.has_asymptotic_laws(laws) else [],
         "verdicts": None,
@@ -76,9 +77,10 @@ def write_html(results: str | Path, output: str | Path, captions: str | Path | N
         temporary.write_text(page, encoding="utf-8")
 
 
-def _of_training(results: str | Path) -> list[pd.DataFrame]:
-    """The tables ``drift`` and ``lazy``; none in a study without training."""
-    return [read_shown(results, name) for name in ("drift", "lazy") if has_table(results, name)]
+def _of_training(results: str | Path) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """The tables ``drift`` and ``lazy``; None in a study without training."""
+    drift, lazy = (read_shown(results, name) if has_table(results, name) else None for name in ("drift", "lazy"))
+    return drift, lazy
 
 
 def _drawn(results: Path, metadata: dict[Any, Any]) -> list[str]:

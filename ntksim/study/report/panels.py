@@ -38,7 +38,9 @@ def style(line: int) -> dict[str, Any]:
     return {"color": colour(line), "marker": _MARKERS[line % len(_MARKERS)]}
 
 
-def per_network(table: pd.DataFrame, *, legend_columns: int = 1) -> tuple[plt.Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
+def per_network(
+    table: pd.DataFrame, *, legend_columns: int = 1, legend_above: bool = False
+) -> tuple[plt.Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
     """A figure with a panel per network, at most three in a row, and pairs of a panel and the network's rows in the table.
 
     Titles and legends are added while the pairs are iterated over.
@@ -54,7 +56,7 @@ def per_network(table: pd.DataFrame, *, legend_columns: int = 1) -> tuple[plt.Fi
         for axis, name in zip(axes.flat, names, strict=False):
             yield axis, table[table["network"] == name]
             axis.set_title(name, fontsize=10)
-            legend(axis, columns=legend_columns)
+            legend(axis, above=legend_above, columns=legend_columns)
 
     return figure, fill()
 
@@ -86,7 +88,7 @@ def legend(axis: Axes, *, above: bool = False, columns: int = 1) -> None:
     title = axis.get_title() or (earlier.get_title().get_text() if earlier else "")
     axis.set_title("")
     axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, title=title, title_fontsize=10,
-                alignment="left")  # fmt: skip
+                alignment="left", ncols=columns)  # fmt: skip
 
 
 def whole_numbers(axis: Axes, last: int) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from ntksim.study.files.tables import read_table
 from ntksim.study.report import description, findings
 from ntksim.study.statistics.columns import QUANTITIES
-from ntksim.study.statistics.seeds import of_one_data_set
+from ntksim.study.statistics.seeds import DATA_SETS, of_one_data_set
 
 
 def summary(results: str | Path) -> str:
@@ -32,6 +32,8 @@ def summary(results: str | Path) -> str:
         heading, *cells = findings.verdicts(read_shown(results, "lazy"))
         lines += [*textwrap.wrap(heading, 120), *(line for text in cells for line in _indented(text))]
     lines += [f"  {name:<14} {sentence}" for name, sentences in findings.over_depths(laws).items() for sentence in sentences]
+    averages = findings.over_data_sets(read_averages(results))
+    lines += [f"  {name:<14} {sentence}" for name, sentences in averages.items() for sentence in sentences]
     lines += left_out(results)
     lines += [
         f"Tables:  {results / 'tables'}  (ntksim.read_table({str(results)!r}, 'convergence'))",
@@ -44,6 +46,13 @@ def summary(results: str | Path) -> str:
 def read_shown(results: str | Path, table: str) -> pd.DataFrame:
     """A table of a results folder as summary and report show it: of one data set, where the study has several."""
     return of_one_data_set(read_table(results, table))
+
+
+def read_averages(results: str | Path) -> pd.DataFrame:
+    """The laws of averages over data sets as summary and report show them: of the largest training set, and along all of them."""
+    laws = read_table(results, "scaling_laws")
+    averages = laws[laws["averaged_over"] == DATA_SETS]
+    return averages[averages["train_points"].isna() | (averages["train_points"] == averages["train_points"].max())]
 
 
 def has_table(results: str | Path, table: str) -> bool:

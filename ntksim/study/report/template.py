@@ -128,6 +128,10 @@ errors. The standard errors contain the scatter between seeds only, not the devi
 are means over seeds, or depth over width of all networks that are equal but for their depth.</p>
 {% endif %}
 {{ table(laws, "Scaling laws") }}
+{% if averages %}
+<p>The same of averages over all seeds of the data. Their standard errors and intervals contain how data sets differ, too.</p>
+{{ table(averages, "Scaling laws of averages over data sets") }}
+{% endif %}
 {% for text in flips %}
 <p>{{ text }}</p>
 {% endfor %}

@@ -12,25 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ntksim.study.statistics.columns import QUANTITIES, quantities
-from ntksim.study.statistics.scaling_laws import Sample, excluded, law, sample, scaling_laws, table
-from ntksim.study.statistics.seeds import FEWEST, NETWORK, UNKNOWN, cells, has_logarithm, jackknife, mean_interval, usable
+from ntksim.study.statistics.columns import QUANTITIES
+from ntksim.study.statistics.scaling_laws import Sample, excluded, law, sample
+from ntksim.study.statistics.seeds import FEWEST, NETWORK, SEEDS, UNKNOWN, cells, has_logarithm, jackknife, mean_interval, usable
 
 _EIGENVALUES = ("smallest_eigenvalue", "largest_eigenvalue", "trace")
-
-
-def laws(along: Sequence[str], initial: pd.DataFrame, final: pd.DataFrame | None, *options: Any) -> pd.DataFrame:
-    """The table ``scaling_laws`` along each of some variables; ``options`` are the others of `scaling_laws`."""
-    found = []
-    for variable in along:
-        if variable == "width":
-            found.append(scaling_laws(initial, final, *options))
-        else:
-            rows = along_points if variable == "train" else along_depth
-            frames = ((initial, quantities("convergence")), (final, quantities("drift")))
-            found.append(table([row for frame, names in frames if frame is not None for row in rows(frame, names)]))
-    filled = [own for own in found if len(own)] or found[:1]
-    return filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
 
 
 def along_points(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -39,19 +25,29 @@ def along_points(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[dict[str
     Quantities are those with a law in the width, losses and eigenvalues. There is none if a quantity is not positive at some
     number of points, or without one of the seeds.
     """
-    chosen = [name for name in names if QUANTITIES[name].law or name.endswith("loss") or name in _EIGENVALUES]
-    for cell, group in cells(frame.assign(train_points=np.nan), "width"):
-        sizes = frame.loc[group.index, "train_points"]
-        by_size = {int(size): group[(sizes == size).to_numpy()] for size in sorted(sizes.unique())}
-        for name in chosen if len(by_size) > 1 else ():
+    for cell, by_size in by_points(frame):
+        for name in quantities_along("train", names) if len(by_size) > 1 else ():
             values = [_by_seed(rows, name) for rows in by_size.values()]
             common = sorted(set.intersection(*(set(own) for own in values)))
             numbers = np.array([[own[seed] for seed in common] for own in values]).reshape(len(values), -1)
             row = _paired(list(by_size), numbers, mean=name.endswith("loss"))
             if row is not None:
                 left = {size: Sample(len(own), np.nan, np.nan) for size, own in zip(by_size, values, strict=True)}
-                about = {"along": "train", "quantity": name, "widths_fitted": len(by_size)}
+                about = {"averaged_over": SEEDS, "quantity": name, "widths_fitted": len(by_size)}
                 yield cell | about | excluded(left, {size: len(rows) for size, rows in by_size.items()}) | row
+
+
+def by_points(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[int, pd.DataFrame]]]:
+    """What laws in the number of training points have in common, and their rows by that number."""
+    for cell, group in cells(frame.assign(train_points=np.nan), "width"):
+        sizes = frame.loc[group.index, "train_points"]
+        yield cell | {"along": "train"}, {int(size): group[(sizes == size).to_numpy()] for size in sorted(sizes.unique())}
+
+
+def quantities_along(variable: str, names: Sequence[str]) -> list[str]:
+    """Those of some quantities that have laws in a variable: along training points losses and eigenvalues too."""
+    of_points = [name for name in names if variable == "train" and (name.endswith("loss") or name in _EIGENVALUES)]
+    return [name for name in names if QUANTITIES[name].law or name in of_points]
 
 
 def _by_seed(rows: pd.DataFrame, name: str) -> dict[int, float]:
@@ -94,18 +90,27 @@ def along_depth(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[dict[str,
 
     Its network is called as they are, without their depths.
     """
-    chosen = [name for name in names if QUANTITIES[name].law]
+    for cell, by_cell in by_depths(frame):
+        seeds = {key: len(rows) for key, rows in by_cell.items()}
+        for name in quantities_along("depth_over_width", names):
+            samples = {key: sample(usable(rows, name)) for key, rows in by_cell.items()}
+            for row in law(cell, name, samples, seeds, known=False, at=depth_over_width):
+                yield row | {"averaged_over": SEEDS}
+
+
+def by_depths(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[Any, pd.DataFrame]]]:
+    """What laws in depth / width have in common, and their rows by depth, width and network."""
     same = [name for name in NETWORK if name not in ("network", "depth")]
     for _, group in frame.groupby(same, sort=False, dropna=False):
-        if group["depth"].nunique() < 2:
-            continue
-        by_cell = dict(iter(group.groupby(["depth", "width", "network"], sort=False)))
-        first = {name: group[name].iloc[0] for name in same}
-        cell = {"network": _stem(group)} | first | {"depth": np.nan, "along": "depth_over_width"}
-        seeds = {key: len(rows) for key, rows in by_cell.items()}
-        for name in chosen:
-            samples = {key: sample(usable(rows, name)) for key, rows in by_cell.items()}
-            yield from law(cell, name, samples, seeds, known=False, at=lambda key: key[0] / key[1])
+        if group["depth"].nunique() > 1:
+            first = {name: group[name].iloc[0] for name in same}
+            cell = {"network": _stem(group)} | first | {"depth": np.nan, "along": "depth_over_width"}
+            yield cell, dict(iter(group.groupby(["depth", "width", "network"], sort=False)))
+
+
+def depth_over_width(key: tuple[int, int, str]) -> float:
+    """Depth / width of a key of `by_depths`."""
+    return key[0] / key[1]
 
 
 def _stem(group: pd.DataFrame) -> str:

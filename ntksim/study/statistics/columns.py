@@ -272,6 +272,8 @@ COLUMNS = {
     + "; ".join(f"{status}: {remedy}" for status, remedy in REMEDIES.items()),
     "along": "variable of the law: width; train, the number of training points, at the width in this row; or depth_over_width, "
     "for networks that are equal but for their depth",
+    "averaged_over": "seeds: the law of one data set. seeds and data sets: of the average over all seeds of the data too, whose "
+    "dataset_seed is missing; the interval then counts how data sets differ (docs/statistics.md)",
     "widths_fitted": "number of widths in the fit; along train of training sets, along depth_over_width of networks and widths",
     "prefactor": "c in c x width^exponent (or of the variable in `along`), fitted to the root mean square over seeds, and along "
     "train to the mean of losses",

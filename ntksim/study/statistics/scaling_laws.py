@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from ntksim.engine.activation import is_smooth
+from ntksim.study.config.stages import in_batches
 from ntksim.study.statistics.columns import QUANTITIES, quantities
 from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS, estimates
 from ntksim.study.statistics.seeds import (
     FEWEST,
     NETWORK,
+    SEEDS,
     UNKNOWN,
     Interval,
     cells,
@@ -59,7 +61,7 @@ def scaling_laws(
     initial: pd.DataFrame,
     final: pd.DataFrame | None,
     grams: Grams | None = None,
-    in_batches: bool = False,
+    batch_size: int | None = None,
     error_grams: Grams | None = None,
 ) -> pd.DataFrame:
     """Fit a power law for every network and quantity; return a row for each.
@@ -69,8 +71,8 @@ def scaling_laws(
     initial : the table ``initial``.
     final : the table ``final``; None in a study without training.
     grams : the Gram matrix of the kernel's changes (`drift_parts`) by cell (`seeds.key`), if the drift has parts.
-    in_batches : whether training uses batches. Distances from theory, which is for the full batch, then contain the noise of the
-        batches, and have no theoretical exponent.
+    batch_size : points per step of training; None for all. Of more training points than that, distances from theory, which is
+        for the full batch, contain the noise of the batches, and have no theoretical exponent.
     error_grams : the same as ``grams`` for the kernel's differences from the limit at initialisation.
 
     There is no row for a network with fewer than two widths. There is none either if a quantity is indistinguishable from 0 at
@@ -90,18 +92,22 @@ def scaling_laws(
             seeds = {int(str(width)): len(at_width) for width, at_width in group.groupby("width")}
             for quantity in (name for name in names if QUANTITIES[name].law):
                 samples = {int(str(width)): sample(usable(at_width, quantity)) for width, at_width in group.groupby("width")}
-                known = not (in_batches and quantity.endswith("_deviation"))
-                rows += law(cell, quantity, samples, seeds, known)
+                rows += law(cell, quantity, samples, seeds, has_theory(quantity, cell, batch_size))
             own_grams = {width: gram for width in seeds if (gram := (every or {}).get(key(cell | {"width": width}))) is not None}
             for index, part in enumerate(own_parts if own_grams else ()):
                 samples = {width: part_sample(gram, PARTS[index]) for width, gram in own_grams.items()}
                 rows += law(cell, part, samples, seeds)
-    return table([row | {"along": "width"} for row in rows])
+    return table([row | {"along": "width", "averaged_over": SEEDS} for row in rows])
+
+
+def has_theory(quantity: str, cell: Mapping[str, Any], batch_size: int | None) -> bool:
+    """Whether theory may have an exponent for a quantity of a cell's training set: for distances from theory not in batches."""
+    return not (quantity.endswith("_deviation") and in_batches(batch_size, cell.get("train_points", 0)))
 
 
 def table(rows: Iterable[dict]) -> pd.DataFrame:
     """The table of some laws, with its columns also where there are none."""
-    columns = [*NETWORK, "along", "width", "quantity", "widths_fitted", "excluded"]
+    columns = [*NETWORK, "along", "averaged_over", "width", "quantity", "widths_fitted", "excluded"]
     columns += ["excluded_share", "marked"]
     columns += ["prefactor", "prefactor_low", "prefactor_high", "exponent", "standard_error"]
     columns += ["interval_low", "interval_high", "theory_exponent", "z_score"]

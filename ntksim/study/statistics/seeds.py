@@ -30,6 +30,8 @@ _FIRST = ("activation", "depth", "parameterization")
 # Columns that describe a network and its data: every key of the configuration that may be an axis of a study.
 NETWORK = ("network", *_FIRST, "sampling", *(name for name in NetworkOptions.model_fields if name not in _FIRST), *DATA)
 
+SEEDS, DATA_SETS = "seeds", "seeds and data sets"  # what a law may be averaged over
+
 
 class Interval(NamedTuple):
     """Standard error and ends of a 95% interval; NaN if there are too few seeds."""
@@ -57,7 +59,12 @@ def key(cell: "Mapping[str, Any] | pd.Series[Any]") -> tuple[Any, ...]:
 
 
 def of_one_data_set(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that are of the largest training set and the first seed of the data, and those of all training sets."""
+    """The rows of a table that are of the largest training set and the first seed of the data, and those of all training sets.
+
+    Laws of averages over data sets are not among them.
+    """
+    if "averaged_over" in frame:
+        frame = frame[frame["averaged_over"] == SEEDS]
     for name, value in zip(DATA, ("max", "min"), strict=True):
         if name in frame:
             frame = frame[frame[name].isna() | (frame[name] == frame[name].agg(value))]

@@ -19,12 +19,12 @@ from ntksim.study.files.provenance import code_identity, provenance
 from ntksim.study.files.storage import DESCRIPTION, read_arrow, read_npz, write_table
 from ntksim.study.plan import identity, jobs
 from ntksim.study.statistics import drift_parts
-from ntksim.study.statistics.along import laws
 from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantities
 from ntksim.study.statistics.continuum import continuum_table
 from ntksim.study.statistics.dispersion import SHARD_COLUMNS as DISPERSION_COLUMNS
 from ntksim.study.statistics.dispersion import dispersion_table
 from ntksim.study.statistics.ensemble import SHARD_COLUMNS, ensemble_rows
+from ntksim.study.statistics.laws import laws
 from ntksim.study.statistics.laziness import lazy_table
 from ntksim.study.statistics.measure_columns import MEASURE_COLUMNS
 from ntksim.study.statistics.measures import SHARD_COLUMNS as MEASURED_COLUMNS
@@ -73,7 +73,8 @@ def make_tables(study: Study, output: str | Path) -> None:
             "training": training.drop(columns=[*lists, *quantities("run")]),
             **measured,
         }
-    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.trains_in_batches, error_grams)
+    batch_size = study.training.batch_size if study.training else None
+    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, batch_size, error_grams)
     sizes = sorted({len(own.x_train) for own in every.values()})
     metadata = {
         "config_hash": study.science_hash(),

@@ -13,5 +13,8 @@ and, where they are known,
 
     gate(parameter)                what tells whether z is above 0, where that depends on the parameter
 
+In the formulas of docstrings u and v are centred Gaussian variables of standard deviations s1 and s2 and correlation rho, with
+covariances k11 = s1^2, k12 = s1 s2 rho and k22 = s2^2. Of a point alone s is the standard deviation.
+
 Without duals expectations come from `infinite.expectations`, which controls its error.
 """

@@ -12,17 +12,20 @@ ABOUT = {"smooth": True, "gate": None}
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """cos z and -sin z."""
     sine, cosine = elementary.sin_cos(np.float64(z))
     return cosine, -sine
 
 
 @jit
 def point(parameter, s):
+    """s, and the root mean square sqrt((1 + e^(-2 s^2)) / 2)."""
     return s, 0.0, 0.0, 0.0, 0.0, math.sqrt(0.5 * (1 + math.exp(-2 * s * s)))
 
 
 @jit
 def duals(parameter, one, points, first, gap, slope):
+    """E[cos u cos v] = e^(-(k11 + k22)/2) cosh k12, and E[sin u sin v], which has sinh k12."""
     for j in range(gap.size):
         gap[j], slope[j] = _dual(one[0], one[5], points[0, first + j], points[5, first + j], gap[j])
 

@@ -10,7 +10,7 @@ ABOUT = {"smooth": 1.0, "analytic": False, "gate": "value", "parameter": ("alpha
 
 @jit_inline
 def value_and_slope(z, parameter):
-    """The slope at 0 is that below."""
+    """z and 1 above 0, alpha (e^z - 1) and alpha e^z up to 0."""
     wide = np.float64(z)
     below = elementary.expm1(max(min(wide, 0.0), -700.0))
     return (wide if wide > 0 else parameter * below), (1.0 if wide > 0 else parameter * (1 + below))

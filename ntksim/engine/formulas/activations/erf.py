@@ -17,6 +17,7 @@ _TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """erf z = 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to z, and 2 / sqrt(pi) e^(-z^2)."""
     value, gaussian = elementary.erf(np.float64(z))
     return value, _TWO_OVER_SQRT_PI * gaussian
 
@@ -27,6 +28,7 @@ def value_and_slope(z, parameter):
 
 @jit
 def point(parameter, s):
+    """s, and the root mean square sqrt(2/pi asin(2 s^2 / (1 + 2 s^2)))."""
     across = 1 / math.hypot(1.0, math.sqrt(2.0) * s)
     along = math.sqrt(2.0) * s * across
     square = along * along

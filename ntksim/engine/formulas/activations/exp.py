@@ -12,12 +12,14 @@ ABOUT = {"smooth": True, "gate": 1.0}
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """e^z and e^z."""
     value = elementary.exp(np.float64(z))
     return value, value
 
 
 @jit
 def point(parameter, s):
+    """s, and the root mean square e^(s^2)."""
     return s, 0.0, 0.0, 0.0, 0.0, math.exp(s * s)
 
 
@@ -38,5 +40,6 @@ def duals(parameter, one, points, first, gap, slope):
 
 @jit
 def fourth_moments(parameter, s1, s2, gap):
+    """All three are E[e^(2 u + 2 v)] = e^(2 (k11 + k22 + 2 k12))."""
     value = math.exp(4 * (s1 * s1 + s2 * s2) - 2 * _distance(s1, s2, gap))
     return value, value, value

@@ -14,6 +14,7 @@ ABOUT = {"smooth": True, "gate": None}
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """e^(-z^2) and -2 z e^(-z^2)."""
     x = max(min(np.float64(z), 28.0), -28.0)  # beyond, it is 0
     square = x * x
     value = elementary.exp(-square)
@@ -26,6 +27,7 @@ def value_and_slope(z, parameter):
 
 @jit
 def point(parameter, s):
+    """s, and the root mean square (1 + 4 s^2)^(-1/4)."""
     across = 1 / math.hypot(1.0, math.sqrt(2.0) * s)
     along = math.sqrt(2.0) * s * across
     return s, 0.0, along, across, 0.0, math.sqrt(across / math.sqrt(1 + along * along))
@@ -33,6 +35,7 @@ def point(parameter, s):
 
 @jit
 def duals(parameter, one, points, first, gap, slope):
+    """d^(-1/2) and 4 k12 d^(-3/2), with d = (1 + 2 k11) (1 + 2 k22) - 4 k12^2."""
     for j in range(gap.size):
         gap[j], slope[j] = _dual(one[2], one[3], one[5], points[2, first + j], points[3, first + j], points[5, first + j], gap[j])
 

@@ -17,6 +17,7 @@ _ROOT_HALF, _ROOT_2_PI = math.sqrt(0.5), math.sqrt(2 * math.pi)
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """z Phi(z) and Phi(z) + z e^(-z^2 / 2) / sqrt(2 pi), with Phi(z) = (1 + erf(z / sqrt(2))) / 2."""
     value, gaussian = elementary.erf(np.float64(z) * _ROOT_HALF)
     probability = 0.5 + 0.5 * value
     return z * probability, probability + z * gaussian / _ROOT_2_PI
@@ -28,6 +29,7 @@ def value_and_slope(z, parameter):
 
 @jit
 def point(parameter, s):
+    """s, and the root mean square s sqrt(1/2 - lack)."""
     across = 1 / math.hypot(1.0, s)
     along = s * across
     lack = _lack(along * along, across * across, across * math.sqrt(1 + along * along))

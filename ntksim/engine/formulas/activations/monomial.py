@@ -9,6 +9,7 @@ ABOUT = {"smooth": True, "parameter": ("power", 2.0, 2.0, 10.0), "integer": True
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """z^p and p z^(p - 1)."""
     below = z
     for _ in range(2, int(parameter)):
         below = below * z
@@ -16,6 +17,7 @@ def value_and_slope(z, parameter):
 
 
 def gate(parameter):
+    """Of odd powers the value is above 0 where z is, of even ones the slope."""
     return "value" if parameter % 2 == 1 else "slope"
 
 
@@ -57,6 +59,7 @@ def _moment(p, s1, s2, gap):
 
 @jit
 def point(parameter, s):
+    """s, and the root mean square sqrt((2 p - 1)!!) s^p."""
     p = int(parameter)
     gain = math.sqrt(_double_factorial(p)) * s ** (p - 1)
     return s, gain, 0.0, 0.0, 0.0, gain * s
@@ -64,6 +67,7 @@ def point(parameter, s):
 
 @jit
 def duals(parameter, one, points, first, gap, slope):
+    """E[u^p v^p] and p^2 E[u^(p-1) v^(p-1)]."""
     p = int(parameter)
     for j in range(gap.size):
         s = points[0, first + j]
@@ -74,6 +78,7 @@ def duals(parameter, one, points, first, gap, slope):
 
 @jit
 def fourth_moments(parameter, s1, s2, gap):
+    """E[(u v)^(2 p)], p^2 E[(u v)^(2 p - 1)] and p^4 E[(u v)^(2 p - 2)]."""
     p, square = int(parameter), parameter * parameter
     squares, cross = _moment(2 * p, s1, s2, gap), square * _moment(2 * p - 1, s1, s2, gap)
     return squares, cross, square * square * _moment(2 * p - 2, s1, s2, gap)

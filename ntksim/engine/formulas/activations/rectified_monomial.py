@@ -19,6 +19,7 @@ _NODES, _WEIGHTS = (tuple(map(float, row)) for row in np.polynomial.legendre.leg
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """max(z, 0)^p and p max(z, 0)^(p - 1)."""
     x = max(z, z * 0)
     below = x
     for _ in range(2, int(parameter)):
@@ -75,6 +76,7 @@ def _less(p, gap):
 
 @jit
 def point(parameter, s):
+    """s, and the root mean square sqrt((2 p - 1)!! / 2) s^p."""
     p = int(parameter)
     gain = math.sqrt(_at_zero(p) / (2 * math.pi)) * s ** (p - 1)
     return s, gain, 0.0, 0.0, 0.0, gain * s
@@ -82,6 +84,7 @@ def point(parameter, s):
 
 @jit
 def duals(parameter, one, points, first, gap, slope):
+    """(s1 s2)^p J_p / (2 pi) and p^2 (s1 s2)^(p - 1) J_(p-1) / (2 pi)."""
     p = int(parameter)
     for j in range(gap.size):
         s = points[0, first + j]
@@ -91,6 +94,7 @@ def duals(parameter, one, points, first, gap, slope):
 
 @jit
 def fourth_moments(parameter, s1, s2, gap):
+    """(s1 s2)^q J_q / (2 pi) for q = 2 p; times p^2 for 2 p - 1; times p^4 for 2 p - 2."""
     p, square = int(parameter), parameter * parameter
     squares, cross = _moment(2 * p, s1, s2, gap), square * _moment(2 * p - 1, s1, s2, gap)
     return squares, cross, square * square * _moment(2 * p - 2, s1, s2, gap)

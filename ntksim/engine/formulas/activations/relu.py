@@ -10,21 +10,24 @@ ABOUT = {"smooth": False, "gate": "value"}
 
 @jit_inline
 def value_and_slope(z, parameter):
-    """The slope is 0 at 0."""
+    """max(z, 0), and 1 above 0, else 0."""
     zero = z * np.float32(0)  # of z's own type: an integer 0 would make it float64
     return max(z, zero), zero + np.float32(z > 0)
 
 
 @jit
 def point(parameter, s):
+    """s, and the root mean square s / sqrt(2)."""
     return piecewise_point(0.0, s)
 
 
 @jit
 def duals(parameter, one, points, first, gap, slope):
+    """s1 s2 (sin t + (pi - t) cos t) / (2 pi) and (pi - t) / (2 pi), with t the angle, cos t = rho."""
     piecewise_duals(0.0, 0.0, one[0], points[0, first:], gap, slope)
 
 
 @jit
 def fourth_moments(parameter, s1, s2, gap):
+    """(s1 s2)^q J_q / (2 pi) for q = 2, 1, 0, with J_q of `rectified_monomial`."""
     return piecewise_fourth_moments(0.0, 0.0, s1, s2, gap)

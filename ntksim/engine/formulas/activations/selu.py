@@ -12,7 +12,7 @@ _SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772
 
 @jit_inline
 def value_and_slope(z, parameter):
-    """The slope at 0 is that below."""
+    """c z and c above 0, c alpha (e^z - 1) and c alpha e^z up to 0."""
     wide = np.float64(z)
     below = elementary.expm1(max(min(wide, 0.0), -700.0))
     return _SCALE * (wide if wide > 0 else _ALPHA * below), _SCALE * (1.0 if wide > 0 else _ALPHA * (1 + below))

@@ -10,5 +10,6 @@ ABOUT = {"smooth": True, "gate": 0.5}
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """h = 1 / (1 + e^-z) and h (1 - h)."""
     value, rest = elementary.sigmoid(np.float64(z))
     return value, value * rest

@@ -10,5 +10,6 @@ ABOUT = {"smooth": True, "gate": "value"}
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """z h and h + z h (1 - h), with h = 1 / (1 + e^-z)."""
     share, rest = elementary.sigmoid(np.float64(z))
     return z * share, share + z * (share * rest)

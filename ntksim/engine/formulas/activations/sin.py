@@ -13,11 +13,13 @@ ABOUT = {"smooth": True, "gate": None}
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """sin z and cos z."""
     return elementary.sin_cos(np.float64(z))
 
 
 @jit
 def point(parameter, s):
+    """s, and the root mean square sqrt((1 - e^(-2 s^2)) / 2)."""
     twice = 2 * s * s
     gain = math.sqrt(-0.5 * math.expm1(-twice)) / s if twice > TINY else 1.0
     return s, gain, 0.0, 0.0, 0.0, s * gain

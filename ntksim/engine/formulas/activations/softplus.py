@@ -10,6 +10,7 @@ ABOUT = {"smooth": True, "gate": 0.6931471805599453}
 
 @jit_inline
 def value_and_slope(z, parameter):
+    """log(1 + e^z) and 1 / (1 + e^-z)."""
     wide = np.float64(z)
     slope, _ = elementary.sigmoid(wide)
     return max(wide, 0.0) + elementary.log1p(elementary.exp(-abs(wide))), slope
