@@ -61,6 +61,7 @@ def scaling_laws(
     grams: Grams | None = None,
     in_batches: bool = False,
     error_grams: Grams | None = None,
+    decays: bool = False,
 ) -> pd.DataFrame:
     """Fit a power law for every network and quantity; return a row for each.
 
@@ -72,6 +73,8 @@ def scaling_laws(
     in_batches : whether training uses batches. Distances from theory, which is for the full batch, then contain the noise of the
         batches, and have no theoretical exponent.
     error_grams : the same as ``grams`` for the kernel's differences from the limit at initialisation.
+    decays : whether training has weight decay, which moves parameters and kernel by as much at any width. Theory's exponents of
+        movement are without it.
 
     There is no row for a network with fewer than two widths. There is none either if a quantity is indistinguishable from 0 at
     any width: its root mean square is 0 without one of the seeds, or the interval of a part (bias, scatter, those of the kernel
@@ -90,12 +93,12 @@ def scaling_laws(
             seeds = {int(str(width)): len(at_width) for width, at_width in group.groupby("width")}
             for quantity in (name for name in names if QUANTITIES[name].law):
                 samples = {int(str(width)): sample(usable(at_width, quantity)) for width, at_width in group.groupby("width")}
-                known = not (in_batches and quantity.endswith("_deviation"))
+                known = not (in_batches and quantity.endswith("_deviation")) and not (decays and frame is final)
                 rows += law(cell, quantity, samples, seeds, known)
             own_grams = {width: gram for width in seeds if (gram := (every or {}).get(key(cell | {"width": width}))) is not None}
             for index, part in enumerate(own_parts if own_grams else ()):
                 samples = {width: part_sample(gram, PARTS[index]) for width, gram in own_grams.items()}
-                rows += law(cell, part, samples, seeds)
+                rows += law(cell, part, samples, seeds, known=not (decays and frame is final))
     return table([row | {"along": "width"} for row in rows])
 
 
