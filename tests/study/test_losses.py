@@ -17,7 +17,7 @@ from ntksim.study.config.words import section_of, word
 from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.plan import cost, identity, jobs
-from ntksim.study.report import description, figures, page, summary
+from ntksim.study.report import description, figures, losses, page, summary
 from ntksim.study.run import verify
 from ntksim.study.run.runner import load_data
 from ntksim.study.stages import training_job
@@ -136,8 +136,8 @@ def test_theory_is_the_linearised_network_of_the_same_loss(classified):
                 (own.data.y_train, own.data.y_test), strict=True,
             ):  # fmt: skip
                 targets = own.targets(y)
-                losses = [naive.loss(loss, at.reshape(targets.shape), targets) for at in f]
-                assert own.column(f"{start}{name}_loss")[s] == pytest.approx(losses, rel=1e-7)
+                values = [naive.loss(loss, at.reshape(targets.shape), targets) for at in f]
+                assert own.column(f"{start}{name}_loss")[s] == pytest.approx(values, rel=1e-7)
                 apart = np.sqrt(np.mean((trained.reshape(f.shape) - f) ** 2, axis=1))
                 assert own.column(f"{start}{name}_deviation")[s] == pytest.approx(apart, rel=1e-5, abs=1e-9)
     largest = np.maximum(own.column("linearized_deviation").max(axis=1), own.column("test_linearized_deviation").max(axis=1))
@@ -345,11 +345,18 @@ def test_what_goes_together_is_not_refused():
     assert parse_study(CONTENT | training(loss="mean_squared", ridge=0.1, remove_initial_output=True)).training.ridge == 0.1
 
 
+def test_every_loss_has_a_formula_at_the_axes_of_figures():
+    for name in LOSSES:
+        assert losses.formula({"config": {"training": {"loss": name}}})
+    assert losses.words("mean_softmax_cross_entropy") == "mean softmax cross-entropy"
+    assert losses.words("half_mean_squared") == "half mean squared loss"
+
+
 @pytest.mark.parametrize(
     ("y", "options", "loss", "got"),
     [
         (lambda rng: rng.normal(size=12), {}, "logistic", "training.loss: logistic needs targets 1 and -1, those of two classes"),
-        (lambda rng: np.tile([0.0, 1.0], 6), {"scaling": "none"}, "mean_logistic", "dataset has 0; list labels in"),
+        (lambda rng: np.tile([0.0, 1.0], 6), {"scaling": "none"}, "mean_logistic", "dataset has the target 0; list labels in"),
         (lambda rng: rng.normal(size=(12, 3)), {}, "softmax_cross_entropy", "softmax_cross_entropy needs three classes or more"),
         (lambda rng: np.tile([0.0, 1.0], 6), {"classes": [0, 1]}, "softmax_cross_entropy", None),
         (lambda rng: rng.normal(size=12), {}, "mean_softmax_cross_entropy", "dataset has targets of one output; list labels in"),

@@ -50,7 +50,7 @@ def objectives(name: str, data: Data) -> tuple[Objective, Objective]:
     except ValueError as error:
         got = str(error).rpartition("; got ")[2].partition(": set outputs")[0]
         if loss_of(name, 1, 2).kind == LOGISTIC:
-            needs, others = "targets 1 and -1, those of two classes", "softmax_cross_entropy"
+            needs, others, got = "targets 1 and -1, those of two classes", "softmax_cross_entropy", f"the target {got}"
         else:
             needs, others = "three classes or more, or rows of probabilities", "logistic"
             got = "targets of one output" if data.outputs == 1 else got

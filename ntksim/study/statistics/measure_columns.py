@@ -45,8 +45,9 @@ MEASURE_COLUMNS = {
     "limit_deviation": "standard deviation of f_t(x) over infinitely wide networks; 0 if f - f_0 is trained, missing likewise",
     "beta": "depth over width: the sum over hidden layers of 1 / width",
     "value": "kernel_dispersion: E[K(x,x)^2] / E[K(x,x)]^2 over networks at initialisation, the mean over training points; "
-    "first_step_change: the mean over networks of ||K_1 - K_0||_F / ||K_0||_F after one step of gradient descent, whose learning "
-    "rate is initial.dispersion.relative_learning_rate / lambda_max(K_inf). Dead networks, whose kernel is 0, count",
+    "first_step_change: the mean over networks of ||K_1 - K_0||_F / ||K_0||_F after one step of gradient descent on the squared "
+    "loss, whose learning rate is initial.dispersion.relative_learning_rate / lambda_max(K_inf). Dead networks, whose kernel is "
+    "0, count",
     "value_low": "lower end of the 95% interval of the value, with at least 5 seeds, for heavy tails (docs/statistics.md)",
     "value_high": "upper end of the 95% interval of the value, with at least 5 seeds, for heavy tails (docs/statistics.md)",
     "effective_seeds": "how many seeds carry the value: (sum w)^2 / sum w^2, with w = K^2 or the change; below 50 the interval "
