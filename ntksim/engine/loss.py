@@ -47,6 +47,22 @@ LOSSES: dict[str, tuple[int, Callable[[int, int], float]]] = {
 }
 
 
+def is_squared(name: str) -> bool:
+    """Whether the loss of a name is a multiple of the squared one, under which the residual f - y drives training."""
+    return LOSSES[name][0] == SQUARED
+
+
+def time_on_squares(name: str, points: int, outputs: int) -> float:
+    """What a unit of time on the loss of a name is on the squared loss; NaN for losses of classes."""
+    return LOSSES[name][1](points, outputs) if is_squared(name) else np.nan
+
+
+def curvature(name: str, points: int, outputs: int) -> float:
+    """A bound on the eigenvalues of the Hessian of a loss with respect to the outputs (`Loss.curvature`)."""
+    kind, factor = LOSSES[name]
+    return Loss(name, kind, factor(points, outputs)).curvature
+
+
 def loss_of(name: object, points: int, outputs: int) -> Loss:
     """The loss of a name, for a number of points and outputs.
 

@@ -391,7 +391,7 @@ def test_outputs_that_prefer_no_class_have_no_accuracy():
 )
 def test_a_schedule_in_words_includes_its_defaults(options, words):
     training = Training(widths=[4], seeds=2, relative_time=10.0, **options).model_dump()
-    start = f"{options['method'].replace('_', ' ')} of f to t = 10 / lambda_max(K_inf), "
+    start = f"{options['method'].replace('_', ' ')} of f to t = 10 / lambda_max(K_inf), squared loss, "
     assert description._schedule(training) == start + words
 
 

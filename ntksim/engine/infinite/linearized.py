@@ -5,7 +5,7 @@ import numpy as np
 from ntksim.engine.arguments import finite_array, positive_integer
 from ntksim.engine.formulas.losses import value_and_gradient
 from ntksim.engine.infinite.decay import StepRule
-from ntksim.engine.loss import loss_and_targets
+from ntksim.engine.loss import Loss, loss_and_targets
 
 
 def linearized_descent(
@@ -54,17 +54,38 @@ def linearized_descent(
     tests = np.zeros(len(across)) if f0_test is None else finite_array("f0_test", f0_test, None).ravel()
     if tests.size != len(across):
         raise ValueError(f"f0_test must have {len(across)} outputs, those of kernel_test's rows; got {tests.size}")
-    joint, f, velocity = np.concatenate([own, across]), np.concatenate([start.ravel(), tests]), 0.0
-    found = np.empty((steps + 1, f.size))
+    starts, labels = (start.ravel(), tests), targets.reshape(n, k)
+    f, f_test = descended(objective, (own, across), starts, labels, rule, np.arange(steps + 1))
+    return (f, f_test) if start.ndim == 1 else (f.reshape(-1, n, k), f_test.reshape(steps + 1, -1, k))
+
+
+def descended(
+    loss: Loss,
+    kernels: tuple[np.ndarray, np.ndarray],
+    starts: tuple[np.ndarray, np.ndarray],
+    targets: np.ndarray,
+    rule: StepRule,
+    looks: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs (T, n k) and (T, n* k) after ``looks`` steps (T,), which ascend, of `linearized_descent`.
+
+    ``kernels`` of training points, and of test with training points, are those of all outputs, (n k, n k) and (n* k, n k), or
+    those of one, (n, n) and (n*, n), which act on each; ``starts`` are outputs (n k,) and (n* k,) at the beginning, ``targets``
+    (n, k) those of the loss (`loss_and_targets`). Steps add up in the span of gradients: f = f_0 - eta K s.
+    """
+    (own, across), (start, tests) = kernels, starts
+    velocity = summed = np.zeros((len(own), targets.size // len(own)))
+    f = start
+    found, found_tests, taken = np.empty((len(looks), start.size)), np.empty((len(looks), tests.size)), 0
     with np.errstate(over="ignore", invalid="ignore"):
-        for step in range(steps + 1):
-            found[step] = f
-            gradient = value_and_gradient(objective, f[: n * k].reshape(n, k), targets.reshape(n, k))[1]
-            pulled = joint @ gradient.ravel()
-            velocity = rule.momentum * velocity + pulled
-            f = f - rule.rate * (pulled + rule.momentum * velocity if rule.nesterov else velocity)
-    parts = found[:, : n * k], found[:, n * k :]
-    return parts if start.ndim == 1 else (parts[0].reshape(-1, n, k), parts[1].reshape(steps + 1, -1, k))
+        for at, look in enumerate(looks):
+            for _ in range(int(look) - taken):
+                gradient = value_and_gradient(loss, f.reshape(targets.shape), targets)[1].reshape(summed.shape)
+                velocity = rule.momentum * velocity + gradient
+                summed = summed + (gradient + rule.momentum * velocity if rule.nesterov else velocity)
+                f = start - rule.rate * (own @ summed).ravel()
+            found[at], found_tests[at], taken = f, tests - rule.rate * (across @ summed).ravel(), int(look)
+    return found, found_tests
 
 
 def _matrix(name: str, kernel: object, n: int, k: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ntksim.engine.arguments import METHODS, SAMPLINGS
 from ntksim.engine.infinite.decay import stable_rate
+from ntksim.engine.loss import LOSSES, is_squared
 from ntksim.study.config.measures import Dispersion, Measures
 from ntksim.study.config.section import MOST, Section, one_of
 from ntksim.study.errors import shown
@@ -86,7 +87,7 @@ def _new(description: str, **limits: Any) -> Any:
 
 
 class Schedule(Section):
-    """How networks are trained on the squared loss 1/2 sum r^2: all that a job of training is told of it."""
+    """How networks are trained, by default on the squared loss 1/2 sum r^2: all that a job of training is told of it."""
 
     method: Annotated[str, one_of(METHODS)] = Field(
         default="gradient_flow", description="gradient flow to a tolerance, or full-batch gradient descent"
@@ -101,8 +102,8 @@ class Schedule(Section):
         default=None,
         gt=0,
         lt=4,
-        description="of gradient descent: learning rate in units of 1 / lambda_max(K_infinity); stable below 2, with momentum mu "
-        "below 2 (1 + mu), Nesterov's below that over 1 + 2 mu (default: 0.5)",
+        description="of gradient descent: learning rate in units of 1 / lambda_max(K_infinity), as relative_time; stable below "
+        "2, with momentum mu below 2 (1 + mu), Nesterov's below that over 1 + 2 mu (default: 0.5)",
     )
     momentum: Annotated[float | None, Of("gradient_descent", 0.0)] = Field(
         default=None, ge=0, lt=1, description="of gradient descent: mu of the heavy ball, or of Nesterov's form (default: 0)"
@@ -112,6 +113,20 @@ class Schedule(Section):
     )
     batch_size: Annotated[int | None, Of("gradient_descent")] = Field(
         default=None, ge=1, lt=MOST, description="of gradient descent: points in a step, drawn anew each epoch (default: all)"
+    )
+    # left out of every record where they do nothing, like the keys below
+    loss: Annotated[str, one_of(tuple(LOSSES)), Of("gradient_descent", default="squared", is_new=True)] = Field(
+        default="squared",
+        exclude_if=lambda loss: loss == "squared",
+        description="of gradient descent: what it descends on, and what columns of losses hold: squared, 1/2 sum r^2, or its "
+        "like; logistic losses, of two classes; softmax cross-entropies, of three classes or more; each summed, or as a mean",
+    )
+    weight_decay: Annotated[float, Of("gradient_descent", default=0.0, is_new=True)] = Field(
+        default=0.0,
+        ge=0,
+        exclude_if=lambda decay: decay == 0,
+        description="of gradient descent: lambda of lambda/2 ||theta||^2, which is added to the loss that it descends on, theta "
+        "being all parameters in the parameterization in use",
     )
     layer_rates: list[float] | None = Field(
         default=None, min_length=2, description="factors on the learning rate of each hidden layer and the readout, depth + 1 "
@@ -139,23 +154,27 @@ class Schedule(Section):
         "and the kernel's change falls apart in its mean over seeds and its scatter",
     )
     relative_time: float | None = Field(
-        default=None, gt=0, description="end of training, in units of 1 / lambda_max(K_infinity); or give time or steps"
+        default=None,
+        gt=0,
+        description="end of training, in units of 1 / lambda_max(K_infinity), of another loss than the squared "
+        "one over the bound on its second derivative in the outputs too; or give time or steps",
     )
     time: Annotated[float | None, Of(is_new=True)] = _new(
-        "end of training, in place of relative_time: t of the loss that rate_of names", gt=0
+        "end of training, in place of relative_time: t of the loss that rate_of names, or that loss names", gt=0
     )
     steps: Annotated[int | None, Of(is_new=True)] = _new(
         "end of training, in place of relative_time: steps of gradient descent; of gradient flow the time steps x learning_rate",
         ge=1, le=10**9,
     )  # fmt: skip
     learning_rate: Annotated[float | None, Of(is_new=True)] = _new(
-        "learning rate on the loss that rate_of names, in place of relative_learning_rate", gt=0
+        "learning rate on the loss that rate_of names, or that loss names, in place of relative_learning_rate", gt=0
     )
     rate_of: Annotated[str, one_of(("half_sum", "mean_square")), Of(default="half_sum", is_new=True)] = Field(
         default="half_sum",
         exclude_if=lambda loss: loss == "half_sum",
-        description="the loss that time, learning_rate and snapshot_times belong to: half_sum, 1/2 sum r^2, or mean_square, the "
-        "mean of r^2 over N training points and outputs, on which t and rates are N / 2 times as large for the same training",
+        description="of loss squared: what time, learning_rate and snapshot_times belong to, half_sum, 1/2 sum r^2, or "
+        "mean_square, the mean of r^2 over N training points and outputs, on which t and rates are N / 2 times as large for the "
+        "same training",
     )
     snapshots: int = Field(
         default=20, ge=1, le=100_000, description="log-spaced times at which outputs and kernels are looked at"
@@ -168,7 +187,8 @@ class Schedule(Section):
     @model_validator(mode="after")
     def _belongs(self) -> Self:
         for name, mark in _MARKS.items():
-            if mark.method not in (None, self.method) and getattr(self, name) not in (None, False):
+            unset = None, False, Schedule.model_fields[name].default
+            if mark.method not in (None, self.method) and getattr(self, name) not in unset:
                 own = next(key for key, other in _MARKS.items() if other.method == self.method)
                 raise ValueError(f"{name}: belongs to method {mark.method}; {self.method} has {own}")
         if any(rate != 0 and not 1e-30 <= rate <= 1e30 for rate in self.layer_rates or []):
@@ -208,6 +228,27 @@ class Schedule(Section):
         return self
 
     @model_validator(mode="after")
+    def _on_a_loss(self) -> Self:
+        """What other losses than the squared one, and weight decay, do not go with."""
+        if self.loss != "squared" and self.rate_of != "half_sum":
+            raise ValueError(
+                f"rate_of: with loss {self.loss} time, learning_rate and snapshot_times belong to that loss; leave it out"
+            )
+        measures = self.measures.model_dump(exclude_defaults=True) if self.measures else {}
+        given: dict[str, Any] = {"remove_initial_output": self.remove_initial_output, "ridge": self.ridge}
+        given |= {f"measures.{key}": measures.get(key) for key in ("eigenvectors", "modes", "regression")}
+        for key, value in given.items():
+            if value and not is_squared(self.loss):
+                raise ValueError(
+                    f"{key}: belongs to squared losses, of which residuals and kernel regression are; leave it out with loss "
+                    f"{self.loss}"
+                )
+        what = f"loss {self.loss}" if not is_squared(self.loss) else "weight_decay" if self.weight_decay else None
+        if what is not None and self.sampling == "conditional":
+            raise ValueError(f"sampling: {what} needs networks weight by weight; set sampling to weights, or leave {what} out")
+        return self
+
+    @model_validator(mode="after")
     def _in_law(self) -> Self:
         if self.sampling == "conditional" and self.batch_size is not None:
             raise ValueError(
@@ -227,7 +268,9 @@ class Schedule(Section):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: needs momentum; set it above 0, such as 0.9")
         bound = stable_rate(self.momentum or 0.0, self.nesterov)
-        if self.relative_learning_rate is not None and self.relative_learning_rate >= bound:
+        # of other losses, which may bend less than their bound, larger rates may do
+        too_large = self.relative_learning_rate is not None and self.relative_learning_rate >= bound
+        if too_large and is_squared(self.loss):
             raise ValueError(
                 f"relative_learning_rate: expected less than {bound:g}, from where on descent with momentum "
                 f"{self.momentum or 0:g} diverges, got {self.relative_learning_rate:g}; lower it"
@@ -251,6 +294,21 @@ class Schedule(Section):
             (self.time, self.learning_rate) if self.time is not None else (self.relative_time, self.filled.relative_learning_rate)
         )
         return None if end is None or rate is None else max(1, round(end / rate))
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether it is computed on the CPU, whatever devices there are: networks in law, and what GPUs do not descend on."""
+        return self.sampling == "conditional" or not is_squared(self.loss) or self.weight_decay > 0
+
+    @property
+    def has_linearized(self) -> bool:
+        """Whether outputs of the linearised network are known: with weight decay they alone do not say how it moves."""
+        return self.weight_decay == 0
+
+    @property
+    def has_closed_forms(self) -> bool:
+        """Whether training under a constant kernel has a closed form, and a distribution over infinitely wide networks."""
+        return is_squared(self.loss) and self.has_linearized
 
     @property
     def looks(self) -> int:
@@ -286,7 +344,7 @@ _MARKS = {name: mark for name, field in Schedule.model_fields.items() for mark i
 
 
 class Training(Schedule):
-    """Training on the squared loss 1/2 sum r^2."""
+    """Training, by default on the squared loss 1/2 sum r^2."""
 
     widths: list[int] = _widths("widths of all hidden layers")
     seeds: int = Field(ge=2, lt=MOST, description="networks per width: seeds 0, 1, ...")

@@ -26,6 +26,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from ntksim.engine.arguments import PRECISIONS
 from ntksim.engine.devices import DEVICES
+from ntksim.engine.loss import LOGISTIC, LOSSES, SOFTMAX, is_squared
 from ntksim.study.config.axes import DATA_AXES, allow_lists, one_data_set, one_each, written_names
 from ntksim.study.config.dataset import FEATURES, Dataset
 from ntksim.study.config.messages import config_error
@@ -142,6 +143,33 @@ class Study(Section):
                 "device: training.sampling conditional runs on the CPU only so far; set device to cpu, or to auto, which takes "
                 "the CPU for it"
             )
+        if self.training is not None and self.training.is_on_cpu and self.device == "cuda":
+            what = "weight_decay" if is_squared(self.training.loss) else f"loss {self.training.loss}"
+            raise ValueError(
+                f"device: training.{what} runs on the CPU only so far; set device to cpu, or to auto, which takes the CPU for it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tells_classes(self) -> "Study":
+        """Losses of classes are refused where the configuration tells that targets are none, or too many; data tell the rest."""
+        if self.training is None or is_squared(self.training.loss):
+            return self
+        loss, data = f"training.loss: {self.training.loss}", self.dataset
+        labels = len(data.classes_or_default or [])
+        if data.is_synthetic or (data.name is not None and not labels):
+            raise ValueError(f"{loss} needs classes, and the targets of {data.name} are real numbers; take a squared loss, or "
+                             "other data")  # fmt: skip
+        if data.target_scale != 1:
+            raise ValueError(
+                f"dataset.target_scale: {loss.replace(': ', ' ')} takes targets as classes, not as numbers; leave it out"
+            )
+        if labels > 2 and LOSSES[self.training.loss][0] == LOGISTIC:
+            raise ValueError(
+                f"{loss} needs two classes, and dataset has {labels}; take softmax_cross_entropy, or list two in dataset.classes"
+            )
+        if labels == 2 and LOSSES[self.training.loss][0] == SOFTMAX:
+            raise ValueError(f"{loss} needs three classes or more: two make one output; take logistic")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 from ntksim.engine.activation import is_smooth
+from ntksim.engine.loss import curvature, is_squared
 from ntksim.study.config.dataset import FEATURES
 from ntksim.study.config.headers import columns, rows
 from ntksim.study.config.study import Study
@@ -31,6 +32,7 @@ _COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
 _COLUMNS_OF_TRAINING = 36  # beside outputs
 _COLUMNS_OF_MODES = 8  # of numbers, for each mode on which the residual is measured
 _MODES = 3  # lists of a run, a number for each mode
+_CONSTANT_KERNEL_STEP = 0.04  # of a pass, beside its products (measured: 16 points, 1 and 10 outputs)
 _VECTORS_OF_FLOW = 6  # as long as all parameters, in a step
 _TRAINED_TOGETHER, _KEPT_BYTES = 8, 2**28  # seeds, and bytes of their kernels, that `stages.training` has at a time
 _COPIES_ALONG = 5  # of kernels along the way: what is computed from them, and one on its way to the checkpoint
@@ -273,6 +275,8 @@ def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int,
     if schedule.method == "gradient_descent":
         points = schedule.batch_size or n
         steps = passes * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
+        if not is_squared(schedule.loss) and schedule.has_linearized:  # with K_0 and K_inf, step by step
+            steps += 2 * passes * (_CONSTANT_KERNEL_STEP * rates.pass_seconds + 2.0 * (k * n) ** 2 / speed)
         return seconds + steps + looks * (((2.0 + 4.0 * k) * n * count + kernel) / speed + rates.pass_seconds)
     return seconds + passes * (((4.0 + 6.0 * k) * n * count + kernel) / speed + rates.pass_seconds + _eigen(k * n, rates))
 
@@ -320,12 +324,13 @@ def _relative_rate(study: Study, network: str) -> float:
 
 
 def _relative_unit(study: Study, network: str) -> float:
-    """A unit of time as the configuration gives it, times lambda_max(K_inf). For its size there is a guess: the trace of a kernel
-    to whose entries each layer adds one.
+    """A unit of time as the configuration gives it, times lambda_max(K_inf) and the loss's curvature. For the former there is a
+    guess: the trace of a kernel to whose entries each layer adds one.
     """
     assert study.training is not None
     options, n = study.networks[network], study.dataset.train
     one = 1.0 if study.training.rate_of == "half_sum" else 2.0 / (n * study.dataset.outputs)
+    one *= curvature(study.training.loss, n, study.dataset.outputs)
     return one * n * (options.depth + 1) * options.output_scale**2
 
 

@@ -9,11 +9,14 @@ from ntksim.study.config.axes import one_data_set
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.config.stages import Training
 from ntksim.study.errors import ForeignFile
+from ntksim.study.report import losses
 
 _MOST_NAMES = 8  # networks that are named in the report's opening; more are counted
 _MOST_CLASSES = 4  # classes that are named one by one; more are counted
 # Keys of training that the sentence on it says in words of its own, or not at all.
-_SAID = ("method", "nesterov", "remove_initial_output", "relative_time", "time", "steps", "snapshots", "sampling", "measures")
+_SAID = (
+    "method", "loss", "nesterov", "remove_initial_output", "relative_time", "time", "steps", "snapshots", "sampling", "measures",
+)  # fmt: skip
 
 
 def data(metadata: Mapping[Any, Any], *, shown: bool = False) -> str:
@@ -96,8 +99,8 @@ def _schedule(training: Mapping[str, Any]) -> str:
     found = schedule.identity
     trained = "f - f_0" if schedule.remove_initial_output else "f"
     end = f"{schedule.steps} steps" if schedule.steps else f"t = {schedule.time or schedule.relative_time:g}"
-    end += "" if schedule.relative_time is None else " / lambda_max(K_inf)"
-    words = [f"{schedule.method.replace('_', ' ')} of {trained} to {end}"]
+    end += "" if schedule.relative_time is None else f" / {losses.unit({'config': {'training': training}})}"
+    words = [f"{schedule.method.replace('_', ' ')} of {trained} to {end}", losses.words(schedule.loss)]
     prefixes = {"momentum": "Nesterov " if schedule.nesterov else ""}
     names = (name for name in found if name not in _SAID)
     words += [f"{prefixes.get(name, '')}{name.replace('_', ' ')} {found[name]}" for name in names if found[name]]

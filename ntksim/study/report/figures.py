@@ -19,7 +19,7 @@ from ntksim.study.config.stages import in_batches
 from ntksim.study.errors import StageError
 from ntksim.study.files.storage import read_frame
 from ntksim.study.plan import jobs
-from ntksim.study.report import description, measure_figures, panels
+from ntksim.study.report import description, losses, measure_figures, panels
 from ntksim.study.report.learning_curve import learning_curve
 from ntksim.study.statistics import laziness
 from ntksim.study.statistics.seeds import MOST_EXCLUDED, of_one_data_set
@@ -53,13 +53,18 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
 
     Each quantity has a row of panels and each depth a column. ``table`` is the table ``drift``, ``laws`` is ``scaling_laws``.
     Dotted lines have the slopes of each network's theory (`scaling_laws.theory_exponent`). A horizontal line marks the distance
-    below which a network is lazy.
+    below which a network is lazy. With weight decay, under which the linearised network is not known, there is no distance.
     """
     labels = {
         "kernel_drift": r"kernel drift $\|K_t - K_0\|_F\,/\,\|K_0\|_F$",
         "parameter_drift": r"parameter drift $\|\theta_t - \theta_0\|\,/\,\|\theta_0\|$",
         "relative_linearized_deviation": r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})\,/\,\mathrm{rms}\,y$",
     }
+    if not losses.has_units_of_targets(table.attrs):
+        labels["relative_linearized_deviation"] = r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})$"
+    if losses.decays(table.attrs):
+        del labels["relative_linearized_deviation"]
+        return panels.against_width(table, laws, labels)
     figure = panels.against_width(table, laws, labels)
     batch_size = table.attrs["config"]["training"]["batch_size"]
     if in_batches(batch_size, int(table["train_points"].max())):  # verdicts then ignore this distance
@@ -109,7 +114,7 @@ def test_loss(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
         widest = own[own["width"] == rows["width"].max()]
         limit = widest["test_limit_closed_form_loss"].mean()
         _trained_and_linearised(axis, rows, ("test_loss", "test_linearized_loss"), limit)
-        axis.set_ylabel(r"test loss $\frac{1}{2}\sum r^2$")
+        axis.set_ylabel(f"test loss {losses.formula(table.attrs)}")
     return figure
 
 
@@ -256,9 +261,10 @@ def loss(table: pd.DataFrame) -> plt.Figure:
     """Training loss against time for the narrowest and the widest network, with constant-kernel theory; a panel per network.
 
     ``table`` is the table ``training``. Solid lines are medians over seeds; bands span all seeds. Theory is computed for the
-    seeds of the widest network, each from its initial outputs f_0: gradient flow with the seed's K_0 (dashed) and the same
-    training with K_infinity (dotted). Grey is the expected loss over infinitely wide networks. The loss axis ends where losses
-    are only rounding error (`_rounding`).
+    seeds of the widest network, each from its initial outputs f_0: gradient flow with the seed's K_0, or under logistic and
+    softmax losses the same training with it (dashed), and the same training with K_infinity (dotted). Grey is the expected loss
+    over infinitely wide networks. Theory that is not known has no line. The loss axis ends where losses are only rounding error
+    (`_rounding`).
     """
     figure, filled = panels.per_network(table)
     for axis, rows in filled:
@@ -273,17 +279,20 @@ def loss(table: pd.DataFrame) -> plt.Figure:
             panels.mark(axis, pd.Series(time[:1]), runs.median()[:1], pd.Series([left_out[width] > MOST_EXCLUDED]))
             axis.fill_between(time, runs.min(), runs.max(), color=panels.colour(line), alpha=0.2, linewidth=0)
         widest = rows[rows["width"] == widths[-1]] if widths else rows
+        flow = ("closed_form_loss", "--", r"gradient flow with $K_0$")
         for column, style, label in (
-            ("closed_form_loss", "--", r"gradient flow with $K_0$"),
+            flow if losses.has_units_of_targets(table.attrs) else ("linearized_loss", "--", r"the same training with $K_0$"),
             ("limit_closed_form_loss", ":", r"the same training with $K_\infty$"),
             ("ensemble_loss", "-", "mean over infinitely wide networks"),
         ):
             predicted = widest.groupby("relative_time")[column].median()
+            if not len(predicted.dropna()) and len(widest):  # not known
+                continue
             look: dict[str, Any] = {"color": "0.75", "linewidth": 5.0, "zorder": 0}
             if style != "-":
                 look = {"color": "black", "linewidth": 1.3}
             axis.plot(predicted.index, predicted.where(predicted > 0), linestyle=style, label=label, **look)
-        panels.logarithmic(axis, r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless", r"training loss $\frac{1}{2}\sum r^2$")
+        panels.logarithmic(axis, panels.time_label(table), f"training loss {losses.formula(table.attrs)}")
         if axis.get_yscale() == "log":
             axis.set_ylim(bottom=max(floor, axis.get_ylim()[0]))
     return figure

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from ntksim.study.report import losses
 from ntksim.study.statistics import laziness
 from ntksim.study.statistics.columns import REMEDIES
 from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS
@@ -21,7 +22,8 @@ FLIPS = (
 _OVER_DEPTHS = {"relative_frobenius_error": "kernel's distance from its infinite-width limit", "kernel_drift": "kernel's drift"}
 _MEANINGS = (
     f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "
-    f"kernel drift and, unless training uses batches, distance from the linearised network below {laziness.LAZY:g}"
+    f"kernel drift and, unless training uses batches or weight decay, distance from the linearised network below "
+    f"{laziness.LAZY:g}"
 )
 
 
@@ -68,7 +70,7 @@ def _when(bad: pd.DataFrame) -> str:
     if "relative_time_reached" not in bad:
         return ""
     first, last = (f"{end:.3g}" for end in (bad["relative_time_reached"].min(), bad["relative_time_reached"].max()))
-    return f", which stopped after t = {first if first == last else f'{first} to {last}'} / lambda_max(K_inf)"
+    return f", which stopped after t = {first if first == last else f'{first} to {last}'} / {losses.unit(bad.attrs)}"
 
 
 def has_asymptotic_laws(laws: pd.DataFrame) -> bool:
@@ -127,8 +129,11 @@ def _where(holds: pd.Series) -> str:
 
 
 def verdicts(lazy: pd.DataFrame) -> list[str]:
-    """A line that explains the verdicts, then a line per verdict with the networks and widths that have it."""
-    lines = [f"Verdicts ({_MEANINGS}):"]
+    """A line that explains the verdicts and says of which loss, then a line per verdict with the networks and widths that have
+    it.
+    """
+    loss = f"; {losses.words(losses.name(lazy.attrs))}" if "config" in lazy.attrs else ""
+    lines = [f"Verdicts ({_MEANINGS}{loss}):"]
     for word in laziness.VERDICTS:
         holds = {
             name: rows.set_index("width")["verdict"].sort_index() == word for name, rows in lazy.groupby("network", sort=False)
@@ -211,7 +216,8 @@ def learning(laws: pd.DataFrame) -> str | None:
     """
     rows = laws[(laws["along"] == "train") & (laws["quantity"] == "test_loss")].sort_values("width")
     powers = [f"{_power(law)}, at width {law['width']:.0f}" for _, law in rows.iterrows()]
-    return f"the test loss scales as the number of training points to the power {'; '.join(powers)}" if powers else None
+    loss = f" ({losses.words(losses.name(laws.attrs))})" if powers else ""
+    return f"the test loss{loss} scales as the number of training points to the power {'; '.join(powers)}" if powers else None
 
 
 def over_depths(laws: pd.DataFrame) -> dict[str, list[str]]:
@@ -259,12 +265,10 @@ def accuracies(drift: pd.DataFrame, test_points: int) -> str | None:
         return None
     names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
     trained, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
+    theory = "" if limit == "nan" else f"; linearised {linearized}, with K_inf {limit}"  # not known with weight decay
     row = widest.loc["test_accuracy"]
     spread = ""
     if not np.isnan(row["interval_low"]):
         interval = f"{row['interval_low']:.3f} to {row['interval_high']:.3f}"
         spread = f" (standard error {row['standard_error']:.2g}, 95% interval {interval})"
-    return (
-        f"mean test accuracy {trained}{mark(row)}{spread} over {count} seeds, on {test_points} test points; "
-        f"linearised {linearized}, with K_inf {limit}"
-    )
+    return f"mean test accuracy {trained}{mark(row)}{spread} over {count} seeds, on {test_points} test points{theory}"

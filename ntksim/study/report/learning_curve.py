@@ -4,19 +4,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ntksim.study.report import panels
+from ntksim.study.report import losses, panels
 
 
 def learning_curve(table: pd.DataFrame, final: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     """Mean test loss at the end of training against the number of training points; a panel per network, a line per width.
 
     The tables are ``drift``, ``final`` and ``scaling_laws``; the first seed of the data is shown.
-    Bars are 95% intervals, solid lines fitted power laws. The dashed line is the expected loss over infinitely wide networks.
+    Bars are 95% intervals, solid lines fitted power laws. The dashed line is the expected loss over infinitely wide networks,
+    where it is known.
     """
     table, final, laws = (own[own["dataset_seed"] == table["dataset_seed"].min()] for own in (table, final, laws))
-    losses = table[table["quantity"] == "test_loss"]
+    ends = table[table["quantity"] == "test_loss"]
     laws = laws[(laws["along"] == "train") & (laws["quantity"] == "test_loss")]
-    figure, filled = panels.per_network(losses)
+    figure, filled = panels.per_network(ends)
     for axis, rows in filled:
         name = rows["network"].iloc[0]
         for line, (width, at_width) in enumerate(rows.sort_values("train_points").groupby("width")):
@@ -33,8 +34,9 @@ def learning_curve(table: pd.DataFrame, final: pd.DataFrame, laws: pd.DataFrame)
             panels.mark(axis, shifted, mean, at_width["marked"])
         limit = final[(final["network"] == name) & (final["width"] == rows["width"].max())]
         limit = limit.groupby("train_points")["test_ensemble_loss"].median()
-        axis.plot(limit.index, limit, "--", color="black", linewidth=1.2, label="infinitely wide networks")
-        panels.logarithmic(axis, "training points $n$", r"test loss $\frac{1}{2}\sum r^2$ at the end")
+        if limit.notna().any():
+            axis.plot(limit.index, limit, "--", color="black", linewidth=1.2, label="infinitely wide networks")
+        panels.logarithmic(axis, "training points $n$", f"test loss {losses.formula(table.attrs)} at the end")
         axis.set_xticks(sorted(rows["train_points"].unique()), labels=sorted(rows["train_points"].unique()))
         axis.minorticks_off()
     return figure

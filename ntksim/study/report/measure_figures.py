@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ntksim.study.report import panels
+from ntksim.study.report import losses, panels
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
-_TIME = r"time $t\,\lambda_{\max}(K_\infty)$, dimensionless"
 _LINES = 6  # in a panel, of modes and eigenvalues
 _NORMS = ("residual", "theory_residual", "limit_residual")
 _SOLID: dict[str, Any] = {"linestyle": "-"}
@@ -42,11 +41,11 @@ def profile(table: pd.DataFrame) -> plt.Figure:
 
 
 def predictions(table: pd.DataFrame) -> plt.Figure:
-    """Outputs at the end of training and the target; a panel per network.
+    """Outputs at the end of training and the target, of losses that compare the two; a panel per network.
 
     ``table`` is the table ``predictions``, of which the widest network and its first output are drawn, against the angle of
     points in the plane, elsewhere against the target. Lines are medians over seeds, bands span the 0.05 to 0.95 quantiles. The
-    mean over infinitely wide networks is dashed, with a grey band that holds 95% of them.
+    mean over infinitely wide networks is dashed, with a grey band that holds 95% of them, where it is known.
     """
     figure, filled = panels.per_network(table, legend_columns=2)
     for axis, rows in filled:
@@ -54,10 +53,12 @@ def predictions(table: pd.DataFrame) -> plt.Figure:
         x = "angle" if own["angle"].notna().all() else "target"
         own = own.sort_values(x)
         mean, reach = own["limit_prediction"], _NORMAL * own["limit_deviation"]
-        axis.fill_between(own[x], mean - reach, mean + reach, color="0.85", linewidth=0, label="95%, infinite width")
-        axis.plot(own[x], mean, "--", color="0.3", linewidth=1.2, label="mean, infinite width")
+        if mean.notna().any():
+            axis.fill_between(own[x], mean - reach, mean + reach, color="0.85", linewidth=0, label="95%, infinite width")
+            axis.plot(own[x], mean, "--", color="0.3", linewidth=1.2, label="mean, infinite width")
         _banded(axis, own, x, f"$m$ = {own['width'].iloc[0]}, {_times(own)}", 0)
-        axis.plot(own[x], own["target"], color="black", linewidth=1.0, label="target")
+        if losses.has_units_of_targets(table.attrs):
+            axis.plot(own[x], own["target"], color="black", linewidth=1.0, label="target")
         axis.margins(y=0.25)  # room for the legend
         _plain(axis, "angle of $x$, in radians" if x == "angle" else "target $y(x)$", r"output $f_t(x)$")
     return figure
@@ -82,9 +83,10 @@ def modes(table: pd.DataFrame) -> plt.Figure:
                 theory = norms.loc[order][name].groupby("relative_time").median()
                 axis.plot(theory.index, theory.where(theory > 0), style, color=panels.colour(line), linewidth=1.2)
         shown = norms["residual"][norms["residual"] > 0]  # theory's decays go on below, down to rounding
-        axis.plot([], [], "--", color="0.3", linewidth=1.2, label=r"$n\lambda_k$" if named.any() else r"$\lambda_j(K_0)$")
-        axis.plot([], [], ":", color="0.3", linewidth=1.2, label=r"training with $K_\infty$")
-        panels.logarithmic(axis, _TIME, "norm of the residual on the mode")
+        if rows["theory_residual"].notna().any():
+            axis.plot([], [], "--", color="0.3", linewidth=1.2, label=r"$n\lambda_k$" if named.any() else r"$\lambda_j(K_0)$")
+            axis.plot([], [], ":", color="0.3", linewidth=1.2, label=r"training with $K_\infty$")
+        panels.logarithmic(axis, panels.time_label(table), "norm of the residual on the mode")
         if len(shown) and axis.get_yscale() == "log":
             axis.set_ylim(shown.min() / 3, 3 * shown.max())
     return figure
@@ -101,7 +103,7 @@ def eigenvalues(table: pd.DataFrame) -> plt.Figure:
         for line, index in enumerate(sorted(own["index"].unique())[:_LINES]):
             values = own[own["index"] == index].set_index(["seed", "relative_time"])["leading_eigenvalue"]
             _quartiles(axis, values, f"$j$ = {index + 1}", line)
-        panels.logarithmic(axis, _TIME, r"eigenvalue $\lambda_j(t)$ of $K_t$, as a rate")
+        panels.logarithmic(axis, panels.time_label(table), r"eigenvalue $\lambda_j(t)$ of $K_t$, as a rate")
         axis.margins(y=0.25)  # room for the legend
         _ticks(axis.yaxis)
     return figure
@@ -132,7 +134,7 @@ def regression(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
         level = final.loc[same, "limit_kernel_regression_test_loss"].median()  # all seeds have one limit
         if widths and level > 0:
             axis.axhline(level, color="black", linestyle="--", linewidth=1.2, label=r"regression with $K_\infty$")
-        panels.logarithmic(axis, _TIME, r"test loss $\frac{1}{2}\sum r^2$")
+        panels.logarithmic(axis, panels.time_label(table), f"test loss {losses.formula(table.attrs)}")
         _ticks(axis.yaxis)
     return figure
 
@@ -159,7 +161,7 @@ def freeze(table: pd.DataFrame) -> plt.Figure:
             axis.text(width, 0.97, "\n".join(words), transform=axis.get_xaxis_transform(), fontsize=6, ha="center", va="top")
         axis.set_yscale("log")
         panels.width_axis(axis, rows)
-        axis.set_ylabel(r"freeze time $t\,\lambda_{\max}(K_\infty)$")
+        axis.set_ylabel(f"freeze time ${losses.scaled_time(table.attrs)}$")
         axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
         axis.margins(y=0.25)
         axis.set_xlim(rows["width"].min() / 1.5, 1.5 * rows["width"].max())  # there is room for the text where none froze, too
@@ -213,7 +215,8 @@ def _ticks(axis: Axis) -> None:
 
 
 def _times(rows: pd.DataFrame) -> str:
-    return rf"$t\,\lambda_{{\max}}$ = {rows['relative_time'].iloc[0]:.4g}"
+    time = losses.scaled_time(rows.attrs).removesuffix(r"(K_\infty)")
+    return f"${time}$ = {rows['relative_time'].iloc[0]:.4g}"
 
 
 def _plain(axis: Axes, x_label: str, y_label: str) -> None:

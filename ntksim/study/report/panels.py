@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from ntksim.study.files.storage import atomic
-from ntksim.study.statistics.columns import QUANTITIES
+from ntksim.study.report import losses
+from ntksim.study.statistics.columns import QUANTITIES, quantities
 from ntksim.study.statistics.scaling_laws import theory_exponent
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
@@ -72,6 +73,11 @@ def logarithmic(axis: Axes, x_label: str, y_label: str) -> None:
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.grid(visible=True, which="major", linewidth=0.4, color="0.85")
+
+
+def time_label(table: pd.DataFrame) -> str:
+    """What an axis of relative times says."""
+    return f"time ${losses.scaled_time(table.attrs)}$, dimensionless"
 
 
 def legend(axis: Axes, *, above: bool = False, columns: int = 1) -> None:
@@ -135,6 +141,7 @@ def against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str
     )
     floor = rounding(table.attrs["config"]["precision"])
     for row, (quantity, label) in enumerate(labels.items()):
+        known = not losses.decays(table.attrs) or quantity in quantities("convergence")
         has_points = (table.loc[table["quantity"] == quantity, "root_mean_square"] > floor).any()
         for axis, depth in zip(axes[row], depths, strict=True):
             panel = table[(table["quantity"] == quantity) & (table["depth"] == depth)]
@@ -143,7 +150,7 @@ def against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str
                 law = laws[(laws["network"] == name) & (laws["quantity"] == quantity) & (laws["along"] == "width")]
                 rows = panel[panel["network"] == name].sort_values("width")
                 at = dodged(rows["width"], panel["width"], shown.index(name), len(shown))
-                _line(axis, rows.assign(at=at), law, names.index(name), floor)
+                _line(axis, rows.assign(at=at), law, names.index(name), floor, known)
             if has_points:
                 axis.set_yscale("log")
             if not (panel["root_mean_square"] > floor).any():
@@ -160,8 +167,8 @@ def against_width(table: pd.DataFrame, laws: pd.DataFrame, labels: dict[str, str
     return figure
 
 
-def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, line: int, floor: float) -> None:
-    """Draw one network's points with intervals, its fitted power law if there is one, and the slope of its theory.
+def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, line: int, floor: float, known: bool) -> None:
+    """Draw one network's points with intervals, its fitted power law if there is one, and the slope of its theory if it is known.
 
     ``rows`` has the places of the points in a column ``at``.
     """
@@ -172,7 +179,7 @@ def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, line: int, floor: f
         interval = "" if np.isnan(fit["interval_low"]) else f" [{fit['interval_low']:.2f}, {fit['interval_high']:.2f}]"
         label = f"{label}: $m^{{{fit['exponent']:.2f}}}${interval}".replace("-", "−")
         axis.plot(widths, fit["prefactor"] * widths ** fit["exponent"], color=colour(line), linewidth=1.0)
-    slope, drawn = _theory(rows, law), point.notna()
+    slope, drawn = _theory(rows, law) if known else np.nan, point.notna()
     if not np.isnan(slope) and drawn.any():
         label += f"; theory $m^{{{slope:.3g}}}$".replace("-", "−")
         widest = point[drawn].index[-1]

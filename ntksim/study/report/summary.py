@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study.files.tables import read_table
-from ntksim.study.report import description, findings
+from ntksim.study.report import description, findings, losses
 from ntksim.study.statistics.columns import QUANTITIES
 from ntksim.study.statistics.seeds import DATA_SETS, of_one_data_set
 
@@ -72,10 +72,10 @@ def _movement(drift: pd.DataFrame, laws: pd.DataFrame) -> list[str]:
         found: list[str | None] = []
         for name, quantity in QUANTITIES.items():
             rows = of_network[of_network["quantity"] == name].sort_values("width")
-            if len(rows) and quantity.words is not None:
+            if len(rows) and quantity.words is not None and (words := losses.named(name, quantity.words, drift.attrs)):
                 widest = rows.iloc[-1]
                 value = f"{widest['root_mean_square']:.3g}{findings.mark(widest)}"
-                found.append(f"{quantity.words} {value}; {_law(laws, network, name)}")
+                found.append(f"{words} {value}; {_law(laws, network, name)}")
         found += [findings.overtaking(of_network), findings.learning(laws[laws["network"] == network])]
         found += [findings.accuracies(of_network, drift.attrs["data"]["test"])]
         lines += [f"  {network:<14} {sentence}" for sentence in found if sentence]

@@ -147,13 +147,17 @@ def _check_data(study: Study) -> dict[str, str]:
 
 
 def load_data(study: Study) -> dict[str, "Data"]:
-    """The data sets of a study (`Study.data_sets`). Raises ConfigError if one cannot be used, for what is measured too."""
+    """The data sets of a study (`Study.data_sets`). Raises ConfigError if one cannot be used, for loss and measures too."""
+    from ntksim.study.data.losses import objectives
     from ntksim.study.data.modes import named_modes
     from ntksim.study.data.nested import load
 
     measures = study.training.measures if study.training else None
     try:
         found = {label: load(*study.drawn(label)) for label in study.data_sets}
+        if study.training is not None:
+            for data in found.values():
+                objectives(study.training.loss, data)
         if measures is not None and measures.modes is not None:
             for data in found.values():
                 named_modes(measures.modes, data.x_train)

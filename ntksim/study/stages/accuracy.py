@@ -1,14 +1,8 @@
-"""What outputs are worth: losses, distances, and the share of test points that are told their class."""
+"""What outputs are worth beside their loss: distances, and the share of test points that are told their class."""
 
 import numpy as np
 
 from ntksim.study.data.files import Data
-
-
-def losses(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """1/2 sum r^2 over the last axis, infinite where it overflows."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return 0.5 * np.sum((outputs - targets) ** 2, axis=-1)
 
 
 def rms(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 t, rates and steps belong to the loss 1/2 sum r^2 over N residuals, of n training points with k outputs each. On the mean square
 (1/N) sum r^2, which is 2/N times that loss, the same training has times and rates N/2 times as large. Relative ones are in units
-of 1 / lambda_max(K_inf) of the half sum, whichever loss `rate_of` names.
+of 1 / lambda_max(K_inf) of the half sum, whichever loss `rate_of` names. Training on another loss has t and rates of that loss,
+and relative ones in units of 1 / (c lambda_max(K_inf)), where c bounds its second derivative in the outputs (`Loss.curvature`).
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 
 class Clock(NamedTuple):
-    """Times of training (T,), as t and relative to 1 / lambda_max(K_inf), and the learning rate of gradient descent."""
+    """Times of training (T,), as t and relative to 1 / (c lambda_max(K_inf)), and the learning rate of gradient descent."""
 
     times: np.ndarray
     relative_times: np.ndarray
@@ -24,7 +25,7 @@ def unit(rate_of: str, residuals: int) -> float:
 
 
 def clock(schedule: Any, largest: float, residuals: int) -> Clock:
-    """The clock of a schedule whose defaults are filled in; ``largest`` is lambda_max(K_inf), ``residuals`` is N."""
+    """The clock of a schedule whose defaults are filled in; ``largest`` is c lambda_max(K_inf), ``residuals`` is N."""
     one = unit(schedule.rate_of, residuals)
     asked = None if schedule.snapshot_times is None else one * np.array(schedule.snapshot_times)
     if schedule.method == "gradient_descent":

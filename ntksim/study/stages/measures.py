@@ -1,7 +1,7 @@
 """What a study may ask of every snapshot of training: eigenvalues, modes, kernel regression, profiles, predictions.
 
 Columns are lists, (S, T, ...) numbers for S seeds at T times; tables are made of them by `statistics.measures`. Eigenvalues
-and rates are those of training: of the kernel times `Network.learning_rate_scale`, with layer rates.
+and rates are those of training: of the kernel times `Job.scale`, with layer rates.
 """
 
 from contextlib import suppress
@@ -18,9 +18,9 @@ from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
 from ntksim.engine.network import rated
 from ntksim.engine.training import residual_modes as modes
 from ntksim.engine.training.trajectory import Trajectory
+from ntksim.study.data.losses import objective
 from ntksim.study.data.modes import named_modes
 from ntksim.study.errors import StageError
-from ntksim.study.stages.accuracy import losses
 from ntksim.study.stages.theory import Moments, ensemble_moments, prediction, solved
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def measured(job: "Job", run: Trajectory) -> dict[str, np.ndarray]:
     if asked is None:
         return {}
     assert run.kernels is not None
-    kernels = job.network.learning_rate_scale * run.kernels.astype(np.float64)
+    kernels = job.scale * run.kernels.astype(np.float64)
     found: dict[str, np.ndarray] = {}
     if asked.eigenvalues:
         unknown = np.full((len(job.times), kernels.shape[-1]), np.nan)
@@ -107,7 +107,7 @@ def _of_mode(job: "Job", mode: _Along, kernels: np.ndarray, residuals: np.ndarra
     """Columns (T,) of one seed on one mode; ``constant`` are the residuals (T, n k) under the limit's kernel."""
     basis, rate = mode
     norms = modes.residual_norms(basis, residuals)
-    limit = job.network.learning_rate_scale * np.kron(job.limits["ntk"], np.eye(job.data.outputs))
+    limit = job.scale * np.kron(job.limits["ntk"], np.eye(job.data.outputs))
     # what the integrator may have added, or what descent's rounding leaves
     noise = job.schedule.tolerance if job.schedule.method == "gradient_flow" else np.sqrt(np.finfo(job.dtype).eps)
     return {
@@ -116,7 +116,7 @@ def _of_mode(job: "Job", mode: _Along, kernels: np.ndarray, residuals: np.ndarra
         "measured_rate": modes.decay_rates(norms, job.flow_times, noise * np.linalg.norm(residuals[0])),
         # eigenvectors of K_t are invariant under K_t: what tells of them is what K_0 makes of them
         "leakage": modes.leakage(basis, kernels if basis.ndim == 2 else kernels[0]),
-        "theory_rate": np.full(len(norms), rate),
+        "theory_rate": np.full(len(norms), rate if job.schedule.has_closed_forms else np.nan),
         "theory_residual": norms[0] * np.abs(_decay(job, rate)),
         "sample_rate": np.broadcast_to(modes.mode_rates(basis, limit), norms.shape),
         "limit_residual": modes.residual_norms(basis, constant),
@@ -134,7 +134,7 @@ def _named_modes(job: "Job") -> list[_Along]:
         operator = continuum_spectrum(limit, x.shape[1], 1 + max(own.order for own in found), radius=radius(x))
     except ValueError as error:
         raise StageError(f"training.measures.modes: {error}") from None
-    scale, outputs = job.network.learning_rate_scale * len(x), np.eye(job.data.outputs)
+    scale, outputs = job.scale * len(x), np.eye(job.data.outputs)
     return [_Along(np.kron(own.basis, outputs), float(scale * operator[own.order])) for own in found]
 
 
@@ -155,7 +155,11 @@ def _eigenvectors(number: int, kernels: np.ndarray) -> list[_Along]:
 
 
 def _decay(job: "Job", rate: float) -> np.ndarray:
-    """The factor (T,) that training under a constant kernel puts on the residual along an eigenvector of eigenvalue ``rate``."""
+    """The factor (T,) that training under a constant kernel puts on the residual along an eigenvector of eigenvalue ``rate``;
+    NaN with weight decay, under which residuals go elsewhere than to 0.
+    """
+    if not job.schedule.has_closed_forms:
+        return np.full(len(job.times), np.nan)
     rates = np.array([rate])
     if not job.descent:
         return flow_decay(rates, job.times)[0][:, 0]
@@ -163,9 +167,14 @@ def _decay(job: "Job", rate: float) -> np.ndarray:
 
 
 def _under_the_limit(job: "Job", initial: np.ndarray) -> np.ndarray:
-    """Residuals (T, n k) of the same training with the constant kernel K_infinity, from those at t = 0 (n k,)."""
+    """Residuals (T, n k) of the same training with the constant kernel K_infinity, from those at t = 0 (n k,); NaN with weight
+    decay.
+    """
+    if not job.schedule.has_closed_forms:
+        return np.full((len(job.times), len(initial)), np.nan)
     kernels = job.limits["ntk"], job.limits["ntk"][:1]  # of test points one is enough, which nobody looks at
-    start, options = (initial, np.zeros(job.data.outputs)), job.descent | {"precision": kernel_error(job.network)}
+    start, factor = (initial, np.zeros(job.data.outputs)), job.objectives[0].loss.factor
+    options = job.descent | {"precision": kernel_error(job.network), "factor": factor}
     return prediction(job.network, kernels, start, np.zeros_like(initial), job.times, **options)[0]
 
 
@@ -182,10 +191,11 @@ def _regressions(job: "Job", run: Trajectory) -> dict[str, np.ndarray]:
     for at in np.ndindex(run.loss.shape):
         kernels = run.kernels[at].astype(np.float64), run.kept_test_kernels[at].astype(np.float64)
         outputs[at] = prediction(job.network, kernels, nothing, y, last, **options)[1][0]
-    found = {"regression_test_loss": losses(outputs[..., :tests], job.targets[1])}
+    found = {"regression_test_loss": job.objectives[1].of(outputs[..., :tests])}
     if job.evaluation.own:
-        found["regression_evaluation_loss"] = losses(outputs[..., tests:], job.evaluation.targets)
-        found["evaluation_loss"] = losses(run.test_outputs[..., tests:].astype(np.float64), job.evaluation.targets)
+        there = objective(job.schedule.loss, job.evaluation.targets.reshape(len(job.evaluation.x), -1))
+        found["regression_evaluation_loss"] = there.of(outputs[..., tests:])
+        found["evaluation_loss"] = there.of(run.test_outputs[..., tests:].astype(np.float64))
     return found
 
 

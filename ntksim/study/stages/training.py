@@ -16,7 +16,7 @@ from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.files.provenance import provenance
 from ntksim.study.plan.identity import shard_identity
-from ntksim.study.stages.accuracy import accuracy, losses
+from ntksim.study.stages.accuracy import accuracy
 from ntksim.study.stages.kernels import finiteness
 from ntksim.study.stages.measures import measured, of_tests
 from ntksim.study.stages.shard import ShardJob
@@ -78,7 +78,7 @@ def _columns(job: Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]
         "time": np.broadcast_to(run.times, shape),
         "relative_time": np.broadcast_to(job.relative_times, shape),
         "loss": run.loss,
-        "test_loss": losses(run.test_outputs.astype(np.float64), job.targets[1]),
+        "test_loss": job.objectives[1].of(run.test_outputs.astype(np.float64)),
         "kernel_drift": run.kernel_drift,
         "parameter_drift": run.parameter_drift,
     }
@@ -96,8 +96,8 @@ def _columns(job: Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]
             columns["relative_kernel_change"] = change.reshape(len(seeds), 1, -1)
         columns |= measured(job, seen)
     columns |= beside_theory(job, run)
-    columns |= beside_ensemble("", job.ensemble[0], run.outputs, job.targets[0])
-    columns |= beside_ensemble("test_", job.ensemble[1], run.test_outputs, job.targets[1])
+    columns |= beside_ensemble("", job, 0, run.outputs)
+    columns |= beside_ensemble("test_", job, 1, run.test_outputs)
     if job.schedule.sampling == "conditional":
         columns["rank"] = np.full((len(seeds), 1), np.nan) if run.rank is None else run.rank[:, None].astype(np.float64)
     columns["status"] = np.repeat(status[:, None], shape[1], axis=1)

@@ -12,6 +12,7 @@ from ntksim.engine.network import Network, rated
 from ntksim.engine.training.train import train
 from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.data import files as datasets
+from ntksim.study.data.losses import Objective, objectives
 from ntksim.study.files.storage import CHECKPOINT
 from ntksim.study.stages.clock import clock
 from ntksim.study.stages.limit import infinite_kernels, read_limit
@@ -27,7 +28,8 @@ if TYPE_CHECKING:  # what shards depend on of the configuration is in their iden
 class Job:
     """What all seeds of a shard share.
 
-    ``schedule`` has its defaults filled in, and ``options`` are what it means to `train`. ``times`` (T,) are those of training,
+    ``schedule`` has its defaults filled in, and ``options`` are what it means to `train`. ``objectives`` are its loss on training
+    and on test points. ``times`` (T,) are those of training,
     ``flow_times`` those at which gradient flow is as far on: t / (1 - mu) under momentum. ``descent`` holds the learning rate and
     the momentum of gradient descent, and is empty for the flow. ``limits`` holds the infinite-width kernels of one output,
     ``ensemble`` the moments over infinitely wide networks on training and on test points.
@@ -39,6 +41,7 @@ class Job:
     device: str
     schedule: Any
     options: dict[str, Any]
+    objectives: tuple[Objective, Objective]
     descent: dict[str, Any]
     relative_times: np.ndarray
     times: np.ndarray
@@ -55,6 +58,11 @@ class Job:
     def flow_times(self) -> np.ndarray:
         """Times at which gradient flow is as far on."""
         return self.times / (1 - self.descent.get("momentum", 0.0))
+
+    @property
+    def scale(self) -> float:
+        """What kernels are multiplied by where they move outputs: f' = -scale K g, g the gradient of the loss's sum."""
+        return self.network.learning_rate_scale * self.objectives[0].loss.factor
 
     @property
     def targets(self) -> tuple[np.ndarray, np.ndarray]:
@@ -89,11 +97,11 @@ def make_job(shard: ShardJob, schedule: "Schedule") -> Job:
     network = replace(shard.network, outputs=data.outputs)
     if filled.layer_rates is not None:  # sums over layers with their rates, in place of plain sums
         limits = infinite_kernels(rated(network, filled.layer_rates), data)
-    largest = network.learning_rate_scale * np.linalg.eigvalsh(limits["ntk"])[-1]
+    both = objectives(filled.loss, data)
+    largest = both[0].loss.curvature * network.learning_rate_scale * np.linalg.eigvalsh(limits["ntk"])[-1]
     times, relative_times, learning_rate = clock(filled, float(largest), data.y_train.size)
     options = {name: getattr(filled, name) for name in ("method", "layer_rates", "remove_initial_output", "sampling")}
-    in_law = filled.sampling == "conditional"
-    if in_law:
+    if filled.sampling == "conditional":
         options["rank_tolerance"] = filled.rank_tolerance
     descent: dict[str, Any] = {}
     if filled.method == "gradient_flow":
@@ -101,10 +109,10 @@ def make_job(shard: ShardJob, schedule: "Schedule") -> Job:
     else:
         descent = {"learning_rate": learning_rate}
         descent |= {"momentum": filled.momentum, "nesterov": filled.nesterov}
-        options |= descent | {"batch_size": filled.batch_size}
+        options |= descent | {"batch_size": filled.batch_size, "loss": filled.loss, "weight_decay": filled.weight_decay}
     return Job(
-        network=network, data=data, dtype=shard.dtype, device=chosen_device("cpu" if in_law else shard.device), schedule=filled,
-        options=options, descent=descent, relative_times=relative_times, times=times, limits=limits,
-        ensemble=ensemble_moments(network, data, limits, times, filled, descent),
+        network=network, data=data, dtype=shard.dtype, device=chosen_device("cpu" if filled.is_on_cpu else shard.device),
+        schedule=filled, options=options, objectives=both, descent=descent, relative_times=relative_times, times=times,
+        limits=limits, ensemble=ensemble_moments(network, data, limits, times, filled, descent),
         checkpoint=Path(shard.output).parent / f".{Path(shard.output).stem}.{CHECKPOINT}",
     )  # fmt: skip

@@ -112,8 +112,14 @@ QUANTITIES = {
         "exponential of the entropy of K_t's eigenvalues divided by their sum; from 1 to n, or to n k with k outputs", ("drift",)
     ),
     "loss_left": Quantity("loss at the end of training, divided by the loss at t = 0", ("drift", "lazy")),
-    "loss": Quantity("1/2 sum of squared residuals over training points and outputs", ("drift", "lazy"), statistic="mean"),
-    "test_loss": Quantity("1/2 sum of squared residuals on test points", ("drift", "lazy"), statistic="mean"),
+    "loss": Quantity(
+        "the loss that training.loss names, without weight decay: 1/2 sum of squared residuals over training points and outputs, "
+        "unless it names another", ("drift", "lazy"), statistic="mean",
+    ),
+    "test_loss": Quantity(
+        "the same loss on test points: 1/2 sum of squared residuals, unless training.loss names another; of a mean the mean over "
+        "test points", ("drift", "lazy"), statistic="mean",
+    ),
     "test_linearized_loss": Quantity("linearized_loss on test points", ("drift", "lazy"), statistic="mean"),
     "test_accuracy": Quantity(
         "share of test points that are classified correctly, by the sign of the output, or by the largest of several outputs. "
@@ -129,8 +135,8 @@ QUANTITIES = {
     ),
     "initial_kernel_regression_test_loss": Quantity(
         "test loss of kernel regression K(x*, X) (K + ridge)^-1 y with K_0. The ridge is training.ridge, or else 0; then only "
-        "the eigenvectors with an eigenvalue that is distinguishable from 0 in the precision are used", ("run", "drift", "lazy"),
-        statistic="mean",
+        "the eigenvectors with an eigenvalue that is distinguishable from 0 in the precision are used. It is by least squares: "
+        "missing under logistic and softmax losses", ("run", "drift", "lazy"), statistic="mean",
     ),
     "after_kernel_regression_test_loss": Quantity(
         "as initial_kernel_regression_test_loss, with the kernel after training instead of K_0", ("run", "drift", "lazy"),
@@ -141,7 +147,8 @@ QUANTITIES = {
     ),
     "relative_linearized_deviation": Quantity(
         "the larger of largest_linearized_deviation and largest_test_linearized_deviation, divided by the root mean square of "
-        "the training targets", ("drift", "lazy"), _KERNEL, words="distance from the linearised network, in units of the targets",
+        "the training targets, or under logistic and softmax losses by 1; missing with weight decay", ("drift", "lazy"), _KERNEL,
+        words="distance from the linearised network, in units of the targets",
     ),
     "largest_linearized_deviation": Quantity("largest linearized_deviation during the run", ("drift", "lazy"), _KERNEL),
     "largest_test_linearized_deviation": Quantity(
@@ -151,17 +158,22 @@ QUANTITIES = {
         "largest limit_closed_form_deviation during the run", ("drift",), Law(-0.5, -0.5, rich=math.nan)
     ),
     "eigenvalue": Quantity(
-        "eigenvalue of K_0 as a rate of training (with layer rates, and times n^(-c) in abc parameterizations); missing if it is "
-        "indistinguishable from 0: at most e min(n lambda_max, 2 tr K), where e is the precision's relative error", ("modes",),
+        "eigenvalue of K_0 as a rate of training (with layer rates, times n^(-c) in abc parameterizations, and of a mean loss "
+        "times its factor, as 2/N of the mean of squares); missing if it is indistinguishable from 0: at most "
+        "e min(n lambda_max, 2 tr K), where e is the precision's relative error", ("modes",),
     ),
     "after_eigenvalue": Quantity(
         "eigenvalue of the same index of the kernel after training, as a rate; missing if indistinguishable from 0", ("modes",)
     ),
-    "initial_share": Quantity("share of the squared norm of the residual at t = 0 along the eigenvector of K_0", ("modes",)),
+    "initial_share": Quantity(
+        "share of the squared norm of the residual at t = 0 along the eigenvector of K_0; missing under logistic and softmax "
+        "losses", ("modes",),
+    ),
     "decay_rate": Quantity(
         "rate at which the residual along the eigenvector of K_0 decays. It is fitted while this residual is above the noise and "
         "other modes contribute less than a tenth to its change (measures.MIXING). Missing if this leaves fewer than two "
-        "snapshots or less change than noise, and if the mode oscillates under momentum", ("modes",),
+        "snapshots or less change than noise, if the mode oscillates under momentum, with weight decay, and under logistic and "
+        "softmax losses", ("modes",),
     ),
 }  # fmt: skip
 
@@ -223,9 +235,13 @@ COLUMNS = {
     "interval_high": "upper end of the 95% interval of the mean, the exponent or a part of the kernel drift (docs/statistics.md)",
     "root_mean_square_low": "lower end of the 95% interval of the root mean square, with at least 5 seeds (docs/statistics.md)",
     "root_mean_square_high": "upper end of the 95% interval of the root mean square, with at least 5 seeds (docs/statistics.md)",
-    "time": "time t of gradient flow, or learning rate x steps; in units of 1 / eigenvalue of the kernel",
-    "relative_time": "t times lambda_max(K_inf)",
-    "mean_square_time": "time of the same training on the mean square (1/N) sum r^2 over N = points x outputs: N/2 times time",
+    "time": "time t of gradient flow, or learning rate x steps; in units of 1 / eigenvalue of the kernel. Under another loss "
+    "than the squared one it is of that loss, whose gradient the learning rate multiplies",
+    "relative_time": "t times lambda_max(K_inf), and under another loss than the squared one times the bound c on its second "
+    "derivative in the outputs: 2/N and 1/n of the means of squares, 1/4 of logistic and 1/2 of softmax sums, over N or n for "
+    "their means",
+    "mean_square_time": "time of the same training on the mean square (1/N) sum r^2 over N = points x outputs: N/2 times time, "
+    "for the squared loss. Missing under logistic and softmax losses",
     "steps": "number of steps of gradient descent, or of gradient flow time / learning rate where there is one, or missing",
     "sliding_gates": "number of pairs of a hidden neuron and a training point that gradient flow holds at a pre-activation of 0, "
     "where the slope of the activation is the one that holds it; missing in gradient descent",
@@ -234,13 +250,18 @@ COLUMNS = {
     "kernel_velocity": "kernel distance from the previous snapshot, per unit of time; missing at t = 0",
     "layer": "1 for the first hidden layer's weights and biases, ..., depth + 1 for those of the readout",
     "linearized_loss": "loss of the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, "
-    "and the corresponding formula with momentum. For batches it is computed with the full batch",
+    "and the corresponding formula with momentum, or these steps on a logistic or softmax loss. For batches it is computed with "
+    "the full batch. Missing with weight decay, under which outputs alone do not say how the linearised network moves; so is all "
+    "that is linearized",
     "closed_form_loss": "loss of gradient flow with the constant kernel K_0, e^(-K_0 t), from the network's f_0; with momentum "
-    "mu at time t / (1 - mu)",
+    "mu at time t / (1 - mu). Missing, as all that is of the closed form, under logistic and softmax losses, which have none, "
+    "and with weight decay",
     "limit_closed_form_loss": "loss of the same training with the constant kernel K_inf, from the network's f_0: e^(-K_inf t), "
-    "or the steps of gradient descent. For batches it is computed with the full batch",
+    "or the steps of gradient descent, one by one on a logistic or softmax loss. For batches it is computed with the full batch. "
+    "Missing, as all that is of K_inf in training, with weight decay",
     "ensemble_loss": "expected loss of the same training over infinitely wide networks: the loss of their mean plus half the sum "
-    "of their variances (Lee et al. 2019). For batches it is computed with the full batch",
+    "of their variances, times the factor of a mean (Lee et al. 2019). For batches it is computed with the full batch. Missing, "
+    "as the moments in `ensemble`, under logistic and softmax losses, and with weight decay",
     "test_closed_form_accuracy": "test_accuracy of gradient flow with the constant kernel K_0",
     "test_closed_form_loss": "closed_form_loss on test points",
     "test_limit_closed_form_loss": "limit_closed_form_loss on test points",
@@ -255,9 +276,10 @@ COLUMNS = {
     "test_limit_closed_form_deviation": "limit_closed_form_deviation over test points",
     "points": "train or test: the points over which the means in this row are taken",
     "limit_mean": "root mean square of mu, the mean of f_t over infinitely wide networks under the same training (Lee et al. "
-    "2019; for batches with the full batch): a scale to compare mean_difference with",
+    "2019; for batches with the full batch): a scale to compare mean_difference with. Missing, as all of theory here, under "
+    "logistic and softmax losses, and with weight decay",
     "mean_difference": "root mean square of the mean of f_t over seeds minus mu, without the bias of a finite number of seeds; 0 "
-    "if it is indistinguishable from the scatter",
+    "if it is indistinguishable from the scatter, and missing where mu is",
     "mean_difference_error": "standard error of mean_difference, with at least 5 seeds: the interval's length over twice "
     "Student's quantile",
     "mean_difference_low": "lower end of the 95% interval of mean_difference, with at least 5 seeds (docs/statistics.md)",
@@ -281,13 +303,13 @@ COLUMNS = {
     "prefactor_high": "upper end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
     "exponent": "exponent of the width, or of the variable in `along`, by least squares in logarithms",
     "theory_exponent": "theory's exponent of the width, for large widths and this activation, depth and parameterization; "
-    "missing if theory gives none. For activations with a kink, such as ReLU, movement at finite widths also has steeper parts "
-    "(-3/4, -1)",
+    "missing if theory gives none, as for movement in training with weight decay. For activations with a kink, such as ReLU, "
+    "movement at finite widths also has steeper parts (-3/4, -1)",
     "z_score": "(exponent - theory_exponent) / standard_error; not a test of theory if movement also has steeper parts",
     "index": "index of the eigenvalue, 0 for the largest; in training with k outputs there are n k eigenvalues",
     "limit_eigenvalue": "eigenvalue of K_inf, in units of the kernel",
     "relative_rate_difference": "(decay_rate - eigenvalue) / eigenvalue. A constant kernel gives 0, except for the finite steps "
-    "of gradient descent, and for batches, whose noise keeps the residual from vanishing",
+    "of gradient descent, and for batches, whose noise keeps the residual from vanishing. Missing where decay_rate is",
     "family": "name of the network, without the suffix of its output scale if several scales are given",
     "scaled_width": "sqrt(width) x output_scale, the variable of the crossover from rich to lazy in ntk and notes (Geiger et "
     "al. 2020); missing in other parameterizations",
@@ -297,6 +319,6 @@ COLUMNS = {
     "rich_share": "share of seeds whose kernel drift is 1 or more",
     "untrained_share": "share of seeds that are not rich and have more than half of their loss left (loss_left above 0.5)",
     "lazy_share": "share of seeds that are neither rich nor untrained, and whose kernel drift is below 0.1, and, unless training "
-    "uses batches, also relative_linearized_deviation",
+    "uses batches or weight decay, also relative_linearized_deviation",
 } | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in _PARTS}
 COLUMNS = {name: str(field.description) for name, field in NetworkOptions.model_fields.items()} | COLUMNS

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ntksim.study.config.stages import Training
 from ntksim.study.statistics.along import (
     along_depth,
     along_points,
@@ -55,7 +56,7 @@ def laws(
     initial: pd.DataFrame,
     final: pd.DataFrame | None,
     grams: Grams | None = None,
-    batch_size: int | None = None,
+    training: Training | None = None,
     error_grams: Grams | None = None,
 ) -> pd.DataFrame:
     """The table ``scaling_laws`` along each of some variables; the other arguments are those of `scaling_laws`."""
@@ -65,11 +66,11 @@ def laws(
     found = []
     for variable in along:
         if variable == "width":
-            found.append(scaling_laws(initial, final, grams, batch_size, error_grams))
+            found.append(scaling_laws(initial, final, grams, training, error_grams))
         else:
             rows = along_points if variable == "train" else along_depth
             found.append(table([row for stage in stages for row in rows(stage.frame, stage.names)]))
-        found.append(table([row for stage in stages for row in average_laws(variable, stage, batch_size)]))
+        found.append(table([row for stage in stages for row in average_laws(variable, stage, training)]))
     filled = [own for own in found if len(own)] or found[:1]
     return filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
 
@@ -92,7 +93,7 @@ class Averaged(NamedTuple):
     without: np.ndarray
 
 
-def average_laws(variable: str, stage: _Stage, batch_size: int | None) -> Iterator[dict[str, Any]]:
+def average_laws(variable: str, stage: _Stage, training: Training | None) -> Iterator[dict[str, Any]]:
     """Laws of averages over data sets; none in a study of one seed of the data."""
     data = stage.frame.get("dataset_seed")
     if data is None or data.nunique() < 2:
@@ -104,7 +105,7 @@ def average_laws(variable: str, stage: _Stage, batch_size: int | None) -> Iterat
             row = _average_law(list(groups), values, at, power=1 if variable == "train" and name.endswith("loss") else 2,
                                paired=variable == "train")  # fmt: skip
             if row is not None:
-                yield cell | {"quantity": name} | row | _beside_theory(name, cell, row, batch_size)
+                yield cell | {"quantity": name} | row | _beside_theory(name, cell, row, training)
         if variable == "width":
             yield from _of_parts(cell, groups, sorted(data.unique()), stage)
 
@@ -221,9 +222,9 @@ def joined(estimate: float, *intervals: Interval) -> Interval:
     return Interval(error, estimate - low, estimate + high)
 
 
-def _beside_theory(name: str, cell: Mapping[str, Any], row: Mapping[str, float], batch_size: int | None) -> dict[str, float]:
+def _beside_theory(name: str, cell: Mapping[str, Any], row: Mapping[str, float], training: Training | None) -> dict[str, float]:
     """Theory's exponent of the width, and how many standard errors the row's is away from it."""
-    known = cell["along"] == "width" and has_theory(name, cell, batch_size)
+    known = cell["along"] == "width" and has_theory(name, cell, training)
     theory = theory_exponent(name, cell["activation"], cell["depth"], cell["parameterization"]) if known else np.nan
     error = row["standard_error"]
     return {"theory_exponent": theory, "z_score": (row["exponent"] - theory) / error if error > 0 else np.nan}

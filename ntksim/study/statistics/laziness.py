@@ -32,8 +32,9 @@ def verdict(kernel_drift: float, deviation: float, loss_left: float) -> str:
     """Verdict on one seed: rich, untrained, lazy or between; none if a number is not finite.
 
     ``kernel_drift`` is ||K_T - K_0|| / ||K_0||. ``deviation`` is the largest distance from the linearised network during
-    training, root mean square over points, in units of the targets' root mean square. ``loss_left`` is the final loss divided by
-    the initial loss. A seed whose kernel has changed this much is rich even if most of its loss is left, so rich is tested first.
+    training, root mean square over points, in units of the targets' root mean square, or of 1 under logistic and softmax losses.
+    ``loss_left`` is the final loss divided by the initial loss. A seed whose kernel has changed this much is rich even if most of
+    its loss is left, so rich is tested first.
     """
     if not np.isfinite([kernel_drift, deviation, loss_left]).all():
         return "none"
@@ -50,6 +51,7 @@ def lazy_table(study: Study, final: pd.DataFrame) -> pd.DataFrame:
     The verdict is rich, untrained or lazy if more than half of the finished seeds are; otherwise it is between. It is undecided
     if a share of more than `UNDECIDED` of the seeds did not finish, since those are often the rich ones. If training uses
     batches, lazy depends on the kernel drift alone, since the linearised network is trained without the noise of the batches.
+    So it does with weight decay, under which the linearised network is not known.
 
     ``final`` is the table ``final``.
     """
@@ -62,7 +64,8 @@ def _row(study: Study, cell: Mapping[str, Any], group: pd.DataFrame) -> dict[str
     seeds = group[group["status"] == "finished"]
     assert study.training is not None
     batches = in_batches(study.training.batch_size, cell["train_points"])  # the smallest data set may train on all points at once
-    deviations = 0.0 * seeds["kernel_drift"] if batches else seeds["relative_linearized_deviation"]
+    alone = batches or not study.training.has_linearized
+    deviations = 0.0 * seeds["kernel_drift"] if alone else seeds["relative_linearized_deviation"]
     verdicts = [verdict(*numbers) for numbers in zip(seeds["kernel_drift"], deviations, seeds["loss_left"], strict=True)]
     known = [word for word in verdicts if word != "none"]
     shares = {word: known.count(word) / len(known) if known else np.nan for word in _SEED_VERDICTS}

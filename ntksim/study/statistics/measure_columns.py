@@ -1,13 +1,14 @@
 """The meaning of columns that stand only in the tables that a study asks for: `training.measures`, and keys of `initial`."""
 
 MEASURE_COLUMNS = {
-    "leading_eigenvalue": "eigenvalue of K_t as a rate of training (with layer rates, and times n^(-c) in abc parameterizations)",
+    "leading_eigenvalue": "eigenvalue of K_t as a rate of training (with layer rates, and times n^(-c) in abc parameterizations; "
+    "of a mean loss times its factor)",
     "basis": "initial_eigenvectors (of K_0), current_eigenvectors (of K_t), fourier (cos k theta and sin k theta on the training "
     "points) or degree (all spherical harmonics of degree k on them)",
     "mode": "name of the mode: the index of an eigenvector, 0 for the largest eigenvalue; cos k or sin k; degree k",
     "order": "index of the eigenvector, or k",
     "residual": "norm of the projection of the residual f_t - y on the mode, whose vectors are orthonormal: the squares over an "
-    "orthonormal basis add up to twice the loss",
+    "orthonormal basis add up to twice the squared loss",
     "mode_rate": "mean eigenvalue of K_t along the mode, tr(Q'K_tQ) / m for its orthonormal vectors Q (n, m), as a rate",
     "measured_rate": "minus the slope of the logarithm of `residual` from the snapshot before, in units of 1 / time, under "
     "momentum of the time of the flow that is as far on; missing at t = 0, and where the residual is not above the noise (the "
@@ -16,7 +17,7 @@ MEASURE_COLUMNS = {
     "in other modes. Of current eigenvectors, which K_t does not mix, it is that of K_0",
     "theory_rate": "the rate of the mode under a constant kernel: of eigenvectors the eigenvalue of K_0 (also for those of K_t, "
     "which are then the same), of functions n lambda_k, with lambda_k the eigenvalue of K_inf as an operator on the circle or "
-    "sphere (`continuum_spectrum`)",
+    "sphere (`continuum_spectrum`); missing with weight decay, as the two columns of theory's residuals",
     "theory_residual": "the residual at t = 0 times the decay of theory_rate under the same training: e^(-rate t), or the steps "
     "of gradient descent",
     "sample_rate": "mean eigenvalue of K_inf on the training points along the mode, as a rate: n lambda_k but for the sample",
@@ -25,7 +26,7 @@ MEASURE_COLUMNS = {
     "ridge is training.ridge, or else 0",
     "regression_evaluation_loss": "regression_test_loss on the evaluation points; missing where there are none, or "
     "their targets are unknown",
-    "evaluation_loss": "1/2 sum of squared residuals on the evaluation points; missing likewise",
+    "evaluation_loss": "test_loss on the evaluation points; missing likewise",
     "freeze_share": "training.measures.freeze_share",
     "freeze_time": "time of the first snapshot from which on the speed of the normalised kernel K_t / ||K_t||_F, its distance "
     "from the snapshot before over the time between, sqrt(2 kernel_velocity / time between), is at most freeze_share times its "
@@ -39,12 +40,14 @@ MEASURE_COLUMNS = {
     "output": "index of the output",
     "angle": "angle of the point in the plane, from -pi to pi; missing where points have other than two features",
     "target": "the point's target; missing where it is unknown",
-    "limit_prediction": "mean of f_t(x) over infinitely wide networks under the same training (Lee et al. 2019)",
-    "limit_deviation": "standard deviation of f_t(x) over infinitely wide networks; 0 if f - f_0 is trained",
+    "limit_prediction": "mean of f_t(x) over infinitely wide networks under the same training (Lee et al. 2019); missing under "
+    "logistic and softmax losses, and with weight decay",
+    "limit_deviation": "standard deviation of f_t(x) over infinitely wide networks; 0 if f - f_0 is trained, missing likewise",
     "beta": "depth over width: the sum over hidden layers of 1 / width",
     "value": "kernel_dispersion: E[K(x,x)^2] / E[K(x,x)]^2 over networks at initialisation, the mean over training points; "
-    "first_step_change: the mean over networks of ||K_1 - K_0||_F / ||K_0||_F after one step of gradient descent, whose learning "
-    "rate is initial.dispersion.relative_learning_rate / lambda_max(K_inf). Dead networks, whose kernel is 0, count",
+    "first_step_change: the mean over networks of ||K_1 - K_0||_F / ||K_0||_F after one step of gradient descent on the squared "
+    "loss, whose learning rate is initial.dispersion.relative_learning_rate / lambda_max(K_inf). Dead networks, whose kernel is "
+    "0, count",
     "value_low": "lower end of the 95% interval of the value, with at least 5 seeds, for heavy tails (docs/statistics.md)",
     "value_high": "upper end of the 95% interval of the value, with at least 5 seeds, for heavy tails (docs/statistics.md)",
     "effective_seeds": "how many seeds carry the value: (sum w)^2 / sum w^2, with w = K^2 or the change; below 50 the interval "

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ntksim.engine.activation import is_smooth
-from ntksim.study.config.stages import in_batches
+from ntksim.study.config.stages import Training, in_batches
 from ntksim.study.statistics.columns import QUANTITIES, quantities
 from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS, estimates
 from ntksim.study.statistics.seeds import (
@@ -61,7 +61,7 @@ def scaling_laws(
     initial: pd.DataFrame,
     final: pd.DataFrame | None,
     grams: Grams | None = None,
-    batch_size: int | None = None,
+    training: Training | None = None,
     error_grams: Grams | None = None,
 ) -> pd.DataFrame:
     """Fit a power law for every network and quantity; return a row for each.
@@ -71,8 +71,7 @@ def scaling_laws(
     initial : the table ``initial``.
     final : the table ``final``; None in a study without training.
     grams : the Gram matrix of the kernel's changes (`drift_parts`) by cell (`seeds.key`), if the drift has parts.
-    batch_size : points per step of training; None for all. Of more training points than that, distances from theory, which is
-        for the full batch, contain the noise of the batches, and have no theoretical exponent.
+    training : how networks are trained, on which depends where theory has exponents (`has_theory`).
     error_grams : the same as ``grams`` for the kernel's differences from the limit at initialisation.
 
     There is no row for a network with fewer than two widths. There is none either if a quantity is indistinguishable from 0 at
@@ -92,17 +91,25 @@ def scaling_laws(
             seeds = {int(str(width)): len(at_width) for width, at_width in group.groupby("width")}
             for quantity in (name for name in names if QUANTITIES[name].law):
                 samples = {int(str(width)): sample(usable(at_width, quantity)) for width, at_width in group.groupby("width")}
-                rows += law(cell, quantity, samples, seeds, has_theory(quantity, cell, batch_size))
+                rows += law(cell, quantity, samples, seeds, has_theory(quantity, cell, training))
             own_grams = {width: gram for width in seeds if (gram := (every or {}).get(key(cell | {"width": width}))) is not None}
             for index, part in enumerate(own_parts if own_grams else ()):
                 samples = {width: part_sample(gram, PARTS[index]) for width, gram in own_grams.items()}
-                rows += law(cell, part, samples, seeds)
+                rows += law(cell, part, samples, seeds, has_theory(part, cell, training))
     return table([row | {"along": "width", "averaged_over": SEEDS} for row in rows])
 
 
-def has_theory(quantity: str, cell: Mapping[str, Any], batch_size: int | None) -> bool:
-    """Whether theory may have an exponent for a quantity of a cell's training set: for distances from theory not in batches."""
-    return not (quantity.endswith("_deviation") and in_batches(batch_size, cell.get("train_points", 0)))
+def has_theory(quantity: str, cell: Mapping[str, Any], training: Training | None) -> bool:
+    """Whether theory may have an exponent for a quantity of a cell's training set, of networks that are trained like this.
+
+    Of movement it has none with weight decay, which moves parameters and kernel by as much at any width; and none of distances
+    from theory, which is for the full batch, in batches: they contain the batches' noise.
+    """
+    if training is None:
+        return True
+    if training.weight_decay > 0 and quantity in (*quantities("drift"), *PARTS):
+        return False
+    return not (quantity.endswith("_deviation") and in_batches(training.batch_size, cell.get("train_points", 0)))
 
 
 def table(rows: Iterable[dict]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ntksim.engine.blas import one_blas_thread
+from ntksim.engine.loss import is_squared, time_on_squares
 from ntksim.study.config.dataset import FILES
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
@@ -58,8 +59,10 @@ def make_tables(study: Study, output: str | Path) -> None:
     if study.training is not None:
         training, ensemble, grams, measured = _read_training(study, every, devices)
         training = _with_clock(study, training, data.outputs)
+        squared = is_squared(study.training.loss)  # targets of others tell classes, and outputs have units of their own
         ends = [
-            at_the_end(rows, every[str(label)].y_train) for label, rows in training.groupby(_labels(study, training), sort=False)
+            at_the_end(rows, every[str(label)].y_train if squared else np.ones(1))
+            for label, rows in training.groupby(_labels(study, training), sort=False)
         ]
         final, lists = pd.concat(ends).sort_index(), [*LAYERS, *quantities("modes")]
         drift = summarise(final, quantities("drift"), len(data.x_test))
@@ -73,8 +76,7 @@ def make_tables(study: Study, output: str | Path) -> None:
             "training": training.drop(columns=[*lists, *quantities("run")]),
             **measured,
         }
-    batch_size = study.training.batch_size if study.training else None
-    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, batch_size, error_grams)
+    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.training, error_grams)
     sizes = sorted({len(own.x_train) for own in every.values()})
     metadata = {
         "config_hash": study.science_hash(),
@@ -109,7 +111,7 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
     """The rows of ``training`` at the last time, with columns that describe the whole run.
 
     These are the largest deviations from theory, the one from the linearised network also in units of the training ``targets``
-    (n,) or (n, k); the share of the loss that is left; and the time up to which numbers are finite.
+    (n,) or (n, k), or of 1 where these are; the share of the loss that is left; and the time up to which numbers are finite.
     """
     run = ["network", "sampling", *(name for name in DATA if name in training), "width", "seed"]
     runs = training.groupby(run, sort=False)
@@ -135,7 +137,7 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
 
 
 def _with_clock(study: Study, training: pd.DataFrame, outputs: int) -> pd.DataFrame:
-    """Add to ``training`` its times on the mean square, and steps."""
+    """Add to ``training`` its times on the mean square, of squared losses, and steps."""
     assert study.training is not None
     schedule, residuals = study.training.filled, training["train_points"] * outputs
     if schedule.learning_rate is not None:
@@ -146,7 +148,8 @@ def _with_clock(study: Study, training: pd.DataFrame, outputs: int) -> pd.DataFr
     if schedule.method == "gradient_descent":
         steps = steps.round()  # but for rounding errors they are whole
     position = list(training).index("relative_time") + 1
-    training.insert(position, "mean_square_time", training["time"] * residuals / 2)
+    factors = training["train_points"].map(lambda points: time_on_squares(schedule.loss, points, outputs))
+    training.insert(position, "mean_square_time", factors * training["time"] * residuals / 2)
     training.insert(position + 1, "steps", steps)
     return training
 
@@ -237,7 +240,7 @@ def _read_training(
         frame = pd.concat([_read_shard(study, shard, hashes, devices) for shard in shards], ignore_index=True)
         if "relative_kernel_change" in frame:
             grams[key(frame.iloc[0])] = _gram_matrix(frame, "relative_kernel_change")
-        ensembles.append(ensemble_rows(frame))
+        ensembles.append(ensemble_rows(frame, known=study.training is None or study.training.has_closed_forms))
         if "rank" not in frame:  # of networks by their weights, of which all directions are known
             frame.insert(list(frame).index("status"), "rank", np.nan)
         measured.append(measure_tables(study, every[label], frame))
