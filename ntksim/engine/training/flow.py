@@ -273,9 +273,11 @@ class _Flow:
 
         Then J'r is not 0. Nothing moves in a finite time of float64, but the end is not known.
         """
-        still = self.machine.zeros()
-        self.machine.pull_back(self.place.state.room, self.watch.residual(self.place.state), still)
-        if (moved := self.machine.pack(still)) is None or not np.any(moved) or np.isfinite(times[-1]):
+        if np.isfinite(times[-1]):
+            return self.rest(times, rows)
+        change = self.machine.zeros()
+        self.machine.pull_back(self.place.state.room, self.watch.residual(self.place.state), change)
+        if (motion := self.machine.pack(change)) is None or not np.any(motion):
             return self.rest(times, rows)
         while np.isfinite(times[self.at]):
             self.time = float(times[self.at])
