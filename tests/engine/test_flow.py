@@ -10,6 +10,7 @@ import ntksim
 from ntksim.engine.cpu.compiled_network import compiled_network
 from ntksim.engine.layout import parameter_offsets
 from ntksim.engine.training.checkpoints import SeedCheckpoint
+from ntksim.engine.training.modes import linear_change, modes_of
 
 RNG = np.random.default_rng(4)
 X, Y, X_TEST = RNG.normal(size=(5, 3)), RNG.normal(size=5), RNG.normal(size=(2, 3))
@@ -97,6 +98,99 @@ def test_the_error_follows_the_tolerance():
         passes.append(run.evaluations[0])
     assert errors[1] < errors[0] / 10**1.5
     assert passes[0] < passes[1] < passes[0] * 10**1.5
+
+
+def spans(*parts):
+    return np.concatenate([np.linspace(*part) for part in parts])
+
+
+SMALL = np.random.default_rng(7)
+X_SMALL, Y_SMALL, X_SMALL_TEST = SMALL.normal(size=(6, 3)), SMALL.normal(size=6), SMALL.normal(size=(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("network", "seed", "tolerances", "times", "most"),
+    [
+        (ntksim.Network(3, 32, "tanh", "standard", 0.1, 0.1), 7, (1e-4, 1e-5), spans((7, 8, 9), (10, 19, 10)), 1300),
+        (ntksim.Network(2, 32, "gelu", "mup", 0.1, 0.1), 2, (1e-5,), spans((1650, 1760, 12), (2000, 4500, 6)), 2700),
+        (ntksim.Network(2, 32, "gelu", "standard", 0.1, 0.1), 6, (1e-5,), spans((6, 7.5, 10), (10, 22, 7)), 2000),
+        (ntksim.Network(3, 32, "gelu", "standard", 0.1, 0.1), 2, (1e-3,), spans((71, 73.6, 14), (77, 88, 6)), 700),
+    ],
+    ids=["tanh-standard", "gelu-mup", "gelu-standard", "gelu-standard-3"],
+)
+def test_plateaus_are_left_in_time(network, seed, tolerances, times, most):
+    """From small weights the loss falls late and at once, then from saddle to saddle: within 3 tolerances of the first loss, and
+    5% in the kernel's drift; with at most ``most`` passes at the first tolerance.
+    """
+    outputs, _, kernels, _ = oracle_flow(network, X_SMALL, Y_SMALL, X_SMALL_TEST, [0.0, *times], seed)
+    loss = 0.5 * np.sum((outputs - Y_SMALL) ** 2, axis=1)
+    drift = np.linalg.norm(kernels - kernels[0], axis=(1, 2)) / np.linalg.norm(kernels[0])
+    assert loss[1] > 0.8 * loss[0] > 4 * loss[-1]  # the times see the fall
+    for tolerance in tolerances:
+        run = ntksim.train(network, X_SMALL, Y_SMALL, seeds=[seed], times=[0.0, *times], tolerance=tolerance)
+        assert run.status == ("finished",)
+        assert np.abs(run.loss[0] - loss).max() < 3 * tolerance * loss[0]
+        assert run.kernel_drift[0, 1:] == pytest.approx(drift[1:], rel=0.05)
+        assert run.evaluations[0] < most or tolerance != tolerances[0]
+
+
+def test_errors_of_whole_runs_stay_a_few_tolerances():
+    """A stiff problem whose kernel moves by half its norm: outputs within 3 tolerances, test outputs within 10, few passes."""
+    rng = np.random.default_rng(1)
+    x, y, x_test = rng.normal(size=(20, 4)), rng.normal(size=20), rng.normal(size=(5, 4))
+    network = ntksim.Network(1, 128, "tanh", "ntk", 1.5)
+    values = np.linalg.eigvalsh(ntksim.infinite_kernel(network, x).ntk)
+    times = [0.0, *np.geomspace(0.1 / values[-1], 20 / values[0], 12)]
+    assert values[-1] > 100 * values[0]
+    fine, run = (
+        ntksim.train(network, x, y, seeds=[0], times=times, tolerance=tolerance, x_test=x_test) for tolerance in (3e-7, 1e-5)
+    )
+    unit = 1e-5 * np.sqrt(np.mean((run.outputs[0, 0] - y) ** 2))
+    assert np.sqrt(np.mean((run.outputs - fine.outputs) ** 2, axis=2)).max() < 3 * unit
+    assert np.sqrt(np.mean((run.test_outputs - fine.test_outputs) ** 2, axis=2)).max() < 10 * unit
+    assert 0.3 < run.kernel_drift[0, -1] < 0.7
+    assert run.evaluations[0] < 290
+
+
+@pytest.mark.parametrize("stiffness", [1.0, 300.0])
+def test_a_kernel_that_changes_evenly(stiffness):
+    """The first order in the change, and its integral, against an ODE solver; a mode of rate 0 adds to no integral."""
+    n, size, s = 5, 0.7, 0.5
+    vectors = np.linalg.qr(RNG.normal(size=(n, n)))[0]
+    rates = stiffness * np.array([0.0, 0.3, 1.0, 2.0, 5.0])
+    change, start = RNG.normal(size=(n, n)), RNG.normal(size=n)
+    modes = modes_of((vectors * rates) @ vectors.T, 1e-14)
+    # no change along the mode that is not to move, as of kernels that are singular there throughout
+    change = modes.vectors[:, 1:] @ modes.vectors[:, 1:].T @ (change + change.T) @ modes.vectors[:, 1:] @ modes.vectors[:, 1:].T
+    kernel = (modes.vectors * modes.values) @ modes.vectors.T
+
+    def velocity(t, state):
+        added = state[:n]
+        undisturbed = modes.vectors @ (np.exp(-modes.values * t) * (modes.vectors.T @ start))
+        return np.concatenate([-kernel @ added - (t / size - 0.5) * change @ undisturbed, added])
+
+    end = integrate.solve_ivp(velocity, (0, s), np.zeros(2 * n), "DOP853", rtol=1e-11, atol=1e-14).y[:, -1]
+    whole, value = linear_change(modes, modes.vectors.T @ start, change, size, s)
+    assert modes.values[0] == whole[0] == 0
+    scale = np.abs(end).max()
+    assert modes.vectors @ value == pytest.approx(end[:n], abs=2e-3 * scale if stiffness > 1 else 1e-10 * scale)
+    assert modes.vectors @ whole == pytest.approx(end[n:], abs=2e-3 * scale if stiffness > 1 else 1e-10 * scale)
+
+
+def test_no_flow_ends_early_without_a_word():
+    """Weights of which the kernel is below all numbers; and ones that look so at the start alone, with a step 1e13 too long."""
+    tiny = ntksim.Network(3, 16, "tanh", "ntk", 1e-60, 1e-60)
+    with pytest.warns(RuntimeWarning, match="gradient flow of 1 of 1 seeds stopped at motion .* start from larger weights"):
+        run = ntksim.train(tiny, X, Y, seeds=[0], times=[0, 1.0, np.inf])
+    assert run.status == ("stalled",)
+    assert run.time_reached[0] == 1
+    assert np.isfinite(run.loss[0, :2]).all()
+    assert np.isnan(run.loss[0, 2])
+    assert ntksim.train(tiny, X, Y, seeds=[0], times=[0, 1.0]).status == ("finished",)
+    assert ntksim.train(tiny, 0 * X, Y, seeds=[0], times=[0, np.inf]).status == ("finished",)
+    small = ntksim.train(ntksim.Network(3, 16, "tanh", "standard", 1e-3, 1e-3), X, Y, seeds=[0], times=[0, np.inf])
+    assert small.status == ("finished",)
+    assert small.loss[0, 1] < 1e-6 * small.loss[0, 0]
 
 
 def test_wide_networks_follow_the_closed_form_in_few_steps():

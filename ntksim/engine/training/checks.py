@@ -118,14 +118,25 @@ def times_asked(reached: np.ndarray, status: tuple[str, ...], last: float, scale
     return np.where(np.array(status) == "finished", last, np.nan_to_num(reached) / scale)
 
 
-def warn_of_the_limit(status: tuple[str, ...], reached: np.ndarray, last: float, plan: Flow | Descent) -> None:
-    """Say what to change where seeds of a flow took as many steps as they may."""
-    stopped = np.array([word == "step_limit" for word in status])
-    if isinstance(plan, Flow) and stopped.any():
-        warnings.warn(
-            f"gradient flow of {stopped.sum()} of {len(status)} seeds stopped at max_steps={plan.max_steps}, at times from "
-            f"{reached[stopped].min():.3g} of {last:.3g} on (Trajectory.time_reached), and rows beyond are NaN: "
-            f"raise max_steps or tolerance (now {plan.tolerance:g}), or end sooner",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+def warn_of_the_end(status: tuple[str, ...], reached: np.ndarray, last: float, plan: Flow | Descent) -> None:
+    """Say what to change where seeds of a flow did not come to the last time."""
+    if not isinstance(plan, Flow):
+        return
+    ends = {
+        "diverged": ("numbers that are not finite", "train in float64, or start from smaller weights"),
+        "step_limit": (f"max_steps={plan.max_steps}", "raise max_steps or tolerance (now {:g}), or end sooner"),
+        "stalled": (
+            "motion that its precision does not resolve",
+            "raise tolerance (now {:g}), train in float64, or start from larger weights",
+        ),
+    }
+    for word, (where, remedy) in ends.items():
+        stopped = np.array([own == word for own in status])
+        if stopped.any():
+            warnings.warn(
+                f"gradient flow of {stopped.sum()} of {len(status)} seeds stopped at {where}, at times from "
+                f"{reached[stopped].min():.3g} of {last:.3g} on (Trajectory.time_reached), and rows beyond are NaN: "
+                + remedy.format(plan.tolerance),
+                RuntimeWarning,
+                stacklevel=4,
+            )

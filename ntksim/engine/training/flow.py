@@ -16,16 +16,19 @@ relative change of the kernel; a quarter of what the step's decay makes of what 
 to the end of the step and no longer would have added to outputs, undamped, with their speed at the end. On a plateau, where the
 kernel is small and grows, these are blind to what decides when the loss falls: relative errors of the parameters' speed stay, and
 add up.
-The fifth is twice the residual times G^2, with G the larger of two measures of how J'r changes within the step: the growth of
-log ||J'r||, where it grows, and e^(-10 h lambda_max) times twice the distance of the ends of corrector and predictor over the
+The fifth is four times the residual times G^2, with G the larger of two measures of how J'r changes within the step: the growth
+of log ||J'r||, where it grows, and e^(-10 h lambda_max) times twice the distance of the ends of corrector and predictor over the
 length of the step; it is 0 where a gate is near its kink.
 
 Errors of all steps add up, so where the kernel has changed much the first two and the fourth are multiplied by P, its relative
 change summed over the steps so far, if P is above 1.
 
-While h lambda_max is below 0.1, and no gate is near its kink, the step before is used too, and all is of third order: J is
-extrapolated in the predictor and interpolated in the corrector through three states (Adams), and the corrector's residual takes
-the kernel as linear in time. The fifth estimate is then with G^3, the second measure being the root of 2.4 times that distance.
+While the motion J'r decays by less than e within a step, and no gate is near its kink, the step before is used too, and all is of
+third order: J is extrapolated in the predictor and interpolated in the corrector through three states (Adams), and the residual
+takes the kernel as linear in time. What counts is the mean rate of the modes that still move, not lambda_max: modes that have
+decayed do not hinder, and on the second plateau of a run they have. The fifth estimate is then with G^3, the second measure
+being the root of 2.4 times that distance. Estimates are of lower order than errors, so errors of a whole run stay a multiple of
+``tolerance`` when it falls.
 
 Directions in which a kernel is singular to the precision of its arithmetic do not move: along an eigenvector v of eigenvalue 0
 J'v = 0, and what rounding leaves of it would grow without bound as time goes on.
@@ -43,15 +46,16 @@ from ntksim.engine.cpu.descent import relative_distance
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Theta
 from ntksim.engine.training.checkpoints import SeedCheckpoint
-from ntksim.engine.training.modes import Modes, modes_of, squared_integral, weighted_integral
+from ntksim.engine.training.modes import Modes, linear_change, modes_of, squared_integral, weighted_integral
 from ntksim.engine.training.sliding import NONE_SETTLED, Crossings, Kinks, Place, Settled
 from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.watch import State, Watch
 
 MAX_STEPS = 5000
 _GROWTH, _SHRINKAGE, _SAFETY = 5.0, 0.2, 0.9
-_SLOW = 0.1  # h lambda of the fastest mode, below which the step before is used too
+_SLOW = 1.0  # h times the rate at which the motion decays, below which the step before is used too
 _RATIO = 2.0  # of the two steps
+_GROWN = 4.0  # weight of the growth of the motion in errors
 _PAST = 1.01  # a step that gates spoil is cut to just past the first of them
 
 
@@ -91,6 +95,9 @@ class _Step:
         self.modes = flow.modes(0.5 * (start.kernel + self.ahead.kernel))
         self.components = start.residual @ self.modes.vectors
         self.expected = np.exp(-self.modes.values * size) * self.components
+        if self.earlier is not None:
+            self.lasting, added = self._changed(size)
+            self.expected = self.expected + added
         self.extra, kinks = np.zeros_like(self.components), 0.0
         if len(self.ahead.settled.ids) > len(start.sliding):
             drift = self.modes.vectors @ (integral(self.modes.values, size) * self.components) - taken
@@ -147,12 +154,15 @@ class _Step:
         (values, vectors), h, h_before = self.modes, self.size, self.earlier.size
         square = squared_integral(values, s)
         first, last = (square - h * late) / (h_before * (h_before + h)), (square + h_before * late) / (h * (h + h_before))
-        change = self.ahead.kernel - self.start.kernel
-        bend = 0.25 * change @ (vectors @ ((late - square / h) * self.components))
+        bend = 0.5 * vectors @ (self.lasting if s == h else self._changed(s)[0])
         self.start.move(theta, vectors @ ((whole - first - last) * self.components) + bend, start=True)
         self.ahead.move(theta, vectors @ (last * self.components) + bend, start=False)
         self.earlier.place.move(theta, vectors @ (first * self.components), start=False)
         return self.flow.look(theta)
+
+    def _changed(self, s: float) -> tuple[np.ndarray, np.ndarray]:
+        """What the kernel's change in the step adds to the residual's modes: the integral up to s, and the value at s."""
+        return linear_change(self.modes, self.components, self.ahead.kernel - self.start.kernel, self.size, s)
 
     def held(self, s: float) -> np.ndarray:
         """The gates (p, 3) that are held at a time s of the step."""
@@ -175,7 +185,7 @@ class _Step:
         richness = 1.0 if self.flow.kinks.unseen else max(1.0, self.flow.path + change)
         return max(
             richness * max(off, moved * change * reach, late),
-            2 * growth ** (2 if self.earlier is None else 3) * _rms(start),
+            _GROWN * growth ** (2 if self.earlier is None else 3) * _rms(start),
         )
 
     def _bend(self, moved: float, reach: float) -> float:
@@ -194,6 +204,12 @@ class _Step:
     def decay(self) -> float:
         """h lambda of the fastest mode."""
         return self.size * float(self.modes.values[-1])
+
+    @property
+    def slow(self) -> bool:
+        """Whether the motion J'r decays slowly: at the mean rate of modes, weighted by how much of ||J'r||^2 is theirs."""
+        rates, shares = self.modes.values, self.modes.values * self.components**2
+        return self.size * float(rates @ shares) < _SLOW * float(shares.sum())
 
     def first_crossing(self) -> float:
         """When the first gate reaches 0 within the step; 0 if none does."""
@@ -214,7 +230,7 @@ class _Flow:
         self.watch, self.machine, self.kinks = watch, watch.machine, Kinks(watch.machine)
         self.precision = float(np.finfo(self.machine.kind).eps)
         self.time = self.size = self.path = self.bound = self.rounding = 0.0
-        self.earlier: _Earlier | None = None  # where the residual hardly decayed, and no gate was near its kink
+        self.earlier: _Earlier | None = None  # where the motion hardly decayed, and no gate was near its kink
         self.at = self.count = 0
         self.place: Place
         self.open: np.ndarray | None = None
@@ -252,6 +268,22 @@ class _Flow:
             self.record(times[self.at], self.place.state, self.place.settled, rows)
         return "finished"
 
+    def rest_or_underflow(self, times: np.ndarray, rows: Snapshots) -> str:
+        """Of a kernel of 0: nothing moves, as all inputs are zero or every gate is shut; or it is too small a number.
+
+        Then J'r is not 0. Nothing moves in a finite time of float64, but the end is not known.
+        """
+        if np.isfinite(times[-1]):
+            return self.rest(times, rows)
+        change = self.machine.zeros()
+        self.machine.pull_back(self.place.state.room, self.watch.residual(self.place.state), change)
+        if (motion := self.machine.pack(change)) is None or not np.any(motion):
+            return self.rest(times, rows)
+        while np.isfinite(times[self.at]):
+            self.time = float(times[self.at])
+            self.record(self.time, self.place.state, self.place.settled, rows)
+        return self.stop("stalled", rows)
+
     def stop(self, status: str, rows: Snapshots) -> str:
         """Have the fields of the end show the last accepted step, before the last time; returns the status."""
         self.watch.record_end(self.time, self.seen(self.place.state, self.place.settled), rows)
@@ -266,7 +298,7 @@ class _Flow:
                 s = times[self.at] - self.time
                 state = step.dense(s)
                 self.record(times[self.at], state, self.settle(state, step.held(s), 0), rows)
-        self.earlier = _Earlier(self.place, step.size) if step.smooth and step.decay < _SLOW else None
+        self.earlier = _Earlier(self.place, step.size) if step.smooth and step.slow else None
         self.stand(step.end, step.settled)
         self.time, self.path = self.time + step.size, self.path + step.change
 
@@ -314,8 +346,8 @@ class _Flow:
         self.rounding = rounding = 100 * self.precision * float(largest)
         self.bound = max(flow.tolerance * _rms(self.watch.residual(state)), rounding)
         fastest = float(self.modes(state.kernel).values[-1])
-        if fastest == 0:  # nothing moves: all inputs are zero, or every gate is shut
-            return self.rest(times, rows)
+        if fastest == 0:
+            return self.rest_or_underflow(times, rows)
         self.size = 1 / fastest
         if (kept := checkpoint.resume()) is not None:
             self.resume(kept)
@@ -328,10 +360,11 @@ class _Flow:
             if resting and self.settled(modes, max(1e-3 * self.bound, 0.1 * rounding)):
                 return self.rest(times, rows)
             self.size = min(self.size, times[-1] - self.time)
-            step = _Step(self, self.place, modes, self.open, self.size)
+            with np.errstate(over="ignore", invalid="ignore"):  # of a step that is much too long
+                step = _Step(self, self.place, modes, self.open, self.size)
             if step.error > self.bound:
-                if self.size < 1e-14 * max(self.time, 1 / fastest):
-                    return self.stop("diverged", rows)
+                if self.size < (1e-14 * self.time or np.finfo(np.float64).tiny):
+                    return self.stop("stalled", rows)
                 self.size = self.smaller(step)
                 continue
             self.accept(step, times, rows)

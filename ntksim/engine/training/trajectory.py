@@ -44,8 +44,9 @@ class Trajectory:
     outputs, here and in kernels, an axis of points has one of outputs behind it: (S, T, n, k), (S, n, k, n, k).
     ``loss`` (S, T) = 1/2 sum r^2, or the loss that was chosen, without weight decay. ``evaluations`` (S,) counts
     forward-and-backward passes over the training points, or over a batch of them; the flow applies each one's gradient up to
-    twice more, which is not counted. ``learning_rate`` is None for gradient flow. ``status`` holds "finished", "diverged" or
-    "step_limit" (the flow took ``max_steps`` steps) for each seed. ``time_reached`` (S,) is the last of the times, or where the
+    twice more, which is not counted. ``learning_rate`` is None for gradient flow. ``status`` holds for each seed "finished",
+    "diverged", "step_limit" (the flow took ``max_steps`` steps) or "stalled" (it found no step that meets its tolerance and is
+    long enough to move time). ``time_reached`` (S,) is the last of the times, or where the
     flow stopped before, its last accepted step; of descent that diverged the last snapshot. Rows at later times are NaN. Of the
     flow the fields of the end are those at ``time_reached``:
     ``kernel``, the second of ``test_kernels``, ``end_kernel_drift`` and ``end_parameter_drift`` (S,).

@@ -190,8 +190,8 @@ LAYERS = {"layer_drift": "parameter_drift", "layer_kernel_drift": "kernel_drift"
 
 # Advice on how to let more seeds finish, by the status of those that did not.
 REMEDIES = {
-    "diverged": "in gradient descent lower relative_learning_rate (or learning_rate); in gradient flow raise tolerance, or set "
-    "precision to float64",
+    "diverged": "in gradient descent lower relative_learning_rate (or learning_rate); in gradient flow set precision to float64",
+    "stalled": "raise tolerance, set precision to float64, or raise sigma_w and sigma_a",
     "step_limit": "raise max_steps or tolerance, or lower relative_time or time",
     "overflow": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
     "nan": "set precision to float64, or lower sigma_w, sigma_a and output_scale",
@@ -290,8 +290,8 @@ COLUMNS = {
     "variance_low": "lower end of the 95% interval of variance, with at least 5 seeds (docs/statistics.md)",
     "variance_high": "upper end of the 95% interval of variance, with at least 5 seeds (docs/statistics.md)",
     "status": "how the whole run ended: finished; overflow or nan (a value is infinite or NaN); eigensolver_failed; in training "
-    "also diverged, or step_limit (gradient flow reached its largest number of steps). What to change: "
-    + "; ".join(f"{status}: {remedy}" for status, remedy in REMEDIES.items()),
+    "also diverged, step_limit (gradient flow reached its largest number of steps), or stalled (its steps became too short "
+    "to move time). What to change: " + "; ".join(f"{status}: {remedy}" for status, remedy in REMEDIES.items()),
     "along": "variable of the law: width; train, the number of training points, at the width in this row; or depth_over_width, "
     "for networks that are equal but for their depth",
     "averaged_over": "seeds: the law of one data set. seeds and data sets: of the average over all seeds of the data too, whose "
