@@ -408,7 +408,8 @@ def test_theory_of_descent_uses_the_same_steps(tmp_path):
     assert above.any()
     assert modes.loc[above, "relative_rate_difference"].isna().all()
     assert modes.loc[~above, "decay_rate"].notna().any()
-    laws = scaling_laws.scaling_laws(*(ntksim.read_table(other.results, name) for name in ("initial", "final")), None, 1)
+    in_batches = other.training.model_copy(update={"batch_size": 1})
+    laws = scaling_laws.scaling_laws(*(ntksim.read_table(other.results, name) for name in ("initial", "final")), None, in_batches)
     laws = laws.set_index("quantity")["theory_exponent"]
     assert laws.filter(like="deviation").isna().all()
     assert laws["kernel_drift"] == -1
