@@ -77,7 +77,10 @@ def test_the_algebra_of_gates(outputs):
     assert np.abs(gates.B.T - jacobian @ gradients.T).max() < 1e-7
     assert np.abs(gates.C.dense() - gradients @ gradients.T).max() < 1e-7
     change = slopes - gates.base
-    assert jacobian + gates.mixing(change) @ gradients == pytest.approx(with_slopes, abs=1e-7)
+    mixing = np.zeros((len(jacobian), len(ids)))
+    for a in range(outputs):
+        mixing[ids[:, 2] * outputs + a, np.arange(len(ids))] = gates.mixing(change)[a]
+    assert jacobian + mixing @ gradients == pytest.approx(with_slopes, abs=1e-7)
     assert gates.kernels(layers, change).sum(axis=0) == pytest.approx(with_slopes @ with_slopes.T, abs=1e-6)
     along = RNG.normal(size=6)
     moved = theta.copy()
@@ -115,9 +118,14 @@ def test_matrices_with_blocks():
     assert matrix @ other == pytest.approx(dense @ other, abs=1e-12)
     part = np.zeros((7, 7))
     part[np.ix_(chosen, chosen)] = np.linalg.inv(dense[np.ix_(chosen, chosen)])
-    inverse = matrix.inverse(chosen)
+    root = matrix.root(chosen)
+    inverse = root.T.times(root)
     assert inverse.dense() == pytest.approx(part, abs=1e-8)
-    assert matrix.without(inverse).dense() == pytest.approx(dense - dense @ part @ dense, abs=1e-7)
+    assert matrix.T.times(inverse).dense() == pytest.approx(dense @ part, abs=1e-7)
+    assert root.T @ (root @ other) == pytest.approx(part @ other, abs=1e-7)
+    rows = other[chosen]
+    assert matrix.product(rows, chosen, ~chosen) == pytest.approx(dense[~chosen][:, chosen] @ rows, abs=1e-12)
+    assert root.T.product(rows, wanted=chosen, given=chosen) == pytest.approx(root.dense().T[chosen][:, chosen] @ rows, abs=1e-12)
     v, low, high = rng.normal(size=7), -rng.exponential(size=7), rng.exponential(size=7)
     q, at = matrix.least(v, low, high)
     whole = Pattern.of(np.zeros(7))
