@@ -96,6 +96,29 @@ def add_rows(factors, neuron, point, h, out):
             row[i] += factors[c] * own[i]
 
 
+@jit
+def first_zeros(marks, values, slopes, halvings, out):
+    """When functions of time are first at or below 0: cubics between ``marks`` (T,) with these ``values`` and ``slopes`` (p, T).
+
+    What is above 0 at every mark is looked for in the last interval.
+    """
+    for c in range(len(out)):
+        k = 1
+        while k < marks.size - 1 and values[c, k] > 0:
+            k += 1
+        low, high, length = marks[k - 1], marks[k], marks[k] - marks[k - 1]
+        first, change = values[c, k - 1], values[c, k] - values[c, k - 1]
+        rising, falling = slopes[c, k - 1] * length - change, change - slopes[c, k] * length
+        for _ in range(halvings):
+            middle = 0.5 * (low + high)
+            s = (middle - marks[k - 1]) / length
+            if first + s * (change + (1 - s) * ((1 - s) * rising + s * falling)) > 0:
+                low = middle
+            else:
+                high = middle
+        out[c] = 0.5 * (low + high)
+
+
 @jit_inner
 def _factor(a, k):
     """The upper factor U of the first ``k`` rows of a symmetric matrix, a = U'U, in its place."""

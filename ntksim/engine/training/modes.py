@@ -13,7 +13,6 @@ import numpy as np
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.rounding import null_level
 
-
 _FEW = 96  # points, up to which all eigenvectors are had as fast
 _SHARE, _CHECKED = 3, 8  # the Krylov space has at most n / 3 dimensions, and is looked at after every eight
 _LEFT = 1e-10  # what the path of a vector may leave its Krylov space by, relative to the vector

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ntksim.engine.gates import block_loops
 from ntksim.engine.gates.block_matrices import Blocks
 from ntksim.engine.gates.gates import Gates, Inputs, along_outputs, is_smooth, pre_activations, sides_of
 from ntksim.engine.infinite.decay import integral
@@ -241,15 +242,9 @@ class _Path(NamedTuple):
         left = (before - after - b @ self.values[:, -1]) / self.marks[-1]
         z = side[:, None] * (before[:, None] - left[:, None] * self.marks - b @ self.values)
         slopes = side[:, None] * (-left[:, None] - b @ self.slopes)
-        beyond = z[:, 1:] <= 0
-        first, rows = np.where(beyond.any(axis=1), beyond.argmax(axis=1), _MARKS - 1), np.arange(len(before))
-        own = _Cubic(*(a for at in (first, first + 1) for a in (self.marks[at], z[rows, at], slopes[rows, at])))
-        low, high = own.begin, own.end
-        for _ in range(_HALVINGS):
-            middle = 0.5 * (low + high)
-            there = own.at(middle) > 0
-            low, high = np.where(there, middle, low), np.where(there, high, middle)
-        return np.where(before * side <= 0, 0.0, 0.5 * (low + high))
+        times = np.empty(len(before))
+        block_loops.first_zeros(self.marks, z, slopes, _HALVINGS, times)
+        return np.where(before * side <= 0, 0.0, times)
 
     def rest(self, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
         """The integral from ``times`` (p,) to the end of the step, at ``rows`` (p, k) of the points."""
