@@ -5,7 +5,7 @@ digit in some tens of dimensions where eigenvalues decay fast, as those of kerne
 the kernel's projection on that space (Ritz vectors) then stand for those of the kernel.
 """
 
-from math import factorial
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ def _krylov(kernel: np.ndarray, vector: np.ndarray, time: float, precision: floa
     What leaves the space, the defect of the projected flow, is the last off-diagonal number of the kernel's projection times the
     path's component along the last dimension, and grows with time.
     """
-    n, size, trace = len(vector), float(np.linalg.norm(vector)), float(np.trace(kernel))
+    n, size, trace = len(vector), math.sqrt(vector @ vector), float(np.trace(kernel))
     if not size or not np.isfinite(time * trace):
         return None
     most = n // _SHARE
@@ -68,7 +68,7 @@ def _krylov(kernel: np.ndarray, vector: np.ndarray, time: float, precision: floa
             along = known @ image
             image -= along @ known
             projected[k - 1, k - 1] += along[-1]
-        left = float(np.linalg.norm(image))
+        left = math.sqrt(image @ image)
         closed = left <= 1e-14 * trace  # the space is the kernel's own
         if closed or k % _CHECKED == 0:
             values, vectors = np.linalg.eigh(projected[:k, :k])
@@ -89,7 +89,7 @@ def weighted_integral(values: np.ndarray, s: float) -> np.ndarray:
     0 where lambda = 0, like `decay.integral`.
     """
     z = values * s
-    series = sum((-np.minimum(z, 0.5)) ** k / (factorial(k) * (k + 2)) for k in range(14))
+    series = sum((-np.minimum(z, 0.5)) ** k / (math.factorial(k) * (k + 2)) for k in range(14))
     large = np.where(z > 0.5, z, 1.0)
     return s * s * np.where(z > 0.5, (1 - np.exp(-large) * (1 + large)) / large**2, np.where(values > 0, series, 0.0))
 
@@ -97,7 +97,7 @@ def weighted_integral(values: np.ndarray, s: float) -> np.ndarray:
 def squared_integral(values: np.ndarray, s: float) -> np.ndarray:
     """int_0^s u^2 e^(-lambda u) du, in the same way."""
     z = values * s
-    series = sum((-np.minimum(z, 1.0)) ** k / (factorial(k) * (k + 3)) for k in range(18))
+    series = sum((-np.minimum(z, 1.0)) ** k / (math.factorial(k) * (k + 3)) for k in range(18))
     large = np.where(z > 1.0, z, 1.0)
     closed = (2 - np.exp(-large) * (2 + large * (2 + large))) / large**3
     return s**3 * np.where(z > 1.0, closed, np.where(values > 0, series, 0.0))
