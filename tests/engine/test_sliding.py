@@ -9,6 +9,7 @@ from scipy import integrate
 import ntksim
 from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
+from ntksim.engine.gates import block_loops
 from ntksim.engine.gates.block_matrices import Blocks, Pattern
 from ntksim.engine.gates.gates import Gates, pre_activations
 from ntksim.engine.machine import Task
@@ -257,3 +258,14 @@ def test_smooth_networks_and_descent_have_no_sliding_gates():
     steps = ntksim.train(ntksim.Network(1, 8, "relu"), X, Y, seeds=[0], method="gradient_descent", steps=3)
     assert np.isnan(steps.sliding_gates).all()
     assert naive.PHI["relu"][1](np.array([0.0])) == 0  # the slope of a closed gate, which sliding replaces
+
+
+def test_when_cubics_are_first_zero():
+    """Cubics with known roots, by their values and slopes at marks; one that is never 0 is looked for at the end."""
+    marks = np.linspace(0, 2, 9) ** 2
+    cubics = [np.poly1d([-1.0, 0.0, 0.0, 8.0]), -np.poly1d([0.5, 1.3, 3.0], r=True), np.poly1d([1.0, 0.0, 1.0])]
+    values, slopes = (np.array([each(marks) for each in chosen]) for chosen in (cubics, [each.deriv() for each in cubics]))
+    found = np.empty(3)
+    block_loops.first_zeros(marks, values, slopes, 50, found)
+    assert found[:2] == pytest.approx([2.0, 0.5], abs=1e-12)
+    assert marks[-2] <= found[2] <= marks[-1]
