@@ -162,17 +162,20 @@ def _descent(dtype: str, device: str, activation: str) -> Answers:
 
 def _flow(dtype: str, device: str, activation: str) -> Answers:
     yield from _training("gradient flow", FLOW, dtype, device, times=[0.0, 0.5])
+    kinked: dict[str, Any] = {"activation": "relu", "width": 40, "depth": 1}
+    yield from _training("gradient flow of gates", FLOW_OF_GATES, dtype, device, times=[0.0, 2.0], **kinked)
 
 
 def _training(
-    what: str, right: tuple[float, ...], dtype: str, device: str, width: int = 9, depth: int = 2, **options: Any
-) -> Answers:
+    what: str, right: tuple[float, ...], dtype: str, device: str, activation: str = "erf", width: int = 9, depth: int = 2,
+    **options: Any,
+) -> Answers:  # fmt: skip
     from ntksim.engine.training.train import train
 
     method = "gradient_flow" if "times" in options else "gradient_descent"
     run = train(
-        network_of("erf", width, depth), POINTS, TARGETS, seeds=_seeds(device), method=method, x_test=POINTS[:1], dtype=dtype,
-        device=device, **options,
+        network_of(activation, width, depth), POINTS, TARGETS, seeds=_seeds(device), method=method, x_test=POINTS[:1],
+        dtype=dtype, device=device, **options,
     )  # fmt: skip
     for seed in range(len(run.outputs)):
         drifts = run.parameter_drift[seed, -1], run.kernel_drift[seed, -1]
@@ -294,6 +297,8 @@ DESCENT = (0.128145369823, -0.927135901064, 0.0757809728035, 0.292590831681, 0.2
 STOCHASTIC = (0.0229043496754, -1.06411993371, 0.0617800689987, 0.272566794852, 0.277680661863)
 SHALLOW = (-0.198677201042, -0.495077843807, 0.0318276153149, 0.0074659199746, 0.199964084048)
 FLOW = (0.00875329061825, -1.00996441837, 0.0615691836047, 0.246142227269, 0.283967377289)
+# The same of a ReLU network of one hidden layer, three gates of which change sides.
+FLOW_OF_GATES = (0.781842093478, -0.427015681693, 0.0537072151722, 0.0441216931108, 0.312284574214)
 TRAINED_IN_LAW = (0.433638955506, -0.0268058451109, 0.0214308235075, 0.0429649073914, 0.350921280382)
 # Activation: entries 11 and 12 of the NNGP and of the NTK.
 LIMITS = {

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
 from cases import POINTS
 
 import ntksim
-from ntksim.engine.training import checkpoints, descent, train
+from ntksim.engine.training import checkpoints, descent, modes, train
 
 TARGETS = np.random.default_rng(2).normal(size=(5, 2))
 NETWORK = ntksim.Network(2, 12, "tanh", sigma_b=0.2, outputs=2)
@@ -42,6 +43,39 @@ def _same(a, b):
             assert one.tobytes() == other.tobytes(), field.name
         else:
             assert one == other, field.name
+
+
+def test_flows_of_many_points_are_stopped_after_every_write(tmp_path, monkeypatch):
+    """Their steps take few modes where these will do, and for a while all of them after they would not."""
+    rng, found, krylov, write, stops = np.random.default_rng(5), set(), modes._krylov, checkpoints.write, 0
+    call = partial(
+        ntksim.train, ntksim.Network(1, 40, "relu", sigma_b=0.2), rng.normal(size=(120, 3)), rng.normal(size=120), seeds=[1],
+        times=[0.0, 0.1, 2.0], tolerance=1e-2,
+    )  # fmt: skip
+
+    def seen(*arguments):
+        few = krylov(*arguments)
+        found.add(few is not None)
+        return few
+
+    def stopping(path, arrays):
+        write(path, arrays)
+        raise Stopped
+
+    monkeypatch.setattr(modes, "_SHARE", 8)
+    monkeypatch.setattr(modes, "_krylov", seen)
+    undisturbed, run = call(), None
+    assert found == {True, False}
+    monkeypatch.setattr(checkpoints, "write", stopping)
+    while run is None:
+        try:
+            run = call(checkpoint=tmp_path, checkpoint_interval=0)
+        except Stopped:
+            stops += 1
+            if stops == 100:
+                monkeypatch.setattr(checkpoints, "write", write)
+    assert stops > 10
+    _same(run, undisturbed)
 
 
 @pytest.mark.parametrize(

@@ -416,6 +416,11 @@ def test_known_answers_are_the_oracles():
         moved = np.linalg.norm(theta - theta0) / np.linalg.norm(theta0)
         drift = np.linalg.norm(kernel - first) / np.linalg.norm(first)
         assert_close([*outputs, moved, drift, kernel[0, 1]], right, tolerance)
+    oracle = oracle_arguments(known_answers.network_of("relu", 40, 1), 3, seed)
+    (_, first, theta0), *_, (outputs, kernel, theta) = naive.descent("relu", *oracle, x, y, 2 / 4096, 4096, True, True)
+    moved = np.linalg.norm(theta - theta0) / np.linalg.norm(theta0)
+    drift = np.linalg.norm(kernel - first) / np.linalg.norm(first)
+    assert_close([*outputs, moved, drift, kernel[0, 1]], known_answers.FLOW_OF_GATES, 1e-3)
 
     for activation, right in known_answers.VALUES.items():
         phi, slope = naive.PHI[activation]

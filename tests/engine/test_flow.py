@@ -8,7 +8,9 @@ from scipy import integrate
 
 import ntksim
 from ntksim.engine.cpu.compiled_network import compiled_network
+from ntksim.engine.infinite.decay import integral
 from ntksim.engine.layout import parameter_offsets
+from ntksim.engine.training import modes
 from ntksim.engine.training.checkpoints import SeedCheckpoint
 from ntksim.engine.training.modes import linear_change, modes_of
 
@@ -351,3 +353,41 @@ def test_bad_arguments(options, message):
 def test_singular_kernels_need_times():
     with pytest.raises(ValueError, match="singular"):
         ntksim.train(ntksim.Network(1, 8), X[[0, 0]], Y[:2], seeds=[0])
+
+
+def test_modes_that_a_vector_needs():
+    """Paths e^(-K s) v and their integrals are those of all eigenvectors; few are needed where eigenvalues decay fast.
+
+    A kernel of rank 40 does not move the rest of the vector; a flat spectrum, a time without end or a stiff step takes all.
+    """
+    n, rng = 128, np.random.default_rng(2)
+    q, v = np.linalg.qr(rng.normal(size=(n, n)))[0], rng.normal(size=n)
+    decaying = 50.0 / np.arange(1, n + 1) ** 3
+    for values, time, few in (
+        (decaying, 20.0, True),
+        (np.where(np.arange(n) < 40, decaying, 0.0), 5.0, True),
+        (rng.uniform(1, 2, n), 1e-3, True),
+        (np.linspace(0.1, 50, n), 20.0, False),
+        (decaying, np.inf, False),
+        (1e6 * decaying, 20.0, False),
+    ):
+        kernel = (q * values) @ q.T
+        kernel = (kernel + kernel.T) / 2
+        found = modes.Finder(2e-16).modes(kernel, v, time)
+        assert (found.vectors.shape[1] < n) == few
+        assert (np.diff(found.values) >= 0).all()
+        assert found.vectors.T @ found.vectors == pytest.approx(np.eye(len(found.values)), abs=1e-10)
+        for s in (0.1, 1.0) if np.isinf(time) else (0.1 * time, time):
+            path = found.vectors @ (np.exp(-found.values * s) * (v @ found.vectors))
+            assert path == pytest.approx(q @ (np.exp(-values * s) * (v @ q)), abs=1e-7)
+            whole = found.vectors @ (integral(found.values, s) * (v @ found.vectors))
+            assert kernel @ whole == pytest.approx(v - path, abs=1e-7)
+
+
+def test_a_vector_without_a_small_krylov_space_is_not_tried_again_at_once(monkeypatch):
+    tried, krylov = [], modes._krylov
+    monkeypatch.setattr(modes, "_krylov", lambda *given: tried.append(1) or krylov(*given))
+    finder, v = modes.Finder(2e-16), np.ones(128)
+    for _ in range(20):
+        finder.modes(np.diag(np.linspace(0.1, 50, 128)), v, 20.0)
+    assert len(tried) == 1

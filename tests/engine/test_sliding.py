@@ -9,6 +9,7 @@ from scipy import integrate
 import ntksim
 from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
+from ntksim.engine.gates import block_loops
 from ntksim.engine.gates.block_matrices import Blocks, Pattern
 from ntksim.engine.gates.gates import Gates, pre_activations
 from ntksim.engine.machine import Task
@@ -77,7 +78,10 @@ def test_the_algebra_of_gates(outputs):
     assert np.abs(gates.B.T - jacobian @ gradients.T).max() < 1e-7
     assert np.abs(gates.C.dense() - gradients @ gradients.T).max() < 1e-7
     change = slopes - gates.base
-    assert jacobian + gates.mixing(change) @ gradients == pytest.approx(with_slopes, abs=1e-7)
+    mixing = np.zeros((len(jacobian), len(ids)))
+    for a in range(outputs):
+        mixing[ids[:, 2] * outputs + a, np.arange(len(ids))] = gates.mixing(change)[a]
+    assert jacobian + mixing @ gradients == pytest.approx(with_slopes, abs=1e-7)
     assert gates.kernels(layers, change).sum(axis=0) == pytest.approx(with_slopes @ with_slopes.T, abs=1e-6)
     along = RNG.normal(size=6)
     moved = theta.copy()
@@ -115,9 +119,14 @@ def test_matrices_with_blocks():
     assert matrix @ other == pytest.approx(dense @ other, abs=1e-12)
     part = np.zeros((7, 7))
     part[np.ix_(chosen, chosen)] = np.linalg.inv(dense[np.ix_(chosen, chosen)])
-    inverse = matrix.inverse(chosen)
+    root = matrix.root(chosen)
+    inverse = root.T.times(root)
     assert inverse.dense() == pytest.approx(part, abs=1e-8)
-    assert matrix.without(inverse).dense() == pytest.approx(dense - dense @ part @ dense, abs=1e-7)
+    assert matrix.T.times(inverse).dense() == pytest.approx(dense @ part, abs=1e-7)
+    assert root.T @ (root @ other) == pytest.approx(part @ other, abs=1e-7)
+    rows = other[chosen]
+    assert matrix.product(rows, chosen, ~chosen) == pytest.approx(dense[~chosen][:, chosen] @ rows, abs=1e-12)
+    assert root.T.product(rows, wanted=chosen, given=chosen) == pytest.approx(root.dense().T[chosen][:, chosen] @ rows, abs=1e-12)
     v, low, high = rng.normal(size=7), -rng.exponential(size=7), rng.exponential(size=7)
     q, at = matrix.least(v, low, high)
     whole = Pattern.of(np.zeros(7))
@@ -249,3 +258,14 @@ def test_smooth_networks_and_descent_have_no_sliding_gates():
     steps = ntksim.train(ntksim.Network(1, 8, "relu"), X, Y, seeds=[0], method="gradient_descent", steps=3)
     assert np.isnan(steps.sliding_gates).all()
     assert naive.PHI["relu"][1](np.array([0.0])) == 0  # the slope of a closed gate, which sliding replaces
+
+
+def test_when_cubics_are_first_zero():
+    """Cubics with known roots, by their values and slopes at marks; one that is never 0 is looked for at the end."""
+    marks = np.linspace(0, 2, 9) ** 2
+    cubics = [np.poly1d([-1.0, 0.0, 0.0, 8.0]), -np.poly1d([0.5, 1.3, 3.0], r=True), np.poly1d([1.0, 0.0, 1.0])]
+    values, slopes = (np.array([each(marks) for each in chosen]) for chosen in (cubics, [each.deriv() for each in cubics]))
+    found = np.empty(3)
+    block_loops.first_zeros(marks, values, slopes, 50, found)
+    assert found[:2] == pytest.approx([2.0, 0.5], abs=1e-12)
+    assert marks[-2] <= found[2] <= marks[-1]

@@ -116,9 +116,16 @@ class CpuMachine(Machine):
 
     def remember(self, room: Room) -> tuple[np.ndarray, np.ndarray | None]:
         last, points, cols = self.net.widths.size - 2, self.pairs.points, self.pairs.cols
-        values, bound = gated(self.net, room.h, room.slope)
         features = room.h[room.at[last] : room.at[last + 1]].reshape(-1, points)[:, :cols].copy()
-        return features, None if values is None else values[room.at[1] :].reshape(-1, points)[:, :cols] > bound
+        return features, self._gates(room)
+
+    def _gates(self, room: Room) -> np.ndarray | None:
+        """Where hidden neurons are open; None where neither values nor slopes of the activation tell it."""
+        values, bound = gated(self.net, room.h, room.slope)
+        if values is None:
+            return None
+        open_ones: np.ndarray = values[room.at[1] :].reshape(-1, self.pairs.points)[:, : self.pairs.cols] > bound
+        return open_ones
 
     def movement(
         self, now: tuple[np.ndarray, np.ndarray | None], before: tuple[np.ndarray, np.ndarray | None]
@@ -128,7 +135,7 @@ class CpuMachine(Machine):
         return float(np.linalg.norm(now[0] - first)), float(np.linalg.norm(first)), flipped
 
     def open_gates(self, room: Room) -> np.ndarray:
-        gates = self.remember(room)[1]
+        gates = self._gates(room)
         assert gates is not None
         return gates
 

@@ -11,10 +11,12 @@ for the network in which the gates have slopes s, not those of the side on which
 weights of the layers below it.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from scipy.sparse import csr_array
 
 from ntksim.engine.formulas.blocks import block_of, gated
+from ntksim.engine.gates import block_loops
 from ntksim.engine.gates.block_matrices import Blocks, Pattern
 from ntksim.engine.layout import Net
 from ntksim.engine.machine import Inside
@@ -39,16 +41,30 @@ def is_smooth(net: Net) -> bool:
     return smooth if isinstance(smooth, bool) else bool(net.parameter == smooth)
 
 
+class Inputs(NamedTuple):
+    """The training points as a first hidden layer takes them, in rows (n, d), and their products with each other (n, n)."""
+
+    rows: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def of(cls, inside: Inside) -> "Inputs":
+        rows = np.ascontiguousarray(inside.features[0].T, np.float64)
+        return cls(rows, rows @ rows.T)
+
+
 class Gates:
     """Gates ``ids`` (p, 3) of layer, neuron and point, of a network with ``scales`` (5, L+1) as in `layout.Net`.
 
     ``z`` (p,) and the ``base`` slopes phi'(z) (p,) of the network as it is; per layer and in all, with its rates, ``B`` (p, n k),
-    a row a gate, and ``C`` (p, p). Gates of the first hidden layer alone are coupled within a neuron only.
+    a row a gate, and ``C`` (p, p). Gates of the first hidden layer alone are coupled within a neuron only. ``inputs`` are those
+    of ``inside``, if they are known.
     """
 
-    def __init__(self, inside: Inside, scales: np.ndarray, ids: np.ndarray) -> None:
+    def __init__(self, inside: Inside, scales: np.ndarray, ids: np.ndarray, inputs: Inputs | None = None) -> None:
         self.ids, self.inside, self.scales = ids, inside, scales
-        self.layer, self.neuron, self.point = ids.T
+        self.inputs = Inputs.of(inside) if inputs is None else inputs
+        self.layer, self.neuron, self.point = np.ascontiguousarray(ids.T)
         self.depth, (_, self.outputs, self.points) = len(inside.slopes), inside.sensitivities[0].shape
         self.z, self.base = pre_activations(inside, scales, ids), np.empty(len(ids))
         self._g = np.zeros((self.outputs, len(ids)))
@@ -95,22 +111,28 @@ class Gates:
         """B, and C on its pattern, of one layer's parameters."""
         weight, bias = self.scales[0, layer - 1], self.scales[2, layer - 1]
         own, (higher, back) = self._own[layer - 1], self._back[layer - 1]
-        h, delta = self.inside.features[layer - 1].astype(np.float64), self.inside.sensitivities[layer - 1]
-        gram = weight**2 * (h.T @ h) + bias**2
+        delta, products = self.inside.sensitivities[layer - 1], self.inputs.products
+        if layer > 1:
+            h = self.inside.features[layer - 1].astype(np.float64)
+            products = h.T @ h
+        gram = weight**2 * products + bias**2
+        by_point = np.empty((len(self.ids), self.points, self.outputs))
         if len(own) == len(self.ids):
-            by_point = delta[self.neuron].transpose(0, 2, 1)
+            block_loops.sensitivities_times_gram(delta, self.neuron, self.point, gram, by_point)
         else:
-            by_point = np.zeros((len(self.ids), self.points, self.outputs))
+            by_point[:] = 0
             by_point[own] = delta[self.neuron[own]].transpose(0, 2, 1)
             parts = (back @ delta.reshape(len(delta), -1)).reshape(-1, self.outputs, self.points)
             by_point[higher] = parts.transpose(0, 2, 1)
-        by_point = by_point * gram[self.point, :, None]
+            by_point *= gram[self.point, :, None]
         rows, cols = self.pattern.rows, self.pattern.cols
         if higher.size:
             found = np.zeros((len(self.ids), len(delta)))
             found[own, self.neuron[own]] = 1
             found[higher] = back
             same = (found @ found.T)[rows, cols]
+        elif len(self.pattern.counts) > 1:
+            same = np.ones(len(rows))  # one neuron's, of the first layer
         else:
             same = (self.layer[rows] == layer) & (self.layer[cols] == layer) & (self.neuron[rows] == self.neuron[cols])
         return by_point.reshape(len(self.ids), -1), same * gram[self.point[rows], self.point[cols]]
@@ -123,16 +145,19 @@ class Gates:
                 g[:, own] += (change * g) @ self._above[:, own]
         return g
 
-    def mixing(self, change: np.ndarray) -> csr_array:
-        """M (n k, p), sparse."""
-        values = change * self.slopes_of_outputs(change)
-        rows = self.point * self.outputs + np.arange(self.outputs)[:, None]
-        cols = np.broadcast_to(np.arange(len(self.ids)), rows.shape)
-        return csr_array((values.ravel(), (rows.ravel(), cols.ravel())), (self.points * self.outputs, len(self.ids)))
+    def mixing(self, change: np.ndarray) -> np.ndarray:
+        """What M has (k, p): an entry for each output at a gate's point in the gate's column."""
+        return np.ascontiguousarray(change * self.slopes_of_outputs(change))
+
+    def mixed(self, mixing: np.ndarray, b: np.ndarray, c: Blocks) -> tuple[np.ndarray, np.ndarray]:
+        """B of J + M Z, and what M Z adds to the kernel: M B' + B M' + M C M'."""
+        both, (added, other) = b.copy(), np.zeros((2, b.shape[1], b.shape[1]))
+        block_loops.mix(c.pattern.order, c.pattern.counts, c.data, mixing, self.point, b, both, added, other)
+        return both, added + other.T
 
     def pressure(self, vectors: np.ndarray, change: np.ndarray) -> np.ndarray:
         """r.g at each gate's point (p,), for its residuals there (p, k)."""
-        return np.einsum("kp,pk->p", self.slopes_of_outputs(change), vectors)
+        return along_outputs(self.slopes_of_outputs(change), vectors)
 
     def at_points(self, vector: np.ndarray) -> np.ndarray:
         """A vector over points (n k,) at each gate's point (p, k)."""
@@ -142,7 +167,7 @@ class Gates:
         """J(s) J(s)' of every layer's parameters, (L+1, n k, n k), from those of the base slopes."""
         m, found = self.mixing(change), layers.copy()
         for own, (b, c) in zip(found, self.layers, strict=False):  # not the readout's
-            own += mixed(m, b, Blocks(self.pattern, c))[1]
+            own += self.mixed(m, b, Blocks(self.pattern, c))[1]
         return found
 
     def motion(self, along: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -156,19 +181,19 @@ class Gates:
                 weights.append(np.empty(0))
                 biases.append(np.empty(0))
                 continue
-            h = self.inside.features[layer - 1].astype(np.float64)
+            rows = self.inputs.rows if layer == 1 else np.ascontiguousarray(self.inside.features[layer - 1].T, np.float64)
             width = len(self.inside.slopes[layer - 1])
-            at = csr_array((along[own], (self.neuron[own], self.point[own])), (width, self.points))
             part = along[higher][:, None] * back
-            weights.append(rate * g * (at @ h.T + part.T @ h.T[self.point[higher]]))
-            biases.append(rate * beta * (at.sum(axis=1) + part.sum(axis=0)))
+            moved = part.T @ rows[self.point[higher]]
+            block_loops.add_rows(along[own], self.neuron[own], self.point[own], rows, moved)
+            weights.append(rate * g * moved)
+            biases.append(rate * beta * (np.bincount(self.neuron[own], along[own], width) + part.sum(axis=0)))
         return weights, biases
 
 
-def mixed(m: csr_array, b: np.ndarray, c: Blocks) -> tuple[np.ndarray, np.ndarray]:
-    """B of J + M Z, and what M Z adds to the kernel: M B' + B M' + M C M'."""
-    both = b + c.sparse @ m.T
-    return both, m @ both + (m @ b).T
+def along_outputs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products (p,) of vectors over outputs, (k, p) and (p, k)."""
+    return np.asarray(np.einsum("kp,pk->p", a, b))
 
 
 def pre_activations(inside: Inside, scales: np.ndarray, ids: np.ndarray) -> np.ndarray:

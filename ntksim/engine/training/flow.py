@@ -34,7 +34,7 @@ Directions in which a kernel is singular to the precision of its arithmetic do n
 J'v = 0, and what rounding leaves of it would grow without bound as time goes on.
 
 Exponential integrators: Hochbruck & Ostermann 2010. The loop over steps is Python around compiled passes: a step costs a
-handful of passes and two eigendecompositions.
+handful of passes and the modes of two kernels, in the residual's Krylov space if that is small (`modes`).
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ from ntksim.engine.cpu.descent import relative_distance
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Theta
 from ntksim.engine.training.checkpoints import SeedCheckpoint
-from ntksim.engine.training.modes import Modes, linear_change, modes_of, squared_integral, weighted_integral
+from ntksim.engine.training.modes import Finder, Modes, linear_change, modes_of, squared_integral, weighted_integral
 from ntksim.engine.training.sliding import NONE_SETTLED, Crossings, Kinks, Place, Settled
 from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.watch import State, Watch
@@ -61,9 +61,7 @@ _PAST = 1.01  # a step that gates spoil is cut to just past the first of them
 
 @dataclass(frozen=True)
 class Flow:
-    """How to flow: the ascending ``times`` (T,) at which to look, the error in units of the initial residual's, and how many
-    steps at most.
-    """
+    """How to flow: ascending ``times`` (T,) at which to look, the error in units of the initial residual's, and steps at most."""
 
     times: np.ndarray
     tolerance: float
@@ -92,13 +90,16 @@ class _Step:
         self.ahead = self._ahead(found, before)
         if self.ahead.gates is not None:
             self.earlier = None
-        self.modes = flow.modes(0.5 * (start.kernel + self.ahead.kernel))
+        self.kernel = 0.5 * (start.kernel + self.ahead.kernel)
+        whole = None if self.earlier is None else modes_of(self.kernel, flow.precision)  # its change moves along all modes
+        self.modes = whole or flow.finder.modes(self.kernel, start.residual, size)
         self.components = start.residual @ self.modes.vectors
         self.expected = np.exp(-self.modes.values * size) * self.components
         if self.earlier is not None:
             self.lasting, added = self._changed(size)
-            self.expected = self.expected + added
-        self.extra, kinks = np.zeros_like(self.components), 0.0
+            self.expected += added
+        self.expected = self.modes.vectors @ self.expected
+        self.extra, kinks = np.zeros_like(start.residual), 0.0
         if len(self.ahead.settled.ids) > len(start.sliding):
             drift = self.modes.vectors @ (integral(self.modes.values, size) * self.components) - taken
             self.crossings = Crossings(flow.kinks, start, self.ahead, self.modes, self.components, drift, size)
@@ -126,13 +127,14 @@ class _Step:
 
     def _add_crossings(self, outputs: np.ndarray) -> float:
         """Let what gates add to outputs, evenly over the step, decay as it comes; returns the error that this may have."""
-        values, vectors = self.modes
+        whole = self.modes.vectors.shape[1] == len(outputs)
+        values, vectors = self.modes if whole else self.flow.finder.modes(self.kernel, outputs, self.size)
         own, decayed = outputs @ vectors, integral(values, self.size)
         rates = np.where(values > 0, values, 1.0)
         lasting = np.where(values * self.size > 1e-8, (self.size - decayed) / (rates * self.size), 0.5 * self.size)
-        self.extra = -np.where(values > 0, lasting, 0.0) * own
-        self.expected = self.expected - decayed / self.size * own
-        return 0.25 * _rms(np.expm1(-values * self.size) * own)
+        self.extra = -(vectors @ (np.where(values > 0, lasting, 0.0) * own))
+        self.expected = self.expected - vectors @ (decayed / self.size * own)
+        return 0.25 * _rms(vectors @ (np.expm1(-values * self.size) * own))
 
     def dense(self, s: float) -> State:
         """The state at a time s of the step."""
@@ -144,8 +146,8 @@ class _Step:
         late = late / self.size
         self.start.move(theta, vectors @ ((whole - late) * self.components), start=True)
         along = None if self.crossings is None else self.crossings.along(s)
-        late = late * self.components + self.extra * (s / self.size) ** 2
-        self.ahead.move(theta, vectors @ late, start=False, along=along)
+        late = vectors @ (late * self.components) + self.extra * (s / self.size) ** 2
+        self.ahead.move(theta, late, start=False, along=along)
         return self.flow.look(theta)
 
     def _dense_of_three(self, theta: Theta, s: float, whole: np.ndarray, late: np.ndarray) -> State:
@@ -173,7 +175,7 @@ class _Step:
     def _error(self, predicted: Theta) -> float:
         watch, start = self.flow.watch, self.start.residual
         end = watch.residual(self.end)
-        off = _rms(end - self.modes.vectors @ self.expected)
+        off = _rms(end - self.expected)
         moved = watch.distance(self.end.theta, predicted)
         change = relative_distance(self.ahead.kernel.ravel(), self.start.kernel.ravel())
         reach = float(np.sqrt(np.trace(self.start.state.kernel) / len(end)))
@@ -229,6 +231,7 @@ class _Flow:
     def __init__(self, watch: Watch) -> None:
         self.watch, self.machine, self.kinks = watch, watch.machine, Kinks(watch.machine)
         self.precision = float(np.finfo(self.machine.kind).eps)
+        self.finder = Finder(self.precision)
         self.time = self.size = self.path = self.bound = self.rounding = 0.0
         self.earlier: _Earlier | None = None  # where the motion hardly decayed, and no gate was near its kink
         self.at = self.count = 0
@@ -239,10 +242,6 @@ class _Flow:
         """Outputs and kernel at ``theta``, in room of their own."""
         return self.watch.look(theta, self.machine.make_room())
 
-    def modes(self, kernel: np.ndarray) -> Modes:
-        """A kernel's modes, to the precision of the machine."""
-        return modes_of(kernel, self.precision)
-
     def stand(self, state: State, settled: Settled) -> None:
         """Go on from a state with these gates."""
         self.place = Place(self.kinks, state, self.watch.residual(state), settled)
@@ -250,7 +249,8 @@ class _Flow:
 
     def settled(self, modes: Modes, size: float) -> bool:
         """Whether the residual along every direction that the kernel can move is below ``size`` (root mean square)."""
-        return _rms(np.where(modes.values > 0, self.watch.residual(self.place.state) @ modes.vectors, 0.0)) < size
+        along = np.where(modes.values > 0, self.watch.residual(self.place.state) @ modes.vectors, 0.0)
+        return _rms(modes.vectors @ along) < size
 
     def record(self, time: float, state: State, settled: Settled, rows: Snapshots) -> None:
         """Fill the next row, of a ``time``."""
@@ -319,7 +319,8 @@ class _Flow:
             place = Place(self.kinks, state, self.watch.residual(state), NONE_SETTLED)
             self.earlier = _Earlier(place, float(kept["earlier_size"]))
         self.time, self.size, self.path = (float(kept[name]) for name in ("time", "size", "path"))
-        self.at, self.count, self.watch.passes = (int(kept[name]) for name in ("at", "count", "passes"))
+        numbers = (int(kept[name]) for name in ("at", "count", "passes", "pause"))
+        self.at, self.count, self.watch.passes, self.finder.pause = numbers
 
     def kept(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -329,7 +330,7 @@ class _Flow:
             "earlier_size": 0.0 if self.earlier is None else self.earlier.size,
             "theta": self.machine.pack(self.place.state.theta), "gates": gates.ids, "held": gates.held, "slopes": gates.slopes,
             "time": self.time, "size": self.size, "path": self.path, "at": self.at, "count": self.count,
-            "passes": self.watch.passes,
+            "passes": self.watch.passes, "pause": self.finder.pause,
         }  # fmt: skip
 
     def run(self, flow: Flow, checkpoint: SeedCheckpoint) -> str:
@@ -345,7 +346,7 @@ class _Flow:
         largest = max(np.abs(state.outputs).max(), np.abs(self.watch.y).max(), np.finfo(self.machine.kind).tiny)
         self.rounding = rounding = 100 * self.precision * float(largest)
         self.bound = max(flow.tolerance * _rms(self.watch.residual(state)), rounding)
-        fastest = float(self.modes(state.kernel).values[-1])
+        fastest = float(modes_of(state.kernel, self.precision).values[-1])
         if fastest == 0:
             return self.rest_or_underflow(times, rows)
         self.size = 1 / fastest
@@ -354,7 +355,9 @@ class _Flow:
         modes: Modes | None = None
         while self.count < flow.max_steps and self.at < len(times):
             self.count += 1
-            modes = self.modes(self.place.kernel) if modes is None else modes
+            if modes is None:  # all of them where the flow may come to rest
+                time = np.inf if np.isinf(times[self.at]) else self.size
+                modes = self.finder.modes(self.place.kernel, self.place.residual, time)
             # What has come to rest is there at all later times; where all modes decay they are followed to finite ones.
             resting = np.isinf(times[self.at]) or not modes.values.all()
             if resting and self.settled(modes, max(1e-3 * self.bound, 0.1 * rounding)):

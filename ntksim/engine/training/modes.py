@@ -1,6 +1,11 @@
-"""A kernel's eigenvectors, on which a step of the flow is exact: integrals of e^(-lambda u)."""
+"""A kernel's eigenvectors, on which a step of the flow is exact: integrals of e^(-lambda u).
 
-from math import factorial
+A step needs functions of the kernel times one vector only. They lie in the vector's Krylov space, v, K v, K^2 v, ..., to the last
+digit in some tens of dimensions where eigenvalues decay fast, as those of kernels do (Lanczos; Saad 1992). The eigenvectors of
+the kernel's projection on that space (Ritz vectors) then stand for those of the kernel.
+"""
+
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +18,15 @@ _ENDS = np.array([0.0, 1e-3, 1e-2, 0.05, 0.2, 0.6, 1.0])
 _X, _W = np.polynomial.legendre.leggauss(6)
 _NODES = (_ENDS[:-1, None] + np.diff(_ENDS)[:, None] * (_X + 1) / 2).ravel()
 _WEIGHTS = (np.diff(_ENDS)[:, None] * _W / 2).ravel()
+_FEW = 96  # points, up to which all eigenvectors are had as fast
+_SHARE, _CHECKED = 3, 8  # the Krylov space has at most n / 3 dimensions, and is looked at after every eight
+_LEFT = 1e-10  # what the path of a vector may leave its Krylov space by, relative to the vector
+_STIFFEST = 1e6  # lambda_max times the time, up to which rounding leaves nothing of modes that do not move
+_PAUSE = 32  # so many times all eigenvectors are taken after a Krylov space was too small
 
 
 class Modes(NamedTuple):
-    """Eigenvalues of a kernel, 0 where they are not told from that, and eigenvectors."""
+    """Eigenvalues of a kernel, ascending, 0 where they are not told from that, and eigenvectors; or those that a vector needs."""
 
     values: np.ndarray
     vectors: np.ndarray
@@ -28,13 +38,63 @@ def modes_of(kernel: np.ndarray, precision: float) -> Modes:
     return Modes(np.where(values > null_level(values, precision), values, 0.0), vectors)
 
 
+class Finder:
+    """Finds modes of kernels of a flow, whose entries have a relative error of ``precision``."""
+
+    def __init__(self, precision: float) -> None:
+        self.precision, self.pause = precision, 0
+
+    def modes(self, kernel: np.ndarray, vector: np.ndarray, time: float) -> Modes:
+        """Modes on which e^(-K s) v lies for every s up to a ``time``: few, or all that the kernel has."""
+        self.pause -= 1
+        if len(vector) > _FEW and self.pause < 0:
+            found = _krylov(kernel, vector, time, self.precision)
+            if found is not None:
+                return found
+            self.pause = _PAUSE
+        return modes_of(kernel, self.precision)
+
+
+def _krylov(kernel: np.ndarray, vector: np.ndarray, time: float, precision: float) -> Modes | None:
+    """Ritz values and vectors of a vector's Krylov space; None where it has too many dimensions.
+
+    What leaves the space, the defect of the projected flow, is the last off-diagonal number of the kernel's projection times the
+    path's component along the last dimension, and grows with time.
+    """
+    n, size, trace = len(vector), math.sqrt(vector @ vector), float(np.trace(kernel))
+    if not size or not np.isfinite(time * trace):
+        return None
+    most = n // _SHARE
+    basis, projected = np.empty((most + 1, n)), np.zeros((most + 1, most + 1))
+    basis[0] = vector / size
+    for k in range(1, most + 1):
+        known, image = basis[:k], kernel @ basis[k - 1]
+        for _ in range(2):  # else rounding lets dimensions come back
+            along = known @ image
+            image -= along @ known
+            projected[k - 1, k - 1] += along[-1]
+        left = math.sqrt(image @ image)
+        closed = left <= 1e-14 * trace  # the space is the kernel's own
+        if closed or k % _CHECKED == 0:
+            values, vectors = np.linalg.eigh(projected[:k, :k])
+            if values[-1] * time > _STIFFEST:
+                return None
+            others = np.full(n - k, max(trace - values.sum(), 0.0) / (n - k))
+            values = np.where(values > null_level(np.append(values, others), precision), values, 0.0)
+            if closed or left * abs(float(vectors[-1] @ (integral(values, time) * vectors[0]))) < _LEFT:
+                return Modes(values, known.T @ vectors)
+        projected[k, k - 1] = projected[k - 1, k] = left
+        basis[k] = image / left
+    return None
+
+
 def weighted_integral(values: np.ndarray, s: float) -> np.ndarray:
     """int_0^s u e^(-lambda u) du = s^2 sum_k (-z)^k / (k! (k + 2)), z = lambda s; in closed form where it does not cancel.
 
     0 where lambda = 0, like `decay.integral`.
     """
     z = values * s
-    series = sum((-np.minimum(z, 0.5)) ** k / (factorial(k) * (k + 2)) for k in range(14))
+    series = sum((-np.minimum(z, 0.5)) ** k / (math.factorial(k) * (k + 2)) for k in range(14))
     large = np.where(z > 0.5, z, 1.0)
     return s * s * np.where(z > 0.5, (1 - np.exp(-large) * (1 + large)) / large**2, np.where(values > 0, series, 0.0))
 
@@ -42,7 +102,7 @@ def weighted_integral(values: np.ndarray, s: float) -> np.ndarray:
 def squared_integral(values: np.ndarray, s: float) -> np.ndarray:
     """int_0^s u^2 e^(-lambda u) du, in the same way."""
     z = values * s
-    series = sum((-np.minimum(z, 1.0)) ** k / (factorial(k) * (k + 3)) for k in range(18))
+    series = sum((-np.minimum(z, 1.0)) ** k / (math.factorial(k) * (k + 3)) for k in range(18))
     large = np.where(z > 1.0, z, 1.0)
     closed = (2 - np.exp(-large) * (2 + large * (2 + large))) / large**3
     return s**3 * np.where(z > 1.0, closed, np.where(values > 0, series, 0.0))

@@ -17,7 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntksim.engine.gates.gates import Gates, is_smooth, mixed, pre_activations, sides_of
+from ntksim.engine.gates import block_loops
+from ntksim.engine.gates.block_matrices import Blocks
+from ntksim.engine.gates.gates import Gates, Inputs, along_outputs, is_smooth, pre_activations, sides_of
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Machine, Theta
 from ntksim.engine.training.modes import Modes
@@ -61,6 +63,7 @@ class Kinks:
         #: whether kernels jump where gates cross a kink, and nobody knows of these gates
         self.unseen = not is_smooth(machine.net) and self.sides is None
         self.starts = np.concatenate([[0], np.cumsum(machine.net.widths[1:-1])])
+        self.inputs: Inputs | None = None
 
     def rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where gates stand among those of all hidden neurons: rows and columns."""
@@ -86,7 +89,10 @@ class Kinks:
 
     def at(self, state: State, ids: np.ndarray) -> Gates:
         """Some gates at a state."""
-        return Gates(self.machine.inside(state.theta, state.room), self.scales, ids)
+        inside = self.machine.inside(state.theta, state.room)
+        if self.inputs is None:
+            self.inputs = Inputs.of(inside)
+        return Gates(inside, self.scales, ids, self.inputs)
 
     def settle(self, state: State, residual: np.ndarray, ids: np.ndarray, before: int) -> Settled:
         """Which of some gates at 0 the flow holds there, and the slopes of all; the first of them were held ``before``."""
@@ -110,7 +116,8 @@ class Kinks:
         moving = free - gates.C @ q
         slopes[~holds] = np.where(moving > 0, above, below)[~holds]  # pushed from 0 by either side
         late = np.where(held | (np.arange(len(ids)) >= before), 0.0, moving)
-        missed = size * float(np.sqrt(np.mean(((gates.C.inverse(late != 0) @ late) @ gates.B) ** 2)))
+        root = gates.C.root(late != 0)
+        missed = size * float(np.sqrt(np.mean(((root.T @ (root @ late)) @ gates.B) ** 2)))
         return Settled(ids, held, slopes, missed, gates)
 
     def kernels(self, state: State, settled: Settled) -> np.ndarray:
@@ -138,12 +145,12 @@ class Place:
         self.change = np.where(settled.held, 0.0, settled.slopes - gates.base)
         self.mixing, self.b = gates.mixing(self.change), gates.B
         if self.change.any():
-            self.b, added = mixed(self.mixing, gates.B, gates.C)
+            self.b, added = gates.mixed(self.mixing, gates.B, gates.C)
             kernel = kernel + added
-        self.inverse = gates.C.inverse(self.held)
-        self.solved = self.inverse @ self.b  # C^-1 B of the held gates, 0 of others
-        self.residual = residual - self.solved.T @ gates.z
-        self.kernel = kernel - self.b[self.held].T @ self.solved[self.held]
+        self.root = gates.C.root(self.held)  # R'R = C^-1 of the held gates
+        self.half = self.root.product(self.b, wanted=self.held)
+        self.residual = residual - self.half.T @ (self.root @ gates.z)[self.held]
+        self.kernel = kernel - self.half.T @ self.half  # of one array: the library computes half of it
 
     @cached_property
     def sliding(self) -> np.ndarray:
@@ -158,12 +165,12 @@ class Place:
         self.machine.pull_back(self.state.room, vector, theta)
         if self.gates is None:
             return
-        motion = -(self.mixing.T @ vector)
+        motion = -along_outputs(self.mixing, self.gates.at_points(vector))
         held = self.b @ vector - (self.gates.z if start else 0.0)
         if along is not None:
             motion += along
             held = held - self.gates.C @ along
-        motion += self.inverse @ held
+        motion += self.root.T @ (self.root @ held)
         self.machine.shift(theta, *self.gates.motion(motion))
 
 
@@ -183,7 +190,8 @@ class Crossings:
         gates, new = ahead.gates, np.flatnonzero(~ahead.settled.held)
         self.size, self.number, self.new, self.ids = size, len(gates.ids), new, gates.ids[new]
         inside = kinks.machine.inside(start.state.theta, start.state.room)
-        b = ahead.b[new] - gates.C.sparse[new] @ ahead.solved
+        coupled = ahead.root.times(gates.C)
+        b = ahead.b[new] - coupled.T.product(ahead.half, ahead.held, ~ahead.held)
         before, after = pre_activations(inside, kinks.scales, self.ids), gates.z[new] - b @ drift
         below, above = kinks.sides
         side = np.where(ahead.settled.slopes[new] == above, 1.0, -1.0)
@@ -198,7 +206,8 @@ class Crossings:
         holds = pressure * (above - below) > 0
         low[new], high[new] = (np.where(holds, bound, full) for bound in (np.minimum(full, 0), np.maximum(full, 0)))
         left[new] = after
-        q, where = gates.C.without(ahead.inverse).least(left, low, high)
+        own = Blocks(gates.pattern, gates.C.data - coupled.T.times(coupled).data)  # with the held gates staying
+        q, where = own.least(left, low, high)
         self.q, self.stopped = q[new], holds & (where[new] == 0)
         self.outputs = b.T @ self.q  # by which the step changes outputs, with a sign
 
@@ -233,15 +242,9 @@ class _Path(NamedTuple):
         left = (before - after - b @ self.values[:, -1]) / self.marks[-1]
         z = side[:, None] * (before[:, None] - left[:, None] * self.marks - b @ self.values)
         slopes = side[:, None] * (-left[:, None] - b @ self.slopes)
-        beyond = z[:, 1:] <= 0
-        first, rows = np.where(beyond.any(axis=1), beyond.argmax(axis=1), _MARKS - 1), np.arange(len(before))
-        own = _Cubic(*(a for at in (first, first + 1) for a in (self.marks[at], z[rows, at], slopes[rows, at])))
-        low, high = own.begin, own.end
-        for _ in range(_HALVINGS):
-            middle = 0.5 * (low + high)
-            there = own.at(middle) > 0
-            low, high = np.where(there, middle, low), np.where(there, high, middle)
-        return np.where(before * side <= 0, 0.0, 0.5 * (low + high))
+        times = np.empty(len(before))
+        block_loops.first_zeros(self.marks, z, slopes, _HALVINGS, times)
+        return np.where(before * side <= 0, 0.0, times)
 
     def rest(self, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
         """The integral from ``times`` (p,) to the end of the step, at ``rows`` (p, k) of the points."""
