@@ -96,7 +96,7 @@ def of_averages(data_sets: int, scatter: float) -> Iterator[Case]:
         squares = np.exp(2 * ((logs[:, None] * slopes + own)[..., None] + of_seeds + of_both))
         means = squares.mean(axis=-1)
         without = (squares.sum(axis=-1, keepdims=True) - squares) / (n - 1)
-        found = average_fit(list(WIDTHS), Averaged(means, without), 2)
+        found = average_fit(list(WIDTHS), Averaged(means, without, np.ones(without.shape, bool)), 2)
         assert found is not None
         return [found["interval_low"] <= -0.5 <= found["interval_high"]]
 

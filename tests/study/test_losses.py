@@ -234,6 +234,12 @@ def test_parts_of_the_drift_have_no_theory_with_weight_decay(tmp_path):
     laws = ntksim.read_table(study.results, "scaling_laws").set_index("quantity")["theory_exponent"]
     assert set(laws.index) & set(PARTS)
     assert laws[[name for name in PARTS if name in laws]].isna().all()
+    content = CONTENT | {"dataset": CONTENT["dataset"] | {"seed": [0, 1]}}
+    several = studies.computed(content, tmp_path / "seeds", **training(weight_decay=2.0, remove_initial_output=True))
+    laws = ntksim.read_table(several.results, "scaling_laws")
+    averaged = laws[laws["averaged_over"] == "seeds and data sets"].set_index("quantity")["theory_exponent"]
+    assert {"kernel_drift", *PARTS} <= set(averaged.index)
+    assert averaged[["kernel_drift", *PARTS]].isna().all()
 
 
 def test_means_of_squares_are_the_squared_loss_on_another_clock(tmp_path):
@@ -358,6 +364,21 @@ def test_every_loss_has_a_formula_at_the_axes_of_figures():
         (lambda rng: rng.normal(size=12), {}, "logistic", "training.loss: logistic needs targets 1 and -1, those of two classes"),
         (lambda rng: np.tile([0.0, 1.0], 6), {"scaling": "none"}, "mean_logistic", "dataset has the target 0; list labels in"),
         (lambda rng: rng.normal(size=(12, 3)), {}, "softmax_cross_entropy", "softmax_cross_entropy needs three classes or more"),
+        (
+            lambda rng: rng.dirichlet(np.ones(3), size=12),
+            {},
+            "softmax_cross_entropy",
+            "list labels in dataset.classes, set dataset.scaling to none if the file has probabilities already, or take logistic",
+        ),
+        (
+            lambda rng: rng.permuted(np.tile([[-1.0], [1.0], [1.0]], (4, 2)), axis=0),
+            {},
+            "mean_logistic",
+            "set dataset.scaling to none if the file has 1 and -1 already, or take softmax_cross_entropy or a squared loss",
+        ),
+        (lambda rng: rng.permuted(np.tile([[-1.0], [1.0], [1.0]], (4, 2)), axis=0), {"scaling": "none"}, "mean_logistic", ""),
+        (lambda rng: rng.dirichlet(np.ones(2), size=12), {"scaling": "none"}, "softmax_cross_entropy", ""),
+        (lambda rng: np.eye(2)[np.arange(12) % 2], {}, "softmax_cross_entropy", ""),
         (lambda rng: np.tile([0.0, 1.0], 6), {"classes": [0, 1]}, "softmax_cross_entropy", None),
         (lambda rng: rng.normal(size=12), {}, "mean_softmax_cross_entropy", "dataset has targets of one output; list labels in"),
         (lambda rng: np.tile([-1.0, 1.0], 6), {}, "logistic", ""),
@@ -458,7 +479,7 @@ def test_reports_say_which_loss(classified, decayed, tmp_path):
     assert "distance from the linearised network, " not in text
     assert "nan" not in text
     for axis in figures.loss(ntksim.read_table(decayed.study.results, "training")).axes:
-        assert axis.get_ylabel() == r"training loss $\frac{1}{2}\sum r^2$"
+        assert axis.get_ylabel() == r"training loss: $\frac{1}{2}\sum r^2$"
         assert axis.get_legend_handles_labels()[1] == ["$m$ = 16", "$m$ = 32"]
 
 

@@ -119,7 +119,8 @@ class Schedule(Section):
         default="squared",
         exclude_if=lambda loss: loss == "squared",
         description="of gradient descent: what it descends on, and what columns of losses hold: squared, 1/2 sum r^2, or its "
-        "like; logistic losses, of two classes; softmax cross-entropies, of three classes or more; each summed, or as a mean",
+        "like; logistic losses, of two classes; softmax cross-entropies, of two outputs or more, which three classes or more "
+        "make; each summed, or as a mean",
     )
     weight_decay: Annotated[float, Of("gradient_descent", default=0.0, is_new=True)] = Field(
         default=0.0,
@@ -141,7 +142,8 @@ class Schedule(Section):
     )
     ridge: Annotated[float, Of(default=0.0, is_new=True)] = Field(
         default=0.0, ge=0, description="added to the diagonal of the kernels in the columns of kernel regression "
-        "(initial_kernel_regression_test_loss and its like), in units of the kernels that training sees"
+        "(initial_kernel_regression_test_loss and its like), in units of the kernels, with layer rates and the n^(-c) of "
+        "learning rates in them; the factor of a mean loss does not multiply it"
     )  # fmt: skip
     measures: Annotated[Measures | None, Of(is_new=True)] = Field(
         default=None,
@@ -268,7 +270,7 @@ class Schedule(Section):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: needs momentum; set it above 0, such as 0.9")
         bound = stable_rate(self.momentum or 0.0, self.nesterov)
-        # of other losses, which may bend less than their bound, larger rates may do
+        # Other losses may bend less than their bound: for them rates from here up to the key's own limit may do.
         too_large = self.relative_learning_rate is not None and self.relative_learning_rate >= bound
         if too_large and is_squared(self.loss):
             raise ValueError(

@@ -51,10 +51,14 @@ def objectives(name: str, data: Data) -> tuple[Objective, Objective]:
         got = str(error).rpartition("; got ")[2].partition(": set outputs")[0]
         if loss_of(name, 1, 2).kind == LOGISTIC:
             needs, others, got = "targets 1 and -1, those of two classes", "softmax_cross_entropy", f"the target {got}"
+            own = "1 and -1"
         else:
             needs, others = "three classes or more, or rows of probabilities", "logistic"
-            got = "targets of one output" if data.outputs == 1 else got
+            got, own = "targets of one output" if data.outputs == 1 else got, "probabilities"
+        # Real targets are standardized by default. Of one column 1 and -1 alone tell classes, which are not scaled.
+        is_real = data.outputs > 1 and not data.are_classes
+        unscaled = f"set dataset.scaling to none if the file has {own} already, " if is_real else ""
         raise StageError(
-            f"training.loss: {name} needs {needs}, and dataset has {got}; list labels in dataset.classes, or take {others} or a "
-            "squared loss"
+            f"training.loss: {name} needs {needs}, and dataset has {got}; list labels in dataset.classes, {unscaled}or take "
+            f"{others} or a squared loss"
         ) from None

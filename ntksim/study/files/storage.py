@@ -107,23 +107,25 @@ def write_table(path: str | Path, table: pa.Table, metadata: Mapping[str, Any]) 
 
 
 def column(values: Any, known: np.ndarray | None = None) -> pa.Array:
-    """An Arrow array of numbers (rows,), of lists of numbers (rows, n), or of words; null where ``known`` (rows,) is False.
+    """An Arrow array of numbers (rows,), of lists of numbers (rows, n), or of words; with nulls where ``known`` (rows,) is False.
 
-    Lists that are unknown take no room. It is made of buffers, since `pyarrow.array` imports pandas (pyarrow 26.0), which takes
-    a job a third of a second.
+    The values are then those that are known, in their order. Unknown lists take no room. It is made of buffers, since
+    `pyarrow.array` imports pandas (pyarrow 26.0), which takes a job a third of a second.
     """
     array = np.asarray(values)
-    missing, mask = (0, None) if known is None else (int(np.sum(~known)), _bits(known))
+    known = np.ones(len(array), bool) if known is None else known
+    rows, missing = len(known), int(np.sum(~known))
+    mask = _bits(known) if missing else None
     if array.dtype.kind in "OU":
         words = [str(word).encode() for word in array]
-        return pa.Array.from_buffers(
-            pa.string(), len(words), [mask, _ends([len(word) for word in words]), pa.py_buffer(b"".join(words))], missing
-        )
+        ends = _ends(known, [len(word) for word in words])
+        return pa.Array.from_buffers(pa.string(), rows, [mask, ends, pa.py_buffer(b"".join(words))], missing)
     if array.ndim == 1:
-        return _numbers(array, mask, missing)
-    lengths = np.full(len(array), array.shape[1]) if known is None else np.where(known, array.shape[1], 0)
-    flat = _numbers(np.ascontiguousarray(array if known is None else array[known]).ravel())
-    return pa.Array.from_buffers(pa.list_(flat.type), len(array), [mask, _ends(lengths)], missing, children=[flat])
+        spread = np.zeros(rows, array.dtype)
+        spread[known] = array
+        return _numbers(spread, mask, missing)
+    flat, ends = _numbers(np.ascontiguousarray(array).ravel()), _ends(known, np.full(len(array), array.shape[1]))
+    return pa.Array.from_buffers(pa.list_(flat.type), rows, [mask, ends], missing, children=[flat])
 
 
 def _numbers(values: np.ndarray, mask: pa.Buffer | None = None, missing: int = 0) -> pa.Array:
@@ -136,9 +138,14 @@ def _bits(values: np.ndarray) -> pa.Buffer:
     return pa.py_buffer(np.packbits(values, bitorder="little"))
 
 
-def _ends(lengths: Any) -> pa.Buffer:
-    """Where words or lists start, and where the last one ends."""
-    return pa.py_buffer(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+def _ends(known: np.ndarray, lengths: Any) -> pa.Buffer:
+    """Where words or lists start, and where the last one ends, in Arrow's 32 bits; unknown ones are empty."""
+    every = np.zeros(len(known) + 1, np.int64)
+    every[1:][known] = lengths
+    ends = np.cumsum(every)
+    if ends[-1] > np.iinfo(np.int32).max:
+        raise StageError(f"a column of {ends[-1]} numbers does not fit into one file; set seeds_per_shard to fewer seeds")
+    return pa.py_buffer(ends.astype(np.int32))
 
 
 def tensors(values: np.ndarray) -> pa.ExtensionArray:

@@ -114,7 +114,7 @@ def test_loss(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
         widest = own[own["width"] == rows["width"].max()]
         limit = widest["test_limit_closed_form_loss"].mean()
         _trained_and_linearised(axis, rows, ("test_loss", "test_linearized_loss"), limit)
-        axis.set_ylabel(f"test loss {losses.formula(table.attrs)}")
+        axis.set_ylabel(f"test loss: {losses.formula(table.attrs)}")
     return figure
 
 
@@ -292,7 +292,7 @@ def loss(table: pd.DataFrame) -> plt.Figure:
             if style != "-":
                 look = {"color": "black", "linewidth": 1.3}
             axis.plot(predicted.index, predicted.where(predicted > 0), linestyle=style, label=label, **look)
-        panels.logarithmic(axis, panels.time_label(table), f"training loss {losses.formula(table.attrs)}")
+        panels.logarithmic(axis, panels.time_label(table), f"training loss: {losses.formula(table.attrs)}")
         if axis.get_yscale() == "log":
             axis.set_ylim(bottom=max(floor, axis.get_ylim()[0]))
     return figure

@@ -36,7 +36,7 @@ def learning_curve(table: pd.DataFrame, final: pd.DataFrame, laws: pd.DataFrame)
         limit = limit.groupby("train_points")["test_ensemble_loss"].median()
         if limit.notna().any():
             axis.plot(limit.index, limit, "--", color="black", linewidth=1.2, label="infinitely wide networks")
-        panels.logarithmic(axis, "training points $n$", f"test loss {losses.formula(table.attrs)} at the end")
+        panels.logarithmic(axis, "training points $n$", f"test loss: {losses.formula(table.attrs)}")
         axis.set_xticks(sorted(rows["train_points"].unique()), labels=sorted(rows["train_points"].unique()))
         axis.minorticks_off()
     return figure

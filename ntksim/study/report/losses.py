@@ -12,7 +12,7 @@ _FORMULAS = {
     "logistic": r"$\sum\log(1 + e^{-yf})$",
     "mean_logistic": r"mean of $\log(1 + e^{-yf})$",
     "softmax_cross_entropy": r"$-\sum y\,\log p$",
-    "mean_softmax_cross_entropy": r"mean of $-\log p$ of the class",
+    "mean_softmax_cross_entropy": r"mean of $-\sum y\,\log p$",
 }
 
 

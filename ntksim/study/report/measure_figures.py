@@ -134,7 +134,7 @@ def regression(table: pd.DataFrame, final: pd.DataFrame) -> plt.Figure:
         level = final.loc[same, "limit_kernel_regression_test_loss"].median()  # all seeds have one limit
         if widths and level > 0:
             axis.axhline(level, color="black", linestyle="--", linewidth=1.2, label=r"regression with $K_\infty$")
-        panels.logarithmic(axis, panels.time_label(table), f"test loss {losses.formula(table.attrs)}")
+        panels.logarithmic(axis, panels.time_label(table), f"test loss: {losses.formula(table.attrs)}")
         _ticks(axis.yaxis)
     return figure
 

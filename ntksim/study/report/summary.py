@@ -51,7 +51,7 @@ def read_shown(results: str | Path, table: str) -> pd.DataFrame:
 def read_averages(results: str | Path) -> pd.DataFrame:
     """The laws of averages over data sets as summary and report show them: of the largest training set, and along all of them."""
     laws = read_table(results, "scaling_laws")
-    averages = laws[laws["averaged_over"] == DATA_SETS]
+    averages = laws[laws.get("averaged_over", pd.Series("", laws.index)) == DATA_SETS]  # none in tables of older versions
     return averages[averages["train_points"].isna() | (averages["train_points"] == averages["train_points"].max())]
 
 

@@ -16,8 +16,7 @@ def write_shard(output: str | Path, columns: Mapping[str, np.ndarray], metadata:
     is_last = np.tile(np.arange(times) == times - 1, seeds)
     arrays = {}
     for name, values in columns.items():
-        rows = np.broadcast_to(values, (seeds, times, *values.shape[2:])).reshape(seeds * times, *values.shape[2:])
-        arrays[name] = column(rows, is_last if values.shape[1] == 1 else None)
+        arrays[name] = column(values.reshape(-1, *values.shape[2:]), is_last if values.shape[1] == 1 else None)
     write_table(output, pa.table(arrays), metadata)
 
 

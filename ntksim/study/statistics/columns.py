@@ -240,8 +240,9 @@ COLUMNS = {
     "relative_time": "t times lambda_max(K_inf), and under another loss than the squared one times the bound c on its second "
     "derivative in the outputs: 2/N and 1/n of the means of squares, 1/4 of logistic and 1/2 of softmax sums, over N or n for "
     "their means",
-    "mean_square_time": "time of the same training on the mean square (1/N) sum r^2 over N = points x outputs: N/2 times time, "
-    "for the squared loss. Missing under logistic and softmax losses",
+    "mean_square_time": "time of the same training on the mean square (1/N) sum r^2 over N = points x outputs: N/2 times that on "
+    "1/2 sum r^2, which is N/2 times time for squared, time itself for mean_squared, and k/2 times time for half_mean_squared "
+    "with k outputs. Missing under logistic and softmax losses",
     "steps": "number of steps of gradient descent, or of gradient flow time / learning rate where there is one, or missing",
     "sliding_gates": "number of pairs of a hidden neuron and a training point that gradient flow holds at a pre-activation of 0, "
     "where the slope of the activation is the one that holds it; missing in gradient descent",

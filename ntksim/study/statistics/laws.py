@@ -85,12 +85,13 @@ class _Stage(NamedTuple):
 
 
 class Averaged(NamedTuple):
-    """A quantity to the power that is averaged, at X values of a variable on D data sets: means over seeds (X, D), and means
-    without each of the seeds (X, D, S).
+    """A quantity to the power that is averaged, at X values of a variable on D data sets: means over seeds (X, D), means
+    without each of the seeds (X, D, S), and whether the seed is in the mean.
     """
 
     means: np.ndarray
     without: np.ndarray
+    used: np.ndarray
 
 
 def average_laws(variable: str, stage: _Stage, training: Training | None) -> Iterator[dict[str, Any]]:
@@ -107,7 +108,7 @@ def average_laws(variable: str, stage: _Stage, training: Training | None) -> Ite
             if row is not None:
                 yield cell | {"quantity": name} | row | _beside_theory(name, cell, row, training)
         if variable == "width":
-            yield from _of_parts(cell, groups, sorted(data.unique()), stage)
+            yield from _of_parts(cell, groups, sorted(data.unique()), stage, training)
 
 
 def _groups(
@@ -148,12 +149,12 @@ def _average_law(
     means = powers.sum(axis=-1) / count
     without = np.where(used, (powers.sum(axis=-1, keepdims=True) - powers) / (count - 1)[..., None], means[..., None])
     sizes = [at(own) for own, there in zip(keys, enough, strict=True) if there]
-    row = average_fit(sizes, Averaged(means, without), power, paired=paired)
+    row = average_fit(sizes, Averaged(means, without, used), power, paired=paired)
     return row and {"widths_fitted": len(sizes)} | excluded(left, dict.fromkeys(keys, values[0].size)) | row
 
 
 def _of_parts(
-    cell: dict[str, Any], groups: Mapping[int, pd.DataFrame], data: Sequence[int], stage: _Stage
+    cell: dict[str, Any], groups: Mapping[int, pd.DataFrame], data: Sequence[int], stage: _Stage, training: Training | None
 ) -> Iterator[dict[str, Any]]:
     """Laws of the parts of a matrix, where all seeds finished and all parts are told from 0."""
     grams = [[stage.grams.get(key(cell | {"width": width, "dataset_seed": one})) for one in data] for width in groups]
@@ -166,29 +167,33 @@ def _of_parts(
         if not all(own.interval.low > 0 for row in found for own in row):
             continue
         means, without = ([[getattr(own, what) for own in row] for row in found] for what in ("square", "without"))
-        row = average_fit([float(width) for width in groups], Averaged(np.array(means), np.array(without)), 2)
+        averaged = Averaged(np.array(means), np.array(without), np.ones(np.shape(without), bool))
+        row = average_fit([float(width) for width in groups], averaged, 2)
         if row is not None:
             all_there = excluded({width: Sample(count, np.nan, np.nan) for width, count in seeds.items()}, seeds)
             about = {"quantity": name, "widths_fitted": len(groups)} | all_there
-            yield cell | about | row | _beside_theory(name, cell, row, None)
+            yield cell | about | row | _beside_theory(name, cell, row, training)
 
 
 def average_fit(sizes: Sequence[float], averaged: Averaged, power: int, *, paired: bool = False) -> dict[str, float] | None:
     """Exponent and prefactor with their intervals; None for fewer than two sizes, and for what has no logarithm.
 
-    ``paired`` says whether a seed is one network at all sizes. Intervals are NaN for fewer than `FEWEST` seeds.
+    ``paired`` says whether a seed is one network at all sizes. Intervals are NaN if a mean is over fewer than `FEWEST` seeds.
+    Seeds that are in no mean of a size say nothing there.
     """
-    means, without = averaged
+    means, without, used = averaged
     data_sets, total = means.shape[1], means.mean(axis=1)
     if len(sizes) < 2:
         return None
     of_data, of_seeds = (means.sum(axis=1, keepdims=True) - means) / (data_sets - 1), without.mean(axis=1)
     if not all(has_logarithm(own, np.append(*others)) for own, *others in zip(total, of_data, of_seeds, strict=True)):
         return None
-    log_size, enough = np.log(np.array(sizes)), of_seeds.shape[1] >= FEWEST
+    log_size, enough = np.log(np.array(sizes)), used.sum(axis=-1).min() >= FEWEST
     weights = np.linalg.pinv(np.stack([log_size, np.ones_like(log_size)], axis=1))
     logs, of_data, of_seeds = (np.log(own) / power for own in (total, of_data, of_seeds))
-    of_slope, of_intercept = (_interval(own, logs, of_data, of_seeds, paired) if enough else UNKNOWN for own in weights)
+    there = np.asarray(used.any(axis=1))
+    left_out = [own[seeds] for own, seeds in zip(of_seeds, there, strict=True)]
+    of_slope, of_intercept = (_interval(own, logs, of_data, left_out, paired) if enough else UNKNOWN for own in weights)
     slope, intercept = weights @ logs
     return {
         "prefactor": float(np.exp(intercept)),
@@ -201,15 +206,15 @@ def average_fit(sizes: Sequence[float], averaged: Averaged, power: int, *, paire
     }
 
 
-def _interval(weights: np.ndarray, logs: np.ndarray, of_data: np.ndarray, of_seeds: np.ndarray, paired: bool) -> Interval:
-    """Of sum(weights x logs), from logarithms (X,), and those without each data set (X, D) and without each seed (X, S)."""
-    estimate, seeds = float(weights @ logs), of_seeds.shape[1]
+def _interval(weights: np.ndarray, logs: np.ndarray, of_data: np.ndarray, of_seeds: list[np.ndarray], paired: bool) -> Interval:
+    """Of sum(weights x logs), from logarithms (X,), those without each data set (X, D), and at each of X without each seed."""
+    estimate = float(weights @ logs)
     over_data = mean_interval(jackknife(estimate, weights @ of_data), estimate)
     if paired:
-        over_seeds = mean_interval(jackknife(estimate, weights @ of_seeds), estimate)
+        over_seeds = mean_interval(jackknife(estimate, weights @ np.array(of_seeds)), estimate)
     else:
         errors = [mean_interval(jackknife(float(own), others)).error for own, others in zip(logs, of_seeds, strict=True)]
-        over_seeds = combined(weights, logs, np.array(errors), np.full(len(logs), seeds))
+        over_seeds = combined(weights, logs, np.array(errors), np.array([len(others) for others in of_seeds]))
     return joined(estimate, over_data, over_seeds)
 
 
