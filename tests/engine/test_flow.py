@@ -384,6 +384,21 @@ def test_modes_that_a_vector_needs():
             assert kernel @ whole == pytest.approx(v - path, abs=1e-7)
 
 
+@pytest.mark.parametrize("slow", [1e-4, 1e-8])
+@pytest.mark.parametrize("share", [1e-2, 1e-4])
+def test_few_modes_tell_a_vector_that_moves_slowly_from_one_that_does_not(share, slow):
+    """Most of it does not move, and a little does, slowly: a mode that is both has an eigenvalue that may count as 0."""
+    n, rng = 120, np.random.default_rng(1)
+    q, along, values = np.linalg.qr(rng.normal(size=(n, n)))[0], rng.normal(size=n), np.zeros(n)
+    values[:10], values[10:20] = np.geomspace(1, 1e-2, 10), slow * np.linspace(1, 2, 10)
+    along[:10] *= 1e-10
+    along[10:20] *= share
+    kernel, v = (q * values) @ q.T, q @ along
+    found = modes.Finder(2e-16).modes((kernel + kernel.T) / 2, v, 0.1 / slow)
+    moving = found.vectors @ np.where(found.values > 0, v @ found.vectors, 0.0)
+    assert np.linalg.norm(moving) == pytest.approx(np.linalg.norm(along[:20]), rel=1e-3)
+
+
 def test_a_vector_without_a_small_krylov_space_is_not_tried_again_at_once(monkeypatch):
     tried, krylov = [], modes._krylov
     monkeypatch.setattr(modes, "_krylov", lambda *given: tried.append(1) or krylov(*given))

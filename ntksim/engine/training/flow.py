@@ -91,8 +91,8 @@ class _Step:
         if self.ahead.gates is not None:
             self.earlier = None
         self.kernel = 0.5 * (start.kernel + self.ahead.kernel)
-        whole = None if self.earlier is None else modes_of(self.kernel, flow.precision)  # its change moves along all modes
-        self.modes = whole or flow.finder.modes(self.kernel, start.residual, size)
+        time = size if self.earlier is None else np.inf  # what the kernel's change adds has parts along all modes
+        self.modes = flow.finder.modes(self.kernel, start.residual, time)
         self.components = start.residual @ self.modes.vectors
         self.expected = np.exp(-self.modes.values * size) * self.components
         if self.earlier is not None:
@@ -110,7 +110,8 @@ class _Step:
         self.end = self.dense(size)
         if np.isfinite(self.end.kernel).all():
             self.settled = flow.settle(self.end, self.held(size), len(start.sliding))
-            self.error = max(kinks, self._error(predicted))
+            error = self._error(predicted)
+            self.error = max(kinks, error) if np.isfinite(error) else np.inf
 
     def _ahead(self, found: State, before: np.ndarray | None) -> Place:
         """The place at the predicted end; gates that are not where they were have the slopes of where they were."""
@@ -193,7 +194,7 @@ class _Step:
     def _bend(self, moved: float, reach: float) -> float:
         """The step's change of log J'r as its two motions tell it, with ends ``moved`` apart; 0 where the residual decays."""
         whole = self.flow.watch.distance(self.end.theta, self.start.state.theta)
-        apart = moved / whole if moved * reach > self.flow.rounding else 0.0  # else rounding tells it
+        apart = moved / whole if whole > 0 and moved * reach > self.flow.rounding else 0.0  # else rounding tells it
         bend = 2 * apart if self.earlier is None else float(np.sqrt(2.4 * apart))
         return float(np.exp(-10 * self.decay)) * bend
 
@@ -250,7 +251,9 @@ class _Flow:
     def settled(self, modes: Modes, size: float) -> bool:
         """Whether the residual along every direction that the kernel can move is below ``size`` (root mean square)."""
         along = np.where(modes.values > 0, self.watch.residual(self.place.state) @ modes.vectors, 0.0)
-        return _rms(modes.vectors @ along) < size
+        if _rms(modes.vectors @ along) >= size:
+            return False
+        return len(along) == len(self.place.residual) or self.settled(modes_of(self.place.kernel, self.precision), size)
 
     def record(self, time: float, state: State, settled: Settled, rows: Snapshots) -> None:
         """Fill the next row, of a ``time``."""
@@ -271,15 +274,14 @@ class _Flow:
     def rest_or_underflow(self, times: np.ndarray, rows: Snapshots) -> str:
         """Of a kernel of 0: nothing moves, as all inputs are zero or every gate is shut; or it is too small a number.
 
-        Then J'r is not 0. Nothing moves in a finite time of float64, but the end is not known.
+        Then J'r is not 0, and what moves is not known but in times that are too short for it.
         """
-        if np.isfinite(times[-1]):
-            return self.rest(times, rows)
+        still = times * len(self.place.residual) * float(np.finfo(self.machine.kind).tiny) < self.precision
         change = self.machine.zeros()
         self.machine.pull_back(self.place.state.room, self.watch.residual(self.place.state), change)
-        if (motion := self.machine.pack(change)) is None or not np.any(motion):
+        if still.all() or (motion := self.machine.pack(change)) is None or not np.any(motion):
             return self.rest(times, rows)
-        while np.isfinite(times[self.at]):
+        while still[self.at]:
             self.time = float(times[self.at])
             self.record(self.time, self.place.state, self.place.settled, rows)
         return self.stop("stalled", rows)
@@ -319,18 +321,16 @@ class _Flow:
             place = Place(self.kinks, state, self.watch.residual(state), NONE_SETTLED)
             self.earlier = _Earlier(place, float(kept["earlier_size"]))
         self.time, self.size, self.path = (float(kept[name]) for name in ("time", "size", "path"))
-        numbers = (int(kept[name]) for name in ("at", "count", "passes", "pause"))
-        self.at, self.count, self.watch.passes, self.finder.pause = numbers
+        self.at, self.count, self.watch.passes, self.finder.pause = (int(kept[key]) for key in ("at", "count", "passes", "pause"))
 
     def kept(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        gates = self.place.settled
+        earlier, gates = self.earlier, self.place.settled
         return {
-            "earlier": np.zeros(0) if self.earlier is None else self.machine.pack(self.earlier.place.state.theta),
-            "earlier_size": 0.0 if self.earlier is None else self.earlier.size,
+            "earlier": np.zeros(0) if earlier is None else self.machine.pack(earlier.place.state.theta),
+            "earlier_size": 0.0 if earlier is None else earlier.size, "passes": self.watch.passes, "pause": self.finder.pause,
             "theta": self.machine.pack(self.place.state.theta), "gates": gates.ids, "held": gates.held, "slopes": gates.slopes,
             "time": self.time, "size": self.size, "path": self.path, "at": self.at, "count": self.count,
-            "passes": self.watch.passes, "pause": self.finder.pause,
         }  # fmt: skip
 
     def run(self, flow: Flow, checkpoint: SeedCheckpoint) -> str:
@@ -355,8 +355,8 @@ class _Flow:
         modes: Modes | None = None
         while self.count < flow.max_steps and self.at < len(times):
             self.count += 1
-            if modes is None:  # all of them where the flow may come to rest
-                time = np.inf if np.isinf(times[self.at]) else self.size
+            if modes is None:  # all of them where the flow may come to rest, and where the step takes all
+                time = np.inf if np.isinf(times[self.at]) or self.earlier is not None else self.size
                 modes = self.finder.modes(self.place.kernel, self.place.residual, time)
             # What has come to rest is there at all later times; where all modes decay they are followed to finite ones.
             resting = np.isinf(times[self.at]) or not modes.values.all()

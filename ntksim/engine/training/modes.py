@@ -13,15 +13,15 @@ import numpy as np
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.rounding import null_level
 
-# Gauss and Legendre's rule on panels of [0, 1] that narrow towards 0, where fast modes decay.
-_ENDS = np.array([0.0, 1e-3, 1e-2, 0.05, 0.2, 0.6, 1.0])
+# Gauss and Legendre's rule on panels of [0, 1] that narrow towards both ends, where fast modes decay.
+_ENDS = np.array([0.0, 1e-3, 1e-2, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999, 1.0])
 _X, _W = np.polynomial.legendre.leggauss(6)
 _NODES = (_ENDS[:-1, None] + np.diff(_ENDS)[:, None] * (_X + 1) / 2).ravel()
 _WEIGHTS = (np.diff(_ENDS)[:, None] * _W / 2).ravel()
 _FEW = 96  # points, up to which all eigenvectors are had as fast
 _SHARE, _CHECKED = 3, 8  # the Krylov space has at most n / 3 dimensions, and is looked at after every eight
 _LEFT = 1e-10  # what the path of a vector may leave its Krylov space by, relative to the vector
-_STIFFEST = 1e6  # lambda_max times the time, up to which rounding leaves nothing of modes that do not move
+_ROUNDED = 2e-10  # trace times time times precision, up to which rounding leaves nothing of modes that do not move
 _PAUSE = 32  # so many times all eigenvectors are taken after a Krylov space was too small
 
 
@@ -46,8 +46,10 @@ class Finder:
 
     def modes(self, kernel: np.ndarray, vector: np.ndarray, time: float) -> Modes:
         """Modes on which e^(-K s) v lies for every s up to a ``time``: few, or all that the kernel has."""
+        if len(vector) <= _FEW or not np.isfinite(time) or not vector.any():
+            return modes_of(kernel, self.precision)
         self.pause -= 1
-        if len(vector) > _FEW and self.pause < 0:
+        if self.pause < 0:
             found = _krylov(kernel, vector, time, self.precision)
             if found is not None:
                 return found
@@ -62,7 +64,7 @@ def _krylov(kernel: np.ndarray, vector: np.ndarray, time: float, precision: floa
     path's component along the last dimension, and grows with time.
     """
     n, size, trace = len(vector), math.sqrt(vector @ vector), float(np.trace(kernel))
-    if not size or not np.isfinite(time * trace):
+    if not time * trace * precision <= _ROUNDED:
         return None
     most = n // _SHARE
     basis, projected = np.empty((most + 1, n)), np.zeros((most + 1, most + 1))
@@ -74,14 +76,13 @@ def _krylov(kernel: np.ndarray, vector: np.ndarray, time: float, precision: floa
             image -= along @ known
             projected[k - 1, k - 1] += along[-1]
         left = math.sqrt(image @ image)
-        closed = left <= 1e-14 * trace  # the space is the kernel's own
+        closed = left <= min(1e-14 * trace, _LEFT / time)  # the space is the kernel's own
         if closed or k % _CHECKED == 0:
             values, vectors = np.linalg.eigh(projected[:k, :k])
-            if values[-1] * time > _STIFFEST:
-                return None
-            others = np.full(n - k, max(trace - values.sum(), 0.0) / (n - k))
-            values = np.where(values > null_level(np.append(values, others), precision), values, 0.0)
-            if closed or left * abs(float(vectors[-1] @ (integral(values, time) * vectors[0]))) < _LEFT:
+            # before values are taken for 0: that of a mode that moves slowly may be small for its share of a vector that does not
+            if closed or left * abs(float(vectors[-1] @ (integral(np.abs(values), time) * vectors[0]))) < _LEFT:
+                others = np.full(n - k, max(trace - values.sum(), 0.0) / (n - k))
+                values = np.where(values > null_level(np.append(values, others), precision), values, 0.0)
                 return Modes(values, known.T @ vectors)
         projected[k, k - 1] = projected[k - 1, k] = left
         basis[k] = image / left
