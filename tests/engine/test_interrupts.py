@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -191,8 +192,9 @@ except KeyboardInterrupt:
 def interrupted(code, *arguments):
     """Run a script, send it SIGINT once it has said that it has begun; returns what it said next, and the delay."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # which a shell has what it runs with & ignore
+    )  # fmt: skip
     timer = threading.Timer(500, process.kill)  # with compilation
     timer.start()
     try:
