@@ -189,6 +189,9 @@ def test_no_flow_ends_early_without_a_word():
     assert np.isfinite(run.loss[0, :2]).all()
     assert np.isnan(run.loss[0, 2])
     assert ntksim.train(tiny, X, Y, seeds=[0], times=[0, 1.0]).status == ("finished",)
+    with pytest.warns(RuntimeWarning, match="stopped at motion"):
+        late = ntksim.train(tiny, X, Y, seeds=[0], times=[0, 1.0, 1e305])
+    assert (late.status, late.time_reached[0]) == (("stalled",), 1)
     assert ntksim.train(tiny, 0 * X, Y, seeds=[0], times=[0, np.inf]).status == ("finished",)
     small = ntksim.train(ntksim.Network(3, 16, "tanh", "standard", 1e-3, 1e-3), X, Y, seeds=[0], times=[0, np.inf])
     assert small.status == ("finished",)

@@ -272,9 +272,9 @@ class _Flow:
         return "finished"
 
     def rest_or_underflow(self, times: np.ndarray, rows: Snapshots) -> str:
-        """Of a kernel of 0: nothing moves, as all inputs are zero or every gate is shut; or it is too small a number.
+        """Of a kernel of 0: nothing moves, since all inputs are zero or every gate is shut; or the kernel underflowed.
 
-        Then J'r is not 0, and what moves is not known but in times that are too short for it.
+        In that case J'r is not 0. Networks stand still in times that are short enough; how they move later is not known.
         """
         still = times * len(self.place.residual) * float(np.finfo(self.machine.kind).tiny) < self.precision
         change = self.machine.zeros()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ntksim.study.statistics.columns import QUANTITIES
-from ntksim.study.statistics.scaling_laws import Sample, excluded, law, sample
+from ntksim.study.statistics.scaling_laws import Sample, excluded, law, power_law, sample
 from ntksim.study.statistics.seeds import FEWEST, NETWORK, SEEDS, UNKNOWN, cells, has_logarithm, jackknife, mean_interval, usable
 
 _EIGENVALUES = ("smallest_eigenvalue", "largest_eigenvalue", "trace")
@@ -72,17 +72,7 @@ def _paired(sizes: list[int], values: np.ndarray, *, mean: bool) -> dict[str, fl
         mean_interval(jackknife(float(estimate), own), float(estimate)) if seeds >= FEWEST else UNKNOWN
         for estimate, own in zip((slope, intercept), others, strict=True)
     )
-    return {
-        "prefactor": float(np.exp(intercept)),
-        "prefactor_low": float(np.exp(of_intercept.low)),
-        "prefactor_high": float(np.exp(of_intercept.high)),
-        "exponent": float(slope),
-        "standard_error": of_slope.error,
-        "interval_low": of_slope.low,
-        "interval_high": of_slope.high,
-        "theory_exponent": np.nan,
-        "z_score": np.nan,
-    }
+    return power_law(slope, intercept, of_slope, of_intercept) | {"theory_exponent": np.nan, "z_score": np.nan}
 
 
 def along_depth(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,7 @@ from ntksim.study.statistics.scaling_laws import (
     Sample,
     excluded,
     has_theory,
+    power_law,
     scaling_laws,
     table,
     theory_exponent,
@@ -195,15 +196,7 @@ def average_fit(sizes: Sequence[float], averaged: Averaged, power: int, *, paire
     left_out = [own[seeds] for own, seeds in zip(of_seeds, there, strict=True)]
     of_slope, of_intercept = (_interval(own, logs, of_data, left_out, paired) if enough else UNKNOWN for own in weights)
     slope, intercept = weights @ logs
-    return {
-        "prefactor": float(np.exp(intercept)),
-        "prefactor_low": float(np.exp(of_intercept.low)),
-        "prefactor_high": float(np.exp(of_intercept.high)),
-        "exponent": float(slope),
-        "standard_error": of_slope.error,
-        "interval_low": of_slope.low,
-        "interval_high": of_slope.high,
-    }
+    return power_law(slope, intercept, of_slope, of_intercept)
 
 
 def _interval(weights: np.ndarray, logs: np.ndarray, of_data: np.ndarray, of_seeds: list[np.ndarray], paired: bool) -> Interval:

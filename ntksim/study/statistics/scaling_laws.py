@@ -180,13 +180,7 @@ def law(
         "quantity": quantity,
         "widths_fitted": len(samples),
         **excluded(given, seeds),
-        "prefactor": np.exp(intercept),
-        "prefactor_low": np.exp(of_intercept.low),
-        "prefactor_high": np.exp(of_intercept.high),
-        "exponent": exponent,
-        "standard_error": of_exponent.error,
-        "interval_low": of_exponent.low,
-        "interval_high": of_exponent.high,
+        **power_law(exponent, intercept, of_exponent, of_intercept),
         "theory_exponent": theory,
         "z_score": (exponent - theory) / of_exponent.error if of_exponent.error > 0 else np.nan,
     }
@@ -205,6 +199,19 @@ def fit(samples: Mapping[Any, Sample], at: Callable[[Any], float] = float) -> tu
     slope, intercept = weights @ logarithms
     of_slope, of_intercept = (combined(row, logarithms, errors, sizes) if sizes.min() >= FEWEST else UNKNOWN for row in weights)
     return float(slope), float(intercept), of_slope, of_intercept
+
+
+def power_law(exponent: float, intercept: float, of_exponent: Interval, of_intercept: Interval) -> dict[str, float]:
+    """The columns of a fitted power law, from the line in the logarithms and the intervals of its slope and intercept."""
+    return {
+        "prefactor": float(np.exp(intercept)),
+        "prefactor_low": float(np.exp(of_intercept.low)),
+        "prefactor_high": float(np.exp(of_intercept.high)),
+        "exponent": float(exponent),
+        "standard_error": of_exponent.error,
+        "interval_low": of_exponent.low,
+        "interval_high": of_exponent.high,
+    }
 
 
 def excluded(given: Mapping[Any, Sample], seeds: Mapping[Any, int]) -> dict:
