@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import numba
 import numpy as np
@@ -32,7 +32,9 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
     os.environ["GOMP_SPINCOUNT"] = "1000"  # turns of its loop; GNU OpenMP reads it when it is loaded
 
 SLICE = 1 << 33  # floating-point operations of a thread between two looks at whether to stop
+_MISSED = 0.5  # seconds until the main thread notices a Ctrl-C that it has missed
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} seeds [{elapsed}<{remaining}{postfix}]"
+T = TypeVar("T")
 _forked = False
 _own = threading.local()  # the call that this thread works for
 
@@ -104,16 +106,42 @@ def another(parts: float = 1.0) -> Call:
     return Call(None if show is None else lambda seeds, time: show(seeds / parts, time))
 
 
-def wait_for(running: Sequence[Future[Any]], call: Call) -> None:
-    """Wait until all threads of a call are done; where one fails, or Ctrl-C comes, stop the others, and raise what was first."""
+def together(count: int, pool: Callable[[int], ThreadPoolExecutor], work: Callable[[int], T]) -> list[T]:
+    """``work(0)``, ``work(1)``, ... at the same time, each in a thread of ``pool(number)``; what each returns.
+
+    Where one fails, or Ctrl-C comes, the others are stopped and waited for, and what was first is raised. None begins before all
+    have been handed over: Ctrl-C may come between two of them, when nobody waits yet for those that are there.
+    """
+    call, begun = another(), threading.Event()
+    running: list[Future[T]] = []
+
+    def own(number: int) -> T:
+        begun.wait()
+        with working_for(call):
+            check()
+            return work(number)
+
     try:
-        wait(running, return_when=FIRST_EXCEPTION)
+        for number in range(count):
+            running.append(pool(number).submit(own, number))
+        begun.set()
+        _wait(running)
     finally:
         call.stop.set()
+        begun.set()
         wait(running)
     faults = [fault for done in running if (fault := done.exception()) is not None]
     for fault in sorted(faults, key=lambda fault: isinstance(fault, Stopped)):
         raise fault
+    return [done.result() for done in running]
+
+
+def _wait(running: Sequence[Future[T]]) -> None:
+    """Wait until all are done, or one has failed; never for long, as Python misses a Ctrl-C that comes while it begins to."""
+    while True:
+        done, others = wait(running, _MISSED, FIRST_EXCEPTION)
+        if not others or any(each.exception() is not None for each in done):
+            return
 
 
 def spread(count: int, wide: bool, work: Callable[[int, int, int, int], None]) -> None:
@@ -130,14 +158,8 @@ def spread(count: int, wide: bool, work: Callable[[int, int, int, int], None]) -
     if workers == 1:
         work(1, 0, count - rest, 1)
     elif workers:
-        call = another()
-
-        def own(worker: int) -> None:
-            with working_for(call):
-                work(1, worker, count - rest, workers)
-
         with ThreadPoolExecutor(workers) as pool:
-            wait_for([pool.submit(own, worker) for worker in range(workers)], call)
+            together(workers, lambda _: pool, lambda worker: work(1, worker, count - rest, workers))
     if rest:
         work(threads, count - rest, count, 1)
 

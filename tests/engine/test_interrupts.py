@@ -139,6 +139,35 @@ def test_a_fault_in_one_thread_stops_the_others():
     threads.check()
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_ctrl_c_while_threads_are_being_started(at, monkeypatch):
+    """Python raises KeyboardInterrupt wherever the main thread is: no thread that is there already goes on."""
+    from test_empirical import threads as numba_threads
+
+    class Pool(threads.ThreadPoolExecutor):
+        def submit(self, *arguments):
+            done = super().submit(*arguments)
+            number = arguments[-1]
+            if number == at:
+                raise KeyboardInterrupt
+            return done
+
+    def work(*_):
+        for _ in range(6000):  # a minute, if nobody says to stop
+            threads.check()
+            waited.append(None)
+            time.sleep(0.01)
+
+    waited, before = [], threading.active_count()
+    monkeypatch.setattr(threads, "ThreadPoolExecutor", Pool)
+    if threads.numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("needs two threads")
+    with numba_threads(2), pytest.raises(KeyboardInterrupt):
+        threads.spread(2, False, work)
+    assert not waited
+    assert threading.active_count() == before
+
+
 # Of each call the way into compiled code that it takes (`known_answers`), and how it is made. Any of them would take hours; its
 # process is given minutes, and compiles first.
 HOURS = {

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ntksim.engine.threads import another, check, wait_for, working_for
+from ntksim.engine.threads import check, together
 
 PIECE = 2048  # neurons
 _SPARE = 64  # rows, at least: room for fewer is copied more often
@@ -33,17 +33,10 @@ class Team:
             with np.errstate(over="ignore", invalid="ignore"):  # of a network that diverges, as it is
                 return [self._checked(work, piece) for piece in range(first, pieces, count)]
 
-        if self._pool is None or count == 1:
+        pool = self._pool
+        if pool is None or count == 1:
             return share(0)
-        call = another()
-
-        def shared(first: int) -> list[T]:
-            with working_for(call):
-                return share(first)
-
-        running = [self._pool.submit(shared, first) for first in range(count)]
-        wait_for(running, call)
-        done = [each.result() for each in running]
+        done = together(count, lambda _: pool, share)
         return [done[piece % count][piece // count] for piece in range(pieces)]
 
     def _checked(self, work: Callable[[int], T], piece: int) -> T:

@@ -11,7 +11,7 @@ from numba import config, cuda
 
 from ntksim.engine.compiled.code_cache import number_at_random
 from ntksim.engine.compiled.jit import compiling
-from ntksim.engine.threads import another, wait_for, working_for
+from ntksim.engine.threads import together
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 THREADS = 4 if SIMULATED else 128  # of a block
@@ -63,13 +63,12 @@ def on_every_gpu(seeds: int, work: Callable[[int, int], None]) -> None:
         with gpus[0]:
             work(0, 1)
         return
-    call = another()
 
     def on(number: int) -> None:
-        with gpus[number], working_for(call):
+        with gpus[number]:
             work(number, len(gpus))
 
-    wait_for([_thread_of(number).submit(on, number) for number in range(len(gpus))], call)
+    together(len(gpus), _thread_of, on)
 
 
 @cache
