@@ -181,10 +181,10 @@ def _tables(options: argparse.Namespace) -> None:
     make_tables(load_study(options.config), options.output)
 
 
-def _figure(options: argparse.Namespace) -> None:
+def _figures(options: argparse.Namespace) -> None:
     from ntksim.study.report import figures
 
-    figures.draw(options.name, options.tables, options.output)
+    figures.draw_all(options.names, options.tables, options.output)
 
 
 def seed_range(text: str) -> range:
@@ -316,13 +316,13 @@ def _tables_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="folder of the tables")
 
 
-def _figure_options(parser: argparse.ArgumentParser) -> None:
+def _figures_options(parser: argparse.ArgumentParser) -> None:
     from ntksim.study.plan.jobs import FIGURES
 
-    parser.add_argument("name", choices=list(FIGURES))
-    sources = "; ".join(f"{name}: {', '.join(tables)}" for name, tables in FIGURES.items())
-    parser.add_argument("tables", nargs="+", help=f"the files of its tables, in this order: {sources}")
-    parser.add_argument("--output", nargs="+", required=True, help="files to write, .svg, .png or .pdf")
+    parser.add_argument("tables", help="folder of the tables")
+    sources = "; ".join(f"{name} of {', '.join(tables)}" for name, tables in FIGURES.items())
+    parser.add_argument("names", nargs="+", choices=list(FIGURES), metavar="FIGURE", help=f"what to draw: {sources}")
+    parser.add_argument("--output", required=True, help="folder to write them to, as SVG, PNG and PDF")
 
 
 # Of each command the function that runs it, the one that adds its options to a parser, and what it does.
@@ -339,7 +339,7 @@ _COMMANDS: dict[str, tuple[Callable[..., object], Callable[[argparse.ArgumentPar
     "initial": (_initial, _initial_options, "stage: kernels at initialisation of a block of seeds"),
     "training": (_training, _training_options, "stage: training of a block of seeds"),
     "tables": (_tables, _tables_options, "stage: collect a study's shards into tables"),
-    "figure": (_figure, _figure_options, "stage: draw a figure from tables"),
+    "figures": (_figures, _figures_options, "stage: draw figures from tables"),
 }
 
 

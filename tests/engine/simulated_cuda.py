@@ -5,7 +5,6 @@ There tiles hold 4 x 4 sums, so that these tiny networks cross them.
 
 import dataclasses
 import sys
-from concurrent.futures import Future
 from contextlib import nullcontext
 
 import gpu
@@ -262,17 +261,10 @@ def test_every_visible_gpu_has_seeds(monkeypatch):
         def __exit__(self, *error):
             pass
 
-    class Thread:  # the simulator's threads belong to one GPU
-        def __init__(self, gpu):
-            self.gpu = gpu
+    def in_turn(count, pool, work):  # the simulator's threads belong to one GPU
+        return [work(number) for number in range(count)]
 
-        def submit(self, work, gpu):
-            assert gpu == self.gpu
-            done = Future()
-            done.set_result(work(gpu))
-            return done
-
-    monkeypatch.setattr(cuda_launch, "_thread_of", Thread)
+    monkeypatch.setattr(cuda_launch, "together", in_turn)
     monkeypatch.setattr(cuda, "gpus", [Gpu(0), Gpu(1)])
     assert ntksim.network_outputs(network, POINTS[:2], seeds=SEEDS, device="cuda").tobytes() == expected.tobytes()
     options = {"seeds": SEEDS, "method": "gradient_descent", "steps": 1, "learning_rate": 0.1}

@@ -126,7 +126,7 @@ def test_predictions_follow_rates_and_name_every_job():
         assert jobs.cost(content, shard, faster).seconds == pytest.approx(jobs.cost(content, shard, fast).seconds / 2)
         assert jobs.cost(content, shard).memory_mb > 0
     named = jobs.predicted_seconds(content, cost.NOMINAL)
-    assert {"dataset.jsonl", "limit/relu_1.jsonl", "training/std.width-8.seeds-0-3.jsonl", "figures/drift.jsonl"} < set(named)
+    assert {"dataset.jsonl", "limit/relu_1.jsonl", "training/std.width-8.seeds-0-3.jsonl", "figures.jsonl"} < set(named)
     text = jobs.describe(content, cost.NOMINAL)
     assert f"{len(jobs.shards(content)) + 3}" in text.splitlines()[-2]  # jobs include the limits; std has one for each width
     seconds = sum(named[name] for name in named if name.startswith(("limit", "initial", "training")))

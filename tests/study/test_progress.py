@@ -125,7 +125,7 @@ def test_what_is_there_is_not_pending(tmp_path):
     studies.command(tmp_path, studies.TINY)
     study = parse_study(studies.TINY | {"results": str(tmp_path / "results")})
     every = progress.pending(tmp_path / "config.yaml")
-    assert {"dataset.jsonl", "limit/tanh.jsonl", "tables.jsonl", "figures/spectrum.jsonl", "report.jsonl"} < set(every)
+    assert {"dataset.jsonl", "limit/tanh.jsonl", "tables.jsonl", "figures.jsonl", "report.jsonl"} < set(every)
     first = jobs.shards(study)[0].file
     (tmp_path / "results" / "initial").mkdir(parents=True)
     (tmp_path / "results" / first).touch()
@@ -166,7 +166,7 @@ def test_a_study_says_at_its_end_which_jobs_failed_and_why(tmp_path):
         assert words in digest[at + 1]
         assert digest[at + 2] == f"    log:    {tmp_path}/results/logs/initial/{shard}.log"
     assert text.splitlines()[-1].startswith("ntksim: error: the study did not finish; see")
-    assert text.count("of 8 [") == 2
+    assert text.count("of 7 [") == 2
     assert "Shell command" not in text
     assert len(text.splitlines()) < 20, text
     assert "\r" not in text

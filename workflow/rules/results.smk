@@ -34,39 +34,45 @@ rule tables:
         "ntksim tables {params.config:q}{params.allowance} --output {params.folder:q} > {log:q} 2>&1"
 
 
-for figure, sources in jobs.FIGURES.items():
-
-    rule:
-        name:
-            f"figure_{figure}"
-        input:
-            [f"{RESULTS}/tables/{table}.parquet" for table in sources],
-        output:
+# One job for all: to start Python and load what draws takes as long as to draw a figure.
+rule figures:
+    input:
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=jobs.drawn_tables(study)),
+    output:
+        [
             report(
                 f"{RESULTS}/figures/{figure}.svg",
                 caption=f"../report/{figure}.rst",
                 category="Figures",
                 labels={"figure": figure},
-            ),
-            [f"{RESULTS}/figures/{figure}.{suffix}" for suffix in jobs.FORMATS[1:]],
-        log:
-            f"{RESULTS}/logs/figures/{figure}.log",
-        benchmark:
-            f"{RESULTS}/benchmarks/figures/{figure}.jsonl"
-        localrule: True
-        conda:
-            "../envs/ntksim.yaml"
-        threads: 1
-        resources:
-            mem_mb=1000,
-            runtime=10,
-        params:
-            figure=figure,
-            code=lambda wildcards: digest_of("figures"),
-        message:
-            "Figure {params.figure}"
-        shell:
-            "ntksim figure {params.figure} {input:q} --output {output:q} > {log:q} 2>&1"
+            )
+            for figure in jobs.figures(study)
+        ],
+        expand(
+            f"{RESULTS}/figures/{{figure}}.{{suffix}}",
+            figure=jobs.figures(study),
+            suffix=jobs.FORMATS[1:],
+        ),
+    log:
+        f"{RESULTS}/logs/figures.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures.jsonl"
+    localrule: True
+    conda:
+        "../envs/ntksim.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        figures=jobs.figures(study),
+        code=lambda wildcards: digest_of("figures"),
+        tables=lambda wildcards, input: os.path.dirname(input[0]),
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
+    message:
+        "Figures"
+    shell:
+        "ntksim figures {params.tables:q} {params.figures} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule page:

@@ -24,10 +24,9 @@ _KERNELS_OF_STATISTICS = 8  # float64 kernels that statistics of one seed hold a
 # other layers one way and back (measured: 16 points, 2^20 neurons).
 _FLOPS_IN_LAW = (8.0, 28.0)
 _HELD_IN_LAW = 2**12  # neurons of a layer that are drawn by their weights, or held at a time
-# Directions of a hidden matrix that training reveals, for each output of a training point (measured with smooth activations on
-# 16 points: 38 at 4,096 neurons, 21 at 16,384, 17 at 131,072; with kinks every pass asks for new ones), and numbers kept for each
-# and neuron: Q and P.
-_DIRECTIONS_IN_LAW, _ARRAYS_IN_LAW = 20, 2
+# Directions of a hidden matrix that each output of a training point reveals in a pass of training, with room for passes that are
+# not foreseen (measured on 16 points: 1.0, at tolerances of 1e-2 to 1e-4), and numbers kept for each and neuron: Q and P.
+_DIRECTIONS_IN_LAW, _ARRAYS_IN_LAW = 1.25, 2
 _COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
 _COLUMNS_OF_TRAINING = 36  # beside outputs
 _COLUMNS_OF_MODES = 8  # of numbers, for each mode on which the residual is measured
@@ -175,13 +174,14 @@ def limit_cost(study: Study, network: str, rates: Rates = NOMINAL) -> Cost:
     return Cost(seconds, _PROCESS_MB + 8 * 4 * entries / 1e6, 0.003 + 8 * entries / 1e6)
 
 
-def others(study: Study, rates: Rates) -> dict[str, float]:
-    """Seconds of the jobs beside limits and shards, by kind: a process, rows of tables, and the statistics of `ensemble`."""
+def others(study: Study, rates: Rates, figures: int) -> dict[str, float]:
+    """Seconds of the jobs beside limits and shards, by kind: processes, rows of tables, statistics of `ensemble`, figures."""
     each = len(study.networks) * len(study.data_sets)
     seeds = study.initial.seeds * len(study.initial.widths) * each
     times = (_snapshots(study) + 1) * len(study.training.widths) * each if study.training else 0
     start = rates.startup_seconds
-    return {"dataset": start, "tables": 1.5 * start + 3e-4 * seeds + 1e-3 * times, "figures": 1.8 * start, "report": start}
+    tables = 1.5 * start + 3e-4 * seeds + 1e-3 * times
+    return {"dataset": start, "tables": tables, "figures": (1 + 0.8 * figures) * start, "report": start}
 
 
 def parameters(features: int, depth: int, width: int, outputs: int = 1) -> float:
@@ -253,11 +253,9 @@ def _applied(
 
 
 def _directions(study: Study, network: str, width: int, entries: int) -> float:
-    """Of a hidden matrix of a network in law in training on so many outputs, on either side."""
-    each = float(_DIRECTIONS_IN_LAW)
-    if not is_smooth(study.networks[network].function):
-        each = max(each, _passes(study, network, width))
-    asked = each * entries
+    """Of a hidden matrix of a network in law in training on so many outputs, on either side; tests at the start and the end."""
+    tests = 2 * entries * study.dataset.test / study.dataset.train
+    asked = _DIRECTIONS_IN_LAW * _passes(study, network, width) * entries + tests
     return asked if asked < width / 3 else width  # beyond, all are drawn at once
 
 

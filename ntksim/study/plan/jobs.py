@@ -203,6 +203,11 @@ def figures(study: Study) -> list[str]:
     return [name for name, sources in FIGURES.items() if set(sources) <= set(tables(study)) and wanted.get(name, True)]
 
 
+def drawn_tables(study: Study) -> list[str]:
+    """Names of the tables that its figures are drawn from."""
+    return sorted({table for name in figures(study) for table in FIGURES[name]})
+
+
 def dataset_file(data: str = "") -> str:
     """Path of a data set below the results folder."""
     return f"{named('dataset', data)}.npz"
@@ -256,8 +261,8 @@ def describe(study: Study, rates: Rates) -> str:
             cells = len({(shard.network, shard.data, shard.width) for shard in every if shard.stage == stage})
             lines.append(row(stage, "all", "", "", cells or "", len(costs), *_sums(costs)))
     lines.append(row("all", "", "", "", "", len(jobs), *_sums([cost for _, _, cost in jobs])))
-    rest = others(study, rates)
-    seconds = sum(rest.values()) + (len(study.data_sets) - 1) * rest["dataset"] + (len(figures(study)) - 1) * rest["figures"]
+    rest = others(study, rates, len(figures(study)))
+    seconds = sum(rest.values()) + (len(study.data_sets) - 1) * rest["dataset"]
     lines.append(f"Data, tables, figures and report take {seconds:.0f} core seconds more. Results in {study.results}/")
     return "\n".join(lines)
 
@@ -282,10 +287,9 @@ def memory_remark(study: Study, megabytes: int) -> str | None:
 
 def predicted_seconds(study: Study, rates: Rates) -> dict[str, float]:
     """Predicted seconds of every job, by the path of its benchmark below the results' folder of them."""
-    rest = others(study, rates)
+    rest = others(study, rates, len(figures(study)))
     found = {_benchmark(dataset_file(data)): rest["dataset"] for data in study.data_sets}
-    found |= {f"{name}.jsonl": rest[name] for name in ("tables", "report")}
-    found |= {f"figures/{name}.jsonl": rest["figures"] for name in figures(study)}
+    found |= {f"{name}.jsonl": rest[name] for name in ("tables", "figures", "report")}
     found |= {_benchmark(file): _limit_cost(study, shard, rates).seconds for file, shard in limits(study).items()}
     return found | {_benchmark(shard.file): cost(study, shard, rates).seconds for shard in shards(study)}
 

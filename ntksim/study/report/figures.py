@@ -325,6 +325,13 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
 _OF_ALL_DATA = ("learning_curve",)  # of training sets of all sizes, and the first seed of the data; others show one of them
 
 
+def draw_all(names: Iterable[str], tables: str | Path, folder: str | Path) -> None:
+    """Draw these figures from the tables of a folder into another one, in all formats."""
+    for name in names:
+        sources = [Path(tables) / f"{table}.parquet" for table in jobs.FIGURES[name]]
+        draw(name, sources, [Path(folder) / f"{name}.{suffix}" for suffix in jobs.FORMATS])
+
+
 def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) -> None:
     """Draw the figure ``name`` from the files of its tables. Raises StageError if these are not the tables that it needs."""
     frames = [read_frame(path) for path in tables]
