@@ -236,4 +236,5 @@ def save(figure: plt.Figure, paths: Iterable[str | Path]) -> None:
         for path in paths:
             with atomic(path) as temporary:
                 figure.savefig(temporary, dpi=200, metadata=undated[Path(path).suffix])
+            figure.set_layout_engine("none")  # panels stay where they are: to place them takes a third of the time
     plt.close(figure)
