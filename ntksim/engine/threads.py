@@ -16,11 +16,14 @@ they are to wait.
 """
 
 import os
+import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from queue import Empty, SimpleQueue
+from types import FrameType
 from typing import TypeVar
 
 import numba
@@ -32,7 +35,7 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
     os.environ["GOMP_SPINCOUNT"] = "1000"  # turns of its loop; GNU OpenMP reads it when it is loaded
 
 SLICE = 1 << 33  # floating-point operations of a thread between two looks at whether to stop
-_MISSED = 0.5  # seconds until the main thread notices a Ctrl-C that it has missed
+_MISSED = 0.5  # seconds until the main thread notices a signal that it has missed
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} seeds [{elapsed}<{remaining}{postfix}]"
 T = TypeVar("T")
 _forked = False
@@ -109,39 +112,64 @@ def another(parts: float = 1.0) -> Call:
 def together(count: int, pool: Callable[[int], ThreadPoolExecutor], work: Callable[[int], T]) -> list[T]:
     """``work(0)``, ``work(1)``, ... at the same time, each in a thread of ``pool(number)``; what each returns.
 
-    Where one fails, or Ctrl-C comes, the others are stopped and waited for, and what was first is raised. None begins before all
-    have been handed over: Ctrl-C may come between two of them, when nobody waits yet for those that are there.
+    Where one fails, or Ctrl-C comes, the others are stopped and waited for, and what was first is raised.
     """
-    call, begun = another(), threading.Event()
-    running: list[Future[T]] = []
+    call, ended = another(), SimpleQueue[bool]()  # of each thread, and of Ctrl-C, whether the others are to end too
 
     def own(number: int) -> T:
-        begun.wait()
-        with working_for(call):
-            check()
-            return work(number)
+        failed = True
+        try:
+            with working_for(call):
+                found = work(number)
+            failed = False
+            return found
+        finally:
+            ended.put(failed)
 
-    try:
-        for number in range(count):
-            running.append(pool(number).submit(own, number))
-        begun.set()
-        _wait(running)
-    finally:
+    with _interrupt_later(lambda: ended.put(True)):
+        running = [pool(number).submit(own, number) for number in range(count)]
+        any(_next(ended) for _ in running)
         call.stop.set()
-        begun.set()
-        wait(running)
-    faults = [fault for done in running if (fault := done.exception()) is not None]
+        faults = [fault for each in running if (fault := each.exception()) is not None]
     for fault in sorted(faults, key=lambda fault: isinstance(fault, Stopped)):
         raise fault
-    return [done.result() for done in running]
+    return [each.result() for each in running]
 
 
-def _wait(running: Sequence[Future[T]]) -> None:
-    """Wait until all are done, or one has failed; never for long, as Python misses a Ctrl-C that comes while it begins to."""
+@contextmanager
+def _interrupt_later(tell: Callable[[], object]) -> Iterator[None]:
+    """Where Ctrl-C raises KeyboardInterrupt in the main thread, have it call ``tell``, and raise that at the end of the block.
+
+    The standard library's pools and futures are Python code, which it would leave anywhere: with locks that stay locked, and
+    threads that nobody knows of. Such blocks are not nested.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    raised: list[BaseException] = []
+
+    def later(number: int, frame: FrameType | None) -> None:
+        try:
+            before(number, frame)
+        except BaseException as error:
+            raised.append(error)
+            tell()
+
+    signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if raised:
+            raise raised[0]
+
+
+def _next(queue: SimpleQueue[T]) -> T:
+    """What comes next in a queue; Python misses a signal that comes just as it begins to wait, so it never waits for long."""
     while True:
-        done, others = wait(running, _MISSED, FIRST_EXCEPTION)
-        if not others or any(each.exception() is not None for each in done):
-            return
+        with suppress(Empty):
+            return queue.get(timeout=_MISSED)
 
 
 def spread(count: int, wide: bool, work: Callable[[int, int, int, int], None]) -> None:

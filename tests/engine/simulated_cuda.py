@@ -262,6 +262,7 @@ def test_every_visible_gpu_has_seeds(monkeypatch):
             pass
 
     def in_turn(count, pool, work):  # the simulator's threads belong to one GPU
+        assert pool(0) is pool(0) is not pool(1)
         return [work(number) for number in range(count)]
 
     monkeypatch.setattr(cuda_launch, "together", in_turn)

@@ -34,7 +34,7 @@ rule tables:
         "ntksim tables {params.config:q}{params.allowance} --output {params.folder:q} > {log:q} 2>&1"
 
 
-# One job for all: to start Python and load what draws takes as long as to draw a figure.
+# One job draws all figures: starting Python and loading Matplotlib takes as long as drawing one.
 rule figures:
     input:
         expand(f"{RESULTS}/tables/{{table}}.parquet", table=jobs.drawn_tables(study)),

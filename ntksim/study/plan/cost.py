@@ -24,9 +24,10 @@ _KERNELS_OF_STATISTICS = 8  # float64 kernels that statistics of one seed hold a
 # other layers one way and back (measured: 16 points, 2^20 neurons).
 _FLOPS_IN_LAW = (8.0, 28.0)
 _HELD_IN_LAW = 2**12  # neurons of a layer that are drawn by their weights, or held at a time
-# Directions of a hidden matrix that each output of a training point reveals in a pass of training, with room for passes that are
-# not foreseen (measured on 16 points: 1.0, at tolerances of 1e-2 to 1e-4), and numbers kept for each and neuron: Q and P.
-_DIRECTIONS_IN_LAW, _ARRAYS_IN_LAW = 1.25, 2
+# Directions of a hidden matrix that each output of a training point reveals in training at least, looks at which those of other
+# points count at most, as the first ones show next to nothing new (both measured on 16 points), and numbers kept for each
+# direction and neuron: Q and P.
+_LEAST_IN_LAW, _LOOKS_IN_LAW, _ARRAYS_IN_LAW = 12, 12, 2
 _COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
 _COLUMNS_OF_TRAINING = 36  # beside outputs
 _COLUMNS_OF_MODES = 8  # of numbers, for each mode on which the residual is measured
@@ -253,9 +254,17 @@ def _applied(
 
 
 def _directions(study: Study, network: str, width: int, entries: int) -> float:
-    """Of a hidden matrix of a network in law in training on so many outputs, on either side; tests at the start and the end."""
-    tests = 2 * entries * study.dataset.test / study.dataset.train
-    asked = _DIRECTIONS_IN_LAW * _passes(study, network, width) * entries + tests
+    """Of a hidden matrix of a network in law in training on so many outputs, on either side.
+
+    Every pass asks for those of the training points, and every look for those of the points that are only looked at.
+    """
+    assert study.training is not None
+    flows = study.training.method == "gradient_flow"
+    each = max(_LEAST_IN_LAW, 6.0 + _flow_passes(study, network, width)) if flows else _passes(study, network, width)
+    measures = study.training.measures
+    seen = study.dataset.test + (_evaluation_points(study) if measures is not None and measures.at_test_points else 0)
+    looks = min(study.training.looks + 1, _LOOKS_IN_LAW)
+    asked = (each + looks * seen / study.dataset.train) * entries
     return asked if asked < width / 3 else width  # beyond, all are drawn at once
 
 
