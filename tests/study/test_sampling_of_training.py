@@ -189,20 +189,20 @@ def test_plans_price_training_in_law():
     assert "1048576" in jobs.describe(study, cost.NOMINAL)
 
 
-MEASURED = [  # by `train`: width, tolerance, end in units of 1 / lambda_max, snapshots, test points, and rank
-    (4096, 1e-2, 100.0, 1, 2, 180), (4096, 1e-4, 100.0, 1, 32, 336), (4096, 1e-4, 2000.0, 1, 2, 340),
-    (4096, 1e-4, 100.0, 6, 32, 516), (4096, 1e-4, 100.0, 6, 96, 900), (16384, 1e-4, 100.0, 6, 32, 407),
-    (16384, 1e-4, 100.0, 20, 32, 606),
+MEASURED = [  # by `train`: parameterization, width, tolerance, end in units of 1 / lambda_max, snapshots, test points, and rank
+    ("ntk", 4096, 1e-2, 100.0, 1, 2, 180), ("ntk", 4096, 1e-4, 100.0, 1, 32, 336), ("ntk", 4096, 1e-4, 2000.0, 1, 2, 340),
+    ("ntk", 4096, 1e-4, 100.0, 6, 32, 516), ("ntk", 4096, 1e-4, 100.0, 6, 96, 900), ("ntk", 16384, 1e-4, 100.0, 6, 32, 407),
+    ("ntk", 16384, 1e-4, 100.0, 20, 32, 606), ("mup", 16384, 1e-2, 100.0, 1, 16, 805),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("width", "tolerance", "end", "snapshots", "tests", "rank"), MEASURED)
-def test_plans_know_how_many_directions_are_revealed(width, tolerance, end, snapshots, tests, rank):
+@pytest.mark.parametrize(("powers", "width", "tolerance", "end", "snapshots", "tests", "rank"), MEASURED)
+def test_plans_know_how_many_directions_are_revealed(powers, width, tolerance, end, snapshots, tests, rank):
     """Of tanh networks with three hidden layers at 16 digits: not fewer than there were, and not twice as many."""
     schedule = {"widths": [width], "seeds": 2, "relative_time": end, "snapshots": snapshots, "tolerance": tolerance}
     content = {
         "dataset": {"name": "digits", "classes": [4, 9], "train": 16, "test": tests},
-        "networks": {"tanh_3": {"activation": "tanh", "depth": 3, "sigma_w": 1.5, "parameterization": "ntk"}},
+        "networks": {"tanh_3": {"activation": "tanh", "depth": 3, "sigma_w": 1.5, "parameterization": powers}},
         "initial": {"widths": [width], "seeds": 2}, "training": schedule | {"sampling": "conditional"},
     }  # fmt: skip
     assert rank <= cost._directions(parse_study(CONTENT | content), "tanh_3", width, 16) < 2 * rank

@@ -10,6 +10,7 @@ from ntksim.engine.network import ABC, PARAMETERIZATIONS, Network
 from ntksim.study.config.imports import activation_of
 from ntksim.study.config.section import Section, one_of
 
+RICH = ("mup", "mean_field")  # parameterizations in which training moves the kernel at any width
 _NAMED = {"type": "string", "pattern": rf"^({'|'.join(names())})(\(.+\))?$"}
 _IMPORTED = {
     "type": "object",

@@ -13,6 +13,7 @@ from ntksim.engine.activation import is_smooth
 from ntksim.engine.loss import curvature, is_squared
 from ntksim.study.config.dataset import FEATURES
 from ntksim.study.config.headers import columns, rows
+from ntksim.study.config.network import RICH
 from ntksim.study.config.study import Study
 
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
@@ -305,9 +306,10 @@ def _flow_passes(study: Study, network: str, width: int) -> float:
     They follow the kernel's change, and every kink of a ReLU costs a step.
     """
     assert study.training is not None
-    schedule = study.training.filled
-    kinks = 260.0 if is_smooth(study.networks[network].function) else 2800.0
-    return (10 + kinks * width**-0.5) * (1e-4 / schedule.tolerance) ** (1 / 3) * (_relative_time(study, network) / 100) ** 0.2
+    schedule, options = study.training.filled, study.networks[network]
+    kinks = 260.0 if is_smooth(options.function) else 2800.0
+    moves = 1.0 if options.parameterization in RICH else width**-0.5
+    return (10 + kinks * moves) * (1e-4 / schedule.tolerance) ** (1 / 3) * (_relative_time(study, network) / 100) ** 0.2
 
 
 def _relative_time(study: Study, network: str) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ntksim.engine.activation import is_smooth
+from ntksim.study.config.network import RICH
 from ntksim.study.config.stages import Training, in_batches
 from ntksim.study.statistics.columns import QUANTITIES, quantities
 from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS, estimates
@@ -38,7 +39,7 @@ def theory_exponent(quantity: str, activation: str, depth: int, parameterization
     """Theory's exponent of the width for a quantity with a law (`columns.QUANTITIES`); NaN if theory gives none."""
     law = QUANTITIES[quantity].law
     assert law is not None
-    if parameterization in ("mup", "mean_field"):
+    if parameterization in RICH:
         return law.rich
     if parameterization in ("standard", "abc"):
         return law.scaled
