@@ -287,7 +287,7 @@ def test_too_many_points_are_refused_before_any_job(tmp_path):
         ("limit --network relu --width 4 --dataset d --output o", "--network: expected keys and values in JSON, such as"),
         ('limit --network {"depth":1,"activation":"relu","sigma":1} --width 4 --dataset d --output o', "did you mean 'sigma_w'?"),
         ("show nowhere", "no tables; run the study first"),
-        ("figure loss none.parquet --output o.svg", "none.parquet: no such file"),
+        ("figures nowhere loss --output o", "nowhere/training.parquet: no such file"),
         ("study config.yaml --profile nowhere", "--profile: nowhere holds no profile.yaml"),
     ],
 )

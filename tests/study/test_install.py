@@ -196,7 +196,7 @@ COMMANDS = [
     'dataset --dataset {"name":"iris","train":4,"test":2} --output o', f"limit {NETWORK}",
     f"initial {NETWORK} --limit l --seeds 0:1",
     f'training {NETWORK} --limit l --seeds 0:1 --schedule {{"relative_time":1.0}}', "tables config.yaml --output o",
-    "figure loss t --output o",
+    "figures t loss --output o",
 ]  # fmt: skip
 
 
