@@ -127,9 +127,11 @@ def together(count: int, pool: Callable[[int], ThreadPoolExecutor], work: Callab
             ended.put(failed)
 
     with _interrupt_later(lambda: ended.put(True)):
-        running = [pool(number).submit(own, number) for number in range(count)]
-        any(_next(ended) for _ in running)
-        call.stop.set()
+        try:
+            running = [pool(number).submit(own, number) for number in range(count)]
+            any(_next(ended) for _ in running)  # waits for all, or for the first that is to end the others
+        finally:  # where no more threads can be had too
+            call.stop.set()
         faults = [fault for each in running if (fault := each.exception()) is not None]
     for fault in sorted(faults, key=lambda fault: isinstance(fault, Stopped)):
         raise fault

@@ -169,6 +169,30 @@ def test_ctrl_c_while_threads_are_being_started(at, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_threads_that_are_there_stop_where_no_more_can_be_had(monkeypatch):
+    from test_empirical import threads as numba_threads
+
+    class Pool(threads.ThreadPoolExecutor):
+        def submit(self, *arguments):
+            if arguments[-1] == 1:
+                raise RuntimeError("can't start new thread")
+            return super().submit(*arguments)
+
+    def work(*_):
+        for _ in range(2000):  # 20 seconds, if nobody says to stop
+            threads.check()
+            waited.append(None)
+            time.sleep(0.01)
+
+    waited = []
+    monkeypatch.setattr(threads, "ThreadPoolExecutor", Pool)
+    if threads.numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("needs two threads")
+    with numba_threads(2), pytest.raises(RuntimeError, match="new thread"):
+        threads.spread(2, False, work)
+    assert len(waited) < 2000
+
+
 def test_ctrl_c_is_what_the_caller_has_made_of_it():
     """A handler that does not raise is called at once, and stops nothing. Where Ctrl-C is ignored, it stays so."""
     called = []

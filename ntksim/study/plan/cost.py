@@ -25,9 +25,9 @@ _KERNELS_OF_STATISTICS = 8  # float64 kernels that statistics of one seed hold a
 # other layers one way and back (measured: 16 points, 2^20 neurons).
 _FLOPS_IN_LAW = (8.0, 28.0)
 _HELD_IN_LAW = 2**12  # neurons of a layer that are drawn by their weights, or held at a time
-# Directions of a hidden matrix that each output of a training point reveals in training at least, looks at which those of other
-# points count at most, as the first ones show next to nothing new (both measured on 16 points), and numbers kept for each
-# direction and neuron: Q and P.
+# Training in law, measured on 16 points: each output of a training point reveals at least so many directions of a hidden matrix;
+# other points reveal theirs at so many looks at most, since early ones show next to nothing new. Each direction keeps two numbers
+# a neuron, of Q and of P.
 _LEAST_IN_LAW, _LOOKS_IN_LAW, _ARRAYS_IN_LAW = 12, 12, 2
 _COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
 _COLUMNS_OF_TRAINING = 36  # beside outputs
