@@ -133,6 +133,14 @@ def test_any_tile_is_that_part_of_the_whole():
     assert (draw(30, 37, dtype=np.float64) == whole).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_two_rows_alone_are_the_first_two_of_their_block(dtype):
+    whole, pair = np.empty((4, 1100), dtype), np.empty((2, 1100), dtype)
+    normals.fill_normals(1, 2, 3, 4, 8, 5, whole)
+    normals.fill_normals(1, 2, 3, 4, 8, 5, pair)
+    np.testing.assert_array_equal(pair, whole[:2])
+
+
 def test_parameters_are_float32_numbers_shared_between_networks():
     plain = ntksim.sample_parameters(ntksim.Network(2, (5, 9), "relu", sigma_b=1.0), 3, 5)
     other = ntksim.sample_parameters(ntksim.Network(2, (5, 9), "tanh", "notes", 2.0, 4.0, 0.5), 3, 5)

@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from numba import types
+from numba import prange, types
 
-from ntksim.engine.compiled.jit import compiled_once, jit, jit_allocating
+from ntksim.engine.compiled.by_address import by_address, by_value
+from ntksim.engine.compiled.jit import compiled_once, jit, jit_allocating, jit_inline, jit_inner, jit_parallel, wide_vectors
 from ntksim.engine.formulas.normals import fill_normals
 
 
@@ -89,3 +91,68 @@ def test_a_function_called_by_its_address_has_a_variant_for_each_precision_and_r
         assert out.tolist() == [7, 7, 7]
     with pytest.raises(MemoryError):
         _call(2**46, np.zeros(3))  # half a petabyte
+
+
+class _Memory(NamedTuple):
+    values: np.ndarray
+    scale: float
+    matrix: np.ndarray
+    ready: bool
+
+
+@jit_inner
+def _add_scaled(memory, begin, end):
+    for i in range(begin, end):
+        memory.values[i] += memory.scale * memory.matrix[i, 1] if memory.ready else 0.0
+
+
+@jit_parallel
+def _shared(threads, memory):
+    for thread in prange(threads):
+        _add_scaled(by_address(memory), memory.values.size * thread // threads, memory.values.size * (thread + 1) // threads)
+
+
+@jit
+def _add_by_address(memory, threads):
+    address = by_address(memory)
+    if threads > 1:
+        _shared(threads, by_value(address))
+    else:
+        _add_scaled(address, 0, address.values.size)
+    return address.values
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_named_tuple_is_read_and_its_arrays_written_by_its_address(threads):
+    matrix = np.arange(20.0).reshape(10, 2)
+    memory = _Memory(np.ones(10), 0.5, matrix, True)
+    before = sys.getrefcount(memory.values)
+    for _ in range(100):
+        assert _add_by_address(memory, threads).size == 10
+    after = sys.getrefcount(memory.values)
+    np.testing.assert_array_equal(memory.values, 1 + 50 * matrix[:, 1])
+    assert after == before
+
+
+@jit_inner
+def _wide(out):
+    wide_vectors()  # which asks LLVM to keep this a function of its own
+    for i in range(out.size):
+        out[i] = 2 * out[i]
+
+
+@jit_inline
+def _inlined(out):
+    _wide(out)
+
+
+@jit
+def _outer(out):
+    _inlined(out)
+
+
+def test_what_an_inlined_function_calls_is_not_inlined_for_that():
+    """Numba hands `forceinline` on to a callee that it compiles on the way, unless the callee says otherwise."""
+    out = np.ones(3)
+    _outer(out)
+    np.testing.assert_array_equal(out, 2)

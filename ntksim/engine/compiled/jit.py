@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
+from ntksim.engine.compiled.by_address import Address
 from ntksim.engine.compiled.code_cache import KEPT, kept_cache
 from ntksim.engine.compiled.function_names import digest_of, told_apart
 from ntksim.engine.devices import DeviceError
@@ -67,8 +68,8 @@ def compile_anew() -> None:
 
 def _compiler(**options: Any) -> Callable[..., Any]:
     # error_model="numpy" drops the test for a zero divisor, which would keep LLVM from vectorising a loop;
-    # nogil lets other Python threads run.
-    return compiling(njit, FunctionCache, nogil=True, error_model="numpy", **options)
+    # nogil lets other Python threads run; a callee that is compiled on the way would take forceinline over from its caller.
+    return compiling(njit, FunctionCache, nogil=True, error_model="numpy", **{"forceinline": False, **options})
 
 
 # Scalar formulas and serial loops.
@@ -86,7 +87,9 @@ REALS = (types.float32, types.float64)
 
 
 def _contents(kind: Any) -> list[Any]:
-    """The types of the entries of an array, or of all arrays in a named tuple."""
+    """The types of the entries of an array, or of all arrays in a named tuple or in one at an address."""
+    if isinstance(kind, Address):
+        return _contents(kind.kind)
     if isinstance(kind, types.BaseNamedTuple):
         return [entry for field in kind for entry in _contents(field)]
     return [kind.dtype] if isinstance(kind, types.Array) else []

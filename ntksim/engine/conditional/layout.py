@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import typeof, types
 
+from ntksim.engine.compiled.by_address import Address
 from ntksim.engine.compiled.jit import jit_inline
 from ntksim.engine.formulas.normals import ROWS_PER_BLOCK
 from ntksim.engine.layout import Net, aligned, padded
@@ -169,4 +170,4 @@ def argument_types(real):
         flat, flat, integers, flat, flat, own, matrix, own, matrix, matrix, sums, sums, matrix, matrix,
         matrix, own, matrix, own, matrix, matrix, stack, matrix, matrix, integers,
     )  # fmt: skip
-    return types.uint64, *(typeof(example) for example in (net, law, room))
+    return types.uint64, *(Address(typeof(example)) for example in (net, law, room))

@@ -34,7 +34,8 @@ def _draw_columns(seed, net, code, scale, columns, r0, rows, panel, flat, at):
     """Rows r0.. of a factor whose transpose the generator draws, a column after another: vectors run along neurons."""
     low, high = seed_words(seed)
     filled = (rows + LONGEST_VECTOR - 1) // LONGEST_VECTOR * LONGEST_VECTOR
-    fill_scaled(low, net.stream, code, high, NORMAL, 0, r0, fours(columns), filled, _f32(scale), flat, at, panel)
+    made = 2 if columns <= 2 else fours(columns)
+    fill_scaled(low, net.stream, code, high, NORMAL, 0, r0, made, filled, _f32(scale), flat, at, panel)
 
 
 @jit_inner

@@ -22,6 +22,7 @@ threads nor on how the seeds are split.
 import numpy as np
 from numba import prange, types
 
+from ntksim.engine.compiled.by_address import by_address, by_value
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_inner, jit_parallel
 from ntksim.engine.compiled.slices import is_due
 from ntksim.engine.conditional.layout import CHUNK, CONDITIONED, argument_types, fours
@@ -38,7 +39,7 @@ _INDEX = types.intp
 def _wave(threads, first, count, what, layer, seed, net, law, room):
     for thread in prange(threads):
         for slot in range(count * thread // threads, count * (thread + 1) // threads):
-            sum_chunk(thread, slot, first + slot, what, layer, seed, net, law, room)
+            sum_chunk(thread, slot, first + slot, what, layer, seed, by_address(net), by_address(law), by_address(room))
 
 
 # --- one seed ---------------------------------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ def _sweep(threads, seed, net, law, room, what, layer):
         if not is_due(room.window):
             continue
         if threads > 1:
-            _wave(threads, begin, count, what, layer, seed, net, law, room)
+            _wave(threads, begin, count, what, layer, seed, by_value(net), by_value(law), by_value(room))
         else:
             for slot in range(count):
                 sum_chunk(0, slot, begin + slot, what, layer, seed, net, law, room)
@@ -235,14 +236,8 @@ def copy_kernel(kernel, lanes, total, rows, cols, out):
         out[block, i * outputs + a, j * outputs + b] = entry
 
 
-@jit
-def evaluate_seeds(threads, first, step, seeds, net, law, room, x, cut, rows, cols, outputs, kernels):
-    """Outputs (S, n, k) and kernels (S, blocks, rows, columns) of seeds first, first + step, ..., one after the other.
-
-    ``outputs`` or ``kernels`` with an empty second axis are not filled. ``rows`` and ``cols`` are the points, among the
-    distinct ones, of the kernel's rows and columns; outputs are those of ``rows``. Parts that ``window`` chooses from are waves
-    of chunks, and what is between sweeps.
-    """
+@jit_inner
+def _evaluate_seeds(threads, first, step, seeds, net, law, room, x, cut, rows, cols, outputs, kernels):
     if is_due(room.window):
         for k in range(0, net.widths[0], law.panel):
             some = min(law.panel, net.widths[0] - k)
@@ -259,3 +254,15 @@ def evaluate_seeds(threads, first, step, seeds, net, law, room, x, cut, rows, co
                 outputs[s, i, a] = room.outputs[a, rows[i]]
         if kernels.shape[1] > 0:
             copy_kernel(room.kernel, law.lanes, law.outputs, rows, cols, kernels[s])
+
+
+@jit
+def evaluate_seeds(threads, first, step, seeds, net, law, room, x, cut, rows, cols, outputs, kernels):
+    """Outputs (S, n, k) and kernels (S, blocks, rows, columns) of seeds first, first + step, ..., one after the other.
+
+    ``outputs`` or ``kernels`` with an empty second axis are not filled. ``rows`` and ``cols`` are the points, among the
+    distinct ones, of the kernel's rows and columns; outputs are those of ``rows``. Parts that ``window`` chooses from are waves
+    of chunks, and what is between sweeps.
+    """
+    own_net, own_law, own_room = by_address(net), by_address(law), by_address(room)
+    _evaluate_seeds(threads, first, step, seeds, own_net, own_law, own_room, x, cut, rows, cols, outputs, kernels)

@@ -34,9 +34,12 @@ _INDEX = ir.IntType(64)
 
 
 def padded_points(points: int, itemsize: int) -> int:
-    """Points padded to whole vectors of numbers of ``itemsize`` bytes, or to half a vector if it holds them all."""
+    """Points padded to whole vectors of numbers of ``itemsize`` bytes, or to half or a quarter of one if it holds them all."""
     lanes = _BYTES // itemsize
-    return lanes // 2 if points <= lanes // 2 else -(-points // lanes) * lanes
+    for part in (lanes // 4, lanes // 2):
+        if points <= part:
+            return part
+    return -(-points // lanes) * lanes
 
 
 @intrinsic(prefer_literal=True)
@@ -139,7 +142,8 @@ def _strip(vectors, part=1):
     return strip
 
 
-_wide_strip, _pair_strip, _thin_strip, _half_strip = _strip(_VECTORS), _strip(2), _strip(1), _strip(1, 2)
+_wide_strip, _pair_strip, _thin_strip = _strip(_VECTORS), _strip(2), _strip(1)
+_half_strip, _quarter_strip = _strip(1, 2), _strip(1, 4)
 
 
 def _types(real):
@@ -167,5 +171,8 @@ def multiply(b, b_at, b_term, b_row, v, v_at, v_term, points, c, c_at, c_row, ro
         if at + width <= points:
             _thin_strip(b, b_k, b_term, b_row, v, v_k + at, v_term, c, c_at + at, c_row, rows, some, fresh)
             at += width
-        if at < points:
+        if at + width // 2 <= points:
             _half_strip(b, b_k, b_term, b_row, v, v_k + at, v_term, c, c_at + at, c_row, rows, some, fresh)
+            at += width // 2
+        if at < points:
+            _quarter_strip(b, b_k, b_term, b_row, v, v_k + at, v_term, c, c_at + at, c_row, rows, some, fresh)

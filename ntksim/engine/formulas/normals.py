@@ -226,8 +226,21 @@ _fill_truncated_normals = _blocks_of(scaled_truncated_normals)
 
 
 @jit_inner
-def _fill_blocks(key0, key1, layer, seed_high, law, block, col0, blocks, columns, scale, out, at, length):
-    if law == UNIFORM:
+def _fill_pair(key0, key1, layer, seed_high, block, col0, columns, scale, out, at, length):
+    """The first two rows of a block of normals, which come from the first two words."""
+    wide_vectors()
+    row0, row1 = out[at : at + columns], out[at + length : at + length + columns]
+    for j in range(columns):
+        row0[j], row1[j], _, _ = scaled_normals(key0, key1, layer, seed_high, block, col0 + j, scale)
+
+
+@jit_inner
+def _fill_blocks(key0, key1, layer, seed_high, law, block, col0, rows, columns, scale, out, at, length):
+    """Whole blocks for ``rows`` rows; of two normal ones no more than these."""
+    blocks = (rows + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK
+    if law == NORMAL and rows == 2:
+        _fill_pair(key0, key1, layer, seed_high, block, col0, columns, scale, out, at, length)
+    elif law == UNIFORM:
         _fill_uniforms(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length)
     elif law == TRUNCATED:
         _fill_truncated_normals(key0, key1, layer, seed_high, block, col0, blocks, columns, scale, out, at, length)
@@ -255,10 +268,11 @@ def fill_scaled(key0, key1, layer, seed_high, law, row0, col0, rows, cols, scale
     they are made in a float32 buffer that stays in the first-level cache. A number of columns that fills vectors (a
     multiple of 16) is fastest.
     """
-    direct = rows // ROWS_PER_BLOCK if out.itemsize == 4 else 0  # blocks that are made in place
-    if direct:
-        _fill_blocks(key0, key1, layer, seed_high, law, row0 // ROWS_PER_BLOCK, col0, direct, cols, scale, out, at, length)
-    done = direct * ROWS_PER_BLOCK
+    done = 0
+    if out.itemsize == 4:  # made in place
+        done = 2 if law == NORMAL and rows == 2 else rows // ROWS_PER_BLOCK * ROWS_PER_BLOCK
+        if done:
+            _fill_blocks(key0, key1, layer, seed_high, law, row0 // ROWS_PER_BLOCK, col0, done, cols, scale, out, at, length)
     if done == rows:
         return
     width = min(cols, _STRETCH)
@@ -266,11 +280,10 @@ def fill_scaled(key0, key1, layer, seed_high, law, row0, col0, rows, cols, scale
     buffer = np.empty(blocks * ROWS_PER_BLOCK * width, np.float32)
     for i in range(done, rows, blocks * ROWS_PER_BLOCK):
         some = min(blocks * ROWS_PER_BLOCK, rows - i)
-        count = (some + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK
         for j in range(0, cols, width):
             size = min(width, cols - j)
             _fill_blocks(
-                key0, key1, layer, seed_high, law, (row0 + i) // ROWS_PER_BLOCK, col0 + j, count, size, scale, buffer, 0, size
+                key0, key1, layer, seed_high, law, (row0 + i) // ROWS_PER_BLOCK, col0 + j, some, size, scale, buffer, 0, size
             )
             _copy_rows(buffer, size, out, at + i * length + j, length, some)
 
