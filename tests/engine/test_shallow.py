@@ -1,4 +1,4 @@
-"""Descent of one hidden layer in one sweep a step: the oracle, bits, and the sums over points."""
+"""Descent of one hidden layer in one sweep a step: the oracle, bits, and the sums of a block."""
 
 import naive
 import numba
@@ -10,32 +10,39 @@ from tolerances import ROUND_OFF, assert_close
 import ntksim
 from ntksim.engine.compiled.jit import jit
 from ntksim.engine.cpu import shallow
-from ntksim.engine.cpu.dots import dots, weighted_dots, whole_lanes
+from ntksim.engine.cpu.compiled_network import compiled_network
+from ntksim.engine.cpu.neurons import BLOCK, PIECE, call_loop, loops_of
+from ntksim.engine.formulas.blocks import code_of
 
 RNG = np.random.default_rng(5)
 
 
 @jit
-def both(s, t, x, plain, weighted, rows, terms, points):
-    dots(s, 0, points, x, 0, points, points, plain, 0, terms, rows, terms)
-    weighted_dots(t, 0, points, s, 0, points, x, 0, points, points, weighted, 0, terms, rows, terms)
+def sums(addresses, neurons, count, inputs, gradient, outputs):
+    call_loop(addresses[0], (0.0, neurons.reshape(neurons.size), count, inputs.reshape(inputs.size), inputs.shape[1], gradient))
+    call_loop(addresses[1], (0.0, neurons.reshape(neurons.size), count, inputs.reshape(inputs.size), inputs.shape[1], outputs))
 
 
+@pytest.mark.parametrize(("d", "k"), [(1, 1), (2, 3), (5, 2)])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_dots_are_sums_whatever_the_blocks(dtype):
-    """Every remainder of rows and terms; one row alone has the bits that it has among others."""
-    points = whole_lanes(50, np.dtype(dtype).itemsize)
-    s, t, x = (RNG.normal(size=(size, points)).astype(dtype) for size in (13, 13, 9))
-    found = {}
-    for rows, terms in ((13, 9), (7, 3), (1, 1), (6, 2), (2, 4)):
-        plain, weighted = np.empty((rows, terms), dtype), np.empty((rows, terms), dtype)
-        both(*(v.ravel() for v in (s, t, x)), plain.ravel(), weighted.ravel(), rows, terms, points)
-        assert_close(plain, s[:rows].astype(float) @ x[:terms].T.astype(float), ROUND_OFF[dtype])
-        assert_close(weighted, (s * t)[:rows].astype(float) @ x[:terms].T.astype(float), ROUND_OFF[dtype])
-        found[rows, terms] = plain, weighted
-    for (rows, terms), own in found.items():
-        for part, whole in zip(own, found[13, 9], strict=True):
-            assert (part == whole[:rows, :terms]).all()
+def test_sums_of_a_block_whatever_its_size(dtype, d, k):
+    """More points than are summed at once; neurons have the bits that they have among others."""
+    rows, points, found = d + 1 + k, PIECE + 48, []
+    addresses = loops_of(code_of("tanh"), d, k, np.dtype(dtype))
+    numbers, inputs = RNG.normal(size=(rows, BLOCK)).astype(dtype), RNG.normal(size=(d, points)).astype(dtype)
+    gradient = RNG.normal(size=(k, points)).astype(dtype)
+    for count in (16, 48, BLOCK):
+        neurons, outputs = np.concatenate([numbers, np.ones((2 * rows, BLOCK), dtype)]), np.ones((k, points), dtype)
+        sums(addresses, neurons, count, inputs, gradient.ravel(), outputs.ravel())
+        w, b, a = np.split(numbers[:, :count].astype(float), [d, d + 1])
+        h = np.tanh(w.T @ inputs + b.T)
+        back = (1 - h * h) * (a.T @ gradient if k > 1 else gradient)
+        assert_close(
+            neurons[2 * rows :, :count], np.concatenate([inputs @ back.T, back.sum(1)[None], gradient @ h.T]), ROUND_OFF[dtype]
+        )
+        assert_close(outputs, a @ h, ROUND_OFF[dtype])
+        found.append(neurons[2 * rows :, :16])
+    assert all((other == found[0]).all() for other in found)
 
 
 @pytest.mark.parametrize(("points", "width"), [(1, 1), (3, 5), (17, 13), (70, 150)])
@@ -53,11 +60,12 @@ def test_descent_of_any_size_follows_the_oracle(points, width, dtype, tolerance)
     assert_close(run.outputs[0, 1], history[20][0], tolerance)
 
 
-def test_few_inputs_are_where_the_sweep_is_taken():
-    shapes = [(1, 3, True), (1, shallow.FEW_INPUTS, True), (1, shallow.FEW_INPUTS + 1, False), (2, 3, False)]
-    for depth, inputs, expected in shapes:
-        net = ntksim.engine.cpu.compiled_network.compiled_network(ntksim.Network(depth, 8), inputs)
-        assert shallow.is_shallow(net) == expected
+def test_few_inputs_and_outputs_are_where_the_sweep_is_taken():
+    few = shallow.FEW
+    shapes = [(1, 3, 1, True), (1, few, few, True), (1, few + 1, 1, False), (1, 3, few + 1, False), (2, 3, 1, False)]
+    for depth, inputs, outputs, expected in shapes:
+        network = ntksim.Network(depth, 8, outputs=outputs)
+        assert shallow.is_shallow(compiled_network(network, inputs)) == expected
 
 
 def trained(network, times, **options):

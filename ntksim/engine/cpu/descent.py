@@ -14,7 +14,7 @@ from ntksim.engine.compiled.slices import is_due
 from ntksim.engine.cpu.draws import argument_types
 from ntksim.engine.cpu.passes import evaluate, go_back, gram_of_points, sensitivity_columns, share
 from ntksim.engine.cpu.product import multiply
-from ntksim.engine.formulas.layer import add_bias_pull, add_readout_pull, descended, weigh_sensitivity
+from ntksim.engine.formulas.layer import add_bias_pull, add_readout_pull, begin_step, descended, end_step, weigh_sensitivity
 from ntksim.engine.formulas.losses import point_gradient
 
 _INDEX = types.intp
@@ -134,33 +134,17 @@ def pull_back_at(threads, net, weights, room, pairs, vector):
     pull_back(threads, net, weights, room, pairs, vector)
 
 
-@jit_inner
-def _begin_step(net, weights, moving, step):
-    """What a step does before the pull-back: decay, theta <- theta - before w, and w <- mu w."""
-    theta, velocity, offsets, kind = weights.flat, moving.flat, weights.offsets, weights.flat.dtype.type
-    for layer in range(net.widths.size - 1 if step.momentum != 0 or step.decay != 0 else 0):
-        decay = kind(step.decay * net.scales[4, layer])
-        for i in range(offsets[2 * layer], offsets[2 * layer + 2]):
-            if step.momentum == 0:
-                theta[i] = descended(theta[i], decay, theta[i])
-            else:
-                old = theta[i]
-                theta[i] = descended(old, kind(step.before), velocity[i])
-                velocity[i] = descended(kind(step.momentum) * velocity[i], decay, old)
-
-
 @jit
 def _step(threads, net, weights, moving, room, pairs, gradient, step):
     """A `machine.Step`, where J' ``gradient`` = rate g, and ``moving`` holds w = -eta v."""
-    if is_due(room.window):
-        _begin_step(net, weights, moving, step)
-    if step.momentum == 0:
-        pull_back(threads, net, weights, room, pairs, gradient)
-        return
-    pull_back(threads, net, moving, room, pairs, gradient)
-    theta, velocity, kind = weights.flat, moving.flat, weights.flat.dtype.type
-    for i in range(theta.size if is_due(room.window) else 0):
-        theta[i] = descended(theta[i], -kind(step.after), velocity[i])
+    theta, velocity, offsets = weights.flat, moving.flat, weights.offsets
+    if is_due(room.window) and (step.momentum != 0 or step.decay != 0):
+        for layer in range(net.widths.size - 1):
+            for i in range(offsets[2 * layer], offsets[2 * layer + 2]):
+                begin_step(theta, velocity, i, step.decay * net.scales[4, layer], step)
+    pull_back(threads, net, weights if step.momentum == 0 else moving, room, pairs, gradient)
+    for i in range(theta.size if step.momentum != 0 and is_due(room.window) else 0):
+        end_step(theta, velocity, i, step)
 
 
 @jit

@@ -47,6 +47,23 @@ def descended(parameter, factor, change):
 
 
 @jit_inline
+def begin_step(theta, velocity, at, decay, step):
+    """What a `machine.Step` does to a parameter before its gradient is subtracted from it, or from w where there is momentum."""
+    kind, old = theta.dtype.type, theta[at]
+    if velocity.size == 0:
+        theta[at] = descended(old, kind(decay), old)
+        return
+    theta[at] = descended(old, kind(step.before), velocity[at])
+    velocity[at] = descended(kind(step.momentum) * velocity[at], kind(decay), old)
+
+
+@jit_inline
+def end_step(theta, velocity, at, step):
+    """What it does afterwards, where there is momentum."""
+    theta[at] = descended(theta[at], -theta.dtype.type(step.after), velocity[at])
+
+
+@jit_inline
 def features_kernel(weight, bias, features):
     """g^2 H H' + beta^2: kernel of a layer's parameters but for the sensitivities that it is multiplied with."""
     return weight * weight * features + bias * bias

@@ -11,8 +11,8 @@ ABOUT = {"smooth": False, "gate": "value"}
 @jit_inline
 def value_and_slope(z, parameter):
     """max(z, 0), and 1 above 0, else 0."""
-    zero = z * np.float32(0)  # of z's own type: an integer 0 would make it float64
-    return max(z, zero), zero + np.float32(z > 0)
+    zero, one = np.float32(0), np.float32(1)  # integers would make float32 numbers float64
+    return (zero if z < zero else z), (one if z > zero else zero)
 
 
 @jit
