@@ -139,7 +139,7 @@ def test_widths_at_which_the_systematic_part_is_larger_come_from_the_table():
     assert findings.overtaking(parts([], []).assign(quantity="", width=0, root_mean_square=0.0)) is None
 
 
-def test_a_law_that_misses_theory_has_the_power_of_its_widest_widths_beside_it():
+def test_a_law_that_misses_theory_and_bends_has_the_power_of_its_widest_widths_beside_it():
     """Sizes fall as -1/2 and then as -1, with ends 10% apart: the last power has an interval of log(1.1) sqrt(2) / log 4."""
     size = np.array([1.0, 0.5, 0.125])
     rows = pd.DataFrame(
@@ -161,6 +161,7 @@ def test_a_law_that_misses_theory_has_the_power_of_its_widest_widths_beside_it()
     assert said(theory_exponent=-0.75) == f"{start}-0.75)"
     assert said(theory_exponent=np.nan) == f"{start}none)"
     assert said(rows[1:]) == f"{start}-1)"
+    assert said(rows.assign(root_mean_square_high=2 * size)) == f"{start}-1)"
     assert said(interval_low=np.nan, interval_high=np.nan) == ". This scales as the width to the power -0.75 (theory: -1)"
 
 

@@ -208,10 +208,10 @@ def _scaling(laws: pd.DataFrame, rows: pd.DataFrame) -> str:
 
 
 def _bend(law: pd.Series, rows: pd.DataFrame) -> str:
-    """The power between the two widest widths, as a sentence, if theory's exponent is outside the interval of the law's.
+    """The power between the two widest widths, as a sentence, if a law that misses theory's exponent bends there.
 
-    ``rows`` are the law's, by width. Theory is of large widths, so a law that bends comes closer to it there. The ends of the
-    interval are joined from those at the two widths (Zou & Donner 2008), which have networks of their own.
+    Theory is of large widths, so that a fit to all widths need not meet it. ``rows`` are the law's, by width. The ends of the
+    interval are joined from those at the two widths (Zou & Donner 2008). A law bends if they leave its exponent out.
     """
     usable = rows[rows["root_mean_square_low"] > 0]
     agrees = law["interval_low"] <= law["theory_exponent"] <= law["interval_high"]
@@ -222,8 +222,11 @@ def _bend(law: pd.Series, rows: pd.DataFrame) -> str:
     widths = usable["width"].to_numpy()[-2:]
     span = np.log(widths[1] / widths[0])
     power = (size[1] - size[0]) / span
-    ends = f"{power - np.hypot(below[1], above[0]) / span:+.2f} to {power + np.hypot(above[1], below[0]) / span:+.2f}"
-    return f". Between widths {widths[0]} and {widths[1]} alone the power is {power:+.2f}, with a 95% interval of {ends}"
+    first, last = power - np.hypot(below[1], above[0]) / span, power + np.hypot(above[1], below[0]) / span
+    if first <= law["exponent"] <= last:
+        return ""
+    interval = f"with a 95% interval of {first:+.2f} to {last:+.2f}"
+    return f". Between widths {widths[0]} and {widths[1]} alone the power is {power:+.2f}, {interval}"
 
 
 def _power(law: pd.Series) -> str:
