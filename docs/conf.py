@@ -8,13 +8,17 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import references  # noqa: E402
+from docutils import nodes  # noqa: E402
+from docutils.utils.math.latex2mathml import tex2mathml  # noqa: E402
 
 from ntksim import __version__  # noqa: E402
 
 project, author, release = "ntksim", "the ntksim developers", __version__
+copyright = author
 html_title = f"ntksim {release}"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
+html_math_renderer = "mathml"  # formulas that browsers draw without scripts, so that the site is read offline
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 
 # Pages are read on GitHub too: anchors are made as GitHub makes them, and formulas are written as GitHub wants them.
@@ -65,8 +69,20 @@ def _as_napoleon_reads_it(app, what, name, thing, options, lines):
     lines[:] = told
 
 
+def _mathml(start, end, *, as_block):
+    """How a formula is written into a page. TeX that docutils cannot turn into MathML is an error of the build."""
+
+    def visit(writer, node):
+        writer.body.append(f"{start}{tex2mathml(node.astext(), as_block=as_block)}{end}")
+        raise nodes.SkipNode
+
+    return visit, None
+
+
 def setup(app):
     """Called by Sphinx."""
+    wide = '<div class="math" style="margin: 1rem 0; overflow-x: auto">', "</div>"
+    app.add_html_math_renderer("mathml", _mathml("", "", as_block=False), _mathml(*wide, as_block=True))
     references.write(HERE / "reference")
     app.connect("source-read", _as_sphinx_reads_it)
     app.connect("autodoc-process-docstring", _as_napoleon_reads_it, priority=400)  # napoleon's is 500

@@ -58,4 +58,10 @@ def test_references_name_all_keys_columns_and_functions(site):
 
 
 def test_formulas_are_formulas(site):
+    """They are MathML, which browsers draw by themselves: a page that is read offline has no other server's scripts."""
     assert "$`" not in text(site / "theory.html")
+    for page in site.rglob("*.html"):
+        written = page.read_text(encoding="utf-8")
+        assert r"\(" not in text(page)
+        assert not re.search(r"""<script[^>]*src=["'](https?:)?//""", written), page
+    assert (site / "theory.html").read_text(encoding="utf-8").count("<math") > 300

@@ -463,11 +463,12 @@ def test_reports_say_which_loss(classified, decayed, tmp_path):
     assert f", {words}, " in description.study(attrs)[-1]
     if classified.study.training.relative_time:
         assert " / (c lambda_max(K_inf)), " in description.study(attrs)[-1]
+        assert ", c being the largest second derivative of the loss in the outputs" in description.study(attrs)[-1]
     text = summary.summary(classified.study.results)
-    assert f"linearised network below 0.1; {words}):" in " ".join(text.split())
+    assert f"linearised network below 0.1; between: none of these; trained on {words}):" in " ".join(text.split())
     assert "in units of the targets" not in text
     page.write_html(classified.study.results, tmp_path / "report.html")
-    assert f"; {words}" in (tmp_path / "report.html").read_text()
+    assert f"; trained on {words}" in (tmp_path / "report.html").read_text()
     for axis in figures.loss(ntksim.read_table(classified.study.results, "training")).axes:
         assert axis.get_ylabel().startswith("training loss")
         assert "log" in axis.get_ylabel()

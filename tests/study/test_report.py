@@ -17,7 +17,7 @@ from ntksim.study.data.dataset import Data
 from ntksim.study.errors import ForeignFile
 from ntksim.study.plan import jobs
 from ntksim.study.report import description, figures, findings, panels, summary
-from ntksim.study.report.page import write_html
+from ntksim.study.report.page import three_digits, write_html
 from ntksim.study.stages.accuracy import accuracy
 from ntksim.study.statistics import laziness, scaling_laws
 from ntksim.study.statistics.drift_parts import PARTS
@@ -134,9 +134,35 @@ def test_widths_at_which_the_systematic_part_is_larger_come_from_the_table():
     assert widths([1, 3, 3], [2, 2, 1], reach=0.6) == "from width 16 on (95% intervals apart at width 32)"
     assert widths([1, 1], [2, 2]) == "at no width"
     assert widths([3, 3], [2, 2]) == "at every width (95% intervals apart at every width)"
-    assert widths([3, 1, 3, 1], [2, 2, 2, 2], reach=1) == "at widths 8, 32 (95% intervals apart at no width)"
+    assert widths([3, 1, 3, 1], [2, 2, 2, 2], reach=1) == "at widths 8 and 32 (95% intervals apart at no width)"
     assert widths([np.nan, 3], [np.nan, 2]) == "at width 16 (95% intervals apart at width 16)"
     assert findings.overtaking(parts([], []).assign(quantity="", width=0, root_mean_square=0.0)) is None
+
+
+def test_a_law_that_misses_theory_and_bends_has_the_power_of_its_widest_widths_beside_it():
+    """Sizes fall as -1/2 and then as -1, with ends 10% apart: the last power has an interval of log(1.1) sqrt(2) / log 4."""
+    size = np.array([1.0, 0.5, 0.125])
+    rows = pd.DataFrame(
+        {"quantity": "kernel_drift", "width": [16, 64, 256], "root_mean_square": size, "count": 5, "marked": False}
+    )
+    rows = rows.assign(root_mean_square_low=size / 1.1, root_mean_square_high=size * 1.1)
+    law = {"quantity": "kernel_drift", "along": "width", "exponent": -0.75, "interval_low": -0.8, "interval_high": -0.7}
+    law |= {"theory_exponent": -1.0, "parameterization": "ntk", "marked": False}
+
+    def said(rows=rows, **changes):
+        return findings._scaling(pd.DataFrame([law | changes]), rows)
+
+    start = ". This scales as the width to the power -0.75, with a 95% interval of -0.80 to -0.70 (theory: "
+    reach = np.log(1.1) * 2**0.5 / np.log(4)
+    ends = f"{-1 - reach:+.2f} to {-1 + reach:+.2f}"
+    bend = f". Between widths 64 and 256 alone the power is -1.00, with a 95% interval of {ends}"
+    assert said() == f"{start}-1){bend}"
+    assert said(theory_exponent=-0.5) == f"{start}-0.5, at very large widths only){bend}"
+    assert said(theory_exponent=-0.75) == f"{start}-0.75)"
+    assert said(theory_exponent=np.nan) == f"{start}none)"
+    assert said(rows[1:]) == f"{start}-1)"
+    assert said(rows.assign(root_mean_square_high=2 * size)) == f"{start}-1)"
+    assert said(interval_low=np.nan, interval_high=np.nan) == ". This scales as the width to the power -0.75 (theory: -1)"
 
 
 def test_verdicts_name_networks_and_levels():
@@ -163,7 +189,8 @@ def test_the_page_lists_networks_verdicts_and_accuracies(smooth):
     lazy = ntksim.read_table(smooth, "lazy").iloc[0]
     for name in ("test_accuracy", "test_limit_closed_form_accuracy", "relative_linearized_deviation", "loss_left"):
         assert name.replace("_", " ") in verdicts
-        assert f"<td>{lazy[name]:.3g}</td>" in verdicts
+        assert f"<td>{lazy[name]:#.3g}</td>" in verdicts
+    assert [three_digits(value) for value in (0.1003, 280.2, np.nan)] == ["0.100", "280", "missing"]
 
 
 def test_the_loss_figure_ends_where_losses_are_rounding_error(results):

@@ -1,6 +1,8 @@
 """What other programs see of results: the recipes of docs/results.md, run as they stand, and what the files hold for them."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,11 @@ def folder(tmp_path_factory):
     return there
 
 
-def recipe(package):
-    """The example of docs/results.md that imports a package, of those for other programs."""
+def recipe(word):
+    """The example of docs/results.md that has a word, of those for other programs."""
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     section = text.partition("## How do I read the files in other programs?")[2].partition("\n## ")[0]
-    (found,) = [block for block in re.findall(r"(?:^    .*\n)+", section, re.MULTILINE) if f"    import {package}" in block]
+    (found,) = [block for block in re.findall(r"(?:^    .*\n)+", section, re.MULTILINE) if word in block]
     return re.sub(r"^    ", "", found, flags=re.MULTILINE)
 
 
@@ -40,7 +42,7 @@ def run(package, folder, monkeypatch):
     """The names that a recipe leaves."""
     monkeypatch.chdir(folder)
     names = {}
-    exec(compile(recipe(package), package, "exec"), names)
+    exec(compile(recipe(f"import {package}"), package, "exec"), names)
     return names
 
 
@@ -100,6 +102,27 @@ def test_duckdb(folder, monkeypatch):
     kept = ntksim.read_kernels(folder / "results", "tanh_3", 16)
     for s, seed in enumerate(kept.seeds):
         assert first[("tanh_3", 16, seed)].sort_index().tolist() == kept.kernels[s, :, 0, 0].tolist()
+
+
+def test_r(folder):
+    """R prints what the recipe leaves: how many values are missing, the rows of kernels, and a kernel row by row."""
+    rscript = shutil.which("Rscript")
+    if rscript is None:
+        pytest.skip("R is not installed, so its recipe is not run (on Debian: apt install r-base-core)")
+    code = recipe("arrow::")
+    used = sorted(set(re.findall(r"(\w+)::", code)))
+    listed = f"cat(Filter(Negate(requireNamespace), c({', '.join(map(repr, used))})))"
+    missing = subprocess.run([rscript, "--vanilla", "-e", listed], capture_output=True, text=True, check=True).stdout
+    if missing:
+        pytest.skip(f"R has no package {missing}, so its recipe is not run")
+    code += 'cat(sum(is.na(convergence$interval_low)), nrow(kept), dim(kernel), "\\n"); cat(sprintf("%.17g", t(kernel)))'
+    done = subprocess.run([rscript, "--vanilla", "-e", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    counts, entries = done.stdout.splitlines()
+    unknown = ntksim.read_table(folder / "results", "convergence")["interval_low"].isna().sum()
+    kept = ntksim.read_kernels(folder / "results", "relu_1", 64).kernels
+    assert counts.split() == [str(count) for count in (unknown, kept[..., 0, 0].size, *kept.shape[2:])]
+    assert [float(entry) for entry in entries.split()] == kept[0, 0].ravel().tolist()
 
 
 def test_latex(folder, monkeypatch, capsys):

@@ -104,6 +104,8 @@ def _schedule(training: Mapping[str, Any]) -> str:
     prefixes = {"momentum": "Nesterov " if schedule.nesterov else ""}
     names = (name for name in found if name not in _SAID)
     words += [f"{prefixes.get(name, '')}{name.replace('_', ' ')} {found[name]}" for name in names if found[name]]
+    if schedule.relative_time is not None and schedule.loss != "squared":
+        words.append("c being the largest second derivative of the loss in the outputs")
     if schedule.measures is not None:
         asked = [name.replace("_", " ") for name, value in found["measures"].items() if value]
         words.append(f"measures along training: {', '.join(asked)}")

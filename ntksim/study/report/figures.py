@@ -24,7 +24,7 @@ from ntksim.study.report.learning_curve import learning_curve
 from ntksim.study.statistics import laziness
 from ntksim.study.statistics.seeds import MOST_EXCLUDED, of_one_data_set
 
-_CHARACTERS_PER_INCH = 20  # in the line below the panels
+_CHARACTERS_PER_INCH = 17  # in the line below the panels
 _VERDICT_MARKERS = dict(zip(laziness.VERDICTS, "^voDsX", strict=True))
 
 
@@ -344,7 +344,7 @@ def draw(name: str, tables: Sequence[str | Path], output: Iterable[str | Path]) 
     shown = metadata if one else _of_first_seed(metadata)
     words = f"{description.data(shown, shown=one)}; {description.seeds(metadata, stage)}"
     characters = int(_CHARACTERS_PER_INCH * figure.get_figwidth())
-    figure.supxlabel(textwrap.fill(words, characters), fontsize=7, color="0.3", parse_math=False)
+    figure.supxlabel(textwrap.fill(words, characters), fontsize=8, color="0.3", parse_math=False)
     panels.save(figure, output)
 
 

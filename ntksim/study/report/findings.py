@@ -23,7 +23,7 @@ _OVER_DEPTHS = {"relative_frobenius_error": "kernel's distance from its infinite
 _MEANINGS = (
     f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "
     f"kernel drift and, unless training uses batches or weight decay, distance from the linearised network below "
-    f"{laziness.LAZY:g}"
+    f"{laziness.LAZY:g}; between: none of these"
 )
 
 
@@ -125,14 +125,14 @@ def _where(holds: pd.Series) -> str:
         return "at every width"
     if holds.to_numpy()[-len(widths) :].all():
         return f"from width {widths[0]} on"
-    return f"at widths {', '.join(map(str, widths))}"
+    return f"at widths {', '.join(map(str, widths[:-1]))} and {widths[-1]}"
 
 
 def verdicts(lazy: pd.DataFrame) -> list[str]:
     """A line that explains the verdicts and says of which loss, then a line per verdict with the networks and widths that have
     it.
     """
-    loss = f"; {losses.words(losses.name(lazy.attrs))}" if "config" in lazy.attrs else ""
+    loss = f"; trained on {losses.words(losses.name(lazy.attrs))}" if "config" in lazy.attrs else ""
     lines = [f"Verdicts ({_MEANINGS}{loss}):"]
     for word in laziness.VERDICTS:
         holds = {
@@ -199,8 +199,34 @@ def _share(row: pd.Series) -> str:
 
 def _scaling(laws: pd.DataFrame, rows: pd.DataFrame) -> str:
     """How the quantity of some rows scales with the width, as a clause; nothing if it has no law."""
-    law = laws[(laws["quantity"] == rows["quantity"].iloc[0]) & (laws["along"] == "width")]
-    return "" if law.empty else f". This scales as the width to the power {_power(law.iloc[0])} (theory: {theory(law.iloc[0])})"
+    found = laws[(laws["quantity"] == rows["quantity"].iloc[0]) & (laws["along"] == "width")]
+    if found.empty:
+        return ""
+    law = found.iloc[0]
+    expected = theory(law).replace(" (asymptotic)", ", at very large widths only")
+    return f". This scales as the width to the power {_power(law)} (theory: {expected}){_bend(law, rows)}"
+
+
+def _bend(law: pd.Series, rows: pd.DataFrame) -> str:
+    """The power between the two widest widths, as a sentence, if a law that misses theory's exponent bends there.
+
+    Theory is of large widths, so that a fit to all widths need not meet it. ``rows`` are the law's, by width. The ends of the
+    interval are joined from those at the two widths (Zou & Donner 2008). A law bends if they leave its exponent out.
+    """
+    usable = rows[rows["root_mean_square_low"] > 0]
+    agrees = law["interval_low"] <= law["theory_exponent"] <= law["interval_high"]
+    if agrees or np.isnan(law["theory_exponent"]) or np.isnan(law["interval_low"]) or len(usable) < 3:
+        return ""
+    size, low, high = (np.log(usable[f"root_mean_square{end}"].to_numpy()[-2:]) for end in ("", "_low", "_high"))
+    below, above = size - low, high - size
+    widths = usable["width"].to_numpy()[-2:]
+    span = np.log(widths[1] / widths[0])
+    power = (size[1] - size[0]) / span
+    first, last = power - np.hypot(below[1], above[0]) / span, power + np.hypot(above[1], below[0]) / span
+    if first <= law["exponent"] <= last:
+        return ""
+    interval = f"with a 95% interval of {first:+.2f} to {last:+.2f}"
+    return f". Between widths {widths[0]} and {widths[1]} alone the power is {power:+.2f}, {interval}"
 
 
 def _power(law: pd.Series) -> str:

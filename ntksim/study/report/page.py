@@ -53,9 +53,14 @@ def write_html(results: str | Path, output: str | Path, captions: str | Path | N
     figures = [_figure(Path(results), name, captions) for name in _drawn(Path(results), laws.attrs)]
     shown: dict[str, Any] = {
         "title": description.data(laws.attrs).split(":")[0],
-        "opening": description.opening(laws.attrs, excluded),
+        "opening": [(name, _symbols(text)) for name, text in description.opening(laws.attrs, excluded)],
         "remarks": laws.attrs["data"]["remarks"],
-        "found": findings.in_words(read_shown(results, "convergence"), laws, *_of_training(results), averages),
+        "found": {
+            network: [_symbols(sentence) for sentence in sentences]
+            for network, sentences in findings.in_words(
+                read_shown(results, "convergence"), laws, *_of_training(results), averages
+            ).items()
+        },
         "verdict_lines": [],
         "left_out": excluded,
         "figures": figures,
@@ -158,8 +163,18 @@ def _intervals(laws: pd.DataFrame, name: str, form: str) -> list[str]:
 def _verdicts(lazy: pd.DataFrame) -> _Table:
     numbers = lazy[list(_SHOWN)].dropna(axis="columns", how="all")  # without classes there are no accuracies
     cells = lazy[["network", "width", "verdict", "count"]].assign(excluded=_left_out(lazy))
-    shown = pd.concat([cells, numbers.map("{:.3g}".format)], axis="columns")
+    shown = pd.concat([cells, numbers.map(three_digits)], axis="columns")
     return _table(shown.rename(columns=lambda name: name.replace("_", " ")))
+
+
+def three_digits(value: float) -> str:
+    """A number with its zeros, so that 0.1003 is not taken for a threshold of 0.1."""
+    return "missing" if np.isnan(value) else f"{value:#.3g}".rstrip(".")
+
+
+def _symbols(text: str) -> str:
+    """Words of the summary, which is plain text, with the symbols of figures and captions."""
+    return text.replace("lambda_max", "λ_max").replace("K_inf", "K_∞")
 
 
 def _source(metadata: dict[Any, Any]) -> str:

@@ -88,12 +88,12 @@ def legend(axis: Axes, *, above: bool = False, columns: int = 1) -> None:
     if not axis.get_legend_handles_labels()[0]:
         return
     if not above:
-        axis.legend(fontsize=7, loc="best", ncols=columns)
+        axis.legend(fontsize=8, loc="best", ncols=columns)
         return
     earlier = axis.get_legend()
     title = axis.get_title() or (earlier.get_title().get_text() if earlier else "")
     axis.set_title("")
-    axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, title=title, title_fontsize=10,
+    axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, title=title, title_fontsize=10,
                 alignment="left", ncols=columns)  # fmt: skip
 
 

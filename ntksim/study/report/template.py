@@ -8,7 +8,7 @@ import jinja2
 _STYLE = """\
 :root { --ink: #1b1b1b; --soft: #595959; --line: #d5d5d5 }
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 70rem; padding: 1.5rem; color: var(--ink); background: #fff;
+body { margin: 0 auto; max-width: 80rem; padding: 1.5rem; color: var(--ink); background: #fff;
   font: 16px/1.5 system-ui, "Segoe UI", "Liberation Sans", Helvetica, Arial, sans-serif; overflow-wrap: break-word }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem }
 h2 { font-size: 1.3rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line) }
@@ -23,8 +23,9 @@ figcaption { color: var(--soft); font-size: .9rem; margin-top: .6rem }
 figcaption p { margin: 0 0 .4rem }
 .wide { overflow-x: auto; border: 1px solid var(--line) }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
-th:first-child, td:nth-child(-n+2) { text-align: left }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th { white-space: normal; vertical-align: bottom }
+:is(th, td):nth-child(-n+2) { text-align: left }
 .warning { border-left: .25rem solid #d55e00; padding-left: .75rem }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt } nav { display: none }
