@@ -109,14 +109,15 @@ def _add_scaled(memory, begin, end):
 @jit_parallel
 def _shared(threads, memory):
     for thread in prange(threads):
-        _add_scaled(by_address(memory), memory.values.size * thread // threads, memory.values.size * (thread + 1) // threads)
+        (address,) = by_address((memory,))
+        _add_scaled(address, memory.values.size * thread // threads, memory.values.size * (thread + 1) // threads)
 
 
 @jit
 def _add_by_address(memory, threads):
-    address = by_address(memory)
+    (address,) = by_address((memory,))
     if threads > 1:
-        _shared(threads, by_value(address))
+        _shared(threads, *by_value((address,)))
     else:
         _add_scaled(address, 0, address.values.size)
     return address.values

@@ -64,23 +64,26 @@ def _field(context, builder, address, value, name):
 
 
 @intrinsic
-def by_address(typingctx, value):
-    """The address of a copy of a named tuple; it is valid while the function runs that asks for it, and its arrays are kept."""
+def by_address(typingctx, values):
+    """Addresses of copies of some named tuples, valid while the function runs that asks for them, if their arrays are kept."""
 
     def codegen(context, builder, signature, args):
-        return builder.bitcast(cgutils.alloca_once_value(builder, args[0]), _POINTER)
+        copies = [cgutils.alloca_once_value(builder, value) for value in cgutils.unpack_tuple(builder, args[0])]
+        return context.make_tuple(builder, signature.return_type, [builder.bitcast(copy, _POINTER) for copy in copies])
 
-    return Address(value)(value), codegen
+    return types.Tuple([Address(kind) for kind in values])(values), codegen
 
 
 @intrinsic
-def by_value(typingctx, address):
-    """The named tuple at an address, for loops that threads share, which take nothing else."""
+def by_value(typingctx, addresses):
+    """The named tuples at some addresses, for loops that threads share, which take nothing else."""
 
     def codegen(context, builder, signature, args):
-        found = _load(builder, _place(context, builder, signature.args[0], args[0]))
+        given = zip(signature.args[0], cgutils.unpack_tuple(builder, args[0]), strict=True)
+        found = [_load(builder, _place(context, builder, address, value)) for address, value in given]
         if context.enable_nrt:
-            context.nrt.incref(builder, signature.return_type, found)
-        return found
+            for kind, value in zip(signature.return_type, found, strict=True):
+                context.nrt.incref(builder, kind, value)
+        return context.make_tuple(builder, signature.return_type, found)
 
-    return address.kind(address), codegen
+    return types.Tuple([address.kind for address in addresses])(addresses), codegen

@@ -39,7 +39,7 @@ _INDEX = types.intp
 def _wave(threads, first, count, what, layer, seed, net, law, room):
     for thread in prange(threads):
         for slot in range(count * thread // threads, count * (thread + 1) // threads):
-            sum_chunk(thread, slot, first + slot, what, layer, seed, by_address(net), by_address(law), by_address(room))
+            sum_chunk(thread, slot, first + slot, what, layer, seed, *by_address((net, law, room)))
 
 
 # --- one seed ---------------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def _sweep(threads, seed, net, law, room, what, layer):
         if not is_due(room.window):
             continue
         if threads > 1:
-            _wave(threads, begin, count, what, layer, seed, by_value(net), by_value(law), by_value(room))
+            _wave(threads, begin, count, what, layer, seed, *by_value((net, law, room)))
         else:
             for slot in range(count):
                 sum_chunk(0, slot, begin + slot, what, layer, seed, net, law, room)
@@ -264,5 +264,4 @@ def evaluate_seeds(threads, first, step, seeds, net, law, room, x, cut, rows, co
     distinct ones, of the kernel's rows and columns; outputs are those of ``rows``. Parts that ``window`` chooses from are waves
     of chunks, and what is between sweeps.
     """
-    own_net, own_law, own_room = by_address(net), by_address(law), by_address(room)
-    _evaluate_seeds(threads, first, step, seeds, own_net, own_law, own_room, x, cut, rows, cols, outputs, kernels)
+    _evaluate_seeds(threads, first, step, seeds, *by_address((net, law, room)), x, cut, rows, cols, outputs, kernels)

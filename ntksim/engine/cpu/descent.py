@@ -9,6 +9,7 @@ further pass. For several outputs a step goes back once, with g.f in place of f.
 import numpy as np
 from numba import prange, types
 
+from ntksim.engine.compiled.by_address import by_address, by_value
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_allocating, jit_inner, jit_parallel
 from ntksim.engine.compiled.slices import is_due
 from ntksim.engine.cpu.draws import argument_types
@@ -48,7 +49,7 @@ def _pull_shared(threads, net, weights, room, pairs, layer, vector, below, begin
     for thread in prange(threads):
         r0, r1 = share(begin, end, threads, thread)
         if r0 < r1:
-            _pull_rows(net, weights, room, pairs, layer, vector, below, r0, r1)
+            _pull_rows(*by_address((net, weights, room, pairs)), layer, vector, below, r0, r1)
 
 
 @jit_inner
@@ -97,7 +98,7 @@ def pull_back(threads, net, weights, room, pairs, vector):
                 ready = True
             end = min(begin + some, net.widths[layer])
             if threads > 1:
-                _pull_shared(threads, net, weights, room, pairs, layer, factors, below, begin, end)
+                _pull_shared(threads, *by_value((net, weights, room, pairs)), layer, factors, below, begin, end)
             else:
                 _pull_rows(net, weights, room, pairs, layer, factors, below, begin, end)
 
@@ -123,18 +124,19 @@ def relative_distance(a, b):
 @jit
 def evaluate_at(threads, seed, net, weights, room, pairs):
     """:func:`cpu.passes.evaluate`, for Python, the Gram matrix of the points included."""
+    own_net, own_weights, own_room, own_pairs = by_address((net, weights, room, pairs))
     if is_due(room.window):
-        gram_of_points(net, room, pairs)
-    evaluate(threads, seed, net, weights, room, pairs)
+        gram_of_points(own_net, own_room, own_pairs)
+    evaluate(threads, seed, own_net, own_weights, own_room, own_pairs)
 
 
 @jit
 def pull_back_at(threads, net, weights, room, pairs, vector):
     """:func:`pull_back`, for Python."""
-    pull_back(threads, net, weights, room, pairs, vector)
+    pull_back(threads, *by_address((net, weights, room, pairs)), vector)
 
 
-@jit
+@jit_allocating
 def _step(threads, net, weights, moving, room, pairs, gradient, step):
     """A `machine.Step`, where J' ``gradient`` = rate g, and ``moving`` holds w = -eta v."""
     theta, velocity, offsets = weights.flat, moving.flat, weights.offsets
@@ -147,7 +149,7 @@ def _step(threads, net, weights, moving, room, pairs, gradient, step):
         end_step(theta, velocity, i, step)
 
 
-@jit
+@jit_inner
 def _gather(columns, chosen, room, pairs):
     """Put the ``chosen`` points of ``columns`` in place as h^0."""
     for d in range(columns.shape[0]):
@@ -156,17 +158,8 @@ def _gather(columns, chosen, room, pairs):
             row[i] = columns[d, chosen[i]]
 
 
-@jit
-def advance(
-    threads, seed, net, weights, moving, room, pairs, columns, y, gradient, whole, order, step, steps, ready
-):  # fmt: skip
-    """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
-
-    Steps are ``whole`` ones, of all points; ``ready`` says that the network has been evaluated in ``room``. Otherwise
-    ``order`` (steps, size) holds the points of each step among ``columns`` (d, n), and ``room`` is one for so many. Targets ``y``
-    are (n, k). ``moving`` holds -eta v in the layout of the parameters, and nothing without momentum. ``gradient`` (k, size) is
-    scratch, which stays where a step is made in parts.
-    """
+@jit_allocating
+def _advance(threads, seed, net, weights, moving, room, pairs, columns, y, gradient, whole, order, step, steps, ready):
     size = y.shape[0] if whole else order.shape[1]
     scaled, exact = step.rate * y.shape[0] / size, np.empty(gradient.shape)
     for number in range(steps):
@@ -189,3 +182,17 @@ def advance(
             go_back(threads, seed, net, weights, room, pairs)
         _step(threads, net, weights, moving, room, pairs, gradient, step)
     return steps
+
+
+@jit
+def advance(threads, seed, net, weights, moving, room, pairs, columns, y, gradient, whole, order, step, steps, ready):
+    """Take some steps of gradient descent in place; returns their number, below ``steps`` if outputs ceased to be finite.
+
+    Steps are ``whole`` ones, of all points; ``ready`` says that the network has been evaluated in ``room``. Otherwise
+    ``order`` (steps, size) holds the points of each step among ``columns`` (d, n), and ``room`` is one for so many. Targets ``y``
+    are (n, k). ``moving`` holds -eta v in the layout of the parameters, and nothing without momentum. ``gradient`` (k, size) is
+    scratch, which stays where a step is made in parts.
+    """
+    return _advance(
+        threads, seed, *by_address((net, weights, moving, room, pairs)), columns, y, gradient, whole, order, step, steps, ready
+    )

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import typeof, types
 
+from ntksim.engine.compiled.by_address import Address, by_address
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_inner
 from ntksim.engine.formulas.normals import bias_code, draw_vector, fill_scaled, seed_words, weight_code
 from ntksim.engine.layout import Net, Pairs, Room, Weights
@@ -19,7 +20,7 @@ def argument_types(real):
     own = matrix.astype(real.name)
     flags = True, True, True, True, True, True
     room = Room(flat, flat, flat, integers, integers, *flags, flat, own, matrix, stack, stack, stack[None], flat, own, integers)
-    return types.uint64, *(typeof(example) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
+    return types.uint64, *(Address(typeof(example)) for example in (net, weights, room, Pairs(0, 0, 0, 0, 0, True)))
 
 
 @jit_inner
@@ -53,7 +54,7 @@ def draw_parameters(seed, net, weights):
 @jit
 def draw_into(seed, net, weights):
     """:func:`draw_parameters`, for Python."""
-    draw_parameters(seed, net, weights)
+    draw_parameters(seed, *by_address((net, weights)))
 
 
 @jit_inner

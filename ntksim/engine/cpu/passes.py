@@ -17,6 +17,7 @@ Panels are added in order either way: bits depend neither on threads nor on how 
 import numpy as np
 from numba import prange, types
 
+from ntksim.engine.compiled.by_address import by_address, by_value
 from ntksim.engine.compiled.jit import compiled_once, jit, jit_inner, jit_parallel
 from ntksim.engine.compiled.slices import is_due
 from ntksim.engine.cpu.draws import argument_types, draw_rows, get_biases, get_readout
@@ -232,7 +233,7 @@ def _part(phase, threads, thread, seed, net, weights, room, pairs, what, layer, 
 @jit_parallel
 def _shared(phase, threads, seed, net, weights, room, pairs, what, layer, begin, end):
     for thread in prange(threads):
-        _part(phase, threads, thread, seed, net, weights, room, pairs, what, layer, begin, end)
+        _part(phase, threads, thread, seed, *by_address((net, weights, room, pairs)), what, layer, begin, end)
 
 
 # --- one seed ---------------------------------------------------------------------------------------------------------
@@ -249,7 +250,7 @@ def _sweep(threads, seed, net, weights, room, pairs, what, layer):
         end = min(begin + group_rows(threads, net), net.widths[layer])
         for phase in range(2):
             if threads > 1:
-                _shared(phase, threads, seed, net, weights, room, pairs, what, layer, begin, end)
+                _shared(phase, threads, seed, *by_value((net, weights, room, pairs)), what, layer, begin, end)
             else:
                 _part(phase, 1, 0, seed, net, weights, room, pairs, what, layer, begin, end)
         if what != BACK and layer == net.widths.size - 2:
@@ -361,12 +362,8 @@ def read_kernel(kernel, pairs, out):
 # --- many seeds -------------------------------------------------------------------------------------------------------
 
 
-@jit
-def evaluate_seeds(threads, first, step, seeds, net, weights, room, pairs, outputs, kernels):
-    """Outputs (S, n, k) and kernels (S, blocks, rows, columns) of seeds first, first + step, ..., one after the other.
-
-    ``outputs`` or ``kernels`` with an empty second axis are not filled.
-    """
+@jit_inner
+def _evaluate_seeds(threads, first, step, seeds, net, weights, room, pairs, outputs, kernels):
     if is_due(room.window):
         gram_of_points(net, room, pairs)
     for s in range(first, seeds.size, step):
@@ -377,3 +374,12 @@ def evaluate_seeds(threads, first, step, seeds, net, weights, room, pairs, outpu
             for a in range(outputs.shape[2]):
                 outputs[s, i, a] = room.outputs[a, i]
         copy_kernel(room.kernel[0], pairs, kernels[s])
+
+
+@jit
+def evaluate_seeds(threads, first, step, seeds, net, weights, room, pairs, outputs, kernels):
+    """Outputs (S, n, k) and kernels (S, blocks, rows, columns) of seeds first, first + step, ..., one after the other.
+
+    ``outputs`` or ``kernels`` with an empty second axis are not filled.
+    """
+    _evaluate_seeds(threads, first, step, seeds, *by_address((net, weights, room, pairs)), outputs, kernels)

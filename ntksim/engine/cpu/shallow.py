@@ -137,7 +137,7 @@ def _move_neurons(net, theta, velocity, offsets, r0, neurons, rule):
 
 
 def _part_types(real):
-    net, weights = argument_types(real)[1:3]
+    net, weights = (address.kind for address in argument_types(real)[1:3])
     flat, matrix = np.empty(0, real.name), np.empty((0, 0), real.name)
     stack, sums, integers = np.empty((0, 0, 0)), np.empty((0, 0)), np.empty(0, np.int64)
     sweep = Sweep(0, 0, matrix, matrix, matrix, stack, sums, flat, sums, integers)
