@@ -70,7 +70,7 @@ def _as_napoleon_reads_it(app, what, name, thing, options, lines):
 
 
 def _mathml(start, end, *, as_block):
-    """How a formula is written into a page. TeX that docutils cannot turn into MathML is an error of the build."""
+    """How a formula is written into a page. TeX that docutils does not know is an error of the build."""
 
     def visit(writer, node):
         writer.body.append(f"{start}{tex2mathml(node.astext(), as_block=as_block)}{end}")

@@ -63,5 +63,6 @@ def test_formulas_are_formulas(site):
     for page in site.rglob("*.html"):
         written = page.read_text(encoding="utf-8")
         assert r"\(" not in text(page)
+        assert not re.search(r"<mfrac>\s*<mn>\d\d", written), f"{page}: write \\frac{{1}}{{2}}, not \\frac12"
         assert not re.search(r"""<script[^>]*src=["'](https?:)?//""", written), page
     assert (site / "theory.html").read_text(encoding="utf-8").count("<math") > 300

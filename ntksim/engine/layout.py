@@ -1,7 +1,8 @@
 """Where numbers stand in memory: parameters, activations and sensitivities of networks, in flat arrays.
 
 A weight matrix has a row per neuron, padded to whole vectors; activations and sensitivities have a row per neuron and a
-column per point, points padded to whole vectors. A row is summed over, or added to, by vector instructions from end to end.
+column per point, points padded to vectors or parts of one. A row is summed over, or added to, by vector instructions from end
+to end.
 """
 
 import math

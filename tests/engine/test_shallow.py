@@ -11,7 +11,7 @@ import ntksim
 from ntksim.engine.compiled.jit import jit
 from ntksim.engine.cpu import shallow
 from ntksim.engine.cpu.compiled_network import compiled_network
-from ntksim.engine.cpu.neurons import BLOCK, PIECE, call_loop, loops_of
+from ntksim.engine.cpu.neurons import BLOCK, PIECE, _made, call_loop, loops_of
 from ntksim.engine.formulas.blocks import code_of
 
 RNG = np.random.default_rng(5)
@@ -105,10 +105,20 @@ def test_an_activation_without_a_slope_at_zero_is_not_asked_there():
     assert run.loss[0, -1] < run.loss[0, 0]
 
 
-def test_divergence_is_noticed():
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_divergence_is_noticed(activation):
     with pytest.warns(RuntimeWarning, match="diverge"):
         run = ntksim.train(
-            ntksim.Network(1, 16, "linear"), POINTS, np.ones(5), seeds=[0], method="gradient_descent", steps=4000,
+            ntksim.Network(1, 16, activation), POINTS, np.ones(5), seeds=[0], method="gradient_descent", steps=4000,
             learning_rate=100.0,
         )  # fmt: skip
     assert run.status == ("diverged",)
+
+
+def test_llvm_knows_that_arrays_of_the_loops_do_not_overlap():
+    code = code_of("relu")
+    loops_of(code, 2, 1, np.dtype(np.float32))
+    for loop in _made(code, 2, 1):
+        for written in loop.inspect_llvm().values():
+            (head,) = [line for line in written.splitlines() if line.startswith("define") and "loop" in line]
+            assert head.count(" noalias ") >= 3

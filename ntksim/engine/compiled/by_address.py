@@ -22,6 +22,11 @@ class Address(types.Type):
         self.kind = kind
         super().__init__(f"Address({kind})")
 
+    @property
+    def key(self):
+        """What tells two types apart: named tuples of one name may be of different classes."""
+        return self.kind
+
 
 @register_default(Address)
 class _Model(models.PrimitiveModel):

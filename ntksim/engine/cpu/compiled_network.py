@@ -27,7 +27,7 @@ def check_size(blocks: list[np.ndarray], kind: np.dtype) -> None:
 
 
 def columns_of(x1: np.ndarray, x2: np.ndarray | None, kind: np.dtype, device: str) -> tuple[np.ndarray, Pairs]:
-    """Points as columns (d, points), and which of them pair up in the kernel; for the CPU padded with zeros to whole vectors."""
+    """Points as columns (d, points), and which of them pair up in the kernel; for the CPU padded with zeros."""
     blocks = [x1] if x2 is None else [x2, x1]
     check_size(blocks, kind)
     sizes = [padded_points(len(block), kind.itemsize) if device == "cpu" else len(block) for block in blocks]

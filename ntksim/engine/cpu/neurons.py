@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, types
 
-from ntksim.engine.compiled.jit import CalledByAddress, fma, jit, jit_inline, no_overlap, wide_vectors
+from ntksim.engine.compiled.jit import CalledByAddress, fma, jit_inline, jit_inner, no_overlap, wide_vectors
 from ntksim.engine.formulas.blocks import block_of
 
 BLOCK = 64  # neurons of a block: the first cache holds their numbers and the sums
@@ -103,7 +103,7 @@ def _sum_over_points(value_and_slope: Any, pre_activation: Any, d: int, k: int) 
                 for r in range(count):
                     neurons[_at(2 * rows + row, BLOCK, r)] += neurons[_at(rows + row, BLOCK, r)]
 
-    return jit(loop)
+    return jit_inner(loop)
 
 
 def _sum_over_neurons(value_and_slope: Any, pre_activation: Any, d: int, k: int) -> Any:
@@ -123,4 +123,4 @@ def _sum_over_neurons(value_and_slope: Any, pre_activation: Any, d: int, k: int)
                             to = _at(a, lanes, i)
                             outputs[to] = fma(neurons[_at(d + 1 + a, BLOCK, r + other)], kind(value), outputs[to])
 
-    return jit(loop)
+    return jit_inner(loop)

@@ -2,7 +2,7 @@
 
 A library's product packs both matrices before it multiplies, which costs up to a third of the time where one of them has 64
 columns, and cannot read a matrix that is being generated. Here points are the last axis of every array, contiguous and
-padded to whole vectors, so that nothing needs packing. The block
+padded to vectors (`padded_points`), so that nothing needs packing. The block
 
     c[a, l] (+)= sum_k b[k, a] v[k, l],    a = 0..5,  l = 0..63 (float32 with 512-bit vectors)
 
@@ -35,7 +35,7 @@ _INDEX = ir.IntType(64)
 
 def padded_points(points: int, itemsize: int) -> int:
     """Points padded to whole vectors of numbers of ``itemsize`` bytes, or to half or a quarter of one if it holds them all."""
-    lanes = _BYTES // itemsize
+    lanes = _BYTES // itemsize  # two float64 numbers on a processor with short vectors: a quarter of them is none
     for part in (lanes // 4, lanes // 2):
         if points <= part:
             return part
@@ -69,7 +69,7 @@ class _Emitter:
     """Emits a block's instructions."""
 
     def __init__(self, builder, scalar, size, part):
-        self.builder, self.size, self.width = builder, size, _BYTES // size // part
+        self.builder, self.size, self.width = builder, size, max(_BYTES // size // part, 1)
         self.vector = ir.VectorType(scalar, self.width)
         name = f"llvm.fma.v{self.width}f{8 * size}"
         self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)

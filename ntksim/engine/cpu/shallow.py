@@ -90,7 +90,7 @@ def operations(net: Net, points: int) -> float:
 def move(theta, velocity, at, change, decay, rule):
     """Move a parameter by a step: ``change`` is eta times the gradient's part, ``decay`` eta lambda."""
     begin_step(theta, velocity, at, decay, rule)
-    if velocity.size == 0:
+    if rule.momentum == 0:
         theta[at] -= change
         return
     velocity[at] -= change
@@ -126,7 +126,7 @@ def _move_neurons(net, theta, velocity, offsets, r0, neurons, rule):
     no_overlap()
     d, k, kind = net.widths[0], net.widths[2], theta.dtype.type
     rows = d + 1 + k
-    for row in range(rows):
+    for row in range(rows):  # readouts last: with one output, the other rows' gradients have them as they were as a factor
         first, distance, scale, layer = _row(net, offsets, row, r0)
         rate, decay, scale = kind(net.scales[4, layer] * scale), net.scales[4, layer] * rule.decay, kind(scale)
         for r in range(min(BLOCK, net.widths[1] - r0)):

@@ -50,7 +50,7 @@ def descended(parameter, factor, change):
 def begin_step(theta, velocity, at, decay, step):
     """What a `machine.Step` does to a parameter before its gradient is subtracted from it, or from w where there is momentum."""
     kind, old = theta.dtype.type, theta[at]
-    if velocity.size == 0:
+    if step.momentum == 0:
         theta[at] = descended(old, kind(decay), old)
         return
     theta[at] = descended(old, kind(step.before), velocity[at])

@@ -143,12 +143,12 @@ def verdicts(lazy: pd.DataFrame) -> list[str]:
     return lines
 
 
-def theory(law: pd.Series) -> str:
-    """Theory's exponent of a law, "none" if there is no theory."""
+def theory(law: pd.Series, asymptotically: str = " (asymptotic)") -> str:
+    """Theory's exponent of a law, "none" if there is none; ``asymptotically`` follows one that holds at very large widths only."""
     if np.isnan(law["theory_exponent"]):
         return "none"
     asymptotic = is_asymptotic(law["quantity"], law["theory_exponent"], law["parameterization"])
-    return f"{law['theory_exponent']:+.2g}{' (asymptotic)' if asymptotic else ''}"
+    return f"{law['theory_exponent']:+.2g}{asymptotically if asymptotic else ''}"
 
 
 def in_words(
@@ -203,7 +203,7 @@ def _scaling(laws: pd.DataFrame, rows: pd.DataFrame) -> str:
     if found.empty:
         return ""
     law = found.iloc[0]
-    expected = theory(law).replace(" (asymptotic)", ", at very large widths only")
+    expected = theory(law, ", at very large widths only")
     return f". This scales as the width to the power {_power(law)} (theory: {expected}){_bend(law, rows)}"
 
 
@@ -225,8 +225,9 @@ def _bend(law: pd.Series, rows: pd.DataFrame) -> str:
     first, last = power - np.hypot(below[1], above[0]) / span, power + np.hypot(above[1], below[0]) / span
     if first <= law["exponent"] <= last:
         return ""
+    star = max(mark(row) for _, row in usable.iloc[-2:].iterrows())
     interval = f"with a 95% interval of {first:+.2f} to {last:+.2f}"
-    return f". Between widths {widths[0]} and {widths[1]} alone the power is {power:+.2f}, {interval}"
+    return f". Between widths {widths[0]} and {widths[1]} alone the power is {power:+.2f}{star}, {interval}"
 
 
 def _power(law: pd.Series) -> str:

@@ -10,7 +10,7 @@ ABOUT = {"smooth": False, "gate": "value"}
 
 @jit_inline
 def value_and_slope(z, parameter):
-    """max(z, 0), and 1 above 0, else 0; of an infinite z, as in descent that diverges, the slope is none, and is noticed."""
+    """max(z, 0), and 1 above 0, else 0; of an infinite z the slope is not a number, so that divergence is noticed."""
     zero, one = np.float32(0), np.float32(1)  # integers would make float32 numbers float64
     return (zero if z < zero else z), (one if z > zero else zero) + z * zero
 
