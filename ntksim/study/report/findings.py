@@ -144,7 +144,7 @@ def verdicts(lazy: pd.DataFrame) -> list[str]:
 
 
 def theory(law: pd.Series, asymptotically: str = " (asymptotic)") -> str:
-    """Theory's exponent of a law, "none" if there is none; ``asymptotically`` follows one that holds at very large widths only."""
+    """Theory's exponent of a law, "none" if there is none; ``asymptotically`` follows what holds at very large widths only."""
     if np.isnan(law["theory_exponent"]):
         return "none"
     asymptotic = is_asymptotic(law["quantity"], law["theory_exponent"], law["parameterization"])
