@@ -118,6 +118,7 @@ class Gates:
         gram = weight**2 * products + bias**2
         by_point = np.empty((len(self.ids), self.points, self.outputs))
         if len(own) == len(self.ids):
+            delta = np.ascontiguousarray(delta)  # whether points are padded or not: one type, and one variant to compile
             block_loops.sensitivities_times_gram(delta, self.neuron, self.point, gram, by_point)
         else:
             by_point[:] = 0
