@@ -199,7 +199,8 @@ def test_more_seeds_and_wider_networks_leave_shards_as_they_are(tmp_path):
     """Through the workflow; another sampling computes them all again."""
     content = {name: value for name, value in CONTENT.items() if name != "training"}
     content |= {"networks": {"relu_2": CONTENT["networks"]["relu_2"]}}
-    assert studies.run(tmp_path, content)[0] == 0
+    status, text = studies.run(tmp_path, content)
+    assert status == 0, text
     folder = tmp_path / "results" / "initial"
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     more = content | {"initial": {"widths": [64, 256, 4096], "seeds": 11, "sampling": "conditional"}}

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,32 @@ def write(path):
 
 def read(path):
     return storage.read_arrays(path) if path.suffix == ".npz" else storage.read_arrow(path)
+
+
+READING = """
+import os, sys
+from pathlib import Path
+from ntksim.study.config.study import parse_study
+from ntksim.study.data import reading
+from ntksim.study.files import storage
+folder = Path(sys.argv[1])
+dataset = {"file": str(folder / "data.parquet"), "target": "x0", "train": 3, "test": 2}
+networks, initial = {"relu": {"activation": "relu", "depth": 1}}, {"widths": [8, 16], "seeds": 4}
+options = parse_study({"dataset": dataset, "networks": networks, "initial": initial}).dataset
+before = len(os.listdir("/proc/self/task"))
+storage.read_frame(folder / "a.parquet")
+reading.sources(options)
+assert len(os.listdir("/proc/self/task")) == before
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted where Linux lists them")
+def test_tables_are_read_without_threads(tmp_path):
+    """A thread of Arrow's that is at work while Python ends aborts a process whose work is done."""
+    write(tmp_path / "a.parquet")
+    pq.write_table(pa.table({f"x{i}": np.random.default_rng(i).normal(size=5) for i in range(30)}), tmp_path / "data.parquet")
+    done = subprocess.run([sys.executable, "-c", READING, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_equal_content_gives_equal_bytes_and_keeps_its_metadata(file):

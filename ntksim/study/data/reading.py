@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from ntksim.engine.arguments import flattened, flattening
 from ntksim.study.config.dataset import Dataset
 from ntksim.study.data import targets
 from ntksim.study.errors import StageError, shown
+from ntksim.study.files.storage import in_pandas, parquet
 
 _COUNTER = re.compile(r"unnamed: ?\d+|(row[ _]?)?(index|id)|level_\d+|__index_level_\d+__", re.IGNORECASE)
 _SPLIT = ("x_train", "y_train", "x_test", "y_test")  # arrays of an .npz file that is split into training and test points
@@ -189,8 +189,9 @@ def _table(options: Dataset, where: str, path: Path) -> pd.DataFrame:
     NA and null as missing values; here they stay text.
     """
     if path.suffix == ".parquet":
-        _check_names(where, pq.read_schema(path).names)
-        return pd.read_parquet(path)
+        table = parquet(path.read_bytes())
+        _check_names(where, table.column_names)
+        return in_pandas(table)
     names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
     _check_separator(where, path, names)
     _check_names(where, names)

@@ -175,8 +175,23 @@ def read_arrow(path: str | Path) -> tuple[pa.Table, dict[str, Any]]:
     """Read an Arrow table and its metadata. Raises StageError if the file is missing, DamagedFile if it is damaged."""
     content = _sealed_content(path)
     with _decoding(path):
-        table = pq.read_table(pa.BufferReader(content))
+        table = parquet(content)
         return table, json.loads(table.schema.metadata[METADATA_KEY])
+
+
+def parquet(content: bytes) -> pa.Table:
+    """The table of a Parquet file, read in this thread alone.
+
+    Of a table read in threads, a thread of Arrow's may give the last part back while Python ends, which aborts a process whose
+    work is done: 13 of 480 under load (pyarrow 26.0; its issue 34314).
+    """
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
+        return file.read(use_threads=False)
+
+
+def in_pandas(table: pa.Table) -> "pd.DataFrame":
+    """An Arrow table as a data frame, made in this thread alone: see `parquet`."""
+    return table.to_pandas(use_threads=False)
 
 
 def read_frame(path: str | Path) -> "pd.DataFrame":
@@ -185,7 +200,7 @@ def read_frame(path: str | Path) -> "pd.DataFrame":
     Raises the same errors as :func:`read_arrow`.
     """
     table, metadata = read_arrow(path)
-    frame = table.to_pandas()
+    frame = in_pandas(table)
     frame.attrs.update(metadata)
     described = [(field.name, (field.metadata or {}).get(DESCRIPTION)) for field in table.schema]
     frame.attrs["columns"] = {name: text.decode() for name, text in described if text is not None}

@@ -17,7 +17,7 @@ import pandas as pd
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.errors import StageError
-from ntksim.study.files.storage import read_arrow, read_metadata, read_npz
+from ntksim.study.files.storage import in_pandas, read_arrow, read_metadata, read_npz
 from ntksim.study.plan import identity
 from ntksim.study.plan import jobs as plan
 from ntksim.study.plan.identity import limit_width
@@ -130,7 +130,7 @@ def _compared(file: str, study: Study, shard: plan.Shard, scratch: Path) -> Comp
     wanted = identity.of_shard(study, shard, files.read(results / plan.dataset_file(shard.data)).hash)
     (there, stored), (here, again) = read_arrow(results / file), read_arrow(scratch / file)
     why = _why_not_bits(stored, again, wanted)
-    return _compare(file, there.to_pandas(), here.to_pandas(), why, TOLERANCES[shard.stage, study.precision])
+    return _compare(file, in_pandas(there), in_pandas(here), why, TOLERANCES[shard.stage, study.precision])
 
 
 def _why_not_bits(there: dict[str, Any], here: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
 from ntksim.study.files.provenance import code_identity, provenance
-from ntksim.study.files.storage import DESCRIPTION, read_arrow, read_npz, write_table
+from ntksim.study.files.storage import DESCRIPTION, in_pandas, read_arrow, read_npz, write_table
 from ntksim.study.plan import identity, jobs
 from ntksim.study.statistics import drift_parts
 from ntksim.study.statistics.columns import COLUMNS, LAYERS, QUANTITIES, quantities
@@ -289,7 +289,7 @@ def _read_shard(study: Study, shard: jobs.Shard, hashes: Mapping[str, str], devi
     path = Path(study.results) / shard.file
     table, metadata = read_arrow(path)
     identity.require(path, metadata.get("identity"), identity.of_shard(study, shard, hashes[shard.data]))
-    frame = table.to_pandas()
+    frame = in_pandas(table)
     data = study.data_set(shard.data).dataset
     description = described(study.networks[shard.network]) | {
         "network": shard.network, "sampling": getattr(study, shard.stage).sampling, "width": shard.width,
