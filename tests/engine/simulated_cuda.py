@@ -4,19 +4,20 @@ There tiles hold 4 x 4 sums, so that these tiny networks cross them.
 """
 
 import dataclasses
-import sys
+import itertools
+import types
 from contextlib import nullcontext
 
 import gpu
+import greenlet
 import numba
 import numpy as np
 import ptx
 import pytest
 from cases import ACTIVATION_CASES, POINTS
-from numba import cuda, types
+from numba import cuda
 from numba.cuda.simulator import kernel as simulator
 from numba.cuda.simulator import kernelapi
-from numba.np.numpy_support import as_dtype
 from tolerances import assert_close
 
 import ntksim
@@ -35,17 +36,39 @@ from ntksim.engine.cuda import seeds as cuda_seeds
 from ntksim.engine.layout import parameter_offsets, stored_weights
 from ntksim.engine.training import checkpoints
 
-# The simulator asks its threads in a loop whether they are done: for 5 ms at a time if Python had its way.
-sys.setswitchinterval(1e-5)
+
+class Thread(greenlet.greenlet):
+    """A thread of a block. It runs until it ends or waits for the others."""
+
+    def __init__(self, run, block, place):
+        super().__init__(run)
+        self.blockIdx, self.threadIdx = kernelapi.Dim3(*block), kernelapi.Dim3(*place)
+
+    def syncthreads(self):
+        self.parent.switch()
 
 
-def shared_array(self, shape, dtype):
-    """Shared memory, an array for every line of code that asks: of the simulator's own two threads can get one each."""
-    line, dtype = sys._getframe(1), as_dtype(dtype) if isinstance(dtype, types.Type) else dtype
-    return self._allocations.setdefault((line.f_code.co_filename, line.f_lineno), np.empty(shape, dtype))
+ORDERS = itertools.cycle((1, -1))
 
 
-kernelapi.FakeCUDAShared.array = shared_array
+def run_block(block, place, *arguments):
+    """A block, its threads in turn: the simulator's own are of the operating system, and take twenty times as long.
+
+    The order is reversed from one barrier to the next, and from one block to the next: what lacks a barrier fails sooner or later.
+    """
+    threads = [Thread(block._f, place, of_thread) for of_thread in np.ndindex(*block._block_dim)][:: next(ORDERS)]
+    first = arguments  # which a thread takes when it begins
+    while threads:
+        for thread in threads:
+            thread.switch(*first)
+        waiting = [thread for thread in threads if not thread.dead]
+        assert len(waiting) in (0, len(threads)), "some threads have ended, and others wait for them"
+        threads, first = waiting[::-1], ()
+
+
+simulator.BlockManager.run = run_block
+kernelapi.threading = types.SimpleNamespace(current_thread=greenlet.getcurrent)
+
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 DTYPES = tuple(TOLERANCE)
 SEEDS = [3, 2**40 + 5, 7]

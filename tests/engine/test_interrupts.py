@@ -409,9 +409,8 @@ import numpy as np
 import ntksim
 x = np.arange(6.0).reshape(3, 2) + 1
 for activation in ("relu", "tanh"):
-    network = ntksim.Network(2, 8, activation)
-    ntksim.empirical_ntk(network, x, seeds=[0])
-    ntksim.infinite_kernel(network, x)
+    ntksim.infinite_kernel(ntksim.Network(2, 8, activation), x)
+ntksim.one_hidden_layer_variance(ntksim.Network(1, 8), x)
 """
 
 

@@ -38,6 +38,7 @@ from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.trajectory import KeptParameters, Trajectory
 from ntksim.engine.training.watch import Watch
 
+_TOGETHER, _SHARED = 5e5, 5e6  # (points times outputs)^2 times neurons, from which threads are worth their contention
 _HUGE = 1 << 14  # neurons from which threads share a network in law, rather than having one each: memory for one is enough
 
 
@@ -209,6 +210,18 @@ def _net_and_start(network: Network, input_dim: int, start: Parameters | None, k
     return packed(network, input_dim, start, kind, "start")
 
 
+def _threads_in_law(task: Task) -> int:
+    """How many threads a seed in law has, all seeds in turn; or 0 where each seed has one and they are trained together.
+
+    Small networks in law are Python's work, which threads hinder: measured, two of them take 0.6 to 1.8 times the time of one.
+    """
+    width = int(max(task.net.widths[1:-1]))
+    work = float(task.x[1].cols * task.net.widths[-1]) ** 2 * width
+    if width >= _HUGE:
+        return get_num_threads() if work >= _SHARED else 1
+    return 0 if work >= _TOGETHER else 1
+
+
 class _Run:
     """Many seeds, each trained on a machine of its own."""
 
@@ -218,9 +231,10 @@ class _Run:
         self.task, self.plan, self.seeds, self.kept, self.device = task, plan, seeds, kept, device
         self.evaluations, self.status = np.zeros(seeds.size, np.int64), [""] * seeds.size
         self.machine: Callable[[int, np.uint64, Task], Machine] = CpuMachine
-        self.huge = rank_tolerance is not None and max(task.net.widths[1:-1]) >= _HUGE
+        self.alone = 0  # the threads of a seed where seeds are trained one after the other
         if rank_tolerance is not None:
             self.machine = partial(ConditionalMachine, rank_tolerance=rank_tolerance)
+            self.alone = _threads_in_law(task)
         elif device == "cuda":
             from ntksim.engine.cuda.machine import CudaMachine
 
@@ -232,8 +246,8 @@ class _Run:
             with one_blas_thread():
                 if self.device == "cuda":
                     self._on_gpus()
-                elif self.huge:
-                    self._work(get_num_threads(), 0, self.seeds.size, 1)
+                elif self.alone:
+                    self._work(self.alone, 0, self.seeds.size, 1)
                 else:
                     spread(self.seeds.size, self._is_wide(), self._work)
         finally:

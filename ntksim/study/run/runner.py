@@ -87,7 +87,8 @@ def _run(study: Study, hashes: dict[str, str], snakemake: "_Snakemake", recomput
         if status := snakemake.run(*restore, first=True).returncode:
             return status
         integrity.make_older(study)
-    if not faults and snakemake.has_nothing_to_do():
+    complete = not faults and (results / "report.html").is_file()  # which comes last
+    if complete and snakemake.has_nothing_to_do():
         print(f"Nothing to do: {results} is up to date with {snakemake.config}.")
         if _report_is_current(results):
             return 0
