@@ -228,14 +228,20 @@ def test_half_the_tolerance_moves_no_mean_beyond_its_standard_error():
 # --- bits, and what is refused ----------------------------------------------------------------------------------------
 
 
-def test_bits_depend_neither_on_threads_nor_on_splits(monkeypatch):
+@pytest.mark.parametrize(
+    ("limits", "each"), [({}, 1), ({"_TOGETHER": 0}, 1), ({"_HUGE": 1, "_SHARED": 0}, 2), ({"_HUGE": 1}, 1)],
+    ids=["in turn", "a thread each", "threads share a network", "huge, of few points"],
+)  # fmt: skip
+def test_bits_depend_neither_on_threads_nor_on_splits(limits, each, monkeypatch):
     monkeypatch.setattr(tall, "PIECE", 16)
-    network, options = N(3, 72, "relu", sigma_b=0.1), FLOW | {"x_test": X_TEST, "sampling": "conditional"}
+    network, options = N(3, 72, "relu", sigma_b=0.1), FLOW | {"x_test": X_TEST}
     with threads(1):
-        alone = [ntksim.train(network, X, Y, seeds=[seed], **options) for seed in (0, 5)]
-    monkeypatch.setattr(train, "_HUGE", 1)  # threads share a network
+        alone = [conditional(monkeypatch, network, X, Y, seeds=[seed], **options)[0] for seed in (0, 5)]
+    for name, limit in limits.items():
+        monkeypatch.setattr(train, name, limit)
     with threads(2):
-        both = ntksim.train(network, X, Y, seeds=[0, 5], **options)
+        both, machines = conditional(monkeypatch, network, X, Y, seeds=[0, 5], **options)
+    assert [machine.team.threads for machine in machines] == [each, each]
     for name in (*MEASURES, "rank"):
         if getattr(both, name) is not None:
             assert np.concatenate([getattr(run, name) for run in alone]).tobytes() == getattr(both, name).tobytes(), name
