@@ -38,7 +38,7 @@ from ntksim.engine.training.snapshots import Snapshots
 from ntksim.engine.training.trajectory import KeptParameters, Trajectory
 from ntksim.engine.training.watch import Watch
 
-_TOGETHER, _SHARED = 5e5, 5e6  # (points times outputs)^2 times neurons, from which threads are worth their contention
+_TOGETHER, _SHARED = 2e5, 5e6  # (points times outputs)^2 times neurons, from which threads are worth their contention
 _HUGE = 1 << 14  # neurons from which threads share a network in law, rather than having one each: memory for one is enough
 
 
