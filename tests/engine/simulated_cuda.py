@@ -54,7 +54,7 @@ ORDERS = itertools.cycle((1, -1))
 def run_block(block, place, *arguments):
     """A block, its threads in turn: the simulator's own are of the operating system, and take twenty times as long.
 
-    The order is reversed from one barrier to the next, and from one block to the next: what lacks a barrier fails sooner or later.
+    The order is reversed at every barrier, and from one block to the next: what lacks a barrier fails sooner or later.
     """
     threads = [Thread(block._f, place, of_thread) for of_thread in np.ndindex(*block._block_dim)][:: next(ORDERS)]
     first = arguments  # which a thread takes when it begins

@@ -48,7 +48,7 @@ BAD = [
     ("initial.widths", [64, 0], "initial.widths: expected widths of at least 1, got [64, 0]"),
     ("initial.widths", [64, 64], "initial.widths: expected each width once"),
     ("initial.widths", [], "initial.widths: expected at least 1 entries, got []"),
-    ("initial.widths", "64", "initial.widths: expected a valid list, got '64'"),
+    ("initial.widths", "64", "initial.widths: expected a list, such as [64], got '64'"),
     ("initial.widths", [64.5], "initial.widths.0: expected a valid integer, got 64.5"),
     ("initial.seeds", True, "initial.seeds: expected a valid integer, got True"),
     ("initial.seeds", "32", "initial.seeds: expected a valid integer, got '32'"),

@@ -182,7 +182,8 @@ def test_a_job_larger_than_the_memory_gives_a_warning():
     largest = max(jobs.cost(content, shard).memory_mb for shard in jobs.shards(content))
     assert jobs.memory_remark(content, int(largest) + 1) is None
     remark = jobs.memory_remark(content, 100)
-    assert re.search(r"training of \w+, width 16\) needs about .* more than the 0.1 GB .*: lower dataset.train", remark)
+    assert re.search(r"training of \w+, width 16\) needs about .* more than the 0.1 GB .*: lower training.widths, ", remark)
+    assert "training.sampling: conditional" in remark
 
 
 def test_out_of_memory_is_a_one_line_error(monkeypatch, capsys):

@@ -245,7 +245,10 @@ def test_each_network_has_the_slope_of_its_theory(results):
             assert (values[1] - values[0]) / np.log(high / low) == pytest.approx(law["theory_exponent"])
             own = drift[(drift["network"] == name) & (drift["quantity"] == quantity) & (drift["width"] == 64)]
             assert np.exp(values[1]) == pytest.approx(own["root_mean_square"].item())
-        assert any("theory $m^{−0.5}$" in text.get_text() for text in axis.get_legend().get_texts())
+        said = [text.get_text() for text in axis.get_legend().get_texts()]
+        assert any("theory $m^{−0.5}$" in text for text in said)
+        assert any("(asymptotic)" in text for text in said) == (quantity != "parameter_drift")
+        assert any("lazy below" in text for text in said) == (quantity != "parameter_drift")
 
 
 def test_markers_at_one_width_lie_side_by_side(results):

@@ -26,7 +26,7 @@ class Parameters:
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray | None, ...] | None
     readout: np.ndarray
-    output_bias: float | np.ndarray | None
+    output_bias: float | np.ndarray | None = None
 
     def __repr__(self) -> str:
         shapes = [tuple(np.shape(weights)) for weights in (*self.weights, self.readout)]

@@ -158,8 +158,8 @@ class Schedule(Section):
     relative_time: float | None = Field(
         default=None,
         gt=0,
-        description="end of training, in units of 1 / lambda_max(K_infinity), of another loss than the squared "
-        "one over the bound on its second derivative in the outputs too; or give time or steps",
+        description="end of training, in units of 1 / lambda_max(K_infinity), divided by the largest second derivative of the "
+        "loss in the outputs (1 for the squared loss); or give time or steps",
     )
     time: Annotated[float | None, Of(is_new=True)] = _new(
         "end of training, in place of relative_time: t of the loss that rate_of names, or that loss names", gt=0

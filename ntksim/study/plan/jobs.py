@@ -277,7 +277,9 @@ def memory_remark(study: Study, megabytes: int) -> str | None:
     largest, shard = max(costs, key=lambda pair: pair[0].memory_mb)
     if largest.memory_mb <= megabytes:
         return None
-    less = "dataset.train, seeds_per_shard" + (", training.snapshots" if shard.stage == "training" else "")
+    less = f"{shard.stage}.widths, dataset.train, seeds_per_shard" + (", training.snapshots" if shard.stage == "training" else "")
+    if getattr(study, shard.stage).sampling == "weights":
+        less += f"; or draw networks in law ({shard.stage}.sampling: conditional), which takes memory in proportion to the width"
     return (
         f"the largest job ({shard.stage} of {shard.network}, width {shard.width}) needs about {largest.memory_mb / 1e3:.3g} GB "
         f"of memory, more than the {megabytes / 1e3:.3g} GB that this machine has, and may be killed if it runs here: "

@@ -52,8 +52,9 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     """Movement in training against width: kernel drift, parameter drift, and distance from the linearised network.
 
     Each quantity has a row of panels and each depth a column. ``table`` is the table ``drift``, ``laws`` is ``scaling_laws``.
-    Dotted lines have the slopes of each network's theory (`scaling_laws.theory_exponent`). A horizontal line marks the distance
-    below which a network is lazy. With weight decay, under which the linearised network is not known, there is no distance.
+    Dotted lines have the slopes of each network's theory (`scaling_laws.theory_exponent`). Horizontal lines mark the drift and
+    the distance below which a network is lazy. With weight decay, under which the linearised network is not known, there is no
+    distance.
     """
     labels = {
         "kernel_drift": r"kernel drift $\|K_t - K_0\|_F\,/\,\|K_0\|_F$",
@@ -64,12 +65,14 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
         labels["relative_linearized_deviation"] = r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})$"
     if losses.decays(table.attrs):
         del labels["relative_linearized_deviation"]
-        return panels.against_width(table, laws, labels)
     figure = panels.against_width(table, laws, labels)
+    columns = table["depth"].nunique()
+    judged = figure.axes[:columns]
     batch_size = table.attrs["config"]["training"]["batch_size"]
-    if in_batches(batch_size, int(table["train_points"].max())):  # verdicts then ignore this distance
-        return figure
-    for axis in figure.axes[-table["depth"].nunique() :]:
+    # verdicts ignore the distance of training in batches
+    if len(labels) == 3 and not in_batches(batch_size, int(table["train_points"].max())):
+        judged += figure.axes[-columns:]
+    for axis in judged:
         axis.axhline(laziness.LAZY, color="0.4", linewidth=0.8, label=f"lazy below {laziness.LAZY:g}")
         panels.legend(axis, above=True)
     return figure

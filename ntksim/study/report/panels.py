@@ -20,7 +20,7 @@ from matplotlib.ticker import NullLocator
 from ntksim.study.files.storage import atomic
 from ntksim.study.report import losses
 from ntksim.study.statistics.columns import QUANTITIES, quantities
-from ntksim.study.statistics.scaling_laws import theory_exponent
+from ntksim.study.statistics.scaling_laws import is_asymptotic, theory_exponent
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -181,7 +181,9 @@ def _line(axis: Axes, rows: pd.DataFrame, law: pd.DataFrame, line: int, floor: f
         axis.plot(widths, fit["prefactor"] * widths ** fit["exponent"], color=colour(line), linewidth=1.0)
     slope, drawn = _theory(rows, law) if known else np.nan, point.notna()
     if not np.isnan(slope) and drawn.any():
-        label += f"; theory $m^{{{slope:.3g}}}$".replace("-", "−")
+        quantity, parameterization = rows.iloc[0][["quantity", "parameterization"]]
+        far = " (asymptotic)" if is_asymptotic(quantity, slope, parameterization) else ""
+        label += f"; theory $m^{{{slope:.3g}}}${far}".replace("-", "−")
         widest = point[drawn].index[-1]
         axis.plot(widths, point[widest] * (widths / widths[widest]) ** slope, ":", color=colour(line), linewidth=1.2)
     reach = bars(point, rows["root_mean_square_low"], rows["root_mean_square_high"])
