@@ -6,6 +6,7 @@ There tiles hold 4 x 4 sums, so that these tiny networks cross them.
 import dataclasses
 import itertools
 import types
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import gpu
@@ -48,15 +49,16 @@ class Thread(greenlet.greenlet):
         self.parent.switch()
 
 
-ORDERS = itertools.cycle((1, -1))
+ORDERS: dict[object, Iterator[int]] = {}  # of a kernel's blocks
 
 
 def run_block(block, place, *arguments):
     """A block, its threads in turn: the simulator's own are of the operating system, and take twenty times as long.
 
-    The order is reversed at every barrier, and from one block to the next: what lacks a barrier fails sooner or later.
+    The order is reversed at every barrier, and from one block of a kernel to the next, so that what lacks a barrier fails.
     """
-    threads = [Thread(block._f, place, of_thread) for of_thread in np.ndindex(*block._block_dim)][:: next(ORDERS)]
+    order = next(ORDERS.setdefault(block._f, itertools.cycle((1, -1))))
+    threads = [Thread(block._f, place, of_thread) for of_thread in np.ndindex(*block._block_dim)][::order]
     first = arguments  # which a thread takes when it begins
     while threads:
         for thread in threads:

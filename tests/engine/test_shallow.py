@@ -121,6 +121,7 @@ def test_llvm_knows_that_arrays_of_the_loops_do_not_overlap():
     for loop in _made(code, 2, 1):
         # compiled here: code that was read from disk has no text of LLVM's
         fresh = type(loop)(loop.py_func, targetoptions=loop.targetoptions)
+        assert loop.signatures
         for signature in loop.signatures:
             fresh.compile(signature)
         for written in fresh.inspect_llvm().values():

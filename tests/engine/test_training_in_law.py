@@ -1,5 +1,7 @@
 """Training in law: exactly the training of explicit weights that the draws leave possible, and in law that of any."""
 
+import threading
+
 import naive
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ class Recording(ConditionalMachine):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
+        self.thread = threading.current_thread()
         self.made.append(self)
 
     def draw(self):
@@ -229,19 +232,21 @@ def test_half_the_tolerance_moves_no_mean_beyond_its_standard_error():
 
 
 @pytest.mark.parametrize(
-    ("limits", "each"), [({}, 1), ({"_TOGETHER": 0}, 1), ({"_HUGE": 1, "_SHARED": 0}, 2), ({"_HUGE": 1}, 1)],
-    ids=["in turn", "a thread each", "threads share a network", "huge, of few points"],
-)  # fmt: skip
-def test_bits_depend_neither_on_threads_nor_on_splits(limits, each, monkeypatch):
+    ("activation", "limits", "team", "in_turn"),
+    [("tanh", {}, 1, True), ("tanh", {"_TOGETHER": 0}, 1, False), ("relu", {}, 1, False), ("relu", {"_HUGE": 1}, 2, True)],
+    ids=["small ones in turn", "a thread each", "kinked ones, a thread each", "huge ones in turn, threads share each"],
+)
+def test_bits_depend_neither_on_threads_nor_on_splits(activation, limits, team, in_turn, monkeypatch):
     monkeypatch.setattr(tall, "PIECE", 16)
-    network, options = N(3, 72, "relu", sigma_b=0.1), FLOW | {"x_test": X_TEST}
+    network, options = N(3, 72, activation, sigma_b=0.1), FLOW | {"x_test": X_TEST}
     with threads(1):
         alone = [conditional(monkeypatch, network, X, Y, seeds=[seed], **options)[0] for seed in (0, 5)]
     for name, limit in limits.items():
         monkeypatch.setattr(train, name, limit)
     with threads(2):
         both, machines = conditional(monkeypatch, network, X, Y, seeds=[0, 5], **options)
-    assert [machine.team.threads for machine in machines] == [each, each]
+    assert [machine.team.threads for machine in machines] == [team, team]
+    assert [machine.thread is threading.main_thread() for machine in machines] == [in_turn, in_turn]
     for name in (*MEASURES, "rank"):
         if getattr(both, name) is not None:
             assert np.concatenate([getattr(run, name) for run in alone]).tobytes() == getattr(both, name).tobytes(), name

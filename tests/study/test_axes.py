@@ -358,10 +358,9 @@ def test_tables_hold_every_data_set(tmp_path, monkeypatch):
     drift = of_one_data_set(tables["drift"])
     for size, is_drawn in ((4, False), (8, True)):
         drift.attrs["config"]["training"]["batch_size"] = size
-        legend = figures.drift(drift, tables["scaling_laws"].query("along == 'width'")).axes[-1].get_legend()
-        assert is_drawn == any("lazy below" in text.get_text() for text in legend.get_texts())
-    kernels = figures.drift(drift, tables["scaling_laws"].query("along == 'width'")).axes[0].get_legend()
-    assert any("lazy below" in text.get_text() for text in kernels.get_texts())
+        axes = figures.drift(drift, tables["scaling_laws"].query("along == 'width'")).axes
+        for axis, has_line in ((axes[0], True), (axes[-1], is_drawn)):
+            assert has_line == any("lazy below" in text.get_text() for text in axis.get_legend().get_texts())
 
 
 def test_laws_over_depths_are_said_of_all_networks_together():

@@ -223,9 +223,10 @@ def test_verdicts_and_laws_with_weight_decay_go_without_the_linearised_network(d
     laws = ntksim.read_table(decayed.study.results, "scaling_laws").set_index("quantity")["theory_exponent"]
     assert laws[["kernel_drift", "parameter_drift", "feature_drift"]].isna().all()
     assert laws["relative_frobenius_error"] == -0.5
-    for drawn in (figures.drift, figures.drift_parts):
+    for drawn, lines in ((figures.drift, ["lazy below 0.1"]), (figures.drift_parts, [])):
         axes = drawn(*(ntksim.read_table(decayed.study.results, name) for name in ("drift", "scaling_laws"))).axes
         assert not any("theory" in str(text) for axis in axes for text in axis.get_legend_handles_labels()[1])
+        assert [text for text in axes[0].get_legend_handles_labels()[1] if "lazy" in text] == lines
         assert len(axes) == 2
 
 

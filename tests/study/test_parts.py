@@ -183,7 +183,12 @@ def test_a_job_larger_than_the_memory_gives_a_warning():
     assert jobs.memory_remark(content, int(largest) + 1) is None
     remark = jobs.memory_remark(content, 100)
     assert re.search(r"training of \w+, width 16\) needs about .* more than the 0.1 GB .*: lower training.widths, ", remark)
-    assert "training.sampling: conditional" in remark
+    assert "conditional" not in remark  # small networks in law need no less
+    wide = {"widths": [2**15], "seeds": 4, "relative_time": 10.0}
+    remark = jobs.memory_remark(study(training=wide | {"tolerance": 0.01}), 100)
+    assert re.search(r"width 32768\) needs .*; or set training.sampling to conditional, which needs", remark)
+    decayed = wide | {"method": "gradient_descent", "weight_decay": 0.1}
+    assert "conditional" not in jobs.memory_remark(study(training=decayed), 100)
 
 
 def test_out_of_memory_is_a_one_line_error(monkeypatch, capsys):

@@ -60,8 +60,8 @@ def _explain(problem: Any, study: type[BaseModel]) -> str:
         return f"{key}: expected at least {least} entries, got {shown(given)}; {_description(problem['loc'], study)}"
     if kind == "value_error" and isinstance(given, dict):  # of a section as a whole: the message names the keys
         return f"{key}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-    if kind == "list_type" and isinstance(given, int | float | str):
-        return f"{key}: expected a list, such as [{given}], got {shown(given)}; {_description(problem['loc'], study)}"
+    if kind == "list_type" and isinstance(given, int | float):
+        return f"{key}: expected a list, such as [{given}], got {given}; {_description(problem['loc'], study)}"
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected if expected.startswith(("expected", "the name")) else f"expected {expected}"
     return f"{key}: {expected}, got {shown(given)}; {_description(problem['loc'], study)}"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ntksim.engine.loss import is_squared
 from ntksim.study.config.axes import family
 from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.section import MOST_SHARDS
@@ -278,13 +279,24 @@ def memory_remark(study: Study, megabytes: int) -> str | None:
     if largest.memory_mb <= megabytes:
         return None
     less = f"{shard.stage}.widths, dataset.train, seeds_per_shard" + (", training.snapshots" if shard.stage == "training" else "")
-    if getattr(study, shard.stage).sampling == "weights":
-        less += f"; or draw networks in law ({shard.stage}.sampling: conditional), which takes memory in proportion to the width"
+    in_law = _in_law(study)
+    if shard.stage == "training" and in_law and (need := cost(in_law, shard, NOMINAL).memory_mb) < largest.memory_mb / 2:
+        less += f"; or set training.sampling to conditional, which needs about {need / 1e3:.3g} GB"
     return (
         f"the largest job ({shard.stage} of {shard.network}, width {shard.width}) needs about {largest.memory_mb / 1e3:.3g} GB "
         f"of memory, more than the {megabytes / 1e3:.3g} GB that this machine has, and may be killed if it runs here: "
         f"lower {less}"
     )
+
+
+def _in_law(study: Study) -> Study | None:
+    """The study with training in law, if its training by weights could be that."""
+    training = study.training
+    if training is None or training.sampling == "conditional" or training.method != "gradient_flow" or study.device == "cuda":
+        return None
+    if not is_squared(training.loss) or training.weight_decay:
+        return None
+    return study.model_copy(update={"training": training.model_copy(update={"sampling": "conditional"})})
 
 
 def predicted_seconds(study: Study, rates: Rates) -> dict[str, float]:
