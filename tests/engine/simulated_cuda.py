@@ -53,7 +53,7 @@ ORDERS: dict[object, Iterator[int]] = {}  # of a kernel's blocks
 
 
 def run_block(block, place, *arguments):
-    """A block, its threads in turn: the simulator's own are of the operating system, and take twenty times as long.
+    """A block, its threads in turn: the simulator's own are of the operating system, and take several times as long.
 
     The order is reversed at every barrier, and from one block of a kernel to the next, so that what lacks a barrier fails.
     """

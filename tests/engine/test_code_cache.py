@@ -25,9 +25,9 @@ from ntksim.engine.compiled import code_cache
 from ntksim.engine.devices import DeviceError
 from ntksim.engine.training.batches import batches
 
-# All that the engine computes, where it leads; numbers go to the last line. Of several functions that a factory makes, the first
-# one's code is in the cache. One process waits when it has loaded it, until the other one has compiled the rest; then they go on
-# together.
+# The process that leads computes all that the engine does, the other one outputs, a kernel and a descent; numbers go to the last
+# line. Of several functions that a factory makes, the first one's code is in the cache. The leader waits when it has loaded it,
+# until the other one has compiled the rest; then they go on together.
 ENGINE = """
 import os, pathlib, sys, time, warnings
 warnings.simplefilter("error")

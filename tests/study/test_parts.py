@@ -187,6 +187,7 @@ def test_a_job_larger_than_the_memory_gives_a_warning():
     wide = {"widths": [2**15], "seeds": 4, "relative_time": 10.0}
     remark = jobs.memory_remark(study(training=wide | {"tolerance": 0.01}), 100)
     assert re.search(r"width 32768\) needs .*; or set training.sampling to conditional, which needs", remark)
+    assert "conditional" not in jobs.memory_remark(study(training=wide | {"tolerance": 1e-9}), 100)  # which is refused in law
     decayed = wide | {"method": "gradient_descent", "weight_decay": 0.1}
     assert "conditional" not in jobs.memory_remark(study(training=decayed), 100)
 

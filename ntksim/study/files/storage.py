@@ -182,8 +182,8 @@ def read_arrow(path: str | Path) -> tuple[pa.Table, dict[str, Any]]:
 def parquet(content: bytes) -> pa.Table:
     """The table of a Parquet file, read in this thread alone.
 
-    Of a table read in threads, a thread of Arrow's may give the last part back while Python ends, which aborts a process whose
-    work is done: 13 of 480 under load (pyarrow 26.0; its issue 34314).
+    Threads of Arrow's may still be at work while Python ends, and then abort a process whose own work is done: 13 of 480 short
+    processes under load (pyarrow 26.0; its issue 34314).
     """
     with pq.ParquetFile(pa.BufferReader(content)) as file:
         return file.read(use_threads=False)

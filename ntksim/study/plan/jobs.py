@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ntksim.engine.loss import is_squared
 from ntksim.study.config.axes import family
 from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.section import MOST_SHARDS
@@ -290,13 +289,15 @@ def memory_remark(study: Study, megabytes: int) -> str | None:
 
 
 def _in_law(study: Study) -> Study | None:
-    """The study with training in law, if its training by weights could be that."""
+    """The study with training in law; None without training by gradient flow, or where its other keys do not allow that."""
     training = study.training
-    if training is None or training.sampling == "conditional" or training.method != "gradient_flow" or study.device == "cuda":
+    if training is None or training.method != "gradient_flow" or study.device == "cuda":
         return None
-    if not is_squared(training.loss) or training.weight_decay:
+    try:
+        in_law = type(training).model_validate(training.model_dump(exclude_defaults=True) | {"sampling": "conditional"})
+    except ValueError:
         return None
-    return study.model_copy(update={"training": training.model_copy(update={"sampling": "conditional"})})
+    return study.model_copy(update={"training": in_law})
 
 
 def predicted_seconds(study: Study, rates: Rates) -> dict[str, float]:

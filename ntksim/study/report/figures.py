@@ -70,7 +70,7 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     judged = figure.axes[:columns]
     batch_size = table.attrs["config"]["training"]["batch_size"]
     # verdicts ignore the distance of training in batches
-    if len(labels) == 3 and not in_batches(batch_size, int(table["train_points"].max())):
+    if "relative_linearized_deviation" in labels and not in_batches(batch_size, int(table["train_points"].max())):
         judged += figure.axes[-columns:]
     for axis in (axis for axis in judged if axis.get_yscale() == "log"):  # where there are points
         axis.axhline(laziness.LAZY, color="0.4", linewidth=0.8, label=f"lazy below {laziness.LAZY:g}")
