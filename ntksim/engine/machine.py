@@ -40,7 +40,7 @@ class Task:
 
 
 class Inside(NamedTuple):
-    """A network on its training points, as arrays on the host, for what concerns a few of its gates.
+    """A network on its training or its test points, as arrays on the host, for what concerns a few of its gates.
 
     Entry l - 1 of ``weights`` (n_l, n_(l-1)) and ``biases`` (n_l,) is layer l's, the readout's last; entry l of ``features``
     (n_l, n) holds h^l, from h^0 on; entry l - 1 of ``slopes`` (n_l, n) and ``sensitivities`` (n_l, k, n), hidden layer l's
@@ -167,6 +167,10 @@ class Machine(ABC):
     @abstractmethod
     def inside(self, theta: Theta, room: Room) -> Inside:
         """The network at ``theta``, where ``room`` was evaluated; not to be written to."""
+
+    @abstractmethod
+    def inside_at_tests(self, theta: Theta) -> Inside:
+        """The network at ``theta`` as it is on the test points."""
 
     # --- steps
 

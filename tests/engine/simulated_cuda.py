@@ -27,14 +27,17 @@ from ntksim.engine.conditional import networks
 from ntksim.engine.conditional import triangular as cpu_triangular
 from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, ROWS
 from ntksim.engine.cpu import draws
-from ntksim.engine.cpu.compiled_network import compiled_network
+from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
+from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.cuda import conditional, library, triangular
 from ntksim.engine.cuda import kernels as cuda_kernels
 from ntksim.engine.cuda import launch as cuda_launch
 from ntksim.engine.cuda import passes as cuda_passes
 from ntksim.engine.cuda import product as cuda_product
 from ntksim.engine.cuda import seeds as cuda_seeds
+from ntksim.engine.cuda.machine import CudaMachine
 from ntksim.engine.layout import parameter_offsets, stored_weights
+from ntksim.engine.machine import Task
 from ntksim.engine.training import checkpoints
 
 
@@ -458,6 +461,24 @@ def test_training_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
     found = ntksim.train(network, POINTS[:2], [1.0, 2.0], **options)
     for field in ("outputs", "kernel", "parameter_drift", "gates_flipped", "evaluations"):
         assert getattr(found, field).tobytes() == getattr(undisturbed, field).tobytes()
+
+
+def test_a_network_seen_from_inside():
+    """What the flow asks for that holds gates: open gates, and the network on training and on test points; and it shifts weights."""
+    network = ntksim.Network(2, (5, 9), "leaky_relu", sigma_b=0.3, output_bias=True, outputs=2)
+    kind = np.dtype(np.float64)
+    found = []
+    for machine, place in ((CpuMachine, "cpu"), (CudaMachine, "cuda")):
+        points = [columns_of(*pair, kind, place) for pair in ((POINTS[:3], None), (POINTS[3:], None), (POINTS[3:], POINTS[:3]))]
+        own = machine(1, np.uint64(4), Task(compiled_network(network, POINTS.shape[1]), points[0], np.zeros(6), *points[1:], False))
+        theta, room = own.draw(), own.make_room()
+        own.evaluate(theta, room)
+        inside = own.inside(theta, room), own.inside_at_tests(theta)
+        seen = [np.array(array) for view in inside for arrays in view for array in arrays]
+        own.shift(theta, [np.ones((5, POINTS.shape[1])), np.empty(0)], [np.empty(0), np.ones(9)])
+        found.append([own.open_gates(room), *seen, own.test_outputs(theta)])
+    for gpu_own, cpu_own in zip(*found, strict=True):
+        assert_close(gpu_own, cpu_own, TOLERANCE["float64"])
 
 
 # One hidden layer in float32 is left out: the CPU's one sweep a step adds it up in float32, and overflows a step earlier.

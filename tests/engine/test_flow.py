@@ -215,7 +215,8 @@ def test_wide_networks_follow_the_closed_form_in_few_steps():
 
 @pytest.mark.parametrize(("activation", "widths"), [("linear", (6, 5)), ("relu", (9,)), ("leaky_relu", (6, 5))])
 def test_what_gradient_flow_conserves(activation, widths, monkeypatch):
-    """W^(l+1)' W^(l+1) - W^l W^l' of a linear network, the diagonal of a homogeneous one, however far the weights move.
+    """W^(l+1)' W^(l+1) - W^l W^l' of a linear network, the diagonal of a homogeneous one, however far the weights move; and with
+    gates that slide, since the parameters' motion is that of a fractional slope.
 
     Du et al. (2018), theorems 2.1 and 2.2; of the stored weights, whatever their multipliers.
     """
@@ -223,7 +224,8 @@ def test_what_gradient_flow_conserves(activation, widths, monkeypatch):
     monkeypatch.setattr(SeedCheckpoint, "is_due", lambda _: True)
     monkeypatch.setattr(SeedCheckpoint, "keep", lambda _, **state: kept.append(state["theta"].copy()))
     network = ntksim.Network(len(widths), widths, activation, "notes", 1.2, output_scale=0.7)
-    ntksim.train(network, X, Y, seeds=[5], times=[0.0, 2.0], tolerance=1e-7)
+    run = ntksim.train(network, X, Y, seeds=[5], times=[0.0, 2.0], tolerance=1e-7)
+    assert (run.sliding_gates.max() > 0) == (activation != "linear")
     net = compiled_network(network, 3)
     offsets, sizes = parameter_offsets(net), [3, *widths, 1]
 
@@ -300,7 +302,8 @@ def test_float32_follows_float64():
 
 def test_the_step_limit_ends_with_a_word():
     """Fields of the end are those at the last accepted step: what a second run finds at exactly that time."""
-    network, options = ntksim.Network(2, 8, "tanh"), {"tolerance": 1e-9, "x_test": X_TEST, "keep_kernels": True}
+    network = ntksim.Network(2, 8, "tanh")
+    options = {"tolerance": 1e-9, "x_test": X_TEST, "keep_kernels": True, "return_parameters": True}
     with pytest.warns(RuntimeWarning, match="of 2 of 2 seeds stopped at max_steps=20, at times from .* raise max_steps or tol"):
         run = ntksim.train(network, X, Y, seeds=[0, 1], times=[0, 1e-3, 50.0], max_steps=20, **options)
     assert run.status == ("step_limit", "step_limit")
@@ -317,6 +320,12 @@ def test_the_step_limit_ends_with_a_word():
         assert run.test_kernels[s] == pytest.approx(again.test_kernels[0], abs=1e-7)
         assert run.end_kernel_drift[s] == pytest.approx(again.kernel_drift[0, -1], abs=1e-7)
         assert run.end_parameter_drift[s] == pytest.approx(again.parameter_drift[0, -1], abs=1e-7)
+        end = run.parameters(s)
+        assert (end.readout == run.parameters(s, run.time_reached[s]).readout).all()
+        assert end.readout == pytest.approx(again.parameters().readout, abs=1e-7)
+        assert end.weights[1] == pytest.approx(again.parameters().weights[1], abs=1e-7)
+        with pytest.raises(ValueError, match=r"seed . did not reach t = 50: ask for a time of at most .*, its time_reached"):
+            run.parameters(s, 50.0)
 
 
 def test_the_end_of_a_run_that_finishes():

@@ -99,6 +99,9 @@ class BoxedMachine(Machine):
     def inside(self, theta, room):
         return self.cpu.inside(theta.inner, room.inner)
 
+    def inside_at_tests(self, theta):
+        return self.cpu.inside_at_tests(theta.inner)
+
     def shift(self, theta, weights, biases):
         self.cpu.shift(theta.inner, weights, biases)
 

@@ -17,12 +17,13 @@ from ntksim.engine.training import flow
 
 RNG = np.random.default_rng(11)
 X, Y, X_TEST = RNG.normal(size=(6, 3)), RNG.normal(size=6), RNG.normal(size=(3, 3))
+PAIRS = (X, None), (X_TEST, None), (X_TEST, X)
 
 
 def _machine(network):
-    points = columns_of(X, None, np.dtype(np.float64), "cpu")
+    of_training, of_tests, across = (columns_of(*points, np.dtype(np.float64), "cpu") for points in PAIRS)
     targets = np.zeros(len(X) * network.outputs)
-    return CpuMachine(1, np.uint64(3), Task(compiled_network(network, 3), points, targets, None, None, False))
+    return CpuMachine(1, np.uint64(3), Task(compiled_network(network, 3), of_training, targets, of_tests, across, False))
 
 
 def _gates(machine, theta, ids):
@@ -31,8 +32,16 @@ def _gates(machine, theta, ids):
     return Gates(machine.inside(theta, room), machine.net.scales, ids), outputs, layers
 
 
-@pytest.mark.parametrize("outputs", [1, 2])
-def test_the_algebra_of_gates(outputs):
+ACROSS_LAYERS = [[1, 2, 1], [1, 0, 4], [2, 3, 1], [3, 1, 1], [3, 2, 0], [2, 0, 5]]
+OF_THE_FIRST_LAYER = [[1, 2, 1], [1, 0, 4], [1, 3, 1], [1, 0, 0], [1, 4, 1], [1, 2, 5]]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "ids"),
+    [(1, ACROSS_LAYERS), (2, ACROSS_LAYERS), (2, OF_THE_FIRST_LAYER)],
+    ids=["one output", "two outputs", "gates of the first layer alone"],
+)
+def test_the_algebra_of_gates(outputs, ids):
     """B = J R Z' and C = Z R Z' of gates in all layers, and the kernel J(s) R J(s)', by central differences of z and f.
 
     The slope of a gate below another at the same point enters g; the Jacobian with slopes s is that of a network in which the
@@ -40,7 +49,7 @@ def test_the_algebra_of_gates(outputs):
     """
     network = ntksim.Network(3, (5, 4, 4), "leaky_relu", "ntk", 1.3, sigma_b=0.4, output_bias=True, outputs=outputs)
     machine = _machine(network)
-    ids = np.array([[1, 2, 1], [1, 0, 4], [2, 3, 1], [3, 1, 1], [3, 2, 0], [2, 0, 5]])
+    ids = np.array(ids)
     theta = machine.draw()
     gates, _, layers = _gates(machine, theta, ids)
     slopes = np.array([0.3, 0.6, 0.5, 0.8, 0.2, 0.9])
@@ -61,7 +70,7 @@ def test_the_algebra_of_gates(outputs):
     base = {tuple(i): s for i, s in zip(ids.tolist(), gates.base, strict=True)}
     frozen = {tuple(i): z for i, z in zip(ids.tolist(), gates.z, strict=True)}
     step = 1e-6
-    rows_f, rows_s, rows_z = [], [], []
+    rows_f, rows_s, rows_z, rows_t = [], [], [], []
     for parameter in range(theta.size):
         found = []
         for sign in (1, -1):
@@ -71,10 +80,10 @@ def test_the_algebra_of_gates(outputs):
             machine.evaluate(moved, room)
             inside = machine.inside(moved, room)
             z = pre_activations(inside, machine.net.scales, ids)
-            found.append((outputs_with(moved, [None] * 6), outputs_with(moved, slopes), z))
-        for rows, (up, down) in zip((rows_f, rows_s, rows_z), zip(*found, strict=True), strict=True):
+            found.append((outputs_with(moved, [None] * 6), outputs_with(moved, slopes), z, machine.test_outputs(moved)))
+        for rows, (up, down) in zip((rows_f, rows_s, rows_z, rows_t), zip(*found, strict=True), strict=True):
             rows.append((up - down) / (2 * step))
-    jacobian, with_slopes, gradients = (np.array(rows).T for rows in (rows_f, rows_s, rows_z))
+    jacobian, with_slopes, gradients, at_tests = (np.array(rows).T for rows in (rows_f, rows_s, rows_z, rows_t))
     assert np.abs(gates.B.T - jacobian @ gradients.T).max() < 1e-7
     assert np.abs(gates.C.dense() - gradients @ gradients.T).max() < 1e-7
     change = slopes - gates.base
@@ -83,6 +92,8 @@ def test_the_algebra_of_gates(outputs):
         mixing[ids[:, 2] * outputs + a, np.arange(len(ids))] = gates.mixing(change)[a]
     assert jacobian + mixing @ gradients == pytest.approx(with_slopes, abs=1e-7)
     assert gates.kernels(layers, change).sum(axis=0) == pytest.approx(with_slopes @ with_slopes.T, abs=1e-6)
+    across = gates.test_kernels(machine.test_kernels(theta), change, machine.inside_at_tests(theta), layers)
+    assert across.sum(axis=0) == pytest.approx(at_tests @ with_slopes.T, abs=1e-6)
     along = RNG.normal(size=6)
     moved = theta.copy()
     machine.shift(moved, *gates.motion(along))
@@ -220,7 +231,10 @@ def test_few_gates_flip_often(monkeypatch):
 
 
 def test_laws_of_the_flow_of_a_network_with_kinks():
-    """The loss falls; time and rates scale together; kernels hold the slopes that hold gates, so that they tell r' = -K r."""
+    """The loss falls; time and rates scale together; kernels hold the slopes that hold gates, so that they tell r' = -K r.
+
+    So do kernels of test with training points, and a test point that is a training point has its kernel.
+    """
     network = ntksim.Network(2, 24, "relu", "ntk", 1.4)
     times = np.linspace(0, 6, 13)
     run = ntksim.train(network, X, Y, seeds=[2], times=times, tolerance=1e-5, keep_kernels=True)
@@ -229,11 +243,16 @@ def test_laws_of_the_flow_of_a_network_with_kinks():
     assert twice.outputs[0] == pytest.approx(run.outputs[0], abs=1e-4)
     assert (twice.sliding_gates == run.sliding_gates).all()
     middle = 6.0
-    near = ntksim.train(network, X, Y, seeds=[2], times=[middle - 1e-3, middle, middle + 1e-3], tolerance=1e-7, keep_kernels=True)
+    near = ntksim.train(
+        network, X, Y, seeds=[2], times=[middle - 1e-3, middle, middle + 1e-3], tolerance=1e-7, keep_kernels=True,
+        x_test=np.concatenate([X[1:3], X_TEST]), keep_test_kernels=True,
+    )  # fmt: skip
     assert near.sliding_gates[0, 1] > 0
-    speed = (near.outputs[0, 2] - near.outputs[0, 0]) / 2e-3
-    expected = -near.kernels[0, 1] @ (near.outputs[0, 1] - Y)
-    assert np.linalg.norm(speed - expected) < 1e-2 * np.linalg.norm(expected)
+    assert (near.kept_test_kernels[0, 1, :2] == near.kernels[0, 1, 1:3]).all()
+    for outputs, kernel in ((near.outputs, near.kernels), (near.test_outputs, near.kept_test_kernels)):
+        speed = (outputs[0, 2] - outputs[0, 0]) / 2e-3
+        expected = -kernel[0, 1] @ (near.outputs[0, 1] - Y)
+        assert np.linalg.norm(speed - expected) < 1e-2 * np.linalg.norm(expected)
 
 
 def test_gates_slide_where_the_slope_falls_at_the_kink_too():

@@ -282,6 +282,9 @@ class ConditionalMachine(Machine):
     def inside(self, theta: Theta, room: _Room) -> Inside:
         raise NotImplementedError("networks in law have no weights to look at (`holds_gates`)")
 
+    def inside_at_tests(self, theta: Theta) -> Inside:
+        raise NotImplementedError("networks in law have no weights to look at (`holds_gates`)")
+
     def shift(self, theta: Theta, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         raise NotImplementedError("networks in law have no weights to add to (`holds_gates`)")
 

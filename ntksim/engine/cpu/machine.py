@@ -142,6 +142,12 @@ class CpuMachine(Machine):
     def inside(self, theta: np.ndarray, room: Room) -> Inside:
         return inside_of(self.net, self.pairs, theta, (room.h, room.slope, room.delta))
 
+    def inside_at_tests(self, theta: np.ndarray) -> Inside:
+        assert self.tests is not None
+        room = make_room(self.net, *self.tests, self.rows, streamed=False, backward=True, kernel=False)
+        self._outputs(theta, room, self.tests[1])
+        return inside_of(self.net, self.tests[1], theta, (room.h, room.slope, room.delta))
+
     def shift(self, theta: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         shift_parameters(self.net, theta, weights, biases)
 

@@ -125,7 +125,13 @@ class CudaMachine(Machine):
 
     def inside(self, theta: Any, room: Batch) -> Inside:
         held = (room.h.copy_to_host()[0], room.slope.copy_to_host()[0], room.delta.copy_to_host()[0])
-        return inside_of(self.net, self.pairs, theta.copy_to_host()[0], held)
+        return inside_of(self.net, room.pairs, theta.copy_to_host()[0], held)
+
+    def inside_at_tests(self, theta: Any) -> Inside:
+        assert self.tests is not None
+        room = Batch(self.net, *self.tests, 1, Wanted(backward=True, kernel=False))
+        self._outputs(theta, room)
+        return self.inside(theta, room)
 
     def shift(self, theta: Any, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         host = theta.copy_to_host()

@@ -107,25 +107,33 @@ class Gates:
             found.insert(0, (higher, back))
         return found
 
-    def _products(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """B, and C on its pattern, of one layer's parameters."""
-        weight, bias = self.scales[0, layer - 1], self.scales[2, layer - 1]
+    def _gram(self, layer: int, products: np.ndarray) -> np.ndarray:
+        """What points share in a layer's parameters, from the ``products`` of its inputs."""
+        return np.asarray(self.scales[0, layer - 1] ** 2 * products + self.scales[2, layer - 1] ** 2)
+
+    def _along(self, layer: int, delta: np.ndarray, gram: np.ndarray) -> np.ndarray:
+        """J Z' over one layer's parameters (p, n k), J of points with sensitivities ``delta`` and a ``gram`` with the gates'."""
         own, (higher, back) = self._own[layer - 1], self._back[layer - 1]
-        delta, products = self.inside.sensitivities[layer - 1], self.inputs.products
-        if layer > 1:
-            h = self.inside.features[layer - 1].astype(np.float64)
-            products = h.T @ h
-        gram = weight**2 * products + bias**2
-        by_point = np.empty((len(self.ids), self.points, self.outputs))
+        by_point = np.empty((len(self.ids), gram.shape[1], self.outputs))
         if len(own) == len(self.ids):
             delta = np.ascontiguousarray(delta)  # whether points are padded or not: one type, and one variant to compile
             block_loops.sensitivities_times_gram(delta, self.neuron, self.point, gram, by_point)
         else:
             by_point[:] = 0
             by_point[own] = delta[self.neuron[own]].transpose(0, 2, 1)
-            parts = (back @ delta.reshape(len(delta), -1)).reshape(-1, self.outputs, self.points)
+            parts = (back @ delta.reshape(len(delta), -1)).reshape(-1, self.outputs, gram.shape[1])
             by_point[higher] = parts.transpose(0, 2, 1)
             by_point *= gram[self.point, :, None]
+        return by_point.reshape(len(self.ids), -1)
+
+    def _products(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """B, and C on its pattern, of one layer's parameters."""
+        own, (higher, back) = self._own[layer - 1], self._back[layer - 1]
+        delta, products = self.inside.sensitivities[layer - 1], self.inputs.products
+        if layer > 1:
+            h = self.inside.features[layer - 1].astype(np.float64)
+            products = h.T @ h
+        gram = self._gram(layer, products)
         rows, cols = self.pattern.rows, self.pattern.cols
         if higher.size:
             found = np.zeros((len(self.ids), len(delta)))
@@ -133,10 +141,10 @@ class Gates:
             found[higher] = back
             same = (found @ found.T)[rows, cols]
         elif len(self.pattern.counts) > 1:
-            same = np.ones(len(rows))  # one neuron's, of the first layer
+            same = np.full(len(rows), layer == 1)  # blocks are neurons of the first layer
         else:
             same = (self.layer[rows] == layer) & (self.layer[cols] == layer) & (self.neuron[rows] == self.neuron[cols])
-        return by_point.reshape(len(self.ids), -1), same * gram[self.point[rows], self.point[cols]]
+        return self._along(layer, delta, gram), same * gram[self.point[rows], self.point[cols]]
 
     def slopes_of_outputs(self, change: np.ndarray) -> np.ndarray:
         """g (k, p) where gates' slopes are ``change`` (p,) from their base."""
@@ -171,6 +179,24 @@ class Gates:
             own += self.mixed(m, b, Blocks(self.pattern, c))[1]
         return found
 
+    def test_kernels(self, layers: np.ndarray, change: np.ndarray, tests: Inside, training: np.ndarray) -> np.ndarray:
+        """J* J(s)' of every layer's parameters, (L+1, n* k, n k), from those of the base slopes: ``tests`` have their own slopes.
+
+        A test point that is a training point has its gates, and its rows of ``training``, the kernels of training points.
+        """
+        mixing, found = np.zeros((len(self.ids), self.points, self.outputs)), layers.copy()
+        mixing[np.arange(len(self.ids)), self.point] = self.mixing(change).T
+        for layer in range(1, self.depth + 1):  # not the readout's
+            products = self.inside.features[layer - 1].T.astype(np.float64) @ tests.features[layer - 1]
+            along = self._along(layer, tests.sensitivities[layer - 1], self._gram(layer, products))
+            found[layer - 1] += along.T @ mixing.reshape(len(self.ids), -1)
+        known = {(row + 0.0).tobytes(): point for point, row in enumerate(self.inputs.rows)}  # + 0: of either sign
+        for at, row in enumerate(np.ascontiguousarray(tests.features[0].T, np.float64)):
+            if (point := known.get((row + 0.0).tobytes())) is not None:
+                rows, own = (slice(i * self.outputs, (i + 1) * self.outputs) for i in (at, point))
+                found[:, rows] = training[:, own]
+        return found
+
     def motion(self, along: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """R Z' along (p,): changes of the weights and biases of every hidden layer, empty where there are none."""
         weights, biases = [], []
@@ -190,6 +216,21 @@ class Gates:
             weights.append(rate * g * moved)
             biases.append(rate * beta * (np.bincount(self.neuron[own], along[own], width) + part.sum(axis=0)))
         return weights, biases
+
+
+class Held(NamedTuple):
+    """Gates that are held at 0, and by how much the slopes that hold them differ from their base (p,)."""
+
+    gates: Gates
+    change: np.ndarray
+
+    def kernels(self, layers: np.ndarray) -> np.ndarray:
+        """`Gates.kernels` with these slopes."""
+        return self.gates.kernels(layers, self.change)
+
+    def test_kernels(self, layers: np.ndarray, tests: Inside, training: np.ndarray) -> np.ndarray:
+        """`Gates.test_kernels` with these slopes."""
+        return self.gates.test_kernels(layers, self.change, tests, training)
 
 
 def along_outputs(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -262,8 +262,8 @@ class _Flow:
 
     def seen(self, state: State, settled: Settled) -> State:
         """A state with the kernel of the slopes that hold its gates."""
-        held = np.nan if self.kinks.unseen else float(np.count_nonzero(settled.held))
-        return self.watch.sliding(state, self.kinks.kernels(state, settled), held)
+        number = np.nan if self.kinks.unseen else float(np.count_nonzero(settled.held))
+        return self.watch.sliding(state, self.kinks.held(state, settled), number)
 
     def rest(self, times: np.ndarray, rows: Snapshots) -> str:
         """Fill all rows that are left from where the flow stands."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from ntksim.engine.gates import block_loops
 from ntksim.engine.gates.block_matrices import Blocks
-from ntksim.engine.gates.gates import Gates, Inputs, along_outputs, is_smooth, pre_activations, sides_of
+from ntksim.engine.gates.gates import Gates, Held, Inputs, along_outputs, is_smooth, pre_activations, sides_of
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Machine, Theta
 from ntksim.engine.training.modes import Modes
@@ -120,12 +120,12 @@ class Kinks:
         missed = size * float(np.sqrt(np.mean(((root.T @ (root @ late)) @ gates.B) ** 2)))
         return Settled(ids, held, slopes, missed, gates)
 
-    def kernels(self, state: State, settled: Settled) -> np.ndarray:
-        """Every layer's kernel at a state, (L+1, n k, n k), with the slopes that hold its gates."""
+    def held(self, state: State, settled: Settled) -> Held | None:
+        """The gates that are held at a state, None if none is."""
         if not settled.held.any():
-            return state.layers
+            return None
         gates = self.at(state, settled.sliding)
-        return gates.kernels(state.layers, settled.slopes[settled.held] - gates.base)
+        return Held(gates, settled.slopes[settled.held] - gates.base)
 
 
 class Place:

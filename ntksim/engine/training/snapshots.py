@@ -7,7 +7,7 @@ import numpy as np
 
 from ntksim.engine.machine import Task
 
-_TIMELESS = "kernel", "test_kernels", "rank"
+_TIMELESS = "kernel", "test_kernels", "rank", "end_parameters"
 _AXES_OF_POINTS = {"outputs": 1, "test_outputs": 1, "kernels": 2, "kernel": 2, "test_kernels": 2, "kept_test_kernels": 2}
 _OF_THE_END = ("time_reached", "end_kernel_drift", "end_parameter_drift")
 
@@ -19,7 +19,7 @@ class Snapshots:
     Arrays lead with axes (S, T), of one seed with (T,), but for those of the end of training, which have no times, ``rank``
     (S, 1), and ``test_kernels``, which has two: t = 0, whether it is among the times or not, and the end. ``time_reached`` is
     that of the flow theta' = -grad L. What is of test points, ``kernels``, ``kept_test_kernels`` and the parameter vectors
-    ``parameters`` (S, T, numbers) are empty where they are not wanted.
+    ``parameters`` (S, T, numbers) and ``end_parameters`` (S, numbers) are empty where they are not wanted.
     """
 
     outputs: np.ndarray
@@ -38,6 +38,7 @@ class Snapshots:
     test_kernels: np.ndarray
     kept_test_kernels: np.ndarray
     parameters: np.ndarray
+    end_parameters: np.ndarray
     rank: np.ndarray
     time_reached: np.ndarray
     end_kernel_drift: np.ndarray
@@ -67,6 +68,7 @@ class Snapshots:
             test_kernels=missing(2, tests, points, kind=kind),
             kept_test_kernels=missing(times if kept[1] else 0, tests, points, kind=kind),
             parameters=missing(times if numbers else 0, numbers, kind=kind),
+            end_parameters=missing(numbers, kind=kind),
             rank=missing(1),
             **{name: missing(times) for name in scalars},
             **{name: missing() for name in _OF_THE_END},

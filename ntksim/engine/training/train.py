@@ -122,7 +122,8 @@ def train(
     keep_kernels : whether to return K_t, (S, T, n, n), or (S, T, n, k, n, k) for k > 1 outputs.
     keep_test_kernels : whether to return K_t of test with training points, (S, T, n*, n); networks in law are then asked for
         test points at every time.
-    return_parameters : whether to keep the parameters of every seed at all times, for `Trajectory.parameters`; ask for few times.
+    return_parameters : whether to keep the parameters of every seed at all times and at its end, for `Trajectory.parameters`; ask
+        for few times.
     checkpoint : a folder in which to keep what has been computed. The same call, after the process was killed at any moment,
         goes on from there and returns the same bits (on a processor of the same kind); once it has returned, it does so at
         once. Calls that differ in anything that numbers depend on, seeds included, may share a folder; remove it when the result
@@ -185,21 +186,21 @@ def _trajectory(
     snapshots: Snapshots,
     status: tuple[str, ...],
     evaluations: np.ndarray,
-    owners: Callable[[np.ndarray], KeptParameters],
+    owners: Callable[[np.ndarray, np.ndarray], KeptParameters],
 ) -> Trajectory:
     """What has been seen at the times that were asked for; ``owners`` reads parameter vectors, if they were kept."""
     last = schedule.times[-1]
     snapshots.time_reached[:] = checks.times_asked(snapshots.time_reached, status, last, network.learning_rate_scale)
     checks.warn_of_the_end(status, snapshots.time_reached, last, schedule.plan)
     found = snapshots.at(schedule.where, network.outputs)
-    vectors, rank = found.pop("parameters"), found.pop("rank")[:, 0]
+    vectors, ends, rank = found.pop("parameters"), found.pop("end_parameters"), found.pop("rank")[:, 0]
     return Trajectory(
         times=schedule.times,
         evaluations=evaluations,
         status=status,
         learning_rate=schedule.learning_rate,
         rank=None if np.isnan(rank).all() else rank.astype(np.int64),
-        _kept=None if vectors is None else owners(vectors),
+        _kept=None if vectors is None else owners(vectors, ends),
         **found,
     )
 

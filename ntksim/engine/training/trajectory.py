@@ -10,28 +10,32 @@ from ntksim.engine.layout import Net
 
 @dataclass(frozen=True)
 class KeptParameters:
-    """Parameter vectors (S, T, numbers) of seeds at times, and how to read them."""
+    """Parameter vectors of seeds at times (S, T, numbers) and at the ``ends`` (S, numbers) of training, and how to read them."""
 
     net: Net
     has_biases: tuple[bool, ...]
     seeds: tuple[int, ...]
     vectors: np.ndarray
+    ends: np.ndarray
 
-    def at(self, times: np.ndarray, seed: int | None, time: float | None) -> Parameters:
-        """Those of a seed at one of the ``times`` (T,), the last if left out."""
+    def at(self, times: np.ndarray, reached: np.ndarray, seed: int | None, time: float | None) -> Parameters:
+        """Those of a seed at one of the ``times`` (T,), or where it ended, at the time ``reached`` (S,), if left out."""
         if seed is None and len(self.seeds) > 1:
             raise ValueError(f"seed must be one of the {len(self.seeds)} that were trained; got None")
         if seed is not None and seed not in self.seeds:
             raise ValueError(f"seed must be one of those that were trained; got {seed!r}")
-        found = np.flatnonzero(times == (times[-1] if time is None else time))
-        if not found.size:
-            shown = ", ".join(f"{t:.6g}" for t in times[:30])
-            raise ValueError(f"time must be one of {shown}{', ...' if len(times) > 30 else ''}; got {time!r}")
         own = 0 if seed is None else self.seeds.index(seed)
-        vector = self.vectors[own, found[0]]
+        if time is None or time == reached[own]:
+            vector, asked = self.ends[own], times[-1]
+        else:
+            found = np.flatnonzero(times == time)
+            if not found.size:
+                shown = ", ".join(f"{t:.6g}" for t in times[:30])
+                raise ValueError(f"time must be one of {shown}{', ...' if len(times) > 30 else ''}; got {time!r}")
+            vector, asked = self.vectors[own, found[0]], time
         if np.isnan(vector).all():
             raise ValueError(
-                f"seed {self.seeds[own]} did not reach t = {times[found[0]]:.6g}: ask for a time before time_reached"
+                f"seed {self.seeds[own]} did not reach t = {asked:.6g}: ask for a time of at most {reached[own]:.6g}, its time_reached"
             )
         return unpacked(self.net, vector, self.has_biases)
 
@@ -49,13 +53,13 @@ class Trajectory:
     long enough to move time). ``time_reached`` (S,) is the last of the times, or where the
     flow stopped before, its last accepted step; of descent that diverged the last snapshot. Rows at later times are NaN. Of the
     flow the fields of the end are those at ``time_reached``:
-    ``kernel``, the second of ``test_kernels``, ``end_kernel_drift`` and ``end_parameter_drift`` (S,).
+    ``kernel``, the second of ``test_kernels``, ``end_kernel_drift`` and ``end_parameter_drift`` (S,), and `parameters`.
 
     Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
     (S, T, n, n), None unless kept; ``kernel`` (S, n, n) at the last time; and of test with training points ``test_kernels``
     (S, 2, n*, n), first at t = 0, whether that is among the times or not, then at the last time; None without test points; and
-    ``kept_test_kernels`` (S, T, n*, n), the same at all times, None unless kept. Where gates slide, ``kernels`` have the slopes
-    that hold them, and kernels of test points those of the side on which rounding left them.
+    ``kept_test_kernels`` (S, T, n*, n), the same at all times, None unless kept. Where gates of training points slide, kernels have
+    the slopes that hold them: those of test points J* J(s)', with the test points' own slopes in J*.
     Movement since t = 0, whether that is among the times or not:
 
     ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
@@ -99,7 +103,7 @@ class Trajectory:
     _kept: KeptParameters | None = field(default=None, repr=False)
 
     def parameters(self, seed: int | None = None, time: float | None = None) -> Parameters:
-        """The parameters of a seed at one of ``times``, the last if left out; of the run that returned them.
+        """The parameters of a seed at one of ``times``, or if left out at its ``time_reached``; of the run that returned them.
 
         ``seed`` may be left out where there is one, as with ``start``.
 
@@ -109,7 +113,7 @@ class Trajectory:
         """
         if self._kept is None:
             raise ValueError("parameters are not kept: call train with return_parameters=True")
-        return self._kept.at(self.times, seed, time)
+        return self._kept.at(self.times, self.time_reached, seed, time)
 
     @property
     def test_kernel(self) -> np.ndarray | None:

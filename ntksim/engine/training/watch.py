@@ -6,6 +6,7 @@ import numpy as np
 
 from ntksim.engine.cpu.descent import relative_distance
 from ntksim.engine.formulas.losses import value_and_gradient
+from ntksim.engine.gates.gates import Held
 from ntksim.engine.loss import SQUARED
 from ntksim.engine.machine import Machine, Memory, Room, Task, Theta
 from ntksim.engine.measures import kernel_distance
@@ -18,7 +19,7 @@ class State:
     """A network at some theta: what a pass leaves behind.
 
     ``outputs`` (n k,) for k outputs; ``layers`` (L+1, n k, n k), the kernels of every layer's parameters, and ``kernel``, their
-    sum with the layers' rates; ``sliding``, how many gates are held at their kink, is known of the flow.
+    sum with the layers' rates; ``sliding``, how many gates are held at their kink, and which, ``held``, is known of the flow.
     """
 
     theta: Theta
@@ -27,6 +28,7 @@ class State:
     layers: np.ndarray
     kernel: np.ndarray
     sliding: float = np.nan
+    held: Held | None = None
 
 
 def _total(layers: np.ndarray, rates: np.ndarray) -> np.ndarray:
@@ -67,7 +69,7 @@ class Watch:
         """Fill in what is seen of the network at initialisation beside the first look."""
         if self.with_tests:
             with np.errstate(over="ignore"):  # of a network beyond float32: infinite, as it is
-                rows.test_kernels[0] = self.test_kernel(self.start)
+                rows.test_kernels[0] = _total(self.machine.test_kernels(self.start), self.rates)
 
     def distance(self, a: Theta, b: Theta) -> float:
         """||a - b|| of two parameter vectors in units in which all layers learn at one rate: theirs over its root."""
@@ -93,13 +95,17 @@ class Watch:
         if self.with_tests:
             self.test_removed = self.machine.test_outputs(state.theta)
 
-    def test_kernel(self, theta: Theta) -> np.ndarray:
+    def test_kernel(self, state: State) -> np.ndarray:
         """The kernel of test with training points, (n* k, n k)."""
-        return _total(self.machine.test_kernels(theta), self.rates)
+        layers = self.machine.test_kernels(state.theta)
+        if state.held is not None:
+            layers = state.held.test_kernels(layers, self.machine.inside_at_tests(state.theta), state.layers)
+        return _total(layers, self.rates)
 
-    def sliding(self, state: State, layers: np.ndarray, number: float) -> State:
-        """The state with other kernels of its layers, those of the slopes that hold a ``number`` of gates at their kinks."""
-        return replace(state, layers=layers, kernel=_total(layers, self.rates), sliding=number)
+    def sliding(self, state: State, held: Held | None, number: float) -> State:
+        """The state with the kernels of the slopes that hold a ``number`` of gates at their kinks."""
+        layers = state.layers if held is None else held.kernels(state.layers)
+        return replace(state, layers=layers, kernel=_total(layers, self.rates), sliding=number, held=held)
 
     def residual(self, state: State) -> np.ndarray:
         """f - y, float64."""
@@ -126,13 +132,11 @@ class Watch:
             if len(rows.kernels):
                 rows.kernels[at] = state.kernel
             if len(rows.parameters):
-                packed = self.machine.pack(state.theta)
-                assert packed is not None  # networks in law, which have none, are not asked
-                rows.parameters[at] = packed.ravel()
+                rows.parameters[at] = self._parameters(state)
             if self.with_tests:
                 rows.test_outputs[at] = self.machine.test_outputs(state.theta) - self.test_removed
             if len(rows.kept_test_kernels):
-                rows.kept_test_kernels[at] = self.test_kernel(state.theta)
+                rows.kept_test_kernels[at] = self.test_kernel(state)
         if at + 1 == len(rows.loss):
             self.record_end(time, state, rows)
 
@@ -141,9 +145,17 @@ class Watch:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             rows.time_reached[...], rows.kernel[:] = time, state.kernel
             if self.with_tests:
-                rows.test_kernels[1] = self.test_kernel(state.theta)
+                rows.test_kernels[1] = self.test_kernel(state)
+            if len(rows.end_parameters):
+                rows.end_parameters[:] = self._parameters(state)
             rows.end_kernel_drift[...] = self._kernel_drift(state)
             rows.end_parameter_drift[...] = np.sqrt(_sum(self.machine.square_distances(state.theta, self.start)))
+
+    def _parameters(self, state: State) -> np.ndarray:
+        """The parameter vector of a network that has one: networks in law are not asked."""
+        packed = self.machine.pack(state.theta)
+        assert packed is not None
+        return packed.ravel()
 
     def _kernel_drift(self, state: State) -> float:
         """||K_t - K_0||_F / ||K_0||_F."""
