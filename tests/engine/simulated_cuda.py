@@ -464,13 +464,14 @@ def test_training_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
 
 
 def test_a_network_seen_from_inside():
-    """What the flow asks for that holds gates: open gates, and the network on training and on test points; and it shifts weights."""
+    """What a flow asks for that holds gates: open gates, the network on training and on test points, and a shift of weights."""
     network = ntksim.Network(2, (5, 9), "leaky_relu", sigma_b=0.3, output_bias=True, outputs=2)
     kind = np.dtype(np.float64)
     found = []
     for machine, place in ((CpuMachine, "cpu"), (CudaMachine, "cuda")):
         points = [columns_of(*pair, kind, place) for pair in ((POINTS[:3], None), (POINTS[3:], None), (POINTS[3:], POINTS[:3]))]
-        own = machine(1, np.uint64(4), Task(compiled_network(network, POINTS.shape[1]), points[0], np.zeros(6), *points[1:], False))
+        net = compiled_network(network, POINTS.shape[1])
+        own = machine(1, np.uint64(4), Task(net, points[0], np.zeros(6), *points[1:], False))
         theta, room = own.draw(), own.make_room()
         own.evaluate(theta, room)
         inside = own.inside(theta, room), own.inside_at_tests(theta)

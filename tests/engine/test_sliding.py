@@ -13,7 +13,8 @@ from ntksim.engine.gates import block_loops
 from ntksim.engine.gates.block_matrices import Blocks, Pattern
 from ntksim.engine.gates.gates import Gates, pre_activations
 from ntksim.engine.machine import Task
-from ntksim.engine.training import flow
+from ntksim.engine.training import flow, sliding
+from ntksim.engine.training.watch import State
 
 RNG = np.random.default_rng(11)
 X, Y, X_TEST = RNG.normal(size=(6, 3)), RNG.normal(size=6), RNG.normal(size=(3, 3))
@@ -164,33 +165,42 @@ def test_gates_of_one_neuron_that_depend_on_each_other():
 
 def _smoothed(network, seed, width, times):
     """Outputs along the flow of the network whose ReLU has a slope that rises from 0 to 1 over ``width``, by Radau."""
-    g, _, weights, _, a, _ = oracle_arguments(network, 3, seed)
-    shape, size = weights[0].shape, weights[0].size
+    g, _, hidden, _, a, _ = oracle_arguments(network, 3, seed)
+    start = [*hidden, a[None]]
+    ends = np.cumsum([w.size for w in start])
 
-    def forward(flat, x):
-        z = g[0] * x @ flat[:size].reshape(shape).T
-        slope = np.clip(z / width + 0.5, 0, 1)
-        value = np.where(z > width / 2, z, 0.5 * width * slope**2)
-        return slope, value, g[1] * value @ flat[size:]
+    def forward(flat):
+        weights = [part.reshape(w.shape) for part, w in zip(np.split(flat, ends[:-1]), start, strict=True)]
+        h, slopes = [X.T], []
+        for scale, w in zip(g, weights[:-1], strict=False):
+            z = scale * w @ h[-1]
+            slope = np.clip(z / width + 0.5, 0, 1)
+            slopes.append(slope)
+            h.append(np.where(z > width / 2, z, 0.5 * width * slope**2))
+        return weights, h, slopes, g[-1] * (weights[-1] @ h[-1])[0]
 
     def velocity(_, flat):
-        slope, value, outputs = forward(flat, X)
-        residual = outputs - Y
-        back = g[0] * g[1] * (residual[:, None] * slope * flat[size:]).T @ X
-        return -np.concatenate([back.ravel(), g[1] * value.T @ residual])
+        weights, h, slopes, outputs = forward(flat)
+        back, found = (outputs - Y)[None], []
+        for layer in range(len(weights) - 1, -1, -1):
+            found.append(-g[layer] * back @ h[layer].T)
+            if layer:
+                back = g[layer] * slopes[layer - 1] * (weights[layer].T @ back)
+        return np.concatenate([part.ravel() for part in found[::-1]])
 
-    start = np.concatenate([weights[0].ravel(), a])
-    found = integrate.solve_ivp(velocity, (0, times[-1]), start, "Radau", t_eval=times, rtol=1e-7, atol=1e-9).y.T
-    return np.array([forward(flat, X)[2] for flat in found])
+    flat = np.concatenate([w.ravel() for w in start])
+    found = integrate.solve_ivp(velocity, (0, times[-1]), flat, "Radau", t_eval=times, rtol=1e-7, atol=1e-9).y.T
+    return np.array([forward(flat)[3] for flat in found])
 
 
-def test_the_limit_of_smoothed_kinks():
+@pytest.mark.parametrize(("depth", "width", "seed", "times"), [(1, 8, 4, [0.0, 1.0, 5.0, 20.0]), (2, 6, 1, [0.0, 1.0, 5.0])])
+def test_the_limit_of_smoothed_kinks(depth, width, seed, times):
     """Slopes that rise over a width, an independent integrator: the limit of a vanishing width is the flow's solution."""
-    network, times = ntksim.Network(1, 8, "relu", "ntk", 1.5), [0.0, 1.0, 5.0, 20.0]
-    run = ntksim.train(network, X, Y, seeds=[4], times=times, tolerance=1e-5)
+    network = ntksim.Network(depth, width, "relu", "ntk", 1.5)
+    run = ntksim.train(network, X, Y, seeds=[seed], times=times, tolerance=1e-5)
     assert run.status == ("finished",)
     assert np.nanmax(run.sliding_gates) > 0
-    wide, narrow = (_smoothed(network, 4, width, times) for width in (4e-3, 1e-3))
+    wide, narrow = (_smoothed(network, seed, smoothing, times) for smoothing in (4e-3, 1e-3))
     assert np.abs(wide - narrow).max() < 3e-4
     assert np.abs(narrow - run.outputs[0]).max() < 5e-4
 
@@ -228,6 +238,40 @@ def test_few_gates_flip_often(monkeypatch):
     assert set(run.status) == {"finished"}
     assert max(flips.values()) < 10
     assert (run.evaluations < 600).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "abs"])
+def test_the_side_to_which_a_gate_goes_that_both_sides_push_away(activation):
+    """It is that of its motion with the slope that held it, whatever side of 0 rounding has left it on."""
+    network = ntksim.Network(1, 8, activation, "ntk", 1.4)
+    machine, neuron, point = _machine(network), 3, 2
+    rng, found = np.random.default_rng(6), []
+    for _ in range(20):
+        residual, theta = rng.normal(size=len(X)), machine.draw()
+        before = rng.uniform(0.2, 0.8, 1)
+        sides = []
+        for z in (1e-13, -1e-13):
+            own = theta.copy()
+            weights = machine.inside(own, machine.make_room()).weights[0]
+            change = np.zeros_like(weights)
+            change[neuron] = (z / machine.net.scales[0, 0] - weights[neuron] @ X[point]) * X[point] / (X[point] @ X[point])
+            machine.shift(own, [change], [np.empty(0)])
+            room = machine.make_room()
+            outputs, layers = machine.evaluate(own, room)
+            kinks, ids = sliding.Kinks(machine), np.array([[1, neuron, point]])
+            state = State(own, room, outputs, layers, layers.sum(axis=0))
+            gates = kinks.at(state, ids)
+            pressure = gates.pressure(gates.at_points(residual), np.zeros(1))[0]
+            pushed = residual if pressure < 0 else -residual
+            settled = kinks.settle(state, pushed, ids, before)
+            assert not settled.held[0]
+            velocity = -(gates.B @ pushed)[0] - gates.C.dense()[0, 0] * (before[0] - gates.base[0]) * -abs(pressure)
+            assert settled.slopes[0] == kinks.sides[int(velocity > 0)]
+            sides.append(settled.slopes[0])
+            found.append(settled.slopes[0] == gates.base[0])
+        assert sides[0] == sides[1]
+    assert True in found
+    assert False in found
 
 
 def test_laws_of_the_flow_of_a_network_with_kinks():

@@ -109,7 +109,7 @@ class _Step:
             return
         self.end = self.dense(size)
         if np.isfinite(self.end.kernel).all():
-            self.settled = flow.settle(self.end, self.held(size), len(start.sliding))
+            self.settled = flow.settle(self.end, self.held(size), start.slopes)
             error = self._error(predicted)
             self.error = max(kinks, error) if np.isfinite(error) else np.inf
 
@@ -299,7 +299,7 @@ class _Flow:
             else:
                 s = times[self.at] - self.time
                 state = step.dense(s)
-                self.record(times[self.at], state, self.settle(state, step.held(s), 0), rows)
+                self.record(times[self.at], state, self.settle(state, step.held(s), self.place.slopes), rows)
         self.earlier = _Earlier(self.place, step.size) if step.smooth and step.slow else None
         self.stand(step.end, step.settled)
         self.time, self.path = self.time + step.size, self.path + step.change
@@ -309,8 +309,8 @@ class _Flow:
         fits = self.earlier is not None and self.place.gates is None and size <= _RATIO * self.earlier.size
         return self.earlier if fits else None
 
-    def settle(self, state: State, ids: np.ndarray, before: int) -> Settled:
-        """Which of some gates at 0 are held there; the first of them were ``before``."""
+    def settle(self, state: State, ids: np.ndarray, before: np.ndarray) -> Settled:
+        """Which of some gates at 0 are held there; slopes ``before`` have held the first of them."""
         return self.kinks.settle(state, self.watch.residual(state), ids, before)
 
     def resume(self, kept: dict[str, Any]) -> None:

@@ -94,8 +94,8 @@ class Kinks:
             self.inputs = Inputs.of(inside)
         return Gates(inside, self.scales, ids, self.inputs)
 
-    def settle(self, state: State, residual: np.ndarray, ids: np.ndarray, before: int) -> Settled:
-        """Which of some gates at 0 the flow holds there, and the slopes of all; the first of them were held ``before``."""
+    def settle(self, state: State, residual: np.ndarray, ids: np.ndarray, before: np.ndarray) -> Settled:
+        """Which of some gates at 0 the flow holds there, and the slopes of all; slopes ``before`` have held the first of them."""
         if not len(ids) or self.sides is None:
             return NONE_SETTLED
         gates, (below, above) = self.at(state, ids), self.sides
@@ -114,8 +114,12 @@ class Kinks:
         held = holds & (where == 0)
         slopes = np.where(held, gates.base + change, np.where(where > 0, above, below))
         moving = free - gates.C @ q
-        slopes[~holds] = np.where(moving > 0, above, below)[~holds]  # pushed from 0 by either side
-        late = np.where(held | (np.arange(len(ids)) >= before), 0.0, moving)
+        # What is pushed from 0 by either side was held until the pressure went through 0. There the slope that holds it goes to
+        # infinity, and with it to one of the sides: that to which the gate moves with the slope that held it before.
+        last = np.append(before, np.full(len(ids) - len(before), 0.5 * (above + below)))
+        leaves = moving - gates.C.diagonal * (last - gates.base) * pressure
+        slopes[~holds] = np.where(leaves > 0, above, below)[~holds]
+        late = np.where(held | (np.arange(len(ids)) >= len(before)), 0.0, moving)
         root = gates.C.root(late != 0)
         missed = size * float(np.sqrt(np.mean(((root.T @ (root @ late)) @ gates.B) ** 2)))
         return Settled(ids, held, slopes, missed, gates)
@@ -156,6 +160,11 @@ class Place:
     def sliding(self) -> np.ndarray:
         """The gates that are held."""
         return self.settled.sliding
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """The slopes that hold them."""
+        return self.settled.slopes[self.settled.held]
 
     def move(self, theta: Theta, vector: np.ndarray, *, start: bool, along: np.ndarray | None = None) -> None:
         """theta <- theta - R J' vector, in place, held gates staying; from the ``start`` of a step they go back to 0.

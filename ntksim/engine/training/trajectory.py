@@ -35,7 +35,8 @@ class KeptParameters:
             vector, asked = self.vectors[own, found[0]], time
         if np.isnan(vector).all():
             raise ValueError(
-                f"seed {self.seeds[own]} did not reach t = {asked:.6g}: ask for a time of at most {reached[own]:.6g}, its time_reached"
+                f"seed {self.seeds[own]} did not reach t = {asked:.6g}: ask for a time of at most {reached[own]:.6g}, "
+                "its time_reached"
             )
         return unpacked(self.net, vector, self.has_biases)
 
@@ -58,8 +59,8 @@ class Trajectory:
     Kernels are plain Gram matrices, without n^(-c), or with layer rates sums over layers of rate_l K_l: ``kernels``
     (S, T, n, n), None unless kept; ``kernel`` (S, n, n) at the last time; and of test with training points ``test_kernels``
     (S, 2, n*, n), first at t = 0, whether that is among the times or not, then at the last time; None without test points; and
-    ``kept_test_kernels`` (S, T, n*, n), the same at all times, None unless kept. Where gates of training points slide, kernels have
-    the slopes that hold them: those of test points J* J(s)', with the test points' own slopes in J*.
+    ``kept_test_kernels`` (S, T, n*, n), the same at all times, None unless kept. Where gates of training points slide, kernels
+    have the slopes that hold them: those of test points J* J(s)', with the test points' own slopes in J*.
     Movement since t = 0, whether that is among the times or not:
 
     ``kernel_drift`` (S, T) = ||K_t - K_0||_F / ||K_0||_F, and ``kernel_distance`` (S, T), as in `measures.kernel_distance`;
