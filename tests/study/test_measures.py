@@ -143,6 +143,10 @@ def test_regression_with_every_kernel_solves_the_linear_equations(study, data, r
         assert rows[f"regression_{name}_loss"].to_numpy().reshape(6, 6) == pytest.approx(losses, rel=1e-7), name
         own = 0.5 * np.sum((run.test_outputs[..., part] - y) ** 2, axis=-1)
         assert rows[f"{name}_loss"].to_numpy().reshape(6, 6) == pytest.approx(own, rel=1e-7), name
+    points = rows_of(study, "predictions", "erf", 64)
+    for name, over in (("mean", np.mean), ("median", np.median), ("quantile_95", partial(np.quantile, q=0.95))):
+        found = points[f"regression_prediction_{name}"].to_numpy().reshape(6, 5)
+        assert found == pytest.approx(over(predicted[..., 4:], axis=0), rel=1e-7, abs=1e-9), name
     final = rows_of(study, "final", "erf", 64)
     ends = rows.groupby("seed")["regression_test_loss"]
     assert ends.last().to_numpy() == pytest.approx(final["after_kernel_regression_test_loss"].to_numpy())

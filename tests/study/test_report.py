@@ -307,6 +307,19 @@ def test_regression_in_time_stands_beside_the_network_and_the_limit(results):
     assert star.xy == pytest.approx((first.index[0], first.iloc[0]))
 
 
+def test_regression_with_the_last_kernel_stands_among_predictions_where_it_is_measured(results):
+    table = ntksim.read_table(results, "predictions")
+    last = table[(table["width"] == 64) & (table["time"] == table.groupby("network")["time"].transform("max"))]
+    for axis, (_, rows) in zip(figures.FIGURES["predictions"](table).axes, last.groupby("network", sort=False), strict=True):
+        (line,) = (line for line in axis.get_lines() if line.get_label() == "regression with $K_t$")
+        own = rows[rows["output"] == 0].sort_values("angle" if rows["angle"].notna().all() else "target")
+        assert line.get_ydata() == pytest.approx(own["regression_prediction_median"].to_numpy())
+    without = table.drop(columns=[name for name in table if name.startswith("regression_")])
+    without.attrs = table.attrs
+    labels = [line.get_label() for line in figures.FIGURES["predictions"](without).axes[0].get_lines()]
+    assert "regression with $K_t$" not in labels
+
+
 def test_freeze_times_of_all_networks_are_on_one_scale(results):
     times = ntksim.read_table(results, "freeze").query("freeze_status == 'frozen'")["relative_freeze_time"]
     axes = drawn(results, "freeze").axes

@@ -150,7 +150,7 @@ def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]
         held += 4 * 8 * times * (size.points + size.tests) ** 2
     if measures is not None:
         columns += (measures.eigenvalues or 0) + _COLUMNS_OF_MODES * len(measures.labels)
-        columns += (2 * measures.profile + 3 * k * measures.predictions) * (_evaluation_points(study) or size.tests)
+        columns += (2 * measures.profile + k * (3 + measures.regression) * measures.predictions) * (_evaluation_points(study) or size.tests)
     if training.keep_kernels:
         held += 3 * size.seeds * times * square * size.itemsize  # kept, together, and in the table
         columns += square * size.itemsize // 8

@@ -45,9 +45,10 @@ def predictions(table: pd.DataFrame) -> plt.Figure:
 
     ``table`` is the table ``predictions``, of which the widest network and its first output are drawn, against the angle of
     points in the plane, elsewhere against the target. Lines are medians over seeds, bands span the 0.05 to 0.95 quantiles. The
-    mean over infinitely wide networks is dashed, with a grey band that holds 95% of them, where it is known.
+    mean over infinitely wide networks is dashed, with a grey band that holds 95% of them, where it is known. Kernel regression
+    with the kernels of the same networks at the same time is dash-dotted, where the study asks for it, without its band.
     """
-    figure, filled = panels.per_network(table, legend_columns=2)
+    figure, filled = panels.per_network(table, legend_columns=2, legend_above=True)
     for axis, rows in filled:
         own = rows[(rows["width"] == rows["width"].max()) & (rows["time"] == rows["time"].max()) & (rows["output"] == 0)]
         x = "angle" if own["angle"].notna().all() else "target"
@@ -57,9 +58,11 @@ def predictions(table: pd.DataFrame) -> plt.Figure:
             axis.fill_between(own[x], mean - reach, mean + reach, color="0.85", linewidth=0, label="95%, infinite width")
             axis.plot(own[x], mean, "--", color="0.3", linewidth=1.2, label="mean, infinite width")
         _banded(axis, own, x, f"$m$ = {own['width'].iloc[0]}, {_times(own)}", 0)
+        if "regression_prediction_median" in own:
+            look: dict[str, Any] = {"color": panels.colour(1), "linewidth": 1.2, "label": "regression with $K_t$"}
+            axis.plot(own[x], own["regression_prediction_median"], "-.", **look)
         if losses.has_units_of_targets(table.attrs):
             axis.plot(own[x], own["target"], color="black", linewidth=1.0, label="target")
-        axis.margins(y=0.25)  # room for the legend
         _plain(axis, "angle of $x$, in radians" if x == "angle" else "target $y(x)$", r"output $f_t(x)$")
     return figure
 

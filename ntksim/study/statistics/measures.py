@@ -20,8 +20,9 @@ _MODES = (
 )  # fmt: skip
 _LOSSES = ("regression_test_loss", "regression_evaluation_loss", "evaluation_loss")
 _POINTS = {"profiles": ("profile", "limit_profile"), "predictions": ("prediction", "limit_prediction", "limit_deviation")}
+_REGRESSION = "regression_prediction"  # of kernels, where regression and predictions are both asked for
 # Columns of shards that no other table has.
-SHARD_COLUMNS = ("leading_eigenvalue", *_MODES, *_LOSSES, *(name for names in _POINTS.values() for name in names))
+SHARD_COLUMNS = ("leading_eigenvalue", *_MODES, *_LOSSES, _REGRESSION, *(name for names in _POINTS.values() for name in names))
 
 
 def measure_tables(study: Study, data: Data, training: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -126,6 +127,12 @@ def _predictions(data: Data, training: pd.DataFrame) -> pd.DataFrame:
     for cell, (values, mean, deviation), number in _over_seeds(training, _POINTS["predictions"]):
         theory = {"limit_prediction": mean, "limit_deviation": deviation}
         frames.append(pd.DataFrame(cell | where | theory | _statistics(values, len(x) * k) | number))
+    if _REGRESSION in training:
+        for frame, (_, (values,), _) in zip(frames, _over_seeds(training, (_REGRESSION,)), strict=True):
+            of_kernels = {f"{_REGRESSION}_{name}": own for name, own in _statistics(values, len(x) * k).items()}
+            position = frame.columns.get_loc("count")
+            for name in reversed(of_kernels):
+                frame.insert(position, name, of_kernels[name])
     return pd.concat(frames, ignore_index=True)
 
 
