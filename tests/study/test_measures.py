@@ -13,6 +13,7 @@ from ntksim.study.config.words import word
 from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.plan import identity, jobs
+from ntksim.study.report import figures
 from ntksim.study.run import runner
 from ntksim.study.statistics import dispersion, seeds
 from ntksim.study.statistics.columns import COLUMNS
@@ -132,6 +133,21 @@ def test_lazy_networks_decay_as_theory_says(study):
     assert relative.abs().max() < 0.02
     fourier = rows[rows["basis"] == "fourier"]  # n random points mix frequencies, by about 1 / sqrt(n)
     assert fourier["leakage"].min() > 0.01
+
+
+def test_functions_have_no_rate_where_points_have_a_density(tmp_path):
+    """cos k theta and sin k theta are eigenfunctions with respect to uniform points alone; eigenvectors of K_0 keep theirs."""
+    training = {"widths": [8], "seeds": 2, "relative_time": 5.0, "snapshots": 2}
+    training |= {"measures": {"eigenvectors": 1, "modes": {"frequencies": [1]}}}
+    small = {"training": training, "initial": {"widths": [8], "seeds": 2}, "networks": {"erf": {"activation": "erf", "depth": 1}}}
+    own = computed(tmp_path, dataset=CONTENT["dataset"] | {"density": "1 + 0.9 cos(theta)"}, **small)
+    rows, theory = ntksim.read_table(own.results, "mode_residuals"), ["theory_rate", "theory_residual"]
+    named = rows["basis"] == "fourier"
+    assert rows.loc[named, theory].isna().all(axis=None)
+    assert rows.loc[~named, theory].notna().all(axis=None)
+    assert rows[["sample_rate", "limit_residual"]].notna().all(axis=None)
+    drawn = figures.FIGURES["modes"](rows)
+    assert drawn.axes[0].get_legend_handles_labels()[1] == ["$k$ = 1", r"training with $K_\infty$"]
 
 
 def test_regression_with_every_kernel_solves_the_linear_equations(study, data, run):

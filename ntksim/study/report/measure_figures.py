@@ -72,7 +72,8 @@ def modes(table: pd.DataFrame) -> plt.Figure:
 
     ``table`` is the table ``mode_residuals``, of which the widest network is drawn: its named functions, those of one order
     together, or else the eigenvectors of K_0. Lines are medians over seeds and bands quartiles. Theory from the same start:
-    decay at n lambda_k of the limit as an operator, or at the eigenvalue of K_0 (dashed), and training with K_infinity (dotted).
+    decay at n lambda_k of the limit as an operator on uniform points, or at the eigenvalue of K_0 (dashed), and training with
+    K_infinity (dotted); where they are known.
     """
     named = table["basis"].isin(["fourier", "degree"])
     figure, filled = panels.per_network(table[named if named.any() else table["basis"] == "initial_eigenvectors"])
@@ -88,6 +89,7 @@ def modes(table: pd.DataFrame) -> plt.Figure:
         shown = norms["residual"][norms["residual"] > 0]  # theory's decays go on below, down to rounding
         if rows["theory_residual"].notna().any():
             axis.plot([], [], "--", color="0.3", linewidth=1.2, label=r"$n\lambda_k$" if named.any() else r"$\lambda_j(K_0)$")
+        if rows["limit_residual"].notna().any():
             axis.plot([], [], ":", color="0.3", linewidth=1.2, label=r"training with $K_\infty$")
         panels.logarithmic(axis, panels.time_label(table), "norm of the residual on the mode")
         if len(shown) and axis.get_yscale() == "log":

@@ -32,7 +32,7 @@ def measure_tables(study: Study, data: Data, training: pd.DataFrame) -> dict[str
         return {}
     made = {
         "eigenvalues": lambda: _eigenvalues(training),
-        "mode_residuals": lambda: _mode_residuals(asked, training),
+        "mode_residuals": lambda: _mode_residuals(asked, training, study.dataset.density is None),
         "regression": lambda: _regression(training),
         "profiles": lambda: _profiles(data, training),
         "predictions": lambda: _predictions(data, training),
@@ -55,9 +55,15 @@ def _eigenvalues(training: pd.DataFrame) -> pd.DataFrame:
     return _exploded(training, ["leading_eigenvalue"], {"index": range(number)}).astype({"index": np.int64})
 
 
-def _mode_residuals(asked: Measures, training: pd.DataFrame) -> pd.DataFrame:
+def _mode_residuals(asked: Measures, training: pd.DataFrame, is_uniform: bool) -> pd.DataFrame:
+    """Shards have theory's rates of named functions for uniform points. Under another density these are no eigenfunctions of the
+    operator, and have no rate.
+    """
     entries = dict(zip(("basis", "mode", "order"), zip(*asked.labels, strict=True), strict=True))
-    return _exploded(training, list(_MODES), entries).astype({"order": np.int64})
+    frame = _exploded(training, list(_MODES), entries).astype({"order": np.int64})
+    if not is_uniform:
+        frame.loc[frame["basis"].isin(["fourier", "degree"]), ["theory_rate", "theory_residual"]] = np.nan
+    return frame
 
 
 def _regression(training: pd.DataFrame) -> pd.DataFrame:
