@@ -1,8 +1,10 @@
 """What a study measures along training and at initialisation, against the engine, equations solved anew, and laws."""
 
+import itertools
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import ntksim
@@ -13,7 +15,7 @@ from ntksim.study.config.words import word
 from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.plan import identity, jobs
-from ntksim.study.report import figures
+from ntksim.study.report import figures, findings
 from ntksim.study.run import runner
 from ntksim.study.statistics import dispersion, seeds
 from ntksim.study.statistics.columns import COLUMNS
@@ -36,6 +38,7 @@ CONTENT = {
         "measures": ASKED,
     },
 }  # fmt: skip
+ORIGINS = {"kernel_dispersion": 1.0, "first_step_change": 0.0}  # at infinite width
 NETWORK = ntksim.Network(2, 64, "erf", sigma_w=1.5)
 computed = partial(studies.computed, CONTENT)
 
@@ -328,6 +331,53 @@ def test_intervals_know_heavy_tails():
         alone.append(low <= truth <= high)
     assert np.mean(held) >= 0.88
     assert np.mean(alone) < 0.85
+
+
+def of_depths(value):
+    """A table `dispersion` of networks of depths 1 and 4, at widths 8 and 32, with ``value(depth, width)`` and lopsided ends."""
+    rows = []
+    for (quantity, origin), depth, width in itertools.product(ORIGINS.items(), (1, 4), (8, 32)):
+        own = dict.fromkeys(seeds.NETWORK, 0) | {"network": f"relu_depth{depth}", "depth": depth, "width": width}
+        numbers = (origin + factor * value(depth, width) for factor in (1, 0.8, 3))
+        own |= {"quantity": quantity, "count": 9, "excluded": int(width == 8 and depth == 1)}
+        rows.append(own | dict(zip(("value", "value_low", "value_high"), numbers, strict=True)))
+    return pd.DataFrame(rows)
+
+
+def test_dispersion_and_first_steps_have_laws_in_the_width_and_in_depth_over_width():
+    frame = of_depths(lambda depth, width: 3 * (depth / width) ** 1.5)
+    found = list(dispersion.dispersion_laws(["train", "width", "depth_over_width"], frame))
+    keys = [(row["quantity"], row["along"], row["network"], row["widths_fitted"], row["excluded"]) for row in found]
+    assert sorted(keys) == sorted(
+        (name, *key)
+        for name in ("kernel_dispersion_minus_1", "first_step_change")
+        for key in (
+            ("width", "relu_depth1", 2, 1), ("width", "relu_depth4", 2, 0), ("depth_over_width", "relu", 4, 1),
+        )
+    )  # fmt: skip
+    for row in found:
+        joined = row["along"] == "depth_over_width"
+        depth = 1 if joined else int(row["network"][-1])
+        assert row["exponent"] == pytest.approx(1.5 if joined else -1.5)
+        assert row["prefactor"] == pytest.approx(3 * depth**1.5)
+        if not joined:  # a slope between two values: the lower end of one and the upper one of the other
+            reach = np.hypot(np.log(3), np.log(1 / 0.8)) / np.log(4)
+            assert (row["interval_low"], row["interval_high"]) == pytest.approx((-1.5 - reach, -1.5 + reach))
+        assert row["prefactor"] / row["prefactor_low"] < row["prefactor_high"] / row["prefactor"]
+    said = " ".join(findings.over_depths(pd.DataFrame(found).assign(marked=False))["relu"])
+    assert "the kernel's dispersion E[K^2] / E[K]^2 - 1 on the diagonal scales as depth over width to the power +1.50" in said
+    assert "the kernel's mean relative change by a first step scales" in said
+
+
+def test_values_that_are_not_told_from_infinite_width_have_no_law():
+    frame = of_depths(lambda depth, width: 1 / width)
+    frame.loc[(frame["quantity"] == "kernel_dispersion") & (frame["width"] == 32), "value_low"] = 0.9
+    found = list(dispersion.dispersion_laws(["width", "depth_over_width"], frame))
+    assert {row["quantity"] for row in found} == {"first_step_change"}
+    few = frame.assign(value_low=np.nan, value_high=np.nan)
+    for row in dispersion.dispersion_laws(["width"], few):
+        assert row["exponent"] == pytest.approx(-1)
+        assert np.isnan([row["interval_low"], row["prefactor_high"], row["standard_error"]]).all()
 
 
 def test_light_tails_keep_the_jackknifes_interval():

@@ -263,6 +263,15 @@ def test_markers_at_one_width_lie_side_by_side(results):
     assert len(set(places)) == len(places) == 3
 
 
+def test_dispersion_has_laws_in_the_table_of_laws(results):
+    laws, values = (ntksim.read_table(results, name) for name in ("scaling_laws", "dispersion"))
+    for name, own in values[values["quantity"] == "first_step_change"].groupby("network"):
+        (row,) = laws[(laws["quantity"] == "first_step_change") & (laws["network"] == name)].to_dict("records")
+        (narrow,), (wide,) = (own.loc[own["width"] == width, "value"] for width in (16, 32))
+        assert row["exponent"] == pytest.approx(np.log2(wide / narrow))
+        assert row["along"] == "width"
+
+
 def test_networks_of_one_depth_over_width_lie_side_by_side(results):
     table = ntksim.read_table(results, "dispersion")
     deeper = table[table["network"] == "relu"].assign(network="deeper")

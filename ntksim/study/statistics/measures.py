@@ -136,7 +136,7 @@ def _predictions(data: Data, training: pd.DataFrame) -> pd.DataFrame:
     if _REGRESSION in training:
         for frame, (_, (values,), _) in zip(frames, _over_seeds(training, (_REGRESSION,)), strict=True):
             of_kernels = {f"{_REGRESSION}_{name}": own for name, own in _statistics(values, len(x) * k).items()}
-            position = frame.columns.get_loc("count")
+            position = list(frame.columns).index("count")
             for name in reversed(of_kernels):
                 frame.insert(position, name, of_kernels[name])
     return pd.concat(frames, ignore_index=True)

@@ -76,7 +76,7 @@ def make_tables(study: Study, output: str | Path) -> None:
             "training": training.drop(columns=[*lists, *quantities("run")]),
             **measured,
         }
-    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.training, error_grams)
+    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.training, error_grams, made.get("dispersion"))
     sizes = sorted({len(own.x_train) for own in every.values()})
     metadata = {
         "config_hash": study.science_hash(),
