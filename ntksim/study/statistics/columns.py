@@ -298,8 +298,8 @@ COLUMNS = {
     "averaged_over": "seeds: the law of one data set. seeds and data sets: of the average over all seeds of the data too, whose "
     "dataset_seed is missing; the interval then counts how data sets differ (docs/statistics.md)",
     "widths_fitted": "number of widths in the fit; along train of training sets, along depth_over_width of networks and widths",
-    "prefactor": "c in c x width^exponent (or of the variable in `along`), fitted to the root mean square over seeds, along train "
-    "to the mean of losses, and of kernel_dispersion_minus_1 and first_step_change to the values of table dispersion",
+    "prefactor": "c in c x width^exponent (or of the variable in `along`), fitted to the root mean square over seeds, along "
+    "train to the mean of losses, and of kernel_dispersion_minus_1 and first_step_change to the values of table dispersion",
     "prefactor_low": "lower end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
     "prefactor_high": "upper end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
     "exponent": "exponent of the width, or of the variable in `along`, by least squares in logarithms",
