@@ -99,7 +99,7 @@ def test_plans_price_absolute_units():
     assert price(time=1e3) < price(time=1e5) == price(time=3e5, rate_of="mean_square")  # of 6 points, times are 3 times as large
 
 
-# Of ReLU networks with one hidden layer on 256 points of the circle and 16 digits, and steps of the mean square at rate 1 or times.
+# Of ReLU networks, with one hidden layer on 256 points of the circle (steps of the mean square at rate 1), with two on 16 digits.
 MEASURED_PASSES = [
     ("circle", 100, 10**5, 1093), ("circle", 512, 10**4, 126), ("circle", 512, 10**6, 1882), ("circle", 512, 3 * 10**6, 2756),
     ("circle", 2048, 10**3, 44), ("circle", 2048, 10**5, 216), ("digits", 512, 10**2, 92), ("digits", 512, 10**6, 105),

@@ -27,8 +27,8 @@ def passes_of_flow(study: Study, network: str, width: int, features: int) -> flo
     They follow the kernel's change, and every kink of a ReLU costs a step. Beyond a time of 100 modes of ever smaller
     eigenvalues move, and gates with them, until the smallest have decayed: the condition number of a ReLU's kernel on n points
     in d dimensions is about n^(d/(d-1)), and movement ends some time after; that of smooth ones is larger. The powers were
-    fitted to some twenty runs, of widths 100 to 2,048 and times to 10^6, and are mostly right to a factor of 2. Neither targets nor noise are in here: easy
-    targets on the circle, which flip few gates, take up to 4 times fewer from t = 10^4 on.
+    fitted to some twenty runs, of widths 100 to 2,048 and times to 10^6, and are mostly right to a factor of 2. Neither targets
+    nor noise are in here: easy targets on the circle, which flip few gates, take up to 4 times fewer from t = 10^4 on.
     """
     assert study.training is not None
     schedule, options = study.training.filled, study.networks[network]

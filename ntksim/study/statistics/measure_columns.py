@@ -66,8 +66,8 @@ MEASURE_COLUMNS = {
     "sphere (`continuum_spectrum`), in units of the kernel: times n it is that of the Gram matrix of n uniform "
     "points, up to sampling",
     "nngp_eigenvalue": "the same of the NNGP kernel",
-    "regression_prediction_mean": "mean over seeds of kernel regression K_t(x, X) (K_t + ridge)^-1 y at the point, with the kernel "
-    "at this time; the ridge is training.ridge, or else 0. Of the seeds that finished and whose regression is finite",
+    "regression_prediction_mean": "mean over seeds of kernel regression K_t(x, X) (K_t + ridge)^-1 y at the point, with the "
+    "kernel at this time; the ridge is training.ridge, or else 0. Of the seeds that finished and whose regression is finite",
     "regression_prediction_quantile_05": "0.05 quantile over seeds of the same",
     "regression_prediction_quantile_25": "lower quartile over seeds of the same",
     "regression_prediction_median": "median over seeds of the same",
