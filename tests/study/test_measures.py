@@ -237,6 +237,11 @@ def test_two_outputs_have_one_profile_and_modes_of_both(tmp_path):
         ({"modes": {"degrees": [1, 1]}}, "training.measures.modes.degrees: expected different whole numbers from 0"),
         ({"modes": {"degree": [1]}}, "training.measures.modes.degree: unknown key; did you mean 'degrees'?"),
         ({"freeze_share": 1.0}, "training.measures.freeze_share: expected less than 1, got 1.0"),
+        (
+            5,
+            "training.measures: expected keys, such as eigenvalues, eigenvectors, modes; got 5; it is: what is measured at every",
+        ),
+        ({"modes": [1]}, r"training.measures.modes: expected keys: frequencies, degrees; got \[1\]; it is: named functions on"),
         ({"regresion": True}, "training.measures.regresion: unknown key; did you mean 'regression'?"),
     ],
 )
@@ -244,6 +249,13 @@ def test_bad_input_is_one_line(measures, message):
     with pytest.raises(ConfigError, match=message) as error:
         parse_study(CONTENT | {"training": CONTENT["training"] | {"measures": measures}})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [True, "no", [1.0]])
+def test_a_section_that_is_none_says_its_keys(given):
+    with pytest.raises(ConfigError, match="initial.dispersion: expected keys: relative_learning_rate; got .*; it is: E") as error:
+        parse_study(CONTENT | {"initial": CONTENT["initial"] | {"dispersion": given}})
+    assert "instance" not in str(error.value)
 
 
 def test_points_off_the_circle_are_refused_before_anything_is_trained(tmp_path):
