@@ -16,7 +16,7 @@ from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.plan import identity, jobs
 from ntksim.study.report import figures, findings
-from ntksim.study.run import runner
+from ntksim.study.run import runner, verify
 from ntksim.study.statistics import dispersion, seeds
 from ntksim.study.statistics.columns import COLUMNS
 from ntksim.study.statistics.measure_columns import MEASURE_COLUMNS
@@ -90,6 +90,13 @@ def test_a_study_without_measures_has_the_jobs_and_identities_it_had():
     assert word(share.training.schedule) == word(without.training.schedule)
     assert share.science_hash() != without.science_hash()
     assert [name for name in jobs.tables(share) if name not in jobs.tables(without)] == ["freeze"]
+
+
+def test_shards_with_measures_and_dispersion_are_verified(study, capsys):
+    assert verify.verify(study.results, shards=4)
+    printed = capsys.readouterr().out
+    assert "0 within tolerance, 0 different" in printed
+    assert {stage for stage in ("initial/", "training/") if stage in printed} == {"initial/", "training/"}
 
 
 def test_eigenvalues_are_those_of_the_kernel(study, run):
