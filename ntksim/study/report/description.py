@@ -96,7 +96,7 @@ def _networks(metadata: Mapping[Any, Any], stage: str) -> str:
     return f"{seeds(metadata, stage)}; {span}; {metadata['config']['precision']}{drawn}"
 
 
-def _schedule(training: Mapping[str, Any], sizes: Mapping[str, Any]) -> str:
+def _schedule(training: Mapping[str, Any], sizes: Mapping[str, Any] | None = None) -> str:
     schedule = Training.model_validate(training)
     found = schedule.identity
     trained = "f - f_0" if schedule.remove_initial_output else "f"
@@ -106,7 +106,7 @@ def _schedule(training: Mapping[str, Any], sizes: Mapping[str, Any]) -> str:
     prefixes = {"momentum": "Nesterov " if schedule.nesterov else ""}
     names = (name for name in found if name not in _SAID)
     words += [f"{prefixes.get(name, '')}{name.replace('_', ' ')} {found[name]}" for name in names if found[name]]
-    words += _on_the_other_loss(schedule, sizes)
+    words += [] if sizes is None else _on_the_other_loss(schedule, sizes)
     if schedule.relative_time is not None and schedule.loss != "squared":
         words.append("c being the largest second derivative of the loss in the outputs")
     if schedule.measures is not None:
