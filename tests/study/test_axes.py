@@ -20,7 +20,7 @@ from ntksim.study.plan.rules import Rules
 from ntksim.study.report import figures, findings
 from ntksim.study.report.page import write_html
 from ntksim.study.report.summary import summary
-from ntksim.study.run import integrity
+from ntksim.study.run import integrity, verify
 from ntksim.study.statistics import along
 from ntksim.study.statistics.columns import COLUMNS
 from ntksim.study.statistics.seeds import NETWORK, cells, described, of_one_data_set
@@ -298,7 +298,7 @@ def test_laws_are_asked_for_where_they_can_be(changes, message):
     assert "learning_curve" in jobs.figures(parse_study(DATA | {"laws_along": ["width", "train"]}))
 
 
-def test_tables_hold_every_data_set(tmp_path, monkeypatch):
+def test_tables_hold_every_data_set(tmp_path, monkeypatch, capsys):
     study = computed(DATA | {"laws_along": ["width", "train"]}, tmp_path)
     tables = {name: ntksim.read_table(tmp_path, name) for name in jobs.tables(study)}
     for name, table in tables.items():
@@ -343,6 +343,9 @@ def test_tables_hold_every_data_set(tmp_path, monkeypatch):
     hashes = {label: nested.load(*study.drawn(label)).hash for label in LABELS}
     assert integrity.inspect(study, hashes) == []
     assert {fault.kind for fault in integrity.inspect(study, hashes | {LABELS[0]: "other"})} == {"configuration"}
+    assert verify.verify(tmp_path, shards=5)  # of unlike data sets
+    printed = capsys.readouterr().out
+    assert sum(label in printed for label in LABELS) > 1, printed
     text = summary(tmp_path)
     assert "4, 8 training and 6 test points, 1 output, seeds of the data 0, 3" in text
     assert text.count("relu           kernel drift") == 1

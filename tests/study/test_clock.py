@@ -7,7 +7,7 @@ import ntksim
 from ntksim.study.config.stages import Schedule
 from ntksim.study.config.study import parse_study
 from ntksim.study.data import dataset
-from ntksim.study.plan import cost
+from ntksim.study.plan import cost, passes
 from ntksim.study.report import description
 from ntksim.study.stages.clock import clock
 from studies import computed
@@ -99,6 +99,26 @@ def test_plans_price_absolute_units():
     assert price(time=1e3) < price(time=1e5) == price(time=3e5, rate_of="mean_square")  # of 6 points, times are 3 times as large
 
 
+# Of ReLU networks, with one hidden layer on 256 points of the circle (steps of the mean square at rate 1), with two on 16 digits.
+MEASURED_PASSES = [
+    ("circle", 100, 10**5, 1093), ("circle", 512, 10**4, 126), ("circle", 512, 10**6, 1882), ("circle", 512, 3 * 10**6, 2756),
+    ("circle", 2048, 10**3, 44), ("circle", 2048, 10**5, 216), ("digits", 512, 10**2, 92), ("digits", 512, 10**6, 105),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "width", "end", "measured"), MEASURED_PASSES)
+def test_plans_know_about_how_many_passes_long_training_takes(name, width, end, measured):
+    digits = {"dataset": {"name": "digits", "classes": [3, 8], "train": 16, "test": 3}}
+    on_circle = {"dataset": {"name": "circle", "grid": 720, "train": 256, "test": 64}}
+    relu = {"activation": "relu", "depth": 1 if name == "circle" else 2, "sigma_b": 0.1}
+    clock = {"relative_time": float(end), "tolerance": 1e-4}
+    if name == "circle":
+        clock = {"steps": end, "learning_rate": 1.0, "rate_of": "mean_square", "tolerance": 1e-2}
+    content = CONTENT | (on_circle if name == "circle" else digits) | {"networks": {"relu": relu}}
+    study = parse_study(content | {"training": {"method": "gradient_flow", "widths": [width], "seeds": 2} | clock})
+    assert 0.5 < passes.passes_of_training(study, "relu", width, 2 if name == "circle" else 64) / measured < 2
+
+
 def test_tables_state_the_clock_of_both_losses(tmp_path):
     """Steps by hand, with the gradient of the mean square, are those of the study."""
     training = DESCENT | {"steps": 4, "learning_rate": 0.9, "rate_of": "mean_square"}
@@ -115,3 +135,20 @@ def test_tables_state_the_clock_of_both_losses(tmp_path):
     assert rows["loss"].to_list() == pytest.approx(run.loss[0], rel=1e-12)
     assert "4 steps" in description.study(rows.attrs)[-1]
     assert "learning rate 0.9, rate of mean_square" in description.study(rows.attrs)[-1]
+    assert "which on half_sum is learning rate = 0.3" in description.study(rows.attrs)[-1]
+    assert rows["learning_rate"].to_list() == pytest.approx([0.3] * 4)
+    assert rows["mean_square_learning_rate"].to_list() == pytest.approx([0.9] * 4)
+
+
+def test_tables_state_relative_rates_in_the_units_of_both_losses(tmp_path):
+    training = DESCENT | {"relative_time": 2.0, "relative_learning_rate": 0.5}
+    study = computed(CONTENT | {"training": training}, tmp_path)
+    data = dataset.load(study.dataset)
+    limit = ntksim.infinite_kernel(study.networks["tanh"].network(8), data.x_train).ntk
+    rate = 0.5 / np.linalg.eigvalsh(limit)[-1]
+    for name in ("training", "final"):
+        rows = ntksim.read_table(tmp_path, name)
+        assert rows["learning_rate"].to_numpy() == pytest.approx(np.full(len(rows), rate))
+        assert rows["mean_square_learning_rate"].to_numpy() == pytest.approx(np.full(len(rows), 3 * rate))
+        assert (rows["learning_rate"] * rows["steps"]).to_numpy() == pytest.approx(rows["time"].to_numpy())
+    assert "which on" not in description.study(rows.attrs)[-1]

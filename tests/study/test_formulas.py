@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from ntksim.study.config.dataset import Dataset
+from ntksim.study.config.formula import formula
+from ntksim.study.config.study import parse_study
 from ntksim.study.data import dataset
-from ntksim.study.data.formula import formula
-from ntksim.study.errors import StageError
+from ntksim.study.errors import ConfigError, StageError
 
 
 def circle(**options):
@@ -113,3 +114,19 @@ def test_long_formulas_are_read():
     assert values("+".join(["x1"] * 3000), points).tolist() == [3000, 3000]
     assert values("-" * 3001 + "x1", points).tolist() == [-1, -1]
     assert values(" * ".join(["x1"] * 3000), points).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("key", "text"), [("formula", "tan(x1)"), ("density", "1 + tan(theta)")])
+def test_configurations_with_what_is_no_formula_are_refused(key, text):
+    content = {
+        "dataset": {"name": "circle", "train": 6, "test": 3, key: text},
+        "networks": {"tanh": {"activation": "tanh", "depth": 1}},
+        "initial": {"widths": [8], "seeds": 2},
+    }
+    column = text.index("tan") + 1
+    with pytest.raises(ConfigError, match=f"^own.yaml: dataset.{key}: column {column}: expected a number, theta, .*, got 'tan'$"):
+        parse_study(content, "own.yaml")
+    content["dataset"] = {"name": "sphere", "features": 3, "train": 6, "test": 3, "formula": "theta"}
+    with pytest.raises(ConfigError, match=r"^config: dataset.formula: column 1: .*'theta', which only name: circle has$"):
+        parse_study(content)
+    assert parse_study(content | {"dataset": content["dataset"] | {"formula": "x1*x3 + 1"}}) is not None

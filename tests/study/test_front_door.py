@@ -41,6 +41,18 @@ GOOD = {
     "results": "results",
 }  # fmt: skip
 OWN = GOOD | {"dataset": {"file": "own.csv", "target": ["a", "b"], "train": 10, "test": 6, "scaling": "none"}}
+NEW = {
+    "dataset": {"name": "circle", "train": [4, 8], "test": 6, "seed": [0, 3], "density": "1 + 0.5 cos(theta)",
+                "formula": "sin(2 theta) - 0.5 cos(theta)", "noise": 0.1, "noise_seed": 1, "evaluation": 12},
+    "networks": {"erf": {"activation": "erf", "depth": [1, 2], "sigma_b": 0.1}},
+    "initial": {"widths": [16, 32], "seeds": 6, "dispersion": {"relative_learning_rate": 0.5}, "continuum_degrees": 4},
+    "training": {"widths": [16], "seeds": 3, "steps": 40, "learning_rate": 0.5, "rate_of": "mean_square", "tolerance": 1e-3,
+                 "snapshot_times": [1.0, 4.0], "ridge": 0.1,
+                 "measures": {"eigenvalues": 2, "eigenvectors": 1, "modes": {"frequencies": [1, 2]}, "regression": True,
+                              "profile": True, "predictions": True, "freeze_share": 0.1}},
+    "laws_along": ["width", "train", "depth_over_width"],
+    "results": "results",
+}  # fmt: skip
 FOLDER = Path(tempfile.mkdtemp(prefix="ntksim-front-door-"))
 COMMON = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 MANY, SOME = settings(max_examples=1000, **COMMON), settings(max_examples=300, **COMMON)
@@ -74,7 +86,7 @@ def places(content, prefix=()):
 @st.composite
 def mutated(draw):
     """A good configuration with one to four of its values replaced, removed, or renamed."""
-    content = copy.deepcopy(draw(st.sampled_from([GOOD, OWN])))
+    content = copy.deepcopy(draw(st.sampled_from([GOOD, OWN, NEW, NEW])))
     for _ in range(draw(st.integers(1, 4))):
         *parents, last = draw(st.sampled_from(places(content)))
         inside = content
@@ -115,6 +127,11 @@ def check(load):
     return None
 
 
+@pytest.mark.parametrize("content", [GOOD, OWN, NEW])
+def test_configurations_that_are_mutated_are_good_ones(content):
+    assert parse_study(content)
+
+
 @MANY
 @given(mutated())
 def test_mutated_configurations(content):
@@ -125,7 +142,7 @@ def test_mutated_configurations(content):
 @given(st.text(max_size=60), st.integers(0, 700), st.integers(0, 40))
 def test_mutated_text(inserted, place, cut):
     """The text of the file, with a part replaced by arbitrary text."""
-    text = yaml.safe_dump(GOOD)
+    text = yaml.safe_dump(NEW if place % 2 else GOOD)
     place = min(place, len(text))
     Path("config.yaml").write_text(text[:place] + inserted + text[place + cut :], encoding="utf-8", errors="replace")
     check(lambda: load_study("config.yaml"))

@@ -257,11 +257,11 @@ def test_means_of_squares_are_the_squared_loss_on_another_clock(tmp_path):
         for name in one:
             factor = 1.0
             if table not in ("drift", "scaling_laws"):  # whose rows are of unlike quantities
-                if name in ("time", "time_reached", "freeze_time"):
+                if name in ("time", "time_reached", "freeze_time", "learning_rate"):
                     factor = 21 / 2
                 elif name.endswith("loss"):
                     factor = 2 / (15 if "test" in name else 21)
-                elif name.endswith(("eigenvalue", "_rate", "velocity")):
+                elif name.endswith(("eigenvalue", "_rate", "velocity")) and name != "mean_square_learning_rate":
                     factor = 2 / 21
             elif table == "drift":
                 continue

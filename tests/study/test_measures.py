@@ -1,8 +1,10 @@
 """What a study measures along training and at initialisation, against the engine, equations solved anew, and laws."""
 
+import itertools
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import ntksim
@@ -13,7 +15,8 @@ from ntksim.study.config.words import word
 from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError, StageError
 from ntksim.study.plan import identity, jobs
-from ntksim.study.run import runner
+from ntksim.study.report import figures, findings
+from ntksim.study.run import runner, verify
 from ntksim.study.statistics import dispersion, seeds
 from ntksim.study.statistics.columns import COLUMNS
 from ntksim.study.statistics.measure_columns import MEASURE_COLUMNS
@@ -35,6 +38,7 @@ CONTENT = {
         "measures": ASKED,
     },
 }  # fmt: skip
+ORIGINS = {"kernel_dispersion": 1.0, "first_step_change": 0.0}  # at infinite width
 NETWORK = ntksim.Network(2, 64, "erf", sigma_w=1.5)
 computed = partial(studies.computed, CONTENT)
 
@@ -88,6 +92,13 @@ def test_a_study_without_measures_has_the_jobs_and_identities_it_had():
     assert [name for name in jobs.tables(share) if name not in jobs.tables(without)] == ["freeze"]
 
 
+def test_shards_with_measures_and_dispersion_are_verified(study, capsys):
+    assert verify.verify(study.results, shards=4)
+    printed = capsys.readouterr().out
+    assert "0 within tolerance, 0 different" in printed
+    assert {stage for stage in ("initial/", "training/") if stage in printed} == {"initial/", "training/"}
+
+
 def test_eigenvalues_are_those_of_the_kernel(study, run):
     rows = rows_of(study, "eigenvalues", "erf", 64)
     found = rows["leading_eigenvalue"].to_numpy().reshape(6, 6, 3)
@@ -134,6 +145,21 @@ def test_lazy_networks_decay_as_theory_says(study):
     assert fourier["leakage"].min() > 0.01
 
 
+def test_functions_have_no_rate_where_points_have_a_density(tmp_path):
+    """cos k theta and sin k theta are eigenfunctions with respect to uniform points alone; eigenvectors of K_0 keep theirs."""
+    training = {"widths": [8], "seeds": 2, "relative_time": 5.0, "snapshots": 2}
+    training |= {"measures": {"eigenvectors": 1, "modes": {"frequencies": [1]}}}
+    small = {"training": training, "initial": {"widths": [8], "seeds": 2}, "networks": {"erf": {"activation": "erf", "depth": 1}}}
+    own = computed(tmp_path, dataset=CONTENT["dataset"] | {"density": "1 + 0.9 cos(theta)"}, **small)
+    rows, theory = ntksim.read_table(own.results, "mode_residuals"), ["theory_rate", "theory_residual"]
+    named = rows["basis"] == "fourier"
+    assert rows.loc[named, theory].isna().all(axis=None)
+    assert rows.loc[~named, theory].notna().all(axis=None)
+    assert rows[["sample_rate", "limit_residual"]].notna().all(axis=None)
+    drawn = figures.FIGURES["modes"](rows)
+    assert drawn.axes[0].get_legend_handles_labels()[1] == ["$k$ = 1", r"training with $K_\infty$"]
+
+
 def test_regression_with_every_kernel_solves_the_linear_equations(study, data, run):
     rows = rows_of(study, "regression", "erf", 64)
     ridged = run.kernels + 0.1 * np.eye(6)
@@ -143,6 +169,10 @@ def test_regression_with_every_kernel_solves_the_linear_equations(study, data, r
         assert rows[f"regression_{name}_loss"].to_numpy().reshape(6, 6) == pytest.approx(losses, rel=1e-7), name
         own = 0.5 * np.sum((run.test_outputs[..., part] - y) ** 2, axis=-1)
         assert rows[f"{name}_loss"].to_numpy().reshape(6, 6) == pytest.approx(own, rel=1e-7), name
+    points = rows_of(study, "predictions", "erf", 64)
+    for name, over in (("mean", np.mean), ("median", np.median), ("quantile_95", partial(np.quantile, q=0.95))):
+        found = points[f"regression_prediction_{name}"].to_numpy().reshape(6, 5)
+        assert found == pytest.approx(over(predicted[..., 4:], axis=0), rel=1e-7, abs=1e-9), name
     final = rows_of(study, "final", "erf", 64)
     ends = rows.groupby("seed")["regression_test_loss"]
     assert ends.last().to_numpy() == pytest.approx(final["after_kernel_regression_test_loss"].to_numpy())
@@ -214,6 +244,11 @@ def test_two_outputs_have_one_profile_and_modes_of_both(tmp_path):
         ({"modes": {"degrees": [1, 1]}}, "training.measures.modes.degrees: expected different whole numbers from 0"),
         ({"modes": {"degree": [1]}}, "training.measures.modes.degree: unknown key; did you mean 'degrees'?"),
         ({"freeze_share": 1.0}, "training.measures.freeze_share: expected less than 1, got 1.0"),
+        (
+            5,
+            "training.measures: expected keys, such as eigenvalues, eigenvectors, modes; got 5; it is: what is measured at every",
+        ),
+        ({"modes": [1]}, r"training.measures.modes: expected keys: frequencies, degrees; got \[1\]; it is: named functions on"),
         ({"regresion": True}, "training.measures.regresion: unknown key; did you mean 'regression'?"),
     ],
 )
@@ -221,6 +256,13 @@ def test_bad_input_is_one_line(measures, message):
     with pytest.raises(ConfigError, match=message) as error:
         parse_study(CONTENT | {"training": CONTENT["training"] | {"measures": measures}})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [True, "no", [1.0]])
+def test_a_section_that_is_none_says_its_keys(given):
+    with pytest.raises(ConfigError, match="initial.dispersion: expected keys: relative_learning_rate; got .*; it is: E") as error:
+        parse_study(CONTENT | {"initial": CONTENT["initial"] | {"dispersion": given}})
+    assert "instance" not in str(error.value)
 
 
 def test_points_off_the_circle_are_refused_before_anything_is_trained(tmp_path):
@@ -308,6 +350,53 @@ def test_intervals_know_heavy_tails():
         alone.append(low <= truth <= high)
     assert np.mean(held) >= 0.88
     assert np.mean(alone) < 0.85
+
+
+def of_depths(value):
+    """A table `dispersion` of networks of depths 1 and 4, at widths 8 and 32, with ``value(depth, width)`` and lopsided ends."""
+    rows = []
+    for (quantity, origin), depth, width in itertools.product(ORIGINS.items(), (1, 4), (8, 32)):
+        own = dict.fromkeys(seeds.NETWORK, 0) | {"network": f"relu_depth{depth}", "depth": depth, "width": width}
+        numbers = (origin + factor * value(depth, width) for factor in (1, 0.8, 3))
+        own |= {"quantity": quantity, "count": 9, "excluded": int(width == 8 and depth == 1)}
+        rows.append(own | dict(zip(("value", "value_low", "value_high"), numbers, strict=True)))
+    return pd.DataFrame(rows)
+
+
+def test_dispersion_and_first_steps_have_laws_in_the_width_and_in_depth_over_width():
+    frame = of_depths(lambda depth, width: 3 * (depth / width) ** 1.5)
+    found = list(dispersion.dispersion_laws(["train", "width", "depth_over_width"], frame))
+    keys = [(row["quantity"], row["along"], row["network"], row["widths_fitted"], row["excluded"]) for row in found]
+    assert sorted(keys) == sorted(
+        (name, *key)
+        for name in ("kernel_dispersion_minus_1", "first_step_change")
+        for key in (
+            ("width", "relu_depth1", 2, 1), ("width", "relu_depth4", 2, 0), ("depth_over_width", "relu", 4, 1),
+        )
+    )  # fmt: skip
+    for row in found:
+        joined = row["along"] == "depth_over_width"
+        depth = 1 if joined else int(row["network"][-1])
+        assert row["exponent"] == pytest.approx(1.5 if joined else -1.5)
+        assert row["prefactor"] == pytest.approx(3 * depth**1.5)
+        if not joined:  # a slope between two values: the lower end of one and the upper one of the other
+            reach = np.hypot(np.log(3), np.log(1 / 0.8)) / np.log(4)
+            assert (row["interval_low"], row["interval_high"]) == pytest.approx((-1.5 - reach, -1.5 + reach))
+        assert row["prefactor"] / row["prefactor_low"] < row["prefactor_high"] / row["prefactor"]
+    said = " ".join(findings.over_depths(pd.DataFrame(found).assign(marked=False))["relu"])
+    assert "the kernel's dispersion E[K^2] / E[K]^2 - 1 on the diagonal scales as depth over width to the power +1.50" in said
+    assert "the kernel's mean relative change by a first step scales" in said
+
+
+def test_values_that_are_not_told_from_infinite_width_have_no_law():
+    frame = of_depths(lambda depth, width: 1 / width)
+    frame.loc[(frame["quantity"] == "kernel_dispersion") & (frame["width"] == 32), "value_low"] = 0.9
+    found = list(dispersion.dispersion_laws(["width", "depth_over_width"], frame))
+    assert {row["quantity"] for row in found} == {"first_step_change"}
+    few = frame.assign(value_low=np.nan, value_high=np.nan)
+    for row in dispersion.dispersion_laws(["width"], few):
+        assert row["exponent"] == pytest.approx(-1)
+        assert np.isnan([row["interval_low"], row["prefactor_high"], row["standard_error"]]).all()
 
 
 def test_light_tails_keep_the_jackknifes_interval():

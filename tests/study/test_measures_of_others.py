@@ -114,11 +114,14 @@ def test_frequencies_of_two_outputs_are_of_both(sampling, tmp_path):
     assert column(rows, "limit_residual", 3, 3) == pytest.approx(np.linalg.norm(constant, axis=-1), rel=1e-6, abs=1e-9)
     kernels, across = run.kernels.reshape(3, 3, 14, 14), run.kept_test_kernels.reshape(3, 3, 10, 14)
     solved = np.linalg.solve(kernels + 0.1 * np.eye(14), np.broadcast_to(data.y_train.ravel(), (3, 3, 14))[..., None])
-    wanted = 0.5 * np.sum(((across @ solved)[..., 0] - data.y_test.ravel()) ** 2, axis=-1)
+    predicted = (across @ solved)[..., 0]
+    wanted = 0.5 * np.sum((predicted - data.y_test.ravel()) ** 2, axis=-1)
     found = rows_of(study, "regression", "erf")
     assert column(found, "regression_test_loss", 3, 3) == pytest.approx(wanted, rel=1e-7)
     assert found[["evaluation_loss", "regression_evaluation_loss"]].isna().all(axis=None)
     traces = run.kept_test_kernels[:, :, :, 0, 0, 0] + run.kept_test_kernels[:, :, :, 1, 0, 1]
     profile = column(rows_of(study, "profiles", "erf"), "mean", 3, 5)
     assert profile == pytest.approx(traces.mean(axis=0) / 2, rel=1e-9)
-    assert ntksim.read_table(study.results, "predictions")["output"].to_list()[:3] == [0, 1, 0]
+    outputs = rows_of(study, "predictions", "erf")
+    assert outputs["output"].to_list()[:3] == [0, 1, 0]
+    assert column(outputs, "regression_prediction_mean", 3, 10) == pytest.approx(predicted.mean(axis=0), rel=1e-7)

@@ -263,6 +263,15 @@ def test_markers_at_one_width_lie_side_by_side(results):
     assert len(set(places)) == len(places) == 3
 
 
+def test_dispersion_has_laws_in_the_table_of_laws(results):
+    laws, values = (ntksim.read_table(results, name) for name in ("scaling_laws", "dispersion"))
+    for name, own in values[values["quantity"] == "first_step_change"].groupby("network"):
+        (row,) = laws[(laws["quantity"] == "first_step_change") & (laws["network"] == name)].to_dict("records")
+        (narrow,), (wide,) = (own.loc[own["width"] == width, "value"] for width in (16, 32))
+        assert row["exponent"] == pytest.approx(np.log2(wide / narrow))
+        assert row["along"] == "width"
+
+
 def test_networks_of_one_depth_over_width_lie_side_by_side(results):
     table = ntksim.read_table(results, "dispersion")
     deeper = table[table["network"] == "relu"].assign(network="deeper")
@@ -305,6 +314,19 @@ def test_regression_in_time_stands_beside_the_network_and_the_limit(results):
     left = table[(table["network"] == table["network"].iloc[0]) & (table["width"] == 32) & (table["status"] == "finished")]
     first = left[left["relative_time"] > 0].groupby("relative_time")["regression_test_loss"].median()
     assert star.xy == pytest.approx((first.index[0], first.iloc[0]))
+
+
+def test_regression_with_the_last_kernel_stands_among_predictions_where_it_is_measured(results):
+    table = ntksim.read_table(results, "predictions")
+    last = table[(table["width"] == 64) & (table["time"] == table.groupby("network")["time"].transform("max"))]
+    for axis, (_, rows) in zip(figures.FIGURES["predictions"](table).axes, last.groupby("network", sort=False), strict=True):
+        (line,) = (line for line in axis.get_lines() if line.get_label() == "regression with $K_t$")
+        own = rows[rows["output"] == 0].sort_values("angle" if rows["angle"].notna().all() else "target")
+        assert line.get_ydata() == pytest.approx(own["regression_prediction_median"].to_numpy())
+    without = table.drop(columns=[name for name in table if name.startswith("regression_")])
+    without.attrs = table.attrs
+    labels = [line.get_label() for line in figures.FIGURES["predictions"](without).axes[0].get_lines()]
+    assert "regression with $K_t$" not in labels
 
 
 def test_freeze_times_of_all_networks_are_on_one_scale(results):

@@ -205,7 +205,7 @@ def test_plans_know_how_many_directions_are_revealed(powers, width, tolerance, e
         "networks": {"tanh_3": {"activation": "tanh", "depth": 3, "sigma_w": 1.5, "parameterization": powers}},
         "initial": {"widths": [width], "seeds": 2}, "training": schedule | {"sampling": "conditional"},
     }  # fmt: skip
-    assert rank <= cost._directions(parse_study(CONTENT | content), "tanh_3", width, 16) < 2 * rank
+    assert rank <= cost._directions(parse_study(CONTENT | content), "tanh_3", width, 16, 64) < 2 * rank
 
 
 def test_shards_are_verified(study, capsys):

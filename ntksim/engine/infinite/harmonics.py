@@ -46,6 +46,12 @@ def radius(x: np.ndarray) -> float:
     return float(lengths.mean())
 
 
+def circle_angles(points: np.ndarray) -> np.ndarray:
+    """Angles (n,) of points (n, 2), from 0 to below 2 pi."""
+    angles = np.arctan2(points[:, 1], points[:, 0]) % (2 * np.pi)
+    return np.where(angles < 2 * np.pi, angles, 0.0)  # that of a tiny negative angle rounds to 2 pi
+
+
 def fourier_modes(x: np.ndarray, frequencies: Iterable[int]) -> list[Mode]:
     """cos k theta and sin k theta on points (n, 2) of a circle around 0, a unit vector each; of k = 0 the constant alone.
 

@@ -42,7 +42,9 @@ class Measures(Section):
         default=None, ge=1, lt=MOST, description="leading eigenvectors of K_0 and of K_t on which the residual is measured"
     )
     modes: Modes | None = Field(default=None, description="named functions on which the residual is measured")
-    regression: bool = Field(default=False, description="kernel regression with K_t, with training.ridge")
+    regression: bool = Field(
+        default=False, description="kernel regression with K_t, with training.ridge; its outputs too where predictions is true"
+    )
     profile: bool = Field(
         default=False,
         description="K_t between the first training point and the evaluation points, or test points where there are none",

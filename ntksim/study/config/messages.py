@@ -60,6 +60,10 @@ def _explain(problem: Any, study: type[BaseModel]) -> str:
         return f"{key}: expected at least {least} entries, got {shown(given)}; {_description(problem['loc'], study)}"
     if kind == "value_error" and isinstance(given, dict):  # of a section as a whole: the message names the keys
         return f"{key}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+    if kind == "model_type":
+        known = _known_keys(problem["loc"], study)
+        keys = f"keys, such as {', '.join(known[:3])}" if len(known) > 4 else f"keys: {', '.join(known)}"
+        return f"{key}: expected {keys}; got {shown(given)}; {_description(problem['loc'], study)}"
     if kind == "list_type" and isinstance(given, int | float):
         return f"{key}: expected a list, such as [{given}], got {given}; {_description(problem['loc'], study)}"
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -29,12 +29,13 @@ from ntksim.engine.devices import DEVICES
 from ntksim.engine.loss import LOGISTIC, LOSSES, SOFTMAX, is_squared
 from ntksim.study.config.axes import DATA_AXES, allow_lists, one_data_set, one_each, written_names
 from ntksim.study.config.dataset import FEATURES, Dataset
+from ntksim.study.config.formula import formula
 from ntksim.study.config.messages import config_error
 from ntksim.study.config.network import NetworkOptions
 from ntksim.study.config.section import MOST, MOST_SHARDS, Section, check_path, one_of
 from ntksim.study.config.stages import Initial, Training
 from ntksim.study.config.yaml_text import read_yaml
-from ntksim.study.errors import ConfigError, shown
+from ntksim.study.errors import ConfigError, StageError, shown
 
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # a network's name is part of file names
 _LONGEST, _LONGEST_OF_AXES = 64, 128  # a name that is written, and one with values of lists behind it
@@ -337,6 +338,7 @@ def parse_study(content: object, source: str = "config") -> Study:
         study = Study.model_validate(content)
     except ValidationError as error:
         raise config_error(source, error, Study, written) from None
+    _check_formulas(study.dataset, source)
     widths = study.initial.widths + (study.training.widths if study.training else [])
     for name, options in study.networks.items():
         try:
@@ -345,3 +347,15 @@ def parse_study(content: object, source: str = "config") -> Study:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{source}: networks.{written[name]}: {error}") from None
     return study
+
+
+def _check_formulas(data: Dataset, source: str) -> None:
+    """Refuse what is no formula, before data are made with it."""
+    on_circle = data.name == "circle"
+    for key in ("formula", "density"):
+        text = getattr(data, key)
+        if text is not None:
+            try:
+                formula(f"dataset.{key}", text, data.features or 2, on_circle=on_circle)
+            except StageError as error:
+                raise ConfigError(f"{source}: {error}") from None

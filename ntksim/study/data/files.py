@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ntksim.engine.infinite.harmonics import circle_angles
 from ntksim.study.errors import DamagedFile
 from ntksim.study.files.provenance import provenance
 from ntksim.study.files.storage import content_hash, read_arrays, write_arrays
@@ -61,12 +62,6 @@ class Data:
     def outputs(self) -> int:
         """Number of targets of a point, which is the number of network outputs."""
         return math.prod(self.y_train.shape[1:])
-
-
-def circle_angles(points: np.ndarray) -> np.ndarray:
-    """Angles (n,) of points (n, 2), from 0 to below 2 pi."""
-    angles = np.arctan2(points[:, 1], points[:, 0]) % (2 * np.pi)
-    return np.where(angles < 2 * np.pi, angles, 0.0)  # that of a tiny negative angle rounds to 2 pi
 
 
 def _angles(points: np.ndarray) -> np.ndarray | None:

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ntksim.engine.infinite.harmonics import circle_angles
 from ntksim.study.config.dataset import Dataset
-from ntksim.study.data.files import Data, circle_angles
-from ntksim.study.data.formula import formula
+from ntksim.study.config.formula import formula
+from ntksim.study.data.files import Data
 from ntksim.study.errors import StageError
 
 # Words behind the seed of a stream. NumPy pads seeds with zeros, so that a word 0 would repeat the stream of the seed alone.

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from ntksim.engine.activation import is_smooth
-from ntksim.engine.loss import curvature, is_squared
+from ntksim.engine.loss import is_squared
 from ntksim.study.config.dataset import FEATURES
 from ntksim.study.config.headers import columns, rows
-from ntksim.study.config.network import RICH
 from ntksim.study.config.study import Study
+from ntksim.study.plan.passes import passes_of_flow, passes_of_training, snapshots
 
 _PROCESS_MB = 280.0  # of a job's process before it has computed anything
 _CUDA_MB = 1500.0  # and of a GPU's context and libraries: room, not a measurement
 _FILE_MB = 0.006  # of a file without numbers
-_MAX_STEPS, _PASSES_PER_STEP = 5000, 3.0  # of gradient flow: `flow.MAX_STEPS`
 _KERNELS_OF_STATISTICS = 8  # float64 kernels that statistics of one seed hold at a time
 # Of the first layer and of every other, for each neuron and pair of points: products with factors, and sums of products, in the
 # other layers one way and back (measured: 16 points, 2^20 neurons).
@@ -57,7 +55,7 @@ class Rates:
     startup_seconds: float
 
 
-# Blocks of seeds, and so the names of shards to come, follow from these and from `_flow_passes` (a test holds some fixed).
+# Blocks of seeds, and so the names of shards to come, follow from these and from `passes_of_flow` (a test holds some fixed).
 NOMINAL = Rates(
     flops={"float64": 4e10, "float32": 8e10},
     training_flops={"float64": 3e10, "float32": 6e10},
@@ -133,7 +131,7 @@ def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]
     entries, tests = size.points * k, size.tests * k  # of outputs, and rows of kernels
     times, together = training.looks + 1, min(size.seeds, _TRAINED_TOGETHER)
     rows, square = size.seeds * times, entries * entries
-    directions = _directions(study, network, size.width, entries) if training.sampling == "conditional" else None
+    directions = _directions(study, network, size.width, entries, size.features) if training.sampling == "conditional" else None
     engine = _of_engine(size, k, directions)
     across = 8 * 2 * together * tests * entries  # test with training points, at 0 and at the end
     outputs = 3 * 8 * rows * (entries + tests)  # themselves, less the limit, and in the table
@@ -150,7 +148,9 @@ def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]
         held += 4 * 8 * times * (size.points + size.tests) ** 2
     if measures is not None:
         columns += (measures.eigenvalues or 0) + _COLUMNS_OF_MODES * len(measures.labels)
-        columns += (2 * measures.profile + 3 * k * measures.predictions) * (_evaluation_points(study) or size.tests)
+        columns += (2 * measures.profile + k * (3 + measures.regression) * measures.predictions) * (
+            _evaluation_points(study) or size.tests
+        )
     if training.keep_kernels:
         held += 3 * size.seeds * times * square * size.itemsize  # kept, together, and in the table
         columns += square * size.itemsize // 8
@@ -180,7 +180,7 @@ def others(study: Study, rates: Rates, figures: int) -> dict[str, float]:
     """Seconds of the jobs beside limits and shards, by kind: processes, rows of tables, statistics of `ensemble`, figures."""
     each = len(study.networks) * len(study.data_sets)
     seeds = study.initial.seeds * len(study.initial.widths) * each
-    times = (_snapshots(study) + 1) * len(study.training.widths) * each if study.training else 0
+    times = (snapshots(study) + 1) * len(study.training.widths) * each if study.training else 0
     start = rates.startup_seconds
     tables = 1.5 * start + 3e-4 * seeds + 1e-3 * times
     return {"dataset": start, "tables": tables, "figures": (1 + 0.8 * figures) * start, "report": start}
@@ -254,14 +254,15 @@ def _applied(
     return count, orthogonal / rates.training_flops[study.precision] + drawn / rates.draws[study.precision]
 
 
-def _directions(study: Study, network: str, width: int, entries: int) -> float:
+def _directions(study: Study, network: str, width: int, entries: int, features: int) -> float:
     """Of a hidden matrix of a network in law in training on so many outputs, on either side.
 
     Every pass asks for those of the training points, and every look for those of the points that are only looked at.
     """
     assert study.training is not None
     flows = study.training.method == "gradient_flow"
-    each = max(_LEAST_IN_LAW, 6.0 + _flow_passes(study, network, width)) if flows else _passes(study, network, width)
+    of = study, network, width, features
+    each = max(_LEAST_IN_LAW, 6.0 + passes_of_flow(*of)) if flows else passes_of_training(*of)
     measures = study.training.measures
     seen = study.dataset.test + (_evaluation_points(study) if measures is not None and measures.at_test_points else 0)
     looks = min(study.training.looks + 1, _LOOKS_IN_LAW)
@@ -274,10 +275,10 @@ def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int,
     n, depth = study.dataset.train, study.networks[network].depth
     kernel = 4.0 * (k * n) ** 2 * width * depth
     speed = rates.training_flops[study.precision]
-    schedule, looks, seconds = study.training.filled, 5.0 + _snapshots(study), _seconds_of_measures(study, n, k, rates)
-    directions, passes = None, _passes(study, network, width)
+    schedule, looks, seconds = study.training.filled, 5.0 + snapshots(study), _seconds_of_measures(study, n, k, rates)
+    directions, passes = None, passes_of_training(study, network, width, d)
     if schedule.sampling == "conditional":
-        directions = _directions(study, network, width, k * n)
+        directions = _directions(study, network, width, k * n, d)
     count, in_law = _applied(study, depth, width, d, k, directions, passes, rates)
     seconds += in_law
     if schedule.method == "gradient_descent":
@@ -289,67 +290,13 @@ def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int,
     return seconds + passes * (((4.0 + 6.0 * k) * n * count + kernel) / speed + rates.pass_seconds + _eigen(k * n, rates))
 
 
-def _passes(study: Study, network: str, width: int) -> float:
-    """Over the training points: of a flow those of snapshots too, of descent its steps."""
-    assert study.training is not None
-    schedule = study.training.filled
-    if schedule.method == "gradient_descent":
-        return schedule.known_steps or max(1.0, _relative_time(study, network) / _relative_rate(study, network))
-    return min(
-        _PASSES_PER_STEP * (schedule.max_steps or _MAX_STEPS), 5.0 + _snapshots(study) + _flow_passes(study, network, width)
-    )
-
-
-def _flow_passes(study: Study, network: str, width: int) -> float:
-    """Passes of gradient flow but for those of snapshots: fitted to the default study, whose kernel moves as 1 / sqrt(width).
-
-    They follow the kernel's change, and every kink of a ReLU costs a step.
-    """
-    assert study.training is not None
-    schedule, options = study.training.filled, study.networks[network]
-    kinks = 260.0 if is_smooth(options.function) else 2800.0
-    moves = 1.0 if options.parameterization in RICH else width**-0.5
-    return (10 + kinks * moves) * (1e-4 / schedule.tolerance) ** (1 / 3) * (_relative_time(study, network) / 100) ** 0.2
-
-
-def _relative_time(study: Study, network: str) -> float:
-    """The end of training in units of 1 / lambda_max(K_inf)."""
-    assert study.training is not None
-    schedule = study.training.filled
-    if schedule.relative_time is not None:
-        return float(schedule.relative_time)
-    if schedule.time is not None:
-        return float(schedule.time * _relative_unit(study, network))
-    return float(schedule.steps * _relative_rate(study, network))
-
-
-def _relative_rate(study: Study, network: str) -> float:
-    """The learning rate in the same units."""
-    assert study.training is not None
-    schedule = study.training.filled
-    if schedule.learning_rate is None:
-        return float(schedule.relative_learning_rate)
-    return float(schedule.learning_rate * _relative_unit(study, network))
-
-
-def _relative_unit(study: Study, network: str) -> float:
-    """A unit of time as the configuration gives it, times lambda_max(K_inf) and the loss's curvature. For the former there is a
-    guess: the trace of a kernel to whose entries each layer adds one.
-    """
-    assert study.training is not None
-    options, n = study.networks[network], study.dataset.train
-    one = 1.0 if study.training.rate_of == "half_sum" else 2.0 / (n * study.dataset.outputs)
-    one *= curvature(study.training.loss, n, study.dataset.outputs)
-    return one * n * (options.depth + 1) * options.output_scale**2
-
-
 def _seconds_of_measures(study: Study, n: int, k: int, rates: Rates) -> float:
     """Eigendecompositions of what is measured at every snapshot of a seed."""
     measures = study.training.measures if study.training else None
     if measures is None:
         return 0.0
     solved = bool(measures.eigenvalues) + bool(measures.eigenvectors) + measures.regression
-    return (1 + _snapshots(study)) * solved * _eigen(k * n, rates)
+    return (1 + snapshots(study)) * solved * _eigen(k * n, rates)
 
 
 def _evaluation_points(study: Study) -> int:
@@ -358,10 +305,6 @@ def _evaluation_points(study: Study) -> int:
         return _rows(data.evaluation_file, "x") or 0
     arrays = data.train_files[0] if data.train_files and data.train_files[0].endswith(".npz") else None
     return data.evaluation or (arrays and _rows(arrays, "x_evaluation")) or 0
-
-
-def _snapshots(study: Study) -> int:
-    return study.training.looks if study.training else 0
 
 
 def _eigen(n: int, rates: Rates) -> float:

@@ -57,7 +57,9 @@ def study(metadata: Mapping[Any, Any]) -> list[str]:
         )
     lines += [f"Warning: {remark}" for remark in metadata["data"]["remarks"]]
     lines += [f"At initialisation: {_networks(metadata, 'initial')}"]
-    return lines + ([f"In training: {_networks(metadata, 'training')}; {_schedule(training)}"] if training else [])
+    return lines + (
+        [f"In training: {_networks(metadata, 'training')}; {_schedule(training, metadata['data'])}"] if training else []
+    )
 
 
 def opening(metadata: Mapping[Any, Any], left_out: list[str]) -> list[tuple[str, str]]:
@@ -69,7 +71,7 @@ def opening(metadata: Mapping[Any, Any], left_out: list[str]) -> list[tuple[str,
     listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
     training = metadata["config"]["training"]
     stages = [f"at initialisation {_networks(metadata, 'initial')}"]
-    stages += [f"in training {_networks(metadata, 'training')}; {_schedule(training)}"] if training else []
+    stages += [f"in training {_networks(metadata, 'training')}; {_schedule(training, metadata['data'])}"] if training else []
     excluded = [line for line in left_out if line.startswith("Left out")]
     return [
         ("Data and scaling", ". ".join([_capital(data(metadata)), *metadata["data"]["treatment"]]) + "."),
@@ -94,7 +96,7 @@ def _networks(metadata: Mapping[Any, Any], stage: str) -> str:
     return f"{seeds(metadata, stage)}; {span}; {metadata['config']['precision']}{drawn}"
 
 
-def _schedule(training: Mapping[str, Any]) -> str:
+def _schedule(training: Mapping[str, Any], sizes: Mapping[str, Any] | None = None) -> str:
     schedule = Training.model_validate(training)
     found = schedule.identity
     trained = "f - f_0" if schedule.remove_initial_output else "f"
@@ -104,12 +106,26 @@ def _schedule(training: Mapping[str, Any]) -> str:
     prefixes = {"momentum": "Nesterov " if schedule.nesterov else ""}
     names = (name for name in found if name not in _SAID)
     words += [f"{prefixes.get(name, '')}{name.replace('_', ' ')} {found[name]}" for name in names if found[name]]
+    words += [] if sizes is None else _on_the_other_loss(schedule, sizes)
     if schedule.relative_time is not None and schedule.loss != "squared":
         words.append("c being the largest second derivative of the loss in the outputs")
     if schedule.measures is not None:
         asked = [name.replace("_", " ") for name, value in found["measures"].items() if value]
         words.append(f"measures along training: {', '.join(asked)}")
     return ", ".join(words)
+
+
+def _on_the_other_loss(schedule: Training, sizes: Mapping[str, Any]) -> list[str]:
+    """An absolute time and learning rate on whichever of half_sum and mean_square they are not of; of one size of training sets,
+    on which they depend.
+    """
+    given = {"t": schedule.time, "learning rate": schedule.learning_rate}
+    if schedule.loss != "squared" or not any(given.values()) or not isinstance(sizes["train"], int):
+        return []
+    half = sizes["train"] * sizes["outputs"] / 2
+    other, factor = ("mean_square", half) if schedule.rate_of == "half_sum" else ("half_sum", 1 / half)
+    same = " and ".join(f"{name} = {value * factor:.6g}" for name, value in given.items() if value is not None)
+    return [f"which on {other} is {same}"]
 
 
 def _listed(labels: list[Any]) -> str:

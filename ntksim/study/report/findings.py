@@ -19,7 +19,12 @@ FLIPS = (
     "depends on the data, and a fit mixes them. A large z-score here shows that the study's widths are not yet asymptotic, not "
     "that theory fails."
 )
-_OVER_DEPTHS = {"relative_frobenius_error": "kernel's distance from its infinite-width limit", "kernel_drift": "kernel's drift"}
+_OVER_DEPTHS = {
+    "relative_frobenius_error": "kernel's distance from its infinite-width limit",
+    "kernel_drift": "kernel's drift",
+    "kernel_dispersion_minus_1": "kernel's dispersion E[K^2] / E[K]^2 - 1 on the diagonal",
+    "first_step_change": "kernel's mean relative change by a first step",
+}
 _MEANINGS = (
     f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "
     f"kernel drift and, unless training uses batches or weight decay, distance from the linearised network below "

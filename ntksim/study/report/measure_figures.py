@@ -45,9 +45,10 @@ def predictions(table: pd.DataFrame) -> plt.Figure:
 
     ``table`` is the table ``predictions``, of which the widest network and its first output are drawn, against the angle of
     points in the plane, elsewhere against the target. Lines are medians over seeds, bands span the 0.05 to 0.95 quantiles. The
-    mean over infinitely wide networks is dashed, with a grey band that holds 95% of them, where it is known.
+    mean over infinitely wide networks is dashed, with a grey band that holds 95% of them, where it is known. Kernel regression
+    with the kernels of the same networks at the same time is dash-dotted, where the study asks for it, without its band.
     """
-    figure, filled = panels.per_network(table, legend_columns=2)
+    figure, filled = panels.per_network(table, legend_columns=2, legend_above=True)
     for axis, rows in filled:
         own = rows[(rows["width"] == rows["width"].max()) & (rows["time"] == rows["time"].max()) & (rows["output"] == 0)]
         x = "angle" if own["angle"].notna().all() else "target"
@@ -57,9 +58,11 @@ def predictions(table: pd.DataFrame) -> plt.Figure:
             axis.fill_between(own[x], mean - reach, mean + reach, color="0.85", linewidth=0, label="95%, infinite width")
             axis.plot(own[x], mean, "--", color="0.3", linewidth=1.2, label="mean, infinite width")
         _banded(axis, own, x, f"$m$ = {own['width'].iloc[0]}, {_times(own)}", 0)
+        if "regression_prediction_median" in own:
+            look: dict[str, Any] = {"color": panels.colour(1), "linewidth": 1.2, "label": "regression with $K_t$"}
+            axis.plot(own[x], own["regression_prediction_median"], "-.", **look)
         if losses.has_units_of_targets(table.attrs):
             axis.plot(own[x], own["target"], color="black", linewidth=1.0, label="target")
-        axis.margins(y=0.25)  # room for the legend
         _plain(axis, "angle of $x$, in radians" if x == "angle" else "target $y(x)$", r"output $f_t(x)$")
     return figure
 
@@ -69,7 +72,8 @@ def modes(table: pd.DataFrame) -> plt.Figure:
 
     ``table`` is the table ``mode_residuals``, of which the widest network is drawn: its named functions, those of one order
     together, or else the eigenvectors of K_0. Lines are medians over seeds and bands quartiles. Theory from the same start:
-    decay at n lambda_k of the limit as an operator, or at the eigenvalue of K_0 (dashed), and training with K_infinity (dotted).
+    decay at n lambda_k of the limit as an operator on uniform points, or at the eigenvalue of K_0 (dashed), and training with
+    K_infinity (dotted); where they are known.
     """
     named = table["basis"].isin(["fourier", "degree"])
     figure, filled = panels.per_network(table[named if named.any() else table["basis"] == "initial_eigenvectors"])
@@ -85,6 +89,7 @@ def modes(table: pd.DataFrame) -> plt.Figure:
         shown = norms["residual"][norms["residual"] > 0]  # theory's decays go on below, down to rounding
         if rows["theory_residual"].notna().any():
             axis.plot([], [], "--", color="0.3", linewidth=1.2, label=r"$n\lambda_k$" if named.any() else r"$\lambda_j(K_0)$")
+        if rows["limit_residual"].notna().any():
             axis.plot([], [], ":", color="0.3", linewidth=1.2, label=r"training with $K_\infty$")
         panels.logarithmic(axis, panels.time_label(table), "norm of the residual on the mode")
         if len(shown) and axis.get_yscale() == "log":

@@ -179,7 +179,9 @@ def _under_the_limit(job: "Job", initial: np.ndarray) -> np.ndarray:
 
 
 def _regressions(job: "Job", run: Trajectory) -> dict[str, np.ndarray]:
-    """Losses (S, T) of kernel regression with K_t on test points, and on evaluation points, NaN without them."""
+    """Losses (S, T) of kernel regression with K_t on test points, and on evaluation points, NaN without them; and its outputs
+    (S, T, m k) there, where those of networks are asked for too.
+    """
     assert run.kernels is not None
     assert run.kept_test_kernels is not None
     assert job.evaluation is not None
@@ -192,6 +194,8 @@ def _regressions(job: "Job", run: Trajectory) -> dict[str, np.ndarray]:
         kernels = run.kernels[at].astype(np.float64), run.kept_test_kernels[at].astype(np.float64)
         outputs[at] = prediction(job.network, kernels, nothing, y, last, **options)[1][0]
     found = {"regression_test_loss": job.objectives[1].of(outputs[..., :tests])}
+    if job.schedule.measures.predictions:
+        found["regression_prediction"] = outputs[..., tests if job.evaluation.own else 0 :]
     if job.evaluation.own:
         there = objective(job.schedule.loss, job.evaluation.targets.reshape(len(job.evaluation.x), -1))
         found["regression_evaluation_loss"] = there.of(outputs[..., tests:])

@@ -244,6 +244,10 @@ COLUMNS = {
     "1/2 sum r^2, which is N/2 times time for squared, time itself for mean_squared, and k/2 times time for half_mean_squared "
     "with k outputs. Missing under logistic and softmax losses",
     "steps": "number of steps of gradient descent, or of gradient flow time / learning rate where there is one, or missing",
+    "learning_rate": "learning rate of gradient descent on the loss that `time` is of, 1/2 sum r^2 unless training.loss names "
+    "another: time is learning_rate x steps. Of gradient flow that which counts its steps; missing where there is none",
+    "mean_square_learning_rate": "learning rate of the same training on the mean square (1/N) sum r^2, as mean_square_time is "
+    "its time; missing likewise",
     "sliding_gates": "number of pairs of a hidden neuron and a training point that gradient flow holds at a pre-activation of 0, "
     "where the slope of the activation is the one that holds it; missing in gradient descent",
     "rank": "directions of a hidden matrix that a network in law has revealed by the end of the run, the most over matrices and "
@@ -298,8 +302,8 @@ COLUMNS = {
     "averaged_over": "seeds: the law of one data set. seeds and data sets: of the average over all seeds of the data too, whose "
     "dataset_seed is missing; the interval then counts how data sets differ (docs/statistics.md)",
     "widths_fitted": "number of widths in the fit; along train of training sets, along depth_over_width of networks and widths",
-    "prefactor": "c in c x width^exponent (or of the variable in `along`), fitted to the root mean square over seeds, and along "
-    "train to the mean of losses",
+    "prefactor": "c in c x width^exponent (or of the variable in `along`), fitted to the root mean square over seeds, along "
+    "train to the mean of losses, and of kernel_dispersion_minus_1 and first_step_change to the values of table dispersion",
     "prefactor_low": "lower end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
     "prefactor_high": "upper end of the 95% interval of the prefactor, with at least 5 seeds (docs/statistics.md)",
     "exponent": "exponent of the width, or of the variable in `along`, by least squares in logarithms",

@@ -6,7 +6,7 @@ fewer than `ENOUGH` seeds carry the sum that is estimated, it is therefore joine
 that has the seeds' mean and variance of logarithms, whose tail is that of theory and, for ReLU, heavier than the networks'.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +14,23 @@ import pandas as pd
 
 from ntksim.engine.infinite.dispersion import depth_over_width, dispersion_law
 from ntksim.study.config.study import Study
-from ntksim.study.statistics.seeds import FEWEST, cells, counts, jackknife, mean_interval, positive_interval
+from ntksim.study.statistics.along import by_depths
+from ntksim.study.statistics.scaling_laws import Sample, excluded, power_law
+from ntksim.study.statistics.seeds import (
+    FEWEST,
+    SEEDS,
+    Interval,
+    cells,
+    counts,
+    jackknife,
+    mean_interval,
+    positive_interval,
+    quantile,
+)
 
 SHARD_COLUMNS = ("diagonal", "first_step_change")
+# Quantities of the table, what they are in a law, and what is taken from them there: networks of infinite width have 0.
+_LAWS = {"kernel_dispersion": ("kernel_dispersion_minus_1", 1.0), "first_step_change": ("first_step_change", 0.0)}
 # Effective seeds from which the jackknife alone covers what it should (docs/statistics.md#dispersion).
 ENOUGH = 50
 
@@ -105,3 +119,45 @@ def _numbers(values: np.ndarray, of: Callable[[np.ndarray], Estimate]) -> dict[s
     return {
         "value": found.value, "value_low": found.low, "value_high": found.high, "effective_seeds": found.effective,
     } | counts(len(finite), len(values))  # fmt: skip
+
+
+def dispersion_laws(along: Sequence[str], frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Rows of the table `scaling_laws` from those of the table `dispersion`, in the width and in depth over width.
+
+    There is no law if an interval holds the value of infinite width, and none in the number of training points.
+    """
+    for (quantity, (name, origin)), variable in ((law, own) for law in _LAWS.items() for own in along if own != "train"):
+        own = frame[frame["quantity"] == quantity]
+        if variable == "width":
+            groups = ((cell | {"along": "width"}, rows, rows["width"]) for cell, rows in cells(own))
+        else:
+            joined = ((cell, pd.concat(by_cell.values())) for cell, by_cell in by_depths(own))
+            groups = ((cell, rows, rows["depth"] / rows["width"]) for cell, rows in joined)
+        for cell, rows, at in groups:
+            numbers = (rows[["value", "value_low", "value_high"]] - origin).to_numpy()
+            if len(rows) > 1 and (np.isnan(numbers) | (numbers > 0)).all() and np.isfinite(numbers[:, 0]).all():
+                seeds = dict(enumerate(rows["count"] + rows["excluded"]))
+                left = {cell: Sample(count, np.nan, np.nan) for cell, count in enumerate(rows["count"])}
+                about = {"averaged_over": SEEDS, "quantity": name, "widths_fitted": len(rows)} | excluded(left, seeds)
+                theory = {"theory_exponent": np.nan, "z_score": np.nan}
+                yield cell | about | _fit(np.log(at.to_numpy(np.float64)), np.log(numbers)) | theory
+
+
+def _fit(at: np.ndarray, logs: np.ndarray) -> dict[str, float]:
+    """Exponent and prefactor by least squares from logarithms (X,) of the variable, and (X, 3) of values and their ends.
+
+    Heavy tails make intervals lopsided, and sums of independent estimates keep that: their distances to the lower ends add up as
+    squares, and those to the upper ends (Zou & Donner 2008).
+    """
+    values, below, above = logs[:, 0], logs[:, 0] - logs[:, 1], logs[:, 2] - logs[:, 0]
+    weights = np.linalg.pinv(np.stack([at, np.ones_like(at)], axis=1))
+    intervals = []
+    for own in weights:
+        estimate = float(own @ values)
+        low, high = (
+            float(np.linalg.norm(np.where(own > 0, own * rising, -own * falling)))
+            for rising, falling in ((below, above), (above, below))
+        )
+        intervals.append(Interval((low + high) / (2 * quantile(np.inf)), estimate - low, estimate + high))
+    slope, intercept = weights @ values
+    return power_law(slope, intercept, *intervals)

@@ -27,6 +27,7 @@ from ntksim.study.statistics.along import (
     quantities_along,
 )
 from ntksim.study.statistics.columns import quantities
+from ntksim.study.statistics.dispersion import dispersion_laws
 from ntksim.study.statistics.drift_parts import ERROR_PARTS, PARTS, estimates
 from ntksim.study.statistics.scaling_laws import (
     Grams,
@@ -59,8 +60,11 @@ def laws(
     grams: Grams | None = None,
     training: Training | None = None,
     error_grams: Grams | None = None,
+    dispersion: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The table ``scaling_laws`` along each of some variables; the other arguments are those of `scaling_laws`."""
+    """The table ``scaling_laws`` along each of some variables; ``dispersion`` is the table of this name, where there is one, and
+    the other arguments are those of `scaling_laws`.
+    """
     stages = [_Stage(initial, quantities("convergence"), ERROR_PARTS, error_grams or {})]
     if final is not None:
         stages.append(_Stage(final, quantities("drift"), PARTS, grams or {}))
@@ -72,6 +76,8 @@ def laws(
             rows = along_points if variable == "train" else along_depth
             found.append(table([row for stage in stages for row in rows(stage.frame, stage.names)]))
         found.append(table([row for stage in stages for row in average_laws(variable, stage, training)]))
+    if dispersion is not None:
+        found.append(table(dispersion_laws(along, dispersion)))
     filled = [own for own in found if len(own)] or found[:1]
     return filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
 

@@ -16,12 +16,15 @@ MEASURE_COLUMNS = {
     "leakage": "||(1 - QQ') K_t Q||_F / ||K_t Q||_F, between 0 and 1: the share of what the kernel makes of the mode that lies "
     "in other modes. Of current eigenvectors, which K_t does not mix, it is that of K_0",
     "theory_rate": "the rate of the mode under a constant kernel: of eigenvectors the eigenvalue of K_0 (also for those of K_t, "
-    "which are then the same), of functions n lambda_k, with lambda_k the eigenvalue of K_inf as an operator on the circle or "
-    "sphere (`continuum_spectrum`); missing with weight decay, as the two columns of theory's residuals",
+    "which are then the same), of functions n lambda_k, with lambda_k the eigenvalue of K_inf as an operator with respect to the "
+    "uniform distribution on the circle or sphere (`continuum_spectrum`), whatever the points of files and real data sets are; "
+    "missing for functions with dataset.density, under which they are no eigenfunctions, and with weight decay, as "
+    "theory_residual",
     "theory_residual": "the residual at t = 0 times the decay of theory_rate under the same training: e^(-rate t), or the steps "
     "of gradient descent",
     "sample_rate": "mean eigenvalue of K_inf on the training points along the mode, as a rate: n lambda_k but for the sample",
-    "limit_residual": "norm of the projection on the mode of the residual of the same training with the constant kernel K_inf",
+    "limit_residual": "norm of the projection on the mode of the residual of the same training with the constant kernel K_inf; "
+    "missing with weight decay",
     "regression_test_loss": "test loss of kernel regression K_t(x*, X) (K_t + ridge)^-1 y with the kernel at this time; the "
     "ridge is training.ridge, or else 0",
     "regression_evaluation_loss": "regression_test_loss on the evaluation points; missing where there are none, or "
@@ -63,6 +66,13 @@ MEASURE_COLUMNS = {
     "sphere (`continuum_spectrum`), in units of the kernel: times n it is that of the Gram matrix of n uniform "
     "points, up to sampling",
     "nngp_eigenvalue": "the same of the NNGP kernel",
+    "regression_prediction_mean": "mean over seeds of kernel regression K_t(x, X) (K_t + ridge)^-1 y at the point, with the "
+    "kernel at this time; the ridge is training.ridge, or else 0. Of the seeds that finished and whose regression is finite",
+    "regression_prediction_quantile_05": "0.05 quantile over seeds of the same",
+    "regression_prediction_quantile_25": "lower quartile over seeds of the same",
+    "regression_prediction_median": "median over seeds of the same",
+    "regression_prediction_quantile_75": "upper quartile over seeds of the same",
+    "regression_prediction_quantile_95": "0.95 quantile over seeds of the same",
     "quantile_05": "0.05 quantile over seeds",
     "quantile_25": "lower quartile over seeds",
     "median": "median over seeds",

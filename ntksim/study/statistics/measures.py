@@ -20,8 +20,9 @@ _MODES = (
 )  # fmt: skip
 _LOSSES = ("regression_test_loss", "regression_evaluation_loss", "evaluation_loss")
 _POINTS = {"profiles": ("profile", "limit_profile"), "predictions": ("prediction", "limit_prediction", "limit_deviation")}
+_REGRESSION = "regression_prediction"  # of kernels, where regression and predictions are both asked for
 # Columns of shards that no other table has.
-SHARD_COLUMNS = ("leading_eigenvalue", *_MODES, *_LOSSES, *(name for names in _POINTS.values() for name in names))
+SHARD_COLUMNS = ("leading_eigenvalue", *_MODES, *_LOSSES, _REGRESSION, *(name for names in _POINTS.values() for name in names))
 
 
 def measure_tables(study: Study, data: Data, training: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -31,7 +32,7 @@ def measure_tables(study: Study, data: Data, training: pd.DataFrame) -> dict[str
         return {}
     made = {
         "eigenvalues": lambda: _eigenvalues(training),
-        "mode_residuals": lambda: _mode_residuals(asked, training),
+        "mode_residuals": lambda: _mode_residuals(asked, training, study.dataset.density is None),
         "regression": lambda: _regression(training),
         "profiles": lambda: _profiles(data, training),
         "predictions": lambda: _predictions(data, training),
@@ -54,9 +55,15 @@ def _eigenvalues(training: pd.DataFrame) -> pd.DataFrame:
     return _exploded(training, ["leading_eigenvalue"], {"index": range(number)}).astype({"index": np.int64})
 
 
-def _mode_residuals(asked: Measures, training: pd.DataFrame) -> pd.DataFrame:
+def _mode_residuals(asked: Measures, training: pd.DataFrame, is_uniform: bool) -> pd.DataFrame:
+    """Shards have theory's rates of named functions for uniform points. Under another density these are no eigenfunctions of the
+    operator, and have no rate.
+    """
     entries = dict(zip(("basis", "mode", "order"), zip(*asked.labels, strict=True), strict=True))
-    return _exploded(training, list(_MODES), entries).astype({"order": np.int64})
+    frame = _exploded(training, list(_MODES), entries).astype({"order": np.int64})
+    if not is_uniform:
+        frame.loc[frame["basis"].isin(["fourier", "degree"]), ["theory_rate", "theory_residual"]] = np.nan
+    return frame
 
 
 def _regression(training: pd.DataFrame) -> pd.DataFrame:
@@ -126,6 +133,12 @@ def _predictions(data: Data, training: pd.DataFrame) -> pd.DataFrame:
     for cell, (values, mean, deviation), number in _over_seeds(training, _POINTS["predictions"]):
         theory = {"limit_prediction": mean, "limit_deviation": deviation}
         frames.append(pd.DataFrame(cell | where | theory | _statistics(values, len(x) * k) | number))
+    if _REGRESSION in training:
+        for frame, (_, (values,), _) in zip(frames, _over_seeds(training, (_REGRESSION,)), strict=True):
+            of_kernels = {f"{_REGRESSION}_{name}": own for name, own in _statistics(values, len(x) * k).items()}
+            position = list(frame.columns).index("count")
+            for name in reversed(of_kernels):
+                frame.insert(position, name, of_kernels[name])
     return pd.concat(frames, ignore_index=True)
 
 

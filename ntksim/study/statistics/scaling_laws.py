@@ -54,7 +54,7 @@ def is_asymptotic(quantity: str, theory: float, parameterization: str) -> bool:
     With kinked activations the flips of gates add parts to those of smooth activations. The smooth part falls faster with the
     width, but contributes at finite widths.
     """
-    law = QUANTITIES[quantity].law
+    law = QUANTITIES[quantity].law if quantity in QUANTITIES else None  # others are of the table dispersion
     return law is not None and law.kinked != law.smooth and theory == law.kinked and parameterization in ("ntk", "notes")
 
 

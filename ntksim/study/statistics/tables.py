@@ -76,7 +76,7 @@ def make_tables(study: Study, output: str | Path) -> None:
             "training": training.drop(columns=[*lists, *quantities("run")]),
             **measured,
         }
-    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.training, error_grams)
+    made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.training, error_grams, made.get("dispersion"))
     sizes = sorted({len(own.x_train) for own in every.values()})
     metadata = {
         "config_hash": study.science_hash(),
@@ -137,20 +137,26 @@ def at_the_end(training: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
 
 
 def _with_clock(study: Study, training: pd.DataFrame, outputs: int) -> pd.DataFrame:
-    """Add to ``training`` its times on the mean square, of squared losses, and steps."""
+    """Add to ``training`` its times on the mean square, of squared losses, steps, and the learning rate of both."""
     assert study.training is not None
     schedule, residuals = study.training.filled, training["train_points"] * outputs
     if schedule.learning_rate is not None:
         one = 1.0 if schedule.rate_of == "half_sum" else 2.0 / residuals
-        steps = training["time"] / (schedule.learning_rate * one)
+        rate = schedule.learning_rate * one + 0.0 * training["time"]
+        steps = training["time"] / rate
     else:  # of the flow there is no rate
-        steps = training["relative_time"] / (schedule.relative_learning_rate or np.nan)
+        relative = schedule.relative_learning_rate or np.nan
+        steps, unit = training["relative_time"] / relative, training["time"] / training["relative_time"]
+        rate = relative * unit.groupby([training[name] for name in ("network", "width", *DATA)], dropna=False).transform("max")
     if schedule.method == "gradient_descent":
         steps = steps.round()  # but for rounding errors they are whole
     position = list(training).index("relative_time") + 1
     factors = training["train_points"].map(lambda points: time_on_squares(schedule.loss, points, outputs))
-    training.insert(position, "mean_square_time", factors * training["time"] * residuals / 2)
+    on_mean_square = factors * residuals / 2
+    training.insert(position, "mean_square_time", on_mean_square * training["time"])
     training.insert(position + 1, "steps", steps)
+    training.insert(position + 2, "learning_rate", rate)
+    training.insert(position + 3, "mean_square_learning_rate", on_mean_square * rate)
     return training
 
 

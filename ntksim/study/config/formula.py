@@ -20,8 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntksim.engine.infinite.harmonics import gegenbauer
-from ntksim.study.data.files import circle_angles
+from ntksim.engine.infinite.harmonics import circle_angles, gegenbauer
 from ntksim.study.errors import StageError, shown
 
 FUNCTIONS = {"sin": np.sin, "cos": np.cos, "exp": np.exp}
