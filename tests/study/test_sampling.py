@@ -267,15 +267,15 @@ def test_bias_and_scatter_have_laws_of_their_own():
 def test_findings_say_whether_bias_explains_an_exponent_off_theory():
     """Only where the error's interval leaves out -1/2, and the scatter's intervals and the narrowest bias tell."""
 
-    def said(error, scatter, low=0.1, **more):
+    def said(error, scatter, low=0.1, exact=np.nan, **more):
         laws = {"relative_frobenius_error": error, ERROR_PARTS[1]: scatter, **more}
         rows = [
             {"quantity": name, "along": "width", "exponent": middle, "interval_low": middle - 0.02, "marked": False,
              "interval_high": middle + 0.02, "theory_exponent": -1.0 if name == ERROR_PARTS[0] else -0.5}
             for name, middle in laws.items() if middle is not None
         ]  # fmt: skip
-        found = pd.DataFrame({"quantity": ERROR_PARTS[0], "width": [64, 16], "interval_low": [0.0, low]})
-        return findings.off_theory(found, pd.DataFrame(rows))
+        found = {"quantity": ERROR_PARTS[0], "width": [64, 16], "interval_low": [0.0, low], "exact_root_mean_square": exact}
+        return findings.off_theory(pd.DataFrame(found), pd.DataFrame(rows))
 
     assert said(-0.56, -0.55) == (
         "bias alone does not explain the power -0.56: the scatter without it scales as the width to the power -0.55, with a 95% "
@@ -290,6 +290,7 @@ def test_findings_say_whether_bias_explains_an_exponent_off_theory():
     assert measured == f"{explained}to the power -1.01, with a 95% interval of -1.03 to -0.99"
     for nothing in ((-0.51, -0.55), (-0.54, -0.51, 0.0), (-0.54, None), (-0.54, -0.45), (-0.54, np.nan), (np.nan, -0.54)):
         assert said(*nothing) is None
+    assert said(-0.56, -0.55, exact=0.0) is None  # one hidden layer
 
 
 def test_the_convergence_figure_shows_the_bias(study):
@@ -306,7 +307,7 @@ def test_the_convergence_figure_shows_the_bias(study):
 
     lines, words = drawn()
     assert [lines[marker].get_ydata().tolist() for marker in "ov"] == [[0.2], [0.05]]
-    assert sum("bias" in text for text in words) == 2
+    assert [text for text in words if "bias" in text] == ["bias (\u25bd at most)"]
     for low, high in ((np.nan, np.nan), (0.0, 1e-17)):
         convergence.loc[own, names] = [[0.0, low, high]] * 2
         lines, words = drawn()

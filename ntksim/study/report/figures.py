@@ -59,19 +59,17 @@ def _bias(axis: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
     floor = panels.rounding(table.attrs["config"]["precision"])
     own = table[(table["quantity"] == ERROR_PARTS[0]) & (table["interval_high"] > floor)]
     shown, told = list(dict.fromkeys(own["network"])), own["interval_low"] > floor
-    for marker, size, there, words in (
-        ("o", "root_mean_square", told, r"bias $\|\mathrm{E} K_m - K_\infty\|_F\,/\,\|K_\infty\|_F$"),
-        ("v", "interval_high", ~told, "bias: upper end of its interval"),
-    ):
+    look: dict[str, Any] = {"markerfacecolor": "white", "markersize": 4, "linestyle": "none"}
+    for marker, size, there in (("o", "root_mean_square", told), ("v", "interval_high", ~told)):
         for name, rows in own[there].groupby("network", sort=False):
             at = panels.dodged(rows["width"], own["width"], shown.index(name), len(shown))
             colour = panels.colour(names.index(name))
             low = rows["interval_low"].clip(lower=rows[size] / (10 if marker == "o" else 1))  # the axis is not stretched
             reach = panels.bars(rows[size], low, rows["interval_high"])
-            axis.errorbar(at, rows[size], reach, color=colour, marker=marker, markerfacecolor="white", markersize=4,
-                          linestyle="none", linewidth=0.8, alpha=0.5)  # fmt: skip
-        if there.any():
-            axis.plot([], [], color="0.5", marker=marker, markerfacecolor="white", markersize=4, linestyle="none", label=words)
+            axis.errorbar(at, rows[size], reach, color=colour, marker=marker, linewidth=0.8, alpha=0.5, **look)
+    if len(own):
+        words = "bias at most" if not told.any() else "bias" if told.all() else "bias (\N{WHITE DOWN-POINTING TRIANGLE} at most)"
+        axis.plot([], [], color="0.5", marker="o" if told.any() else "v", label=words, **look)
 
 
 def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:

@@ -118,8 +118,11 @@ def off_theory(convergence: pd.DataFrame, laws: pd.DataFrame) -> str | None:
     """Whether the bias moves the fitted power of one network's error off theory's; None where intervals do not tell.
 
     The arguments hold that network's rows of the tables. Squares of bias and scatter add up to the error's, so a scatter that
-    misses theory too shows that it is not the bias alone.
+    misses theory too shows that it is not the bias alone. Of one hidden layer the power is exact and there is no bias: None.
     """
+    own = convergence[convergence["quantity"] == ERROR_PARTS[0]].sort_values("width")
+    if (own["exact_root_mean_square"] == 0).any():
+        return None
     known = {law["quantity"]: law for _, law in laws[laws["along"] == "width"].iterrows()}
     if not {"relative_frobenius_error", ERROR_PARTS[1]} <= set(known):
         return None
@@ -129,8 +132,7 @@ def off_theory(convergence: pd.DataFrame, laws: pd.DataFrame) -> str | None:
     without = f"the scatter without it scales as the width to the power {_power(scatter)}"
     if _side(scatter) == _side(error):
         return f"bias alone does not explain the power {error['exponent']:+.2f}: {without}"
-    own = convergence[convergence["quantity"] == ERROR_PARTS[0]].sort_values("width").iloc[0]
-    if _side(scatter) or not own["interval_low"] > 0:
+    if _side(scatter) or not own["interval_low"].iloc[0] > 0:
         return None
     falls = f"to the power {_power(known[ERROR_PARTS[0]])}" if ERROR_PARTS[0] in known else "in theory as 1/width"
     return f"bias explains the power {error['exponent']:+.2f}: {without}, as in theory; the bias falls {falls}"
