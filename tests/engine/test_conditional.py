@@ -17,7 +17,8 @@ from tolerances import ROUND_OFF, assert_close
 import ntksim
 from ntksim.engine import known_answers
 from ntksim.engine.conditional import networks
-from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, ROWS
+from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, KEPT, ROWS, make_law
+from ntksim.engine.cpu.compiled_network import compiled_network
 
 # Relative, for Gram matrices of condition numbers up to 1e5; beyond, 1e-15 times those where that is more.
 EXACT = {"float64": 1e-10, "float32": 1e-4}
@@ -334,13 +335,23 @@ def test_bits_do_not_depend_on_threads_or_split(widths, dtype):
     assert (whole[[2, 1, 0]] == np.concatenate(parts)).all()
 
 
-def test_bits_do_not_depend_on_what_is_kept(monkeypatch):
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_bits_do_not_depend_on_what_is_kept(dtype, monkeypatch):
     network = ntksim.Network(3, 300, "gelu", sigma_b=0.1)
-    kept = sample(network, X, seeds=[1])
-    monkeypatch.setattr("ntksim.engine.conditional.layout.KEPT", 0)
-    again = sample(network, X, seeds=[1])
+    kept = sample(network, X, seeds=[1], dtype=dtype)
+    monkeypatch.setitem(KEPT, dtype, 0)
+    again = sample(network, X, seeds=[1], dtype=dtype)
     assert (kept[0] == again[0]).all()
     assert (kept[1] == again[1]).all()
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [("float32", [1, 2]), ("float64", [])])
+def test_small_panels_are_kept(dtype, kept):
+    """Three layers of 4,096 at 64 points have panels of 2^20 numbers a layer, of which all but the last may be kept."""
+    net = compiled_network(ntksim.Network(3, 4096), 64)
+    law = make_law(net, np.array([ROWS, ROWS, CONDITIONED, CONDITIONED]), 64, 64, True, np.dtype(dtype))
+    assert np.flatnonzero(law.kept).tolist() == kept
+    assert law.place[2] == (law.size[1] * 4096 // law.panel if kept else 0)
 
 
 FEATURES = llvm.get_host_cpu_features()
@@ -357,7 +368,7 @@ for kind in ("float32", "float64"):
     lanes = padded_points(19, np.dtype(kind).itemsize)
     columns, outputs, kernels = np.zeros((7, lanes), kind), np.empty((1, 19, 2), kind), np.empty((1, 1, 38, 38), kind)
     columns[:, :19] = x
-    law = make_law(net, np.array([ROWS, CONDITIONED, ROWS, CONDITIONED]), 19, lanes, True)
+    law = make_law(net, np.array([ROWS, CONDITIONED, ROWS, CONDITIONED]), 19, lanes, True, np.dtype(kind))
     room, seeds = make_room(net, law, columns, 1), np.array([3], np.uint64)
     evaluate_seeds(1, 0, 1, seeds, net, law, room, columns.ravel(), CUT[kind], rows, rows, outputs, kernels)
     print(outputs.tobytes().hex(), kernels.tobytes().hex())
