@@ -17,7 +17,8 @@ from tolerances import ROUND_OFF, assert_close
 import ntksim
 from ntksim.engine import known_answers
 from ntksim.engine.conditional import networks
-from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, ROWS
+from ntksim.engine.conditional.layout import COLUMNS, CONDITIONED, CUT, KEPT, ROWS, make_law
+from ntksim.engine.cpu.compiled_network import compiled_network
 
 # Relative, for Gram matrices of condition numbers up to 1e5; beyond, 1e-15 times those where that is more.
 EXACT = {"float64": 1e-10, "float32": 1e-4}
@@ -190,6 +191,15 @@ IN_LAW = [
 ]
 
 
+# Of the nearly parallel points two are 1e-4 apart, and two closer than what is told apart.
+AWKWARD = {
+    "duplicates": (X[[0, 1, 0]], X[[1, 1]]),
+    "zero": (np.concatenate([0 * X[:1], X[:2]]), None),
+    "single": (X[:1], None),
+    "nearly_parallel": (np.concatenate([SETS["nearly_parallel"][:2], SETS["nearly_parallel"][:1] * (1 + 1e-9)]), None),
+}
+
+
 def statistics(outputs, kernels, symmetric):
     """Outputs and kernel entries that differ, (S, p); of 11 points, some."""
     rows, cols = np.triu_indices(kernels.shape[2]) if symmetric else np.indices(kernels.shape[2:]).reshape(2, -1)
@@ -203,7 +213,21 @@ def test_moments_are_those_of_weights(network, x1, x2):
 
     At most 1,000 statistics a case, and nine cases; |z| below 5.5 each: false alarm 4e-4.
     """
-    count = 20_000
+    assert_moments(network, x1, x2, 20_000)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("points", AWKWARD)
+def test_moments_at_awkward_points(points, activation):
+    """The same of 10,000 networks each way, with biases that start at 0, so that a zero point stays one in every layer.
+
+    At most 219 statistics each, 1,113 in all; |z| below 5.5: false alarm 4e-5.
+    """
+    assert_moments(ntksim.Network(3, (10, 8, 9), activation, "notes", 1.4, sigma_b=0.0), *AWKWARD[points], 10_000)
+
+
+def assert_moments(network, x1, x2, count):
+    """First to third moments of ``count`` networks in law against as many of weights."""
     ways = [(CONDITIONED,) * network.depth, (ROWS,) * network.depth]
     samples = []
     for begin, force in zip((0, count), ways, strict=True):
@@ -212,9 +236,10 @@ def test_moments_are_those_of_weights(network, x1, x2):
         samples.append(statistics(outputs, kernels, x2 is None))
     pooled = np.concatenate(samples)
     centre, spread = pooled.mean(axis=0), pooled.std(axis=0)
-    samples = [(values - centre) / spread for values in samples]
+    varying = spread > 0  # outputs and kernels of a zero point are 0 both ways
+    samples = [((values - centre)[:, varying] / spread[varying]) for values in samples]
     for order in (1, 2, 3):
-        for entries in itertools.combinations_with_replacement(range(centre.size), order):
+        for entries in itertools.combinations_with_replacement(range(varying.sum()), order):
             a, b = (np.prod(values[:, entries], axis=1) for values in samples)
             z = (a.mean() - b.mean()) / math.sqrt((a.var() + b.var()) / count)
             assert abs(z) < 5.5, (entries, z)
@@ -310,13 +335,23 @@ def test_bits_do_not_depend_on_threads_or_split(widths, dtype):
     assert (whole[[2, 1, 0]] == np.concatenate(parts)).all()
 
 
-def test_bits_do_not_depend_on_what_is_kept(monkeypatch):
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_bits_do_not_depend_on_what_is_kept(dtype, monkeypatch):
     network = ntksim.Network(3, 300, "gelu", sigma_b=0.1)
-    kept = sample(network, X, seeds=[1])
-    monkeypatch.setattr("ntksim.engine.conditional.layout.KEPT", 0)
-    again = sample(network, X, seeds=[1])
+    kept = sample(network, X, seeds=[1], dtype=dtype)
+    monkeypatch.setitem(KEPT, dtype, 0)
+    again = sample(network, X, seeds=[1], dtype=dtype)
     assert (kept[0] == again[0]).all()
     assert (kept[1] == again[1]).all()
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [("float32", [1, 2]), ("float64", [])])
+def test_small_panels_are_kept(dtype, kept):
+    """Three layers of 4,096 at 64 points have panels of 2^20 numbers a layer, of which all but the last may be kept."""
+    net = compiled_network(ntksim.Network(3, 4096), 64)
+    law = make_law(net, np.array([ROWS, ROWS, CONDITIONED, CONDITIONED]), 64, 64, True, np.dtype(dtype))
+    assert np.flatnonzero(law.kept).tolist() == kept
+    assert law.place[2] == (law.size[1] * 4096 // law.panel if kept else 0)
 
 
 FEATURES = llvm.get_host_cpu_features()
@@ -333,7 +368,7 @@ for kind in ("float32", "float64"):
     lanes = padded_points(19, np.dtype(kind).itemsize)
     columns, outputs, kernels = np.zeros((7, lanes), kind), np.empty((1, 19, 2), kind), np.empty((1, 1, 38, 38), kind)
     columns[:, :19] = x
-    law = make_law(net, np.array([ROWS, CONDITIONED, ROWS, CONDITIONED]), 19, lanes, True)
+    law = make_law(net, np.array([ROWS, CONDITIONED, ROWS, CONDITIONED]), 19, lanes, True, np.dtype(kind))
     room, seeds = make_room(net, law, columns, 1), np.array([3], np.uint64)
     evaluate_seeds(1, 0, 1, seeds, net, law, room, columns.ravel(), CUT[kind], rows, rows, outputs, kernels)
     print(outputs.tobytes().hex(), kernels.tobytes().hex())

@@ -19,7 +19,8 @@ PANEL = 128  # rows of a panel, at most
 CHUNK = 512  # rows that are added up by themselves
 _SLOTS = 8  # chunks a thread between two waits for the others, at most, while their sums take no more than some numbers:
 _SUMS = 1 << 22
-KEPT = 1 << 19  # numbers of panels that are kept rather than made again
+# Numbers of a seed's panels, at most, that are kept rather than made again: 8 and 4 MiB (measured in benchmarks/README.md).
+KEPT = {"float32": 1 << 21, "float64": 1 << 19}
 # Pivots that count as nothing, as parts of a point's own square: points closer than the roots, 3e-5 and 1e-6, are not told apart.
 # Rounding leaves up to some 1e-13 where a direction is missing; in float32, products with R^+ lose digits like the root.
 CUT = {"float32": 2.0**-30, "float64": 2.0**-40}
@@ -89,8 +90,8 @@ def fours(size):
     return (size + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
 
 
-def make_law(net, ways, points, lanes, backward):
-    """Sizes for one network."""
+def make_law(net, ways, points, lanes, backward, kind):
+    """Sizes for one network in a type of reals, a NumPy one."""
     last, outputs = net.widths.size - 2, int(net.widths[-1])
     panel = min(PANEL, max(int(length) for length in net.lengths[1:-1]))
     terms, columns, left, right, size = (np.zeros(last + 2, np.int64) for _ in range(5))
@@ -106,7 +107,7 @@ def make_law(net, ways, points, lanes, backward):
         right[layer] = panel * fours(columns[layer + 1])
         size[layer] = left[layer] + right[layer] + 2 * lanes * panel
         whole = -(-net.widths[layer] // panel) * size[layer]
-        if backward and layer < last and used + whole <= KEPT:
+        if backward and layer < last and used + whole <= KEPT[kind.name]:
             place[layer], kept[layer] = used, True
             used += whole
     place[~kept] = used

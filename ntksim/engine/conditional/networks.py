@@ -89,7 +89,7 @@ def _evaluate_seeds(
     kind, lanes = x.dtype, padded_points(x.shape[1], x.itemsize)
     columns = np.zeros((len(x), lanes), kind)
     columns[:, : x.shape[1]] = x
-    law = make_law(net, np.array([ROWS, *ways]), x.shape[1], lanes, kernels.shape[1] > 0)
+    law = make_law(net, np.array([ROWS, *ways]), x.shape[1], lanes, kernels.shape[1] > 0, kind)
 
     wide = lanes * (law.outputs if law.backward else 1)
     operations = float(net.widths[1:-1].sum()) * (lanes + wide) * (6 * wide + _DRAW)

@@ -232,8 +232,9 @@ def empirical_ntk(
         results; or ``"auto"``, GPUs where there are any.
     form : of a network of k > 1 outputs (one output has one kernel): ``"full"``, (S, n1, k, n2, k), entry [s, i, a, j, b] of
         outputs a and b; ``"diagonal"``, (S, n1, n2, k), of each output with itself; or ``"trace"``, (S, n1, n2), their sum.
-        At infinite width these are the limit times the identity, the limit, and k times the limit. The trace takes memory for
-        a few outputs' kernels beside the result, however many outputs there are.
+        At infinite width these are the limit times the identity, the limit, and k times the limit. By weights the trace takes
+        memory for a few outputs' kernels beside the result, however many outputs there are. Conditional sampling takes several
+        matrices (n k, n k) for every form: it factorises the Gram matrix of all outputs' sensitivities.
     sampling : ``"weights"`` (default): the network of :func:`sample_parameters`, the same for all points. ``"conditional"``: the
         same law at every width, in time O(m n^2) and memory O(n^2) for m neurons a layer and n points times outputs.
         It is another network than that of :func:`sample_parameters`: a function of the seed, the network and the whole ordered

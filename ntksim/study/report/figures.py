@@ -22,6 +22,7 @@ from ntksim.study.plan import jobs
 from ntksim.study.report import description, losses, measure_figures, panels
 from ntksim.study.report.learning_curve import learning_curve
 from ntksim.study.statistics import laziness
+from ntksim.study.statistics.drift_parts import ERROR_PARTS
 from ntksim.study.statistics.seeds import MOST_EXCLUDED, of_one_data_set
 
 _CHARACTERS_PER_INCH = 17  # in the line below the panels
@@ -33,6 +34,7 @@ def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
 
     ``table`` is the table ``convergence``, ``laws`` is ``scaling_laws``. The legend gives each fitted exponent and its interval.
     The exact law for one hidden layer is dashed. The slope -1/2 of the central limit theorem is dotted, in each network's colour.
+    Below stands the bias, faint (`_bias`). The scatter, which is the rest of the error, would lie on the points.
     """
     labels = {"relative_frobenius_error": r"relative error $\|K_m - K_\infty\|_F\,/\,\|K_\infty\|_F$"}
     figure = panels.against_width(table, laws, labels)
@@ -44,8 +46,30 @@ def convergence(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
             rows = rows.sort_values("width")
             colour = panels.colour(names.index(name))
             axis.plot(rows["width"], rows["exact_root_mean_square"], "--", color=colour, label=f"{name}: exact law")
+        _bias(axis, table[table["depth"] == depth], names)
         panels.legend(axis, above=True)
     return figure
+
+
+def _bias(axis: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
+    """The bias of a panel's networks against width, faint: the bias with its interval where that leaves out 0, else its end.
+
+    Ends are marked by triangles that point down, to where the bias may be. Few seeds have no interval, and nothing is drawn.
+    """
+    floor = panels.rounding(table.attrs["config"]["precision"])
+    own = table[(table["quantity"] == ERROR_PARTS[0]) & (table["interval_high"] > floor)]
+    shown, told = list(dict.fromkeys(own["network"])), own["interval_low"] > floor
+    look: dict[str, Any] = {"markerfacecolor": "white", "markersize": 4, "linestyle": "none"}
+    for marker, size, there in (("o", "root_mean_square", told), ("v", "interval_high", ~told)):
+        for name, rows in own[there].groupby("network", sort=False):
+            at = panels.dodged(rows["width"], own["width"], shown.index(name), len(shown))
+            colour = panels.colour(names.index(name))
+            low = rows["interval_low"].clip(lower=rows[size] / (10 if marker == "o" else 1))  # the axis is not stretched
+            reach = panels.bars(rows[size], low, rows["interval_high"])
+            axis.errorbar(at, rows[size], reach, color=colour, marker=marker, linewidth=0.8, alpha=0.5, **look)
+    if len(own):
+        words = "bias at most" if not told.any() else "bias" if told.all() else "bias (\N{WHITE DOWN-POINTING TRIANGLE} at most)"
+        axis.plot([], [], color="0.5", marker="o" if told.any() else "v", label=words, **look)
 
 
 def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:

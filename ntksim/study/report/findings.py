@@ -119,6 +119,35 @@ def bias(convergence: pd.DataFrame) -> str | None:
     )
 
 
+def off_theory(convergence: pd.DataFrame, laws: pd.DataFrame) -> str | None:
+    """Whether the bias moves the fitted power of one network's error off theory's; None where intervals do not tell.
+
+    The arguments hold that network's rows of the tables. Squares of bias and scatter add up to the error's, so a scatter that
+    misses theory too shows that it is not the bias alone. Of one hidden layer the power is exact and there is no bias: None.
+    """
+    own = convergence[convergence["quantity"] == ERROR_PARTS[0]].sort_values("width")
+    if (own["exact_root_mean_square"] == 0).any():
+        return None
+    known = {law["quantity"]: law for _, law in laws[laws["along"] == "width"].iterrows()}
+    if not {"relative_frobenius_error", ERROR_PARTS[1]} <= set(known):
+        return None
+    error, scatter = known["relative_frobenius_error"], known[ERROR_PARTS[1]]
+    if not _side(error) or np.isnan(scatter["interval_low"]):
+        return None
+    without = f"the scatter without it scales as the width to the power {_power(scatter)}"
+    if _side(scatter) == _side(error):
+        return f"bias alone does not explain the power {error['exponent']:+.2f}: {without}"
+    if _side(scatter) or not own["interval_low"].iloc[0] > 0:
+        return None
+    falls = f"to the power {_power(known[ERROR_PARTS[0]])}" if ERROR_PARTS[0] in known else "in theory as 1/width"
+    return f"bias explains the power {error['exponent']:+.2f}: {without}, as in theory; the bias falls {falls}"
+
+
+def _side(law: pd.Series) -> int:
+    """On which side of theory's exponent the interval of a law lies: -1 below, 1 above, 0 if it holds it or is missing."""
+    return int(law["interval_low"] > law["theory_exponent"]) - int(law["interval_high"] < law["theory_exponent"])
+
+
 def _where(holds: pd.Series) -> str:
     """Say at which widths a condition holds; ``holds`` is indexed by width."""
     widths = [int(width) for width in holds.index[holds]]
@@ -171,7 +200,9 @@ def in_words(
     found: dict[str, list[str]] = {}
     for network in dict.fromkeys(convergence["network"]):
         errors, own_laws = convergence[convergence["network"] == network], laws[laws["network"] == network]
-        said: list[str | None] = [_distance(errors, own_laws)]
+        split = bias(errors)
+        said: list[str | None] = [_distance(errors, own_laws), split and f"the error's{split.removeprefix('its')}"]
+        said.append(off_theory(errors, own_laws))
         if drift is not None and lazy is not None:
             moved = drift[drift["network"] == network]
             parts = overtaking(moved)

@@ -23,8 +23,11 @@ def summary(results: str | Path) -> str:
         ends = [rows.iloc[index] for index in dict.fromkeys([0, len(rows) - 1])]
         values = ", ".join(f"{row['root_mean_square']:.3g}{findings.mark(row)} at width {row['width']}" for row in ends)
         lines.append(f"  {network:<14} {values}; {_law(laws, network, 'relative_frobenius_error')}")
-        if sentence := findings.bias(errors[errors["network"] == network]):
+        own = errors[errors["network"] == network]
+        if sentence := findings.bias(own):
             lines.append(f"  {network:<14} {sentence}; without it {_law(laws, network, 'relative_frobenius_scatter')}")
+        if sentence := findings.off_theory(own, laws[laws["network"] == network]):
+            lines.append(f"  {network:<14} {sentence}")
     if has_table(results, "drift"):
         lines += _movement(read_shown(results, "drift"), laws)
         if findings.has_asymptotic_laws(laws):
