@@ -72,6 +72,22 @@ def test_parameters_of_flax(file, tmp_path):
     assert_close(ntksim.network_outputs(network, X, parameters=parameters), by_hand(layers, np.tanh), ROUND_OFF["float64"])
 
 
+def test_pairs_of_arrays_and_dictionaries_of_w_and_b():
+    """stax has an empty tuple for an activation, in lists within lists; Haiku numbers all layers but the first."""
+    layers = arrays(shapes=[(5 if i < 11 else 3, 5) for i in range(12)])
+    pairs = [(w.T, b) for w, b in layers]
+    stax = [part for pair in pairs for part in (pair, ())]
+    haiku = {f"mlp/~/linear_{i}" if i else "mlp/~/linear": {"w": w, "b": b} for i, (w, b) in enumerate(pairs)}
+    expected = by_hand(layers, np.tanh)
+    for tree in (pairs, stax, [stax[:3], tuple(stax[3:])], dict(sorted(haiku.items())), {"layers": list(haiku.values())}):
+        network, parameters = ntksim.from_flax(tree, activation="tanh")
+        assert network.depth == 11
+        assert_close(ntksim.network_outputs(network, X, parameters=parameters), expected, ROUND_OFF["float64"])
+    without = ntksim.from_flax([(pairs[0][0], None), (pairs[1][0],), pairs[-1]], activation="tanh")[1]
+    assert without.biases is None
+    assert without.output_bias.tolist() == pairs[-1][1].tolist()
+
+
 @pytest.mark.parametrize("activation", ["tanh", "logistic"])
 @pytest.mark.parametrize("kind", ["MLPRegressor", "MLPClassifier"])
 def test_models_of_scikit_learn(kind, activation):
@@ -100,6 +116,9 @@ def test_models_of_scikit_learn(kind, activation):
         (lambda: ntksim.from_keras("model.h5"), "model.h5: expected a file .keras or .weights.h5"),
         (lambda: ntksim.from_flax("model.pkl", "relu"), "model.pkl: expected a file .msgpack or .npz"),
         (lambda: ntksim.from_flax({"BatchNorm_0": {"scale": np.ones(3), "bias": np.ones(3)}}, "relu"), "BatchNorm_0 with"),
+        (lambda: ntksim.from_flax([(np.ones((7, 5)), np.ones(7))] * 2, "relu"), r"0 must have weights \(inputs, outputs\) and a"),
+        (lambda: ntksim.from_flax([np.ones((5, 7)), np.ones((7, 1))], "relu"), r"the top must have weights .*; got \(5, 7\) and"),
+        (lambda: ntksim.from_flax([np.ones((5, 7))] * 3, "relu"), "the top with 0, 1, 2 is no part"),
         (lambda: ntksim.from_sklearn(SimpleNamespace(hidden_layer_sizes=(3,))), "is not fitted; call fit first"),
     ],
 )  # fmt: skip

@@ -103,7 +103,11 @@ def checked(
 
 
 def in_order(layers: Mapping[str, Linear]) -> list[Linear]:
-    """Layers in the order of the numbers in their names, if that or the mapping's own makes a chain."""
+    """Layers in the order of the numbers in their names, if that or the mapping's own makes a chain.
+
+    Haiku's first layer has no number: linear, linear_1, linear_2.
+    """
+    layers = {f"{name}_0" if f"{name}_1" in layers else name: layer for name, layer in layers.items()}
     numbered = sorted(layers, key=lambda name: [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in
                                                 re.split(r"(\d+)", name)])  # fmt: skip
     every = all(re.search(r"\d", name) for name in layers)
