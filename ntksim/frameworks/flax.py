@@ -12,7 +12,6 @@ from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
 from ntksim.frameworks.chain import Linear, assembled, between, in_order, refused
 
-
 _BRANCHES = (Mapping, list, tuple)
 _NAMES = (("kernel", "bias"), ("w", "b"))  # Flax and Haiku; stax' pairs come as the latter
 
@@ -67,8 +66,8 @@ def _dense(node: Mapping[str, Any], where: str, source: str) -> Linear:
             own = None if node.get(bias) is None else _array(node[bias])
             if own is not None and own.shape != kernel.shape[1:]:
                 raise ValueError(
-                    f"{source}: {where or 'the top'} must have weights (inputs, outputs) and a bias (outputs,); got {kernel.shape} "
-                    f"and {own.shape}"
+                    f"{source}: {where or 'the top'} must have weights (inputs, outputs) and a bias (outputs,); got "
+                    f"{kernel.shape} and {own.shape}"
                 )
             return Linear(np.ascontiguousarray(kernel.T), own)
     raise refused(source, f"{where or 'the top'} with {', '.join(node)}")
