@@ -120,8 +120,9 @@ def _kernel_of(options: Any, kernels: Kernels) -> np.ndarray:
 
 
 def _points(X: Any) -> Any:
-    """Images as one row each, with a warning; what scikit-learn's own checks look at otherwise."""
-    return without_pixels("X", np.asarray(X)) if np.ndim(X) in (3, 4) else X
+    """Images as one row each, with a warning; all else as it is, for scikit-learn's own checks."""
+    ndim = np.asarray(X).ndim if isinstance(X, list) else getattr(X, "ndim", None)  # np.ndim asks others' arrays to compute
+    return without_pixels("X", np.asarray(X)) if ndim in (3, 4) else X
 
 
 class _Regressor(RegressorMixin):

@@ -243,6 +243,29 @@ def test_files_of_torch(tmp_path):
         assert_close(ntksim.network_outputs(network, X, parameters=parameters), outputs, tolerance)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
+def test_what_changes_between_two_checkpoints(dtype, tolerance, tmp_path):
+    """Changes of the kernel and of outputs after steps that are large enough for the kernel to change by half."""
+    torch = pytest.importorskip("torch")
+    module = module_of(torch, torch.nn.Tanh, dtype=dtype)
+    points, targets = torch.as_tensor(X).to(getattr(torch, dtype)), torch.ones(4, 3, dtype=getattr(torch, dtype))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.3)
+    found, expected = [], []
+    for name in ("start.pt", "end.pt"):
+        torch.save(module.state_dict(), tmp_path / name)
+        network, parameters = ntksim.from_torch(tmp_path / name, activation="tanh")
+        kernel = ntksim.empirical_ntk(network, np.asarray(points), parameters=parameters)
+        found.append((kernel, ntksim.network_outputs(network, np.asarray(points), parameters=parameters)))
+        expected.append((torch_kernel(torch, module, points), module(points).detach().numpy()))
+        for _ in range(20):
+            optimizer.zero_grad()
+            (5 * torch.nn.functional.mse_loss(module(points), targets)).backward()
+            optimizer.step()
+    for (before, after), (old, new) in zip(zip(*found, strict=True), zip(*expected, strict=True), strict=True):
+        assert np.linalg.norm(new - old) > 0.3 * np.linalg.norm(old)
+        assert_close(after - before, new.astype(float) - old, tolerance)
+
+
 def test_to_torch_and_back():
     torch = pytest.importorskip("torch")
     module = module_of(torch, torch.nn.Tanh, (True, False, True))
@@ -294,6 +317,27 @@ def test_modules_that_are_no_chain_are_refused():
 
 
 # --- JAX --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu_tanh"])
+def test_kernels_of_jax_in_float64(activation):
+    jax = pytest.importorskip("jax")
+    phi = {"relu": jax.nn.relu, "tanh": jax.numpy.tanh, "gelu_tanh": jax.nn.gelu}[activation]
+
+    def outputs(pairs, x):
+        for weights, bias in pairs[:-1]:
+            x = phi(x @ weights + bias)
+        return x @ pairs[-1][0] + pairs[-1][1]
+
+    pairs = [(weights.T, bias) for weights, bias in arrays()]
+    with jax.enable_x64(True):
+        expected = np.asarray(outputs(jax.tree_util.tree_map(jax.numpy.asarray, pairs), X))
+        jacobian = jax.tree_util.tree_leaves(jax.jacrev(outputs)(jax.tree_util.tree_map(jax.numpy.asarray, pairs), X))
+        flat = np.concatenate([np.reshape(part, (len(X), 3, -1)) for part in jacobian], axis=2)
+    assert flat.dtype == np.float64
+    network, parameters = ntksim.from_flax(pairs, activation=activation)
+    assert_close(ntksim.network_outputs(network, X, parameters=parameters), expected, 1e-12)
+    assert_close(ntksim.empirical_ntk(network, X, parameters=parameters), np.einsum("iap,jbp->iajb", flat, flat), 1e-12)
 
 
 def test_kernels_of_flax_modules(tmp_path):
