@@ -13,14 +13,19 @@ CUDA    := $(VENV)/.cuda
 DOCS    := $(VENV)/.docs
 # The packages that the benchmark compares with. They need Python 3.12 or older.
 PEERS   := .venv-peers
+# PyTorch, JAX, Keras and other libraries that tests compare with. On Linux a registry's usual PyTorch brings some 4 GB of CUDA.
+OTHERS  := .venv-frameworks
 
-.PHONY: study test bench bench-gpu docs cuda cublas check format lock clean help
+.PHONY: study test test-frameworks bench bench-gpu docs cuda cublas check format lock clean help
 
 study: $(STAMP)  ## run the study of CONFIG=config.yaml on all cores; also CORES=2, PROFILE=slurm, RECOMPUTE=1, VERBOSE=1, ALLOW_IMPORTS=1
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute) $(if $(VERBOSE),--verbose) $(if $(ALLOW_IMPORTS),--allow-imports)
 
 test: $(STAMP) try-cuda $(DOCS)  ## run all tests (about 20 minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-frameworks: $(OTHERS)/.complete  ## run the tests that compare with PyTorch, JAX, Keras, Polars and DuckDB, in an environment of their own
+	$(OTHERS)/bin/python -m pytest tests/test_frameworks.py tests/engine/test_initialisers.py tests/study/test_results_elsewhere.py
 
 bench: $(STAMP) $(PEERS)/.complete try-cuda  ## time the engine on this machine (about ten minutes); ONLY="kernels small" for some sections, LONG=1 for long ones too
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)
@@ -58,6 +63,9 @@ lock:  ## resolve pyproject.toml to exact versions (needs uv)
 		--constraints constraints.txt --upgrade pyproject.toml -o constraints-docs.txt
 	uv pip compile --universal --python-version 3.11 --extra cublas --no-emit-index-url --no-annotate --no-header \
 		--constraints constraints-cuda.txt --constraints constraints.txt --upgrade pyproject.toml -o constraints-cublas.txt
+	uv pip compile --universal --python-version 3.11 --extra study --extra dev --extra frameworks --no-emit-index-url --no-annotate \
+		--no-header --constraints constraints.txt --upgrade pyproject.toml | \
+		grep -Ev '^(cuda|nvidia|triton)' > constraints-frameworks.txt # PyTorch names its own, and a build for CPUs needs none
 
 clean:  ## remove what studies wrote to results/ (not .venv)
 	rm -rf results/* .snakemake
@@ -85,6 +93,13 @@ $(CUDA): $(STAMP) constraints-cuda.txt
 $(DOCS): $(STAMP) constraints-docs.txt
 	@echo "adding Sphinx to $(VENV) (half a minute, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints-docs.txt
+	@touch $@
+
+$(OTHERS)/.complete: pyproject.toml constraints-frameworks.txt
+	@echo "setting up $(OTHERS) (some minutes, once)"
+	@$(PYTHON) -m venv --clear $(OTHERS)
+	@$(OTHERS)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-frameworks.txt
+	@$(OTHERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Without numba-cuda, as on macOS, tests of compiled CUDA kernels are skipped, and say so.

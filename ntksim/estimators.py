@@ -10,7 +10,9 @@ from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
+from ntksim.engine.arguments import without_pixels
+from ntksim.engine.infinite.kernel import Kernel as Kernels
+from ntksim.engine.infinite.kernel import infinite_diagonal, infinite_kernel, kernel_error
 from ntksim.engine.infinite.predictions import closed_form
 from ntksim.engine.network import Network
 
@@ -87,7 +89,7 @@ class NetworkKernel(Kernel):
 
     def diag(self, X: Any) -> np.ndarray:
         """K(x, x) of every point, (n,)."""
-        return np.array([_matrix(self, row[None], None)[0, 0] for row in np.asarray(X, np.float64)])
+        return _kernel_of(self, infinite_diagonal(_network(self), X))
 
     def is_stationary(self) -> bool:
         """False: the kernel depends on the lengths of its arguments."""
@@ -108,10 +110,19 @@ def _network(options: Any) -> Network:
 
 
 def _matrix(options: Any, X: Any, Y: Any) -> np.ndarray:
+    return _kernel_of(options, infinite_kernel(_network(options), X, Y))
+
+
+def _kernel_of(options: Any, kernels: Kernels) -> np.ndarray:
     if options.kind not in ("nngp", "ntk"):
         raise ValueError(f"kind must be 'nngp' or 'ntk'; got {options.kind!r}")
-    kernels = infinite_kernel(_network(options), X, Y)
     return kernels.nngp if options.kind == "nngp" else kernels.ntk
+
+
+def _points(X: Any) -> Any:
+    """Images as one row each, with a warning; all else as it is, for scikit-learn's own checks."""
+    ndim = np.asarray(X).ndim if isinstance(X, list) else getattr(X, "ndim", None)  # np.ndim asks others' arrays to compute
+    return without_pixels("X", np.asarray(X)) if ndim in (3, 4) else X
 
 
 class _Regressor(RegressorMixin):
@@ -156,7 +167,7 @@ class _NTK(BaseEstimator):
 
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        X = validate_data(self, _points(X), reset=False, dtype=np.float64)
         return _matrix(self, X, self.X_fit_) @ self.dual_coef_
 
 
@@ -177,8 +188,8 @@ class NTKRegressor(_Regressor, _NTK):
     """
 
     def fit(self, X: Any, y: Any) -> "NTKRegressor":
-        """Fit to points (n, d) and targets (n,) or (n, k)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        """Fit to points (n, d), or images (n, h, w[, c]), and targets (n,) or (n, k)."""
+        X, y = validate_data(self, _points(X), y, dtype=np.float64, multi_output=True, y_numeric=True)
         self._solve(X, np.asarray(y, np.float64))
         return self
 
@@ -194,8 +205,8 @@ class NTKClassifier(ClassifierMixin, _NTK):
     """
 
     def fit(self, X: Any, y: Any) -> "NTKClassifier":
-        """Fit to points (n, d) and labels (n,)."""
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        """Fit to points (n, d), or images (n, h, w[, c]), and labels (n,)."""
+        X, y = validate_data(self, _points(X), y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_ = unique_labels(y)
         if len(self.classes_) < 2:
@@ -244,8 +255,8 @@ class NNGPRegressor(_Regressor, BaseEstimator):
         self.alpha, self.optimizer = alpha, optimizer
 
     def fit(self, X: Any, y: Any) -> "NNGPRegressor":
-        """Fit to points (n, d) and targets (n,) or (n, k)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        """Fit to points (n, d), or images (n, h, w[, c]), and targets (n,) or (n, k)."""
+        X, y = validate_data(self, _points(X), y, dtype=np.float64, multi_output=True, y_numeric=True)
         kernel = NetworkKernel(
             "nngp", self.depth, self.activation, self.parameterization, self.sigma_w, self.sigma_a, self.sigma_b, self.output_bias
         )
@@ -256,5 +267,5 @@ class NNGPRegressor(_Regressor, BaseEstimator):
     def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
         """The posterior's mean (n,) or (n, k), and its standard deviation or covariance where asked."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        X = validate_data(self, _points(X), reset=False, dtype=np.float64)
         return self.regressor_.predict(X, return_std=return_std, return_cov=return_cov)

@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tolerances import assert_close
 
 import ntksim
+from ntksim.engine.infinite import kernel as kernel_module
 
 RNG = np.random.default_rng(0)
 X, X_TEST = RNG.normal(size=(12, 3)), RNG.normal(size=(5, 3))
@@ -111,6 +112,30 @@ def test_pairwise_calls_are_told_of_precomputed():
     """scikit-learn calls a function for a kernel with one pair of points at a time."""
     with pytest.raises(ValueError, match="pass kernel='precomputed' and the matrix"):
         KernelRidge(kernel=lambda a, b: ntksim.infinite_kernel(NETWORK, a, b).ntk).fit(X, Y)
+
+
+@pytest.mark.parametrize("kind", ["nngp", "ntk"])
+@pytest.mark.parametrize("activation", ["relu", "erf", "tanh", "elu"])
+def test_the_diagonal_alone(kind, activation):
+    """Closed forms come in blocks of points, series point by point; a zero point among them."""
+    x = np.vstack([np.random.default_rng(1).normal(size=(80, 3)), np.zeros(3)])
+    kernel = ntksim.NetworkKernel(kind, 2, activation, "standard", 1.3, 0.9, 0.4, output_bias=True)
+    found, some = kernel.diag(x), [0, 63, 64, 80]
+    assert found.shape == (81,)
+    assert_close(found[some], [kernel(x[[own]])[0, 0] for own in some], 1e-14)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_diagonal_asks_for_few_pairs(activation, monkeypatch):
+    asked = []
+
+    def counted(network, x, *others):
+        asked.append(len(x))
+        return ntksim.infinite_kernel(network, x, *others)
+
+    monkeypatch.setattr(kernel_module, "infinite_kernel", counted)
+    ntksim.NetworkKernel("ntk", 2, activation).diag(np.random.default_rng(1).normal(size=(300, 3)))
+    assert asked == ([64] * 4 + [44] if activation == "relu" else [])
 
 
 def test_bad_values():

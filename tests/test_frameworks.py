@@ -1,6 +1,7 @@
 """Networks of other frameworks: their outputs, and kernels against their own Jacobians, where they are installed."""
 
 import math
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,6 +42,14 @@ def test_a_state_dict_of_arrays():
     assert_close(ntksim.network_outputs(network, X, parameters=parameters), by_hand(layers, np.tanh), ROUND_OFF["float64"])
 
 
+def test_an_activation_of_ones_own():
+    cube = ntksim.Activation("cube_of_a_test", lambda z: z**3, lambda z: 3 * z**2)
+    layers = arrays()
+    network, parameters = ntksim.from_torch(state_dict(layers), activation=cube)
+    expected = by_hand(layers, lambda z: z**3)
+    assert_close(ntksim.network_outputs(network, X, parameters=parameters), expected, ROUND_OFF["float64"])
+
+
 def test_layers_come_in_the_order_of_their_numbers():
     """Ten layers and more, in the order of strings: 0, 10, 12, 2, ..."""
     layers = arrays(shapes=[(6 + i, 5 + i if i else 5) for i in range(12)])
@@ -61,6 +70,22 @@ def test_parameters_of_flax(file, tmp_path):
         np.savez(source, **flat)
     network, parameters = ntksim.from_flax(source, activation="tanh")
     assert_close(ntksim.network_outputs(network, X, parameters=parameters), by_hand(layers, np.tanh), ROUND_OFF["float64"])
+
+
+def test_pairs_of_arrays_and_dictionaries_of_w_and_b():
+    """stax has an empty tuple for an activation, in lists within lists; Haiku numbers all layers but the first."""
+    layers = arrays(shapes=[(5 if i < 11 else 3, 5) for i in range(12)])
+    pairs = [(w.T, b) for w, b in layers]
+    stax = [part for pair in pairs for part in (pair, ())]
+    haiku = {f"mlp/~/linear_{i}" if i else "mlp/~/linear": {"w": w, "b": b} for i, (w, b) in enumerate(pairs)}
+    expected = by_hand(layers, np.tanh)
+    for tree in (pairs, stax, [stax[:3], tuple(stax[3:])], dict(sorted(haiku.items())), {"layers": list(haiku.values())}):
+        network, parameters = ntksim.from_flax(tree, activation="tanh")
+        assert network.depth == 11
+        assert_close(ntksim.network_outputs(network, X, parameters=parameters), expected, ROUND_OFF["float64"])
+    without = ntksim.from_flax([(pairs[0][0], None), (pairs[1][0],), pairs[-1]], activation="tanh")[1]
+    assert without.biases is None
+    assert without.output_bias.tolist() == pairs[-1][1].tolist()
 
 
 @pytest.mark.parametrize("activation", ["tanh", "logistic"])
@@ -91,6 +116,9 @@ def test_models_of_scikit_learn(kind, activation):
         (lambda: ntksim.from_keras("model.h5"), "model.h5: expected a file .keras or .weights.h5"),
         (lambda: ntksim.from_flax("model.pkl", "relu"), "model.pkl: expected a file .msgpack or .npz"),
         (lambda: ntksim.from_flax({"BatchNorm_0": {"scale": np.ones(3), "bias": np.ones(3)}}, "relu"), "BatchNorm_0 with"),
+        (lambda: ntksim.from_flax([(np.ones((7, 5)), np.ones(7))] * 2, "relu"), r"0 must have weights \(inputs, outputs\) and a"),
+        (lambda: ntksim.from_flax([np.ones((5, 7)), np.ones((7, 1))], "relu"), r"the top must have weights .*; got \(5, 7\) and"),
+        (lambda: ntksim.from_flax([np.ones((5, 7))] * 3, "relu"), "the top with 0, 1, 2 is no part"),
         (lambda: ntksim.from_sklearn(SimpleNamespace(hidden_layer_sizes=(3,))), "is not fitted; call fit first"),
     ],
 )  # fmt: skip
@@ -139,6 +167,8 @@ def test_kernels_of_torch_modules(activation, biases, dtype, tolerance):
         ("Sigmoid", {}, "sigmoid"),
         ("SiLU", {}, "silu"),
         ("ELU", {}, "elu"),
+        ("ELU", {"alpha": 0.4}, "elu(0.4)"),
+        ("CELU", {}, "elu"),
         ("SELU", {}, "selu"),
         ("Softplus", {}, "softplus"),
     ],
@@ -149,6 +179,55 @@ def test_activations_of_torch(activation, options, name):
     network, parameters = ntksim.from_torch(module)
     assert network.activation == name
     assert_close(ntksim.empirical_ntk(network, X, parameters=parameters), torch_kernel(torch, module, X), 1e-12)
+
+
+def test_one_activation_that_acts_many_times():
+    torch = pytest.importorskip("torch")
+    nn, torch_tanh = torch.nn, torch.nn.Tanh()
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Linear(7, 6), torch_tanh)
+    module = nn.Sequential(nn.Linear(5, 7), torch_tanh, inner, nn.Linear(6, 3)).double()
+    network, parameters = ntksim.from_torch(module)
+    assert (network.depth, network.activation) == (2, "tanh")
+    assert_close(ntksim.empirical_ntk(network, X, parameters=parameters), torch_kernel(torch, module, X), 1e-12)
+
+
+def test_activations_of_torch_that_ntksim_does_not_have():
+    nn = pytest.importorskip("torch").nn
+    for activation, words in (
+        (nn.CELU(2.0), r"ntksim has CELU with its default numbers alone; got CELU\(alpha=2.0\)"),
+        (nn.Softplus(2.0), r"ntksim has Softplus with its default numbers alone; got Softplus\(beta=2.0"),
+        (nn.Softplus(threshold=1.0), "ntksim has Softplus with its default numbers alone"),
+        (nn.ELU(-1.0), r"activation must be elu with a number .* got 'elu\(-1.0\)'"),
+        (nn.Mish(), r"Mish is none of ntksim's activations; make an ntksim.Activation .* the module's state_dict\(\)"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            ntksim.from_torch(nn.Sequential(nn.Linear(5, 7), activation, nn.Linear(7, 1)))
+        assert "\n" not in str(caught.value)
+
+
+def test_parameters_that_the_kernel_would_count_otherwise_are_refused():
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Scaled(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 1))
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return self.scale * super().forward(x)
+
+    twice = nn.Linear(5, 5)
+    shared = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 1))
+    shared[2].weight = shared[0].weight
+    for module, words in (
+        (nn.Sequential(twice, nn.Tanh(), twice, nn.Tanh(), nn.Linear(5, 1)), "a Linear layer whose weights act twice is no part"),
+        (shared, "a Linear layer whose weights act twice is no part"),
+        (Scaled(), "the parameter scale is no part"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ntksim.from_torch(module)
 
 
 def test_files_of_torch(tmp_path):
@@ -162,6 +241,29 @@ def test_files_of_torch(tmp_path):
     for file, outputs, tolerance in (("model.pt", expected, 1e-6), ("model.safetensors", rough, 1e-12)):
         network, parameters = ntksim.from_torch(tmp_path / file, activation="relu")
         assert_close(ntksim.network_outputs(network, X, parameters=parameters), outputs, tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
+def test_what_changes_between_two_checkpoints(dtype, tolerance, tmp_path):
+    """Changes of the kernel and of outputs after steps that are large enough for the kernel to change by half."""
+    torch = pytest.importorskip("torch")
+    module = module_of(torch, torch.nn.Tanh, dtype=dtype)
+    points, targets = torch.as_tensor(X).to(getattr(torch, dtype)), torch.ones(4, 3, dtype=getattr(torch, dtype))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.3)
+    found, expected = [], []
+    for name in ("start.pt", "end.pt"):
+        torch.save(module.state_dict(), tmp_path / name)
+        network, parameters = ntksim.from_torch(tmp_path / name, activation="tanh")
+        kernel = ntksim.empirical_ntk(network, np.asarray(points), parameters=parameters)
+        found.append((kernel, ntksim.network_outputs(network, np.asarray(points), parameters=parameters)))
+        expected.append((torch_kernel(torch, module, points), module(points).detach().numpy()))
+        for _ in range(20):
+            optimizer.zero_grad()
+            (5 * torch.nn.functional.mse_loss(module(points), targets)).backward()
+            optimizer.step()
+    for (before, after), (old, new) in zip(zip(*found, strict=True), zip(*expected, strict=True), strict=True):
+        assert np.linalg.norm(new - old) > 0.3 * np.linalg.norm(old)
+        assert_close(after - before, new.astype(float) - old, tolerance)
 
 
 def test_to_torch_and_back():
@@ -217,6 +319,27 @@ def test_modules_that_are_no_chain_are_refused():
 # --- JAX --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu_tanh"])
+def test_kernels_of_jax_in_float64(activation):
+    jax = pytest.importorskip("jax")
+    phi = {"relu": jax.nn.relu, "tanh": jax.numpy.tanh, "gelu_tanh": jax.nn.gelu}[activation]
+
+    def outputs(pairs, x):
+        for weights, bias in pairs[:-1]:
+            x = phi(x @ weights + bias)
+        return x @ pairs[-1][0] + pairs[-1][1]
+
+    pairs = [(weights.T, bias) for weights, bias in arrays()]
+    with jax.enable_x64(True):
+        expected = np.asarray(outputs(jax.tree_util.tree_map(jax.numpy.asarray, pairs), X))
+        jacobian = jax.tree_util.tree_leaves(jax.jacrev(outputs)(jax.tree_util.tree_map(jax.numpy.asarray, pairs), X))
+        flat = np.concatenate([np.reshape(part, (len(X), 3, -1)) for part in jacobian], axis=2)
+    assert flat.dtype == np.float64
+    network, parameters = ntksim.from_flax(pairs, activation=activation)
+    assert_close(ntksim.network_outputs(network, X, parameters=parameters), expected, 1e-12)
+    assert_close(ntksim.empirical_ntk(network, X, parameters=parameters), np.einsum("iap,jbp->iajb", flat, flat), 1e-12)
+
+
 def test_kernels_of_flax_modules(tmp_path):
     jax, nn = pytest.importorskip("jax"), pytest.importorskip("flax.linen")
     from flax import serialization
@@ -238,9 +361,27 @@ def test_kernels_of_flax_modules(tmp_path):
         assert_close(ntksim.empirical_ntk(network, X, parameters=parameters), flat @ flat.T, 1e-6 * math.sqrt(10))
 
 
+@pytest.fixture
+def keras(monkeypatch):
+    if "KERAS_BACKEND" not in os.environ:
+        monkeypatch.setenv("KERAS_BACKEND", "jax")
+    return pytest.importorskip("keras")
+
+
+def jax_kernel_of(keras, model, x):
+    """The Gram matrix of JAX's own Jacobian of a Keras model."""
+    jax = pytest.importorskip("jax")
+    if keras.backend.backend() != "jax":
+        pytest.skip("Keras runs on another backend than JAX")
+    values = [variable.value for variable in model.trainable_variables]
+    jacobian = jax.jacrev(lambda own: model.stateless_call(own, [], x.astype(np.float32))[0])(values)
+    k = model.output_shape[-1]
+    flat = np.concatenate([np.reshape(part, (len(x), k, -1)) for part in jacobian], axis=2).astype(np.float64)
+    return np.einsum("iap,jbp->iajb", flat, flat)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of NumPy, at Keras' own arrays
-def test_models_of_keras(tmp_path):
-    keras = pytest.importorskip("keras")
+def test_models_of_keras(tmp_path, keras):
     layers = keras.layers
     model = keras.Sequential(
         [keras.Input((5,)), layers.Dense(7, activation="tanh"), layers.Dense(6, use_bias=False), layers.Activation("tanh"),
@@ -248,12 +389,73 @@ def test_models_of_keras(tmp_path):
     )  # fmt: skip
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
-    expected = np.asarray(model(X.astype(np.float32)))
+    expected, kernel = np.asarray(model(X.astype(np.float32))), jax_kernel_of(keras, model, X)
     for source in (model, tmp_path / "model.keras", tmp_path / "model.weights.h5"):
         network, parameters = ntksim.from_keras(source, activation="tanh")
         assert [bias is not None for bias in parameters.biases] == [True, False]
         assert_close(ntksim.network_outputs(network, X, parameters=parameters), expected, 1e-6)
+        assert_close(ntksim.empirical_ntk(network, X, parameters=parameters), kernel, 2e-6)
     with pytest.raises(ValueError, match="Dropout is no part of a multilayer perceptron"):
         ntksim.from_keras(
             keras.Sequential([keras.Input((5,)), layers.Dense(7, activation="tanh"), layers.Dropout(0.5), layers.Dense(1)])
         )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_keras_models_in_a_model(tmp_path, keras):
+    """Square layers, of which any order fits: a file's groups are named by class, dense, dense_1, sequential, sequential_1."""
+    layers = keras.layers
+
+    def dense():
+        return layers.Dense(5, activation="tanh", bias_initializer="glorot_uniform")
+
+    inner = keras.Sequential([dense(), dense()], name="a_name")
+    point = keras.Input((5,))
+    functional = keras.Model(point, dense()(dense()(point)))
+    model = keras.Sequential([keras.Input((5,)), keras.Sequential([dense()]), dense(), inner, functional, layers.Dense(2)])
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    for source in (model, tmp_path / "model.keras"):
+        network, parameters = ntksim.from_keras(source)
+        assert network.depth == 6
+        outputs = ntksim.network_outputs(network, X, parameters=parameters)
+        assert_close(outputs, np.asarray(model(X.astype(np.float32))), 1e-6)
+    with pytest.raises(ValueError, match="holds a model in the model .*: give the model, or a .keras file"):
+        ntksim.from_keras(tmp_path / "model.weights.h5", activation="tanh")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_keras_layers_that_do_not_act_once_are_refused(tmp_path, keras):
+    point, layer = keras.Input((5,)), keras.layers.Dense(5, activation="tanh")
+    hidden = layer(point)
+    last, other = keras.layers.Dense(1), keras.layers.Dense(5, activation="tanh")
+    for name, model, words in (
+        ("twice", keras.Model(point, last(layer(hidden))), "does not act once"),
+        ("two outputs", keras.Model(point, [last(other(hidden)), hidden]), "several outputs|whose output is not its last layer"),
+    ):
+        model.save(tmp_path / f"{name}.keras")
+        for source, said in ((model, "outputs are not those of its layers|several outputs"), (tmp_path / f"{name}.keras", words)):
+            with pytest.raises(ValueError, match=said):
+                ntksim.from_keras(source)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("layer", "options", "name"),
+    [
+        ("LeakyReLU", {}, "leaky_relu(0.3)"),
+        ("LeakyReLU", {"negative_slope": 0.2}, "leaky_relu(0.2)"),
+        ("ReLU", {"negative_slope": 0.25}, "leaky_relu(0.25)"),
+        ("ReLU", {}, "relu"),
+        ("ELU", {"alpha": 0.4}, "elu(0.4)"),
+        ("Activation", {"activation": "leaky_relu"}, "leaky_relu(0.2)"),
+        ("Activation", {"activation": "celu"}, "elu"),
+        ("Activation", {"activation": "gelu"}, "gelu"),
+        ("Activation", {"activation": "exponential"}, "exp"),
+    ],
+)
+def test_activations_of_keras(keras, layer, options, name):
+    """`from_keras` compares the outputs."""
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(7), getattr(layers, layer)(**options), layers.Dense(2)])
+    assert ntksim.from_keras(model)[0].activation == name

@@ -1,12 +1,14 @@
-"""Checks of the arguments that public functions share: what was expected, what was given, what to do."""
+"""What public functions share: checks of arguments, which say what was expected, what was given and what to do; and the short
+descriptions of results in notebooks."""
 
 import functools
 import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from numbers import Integral, Real
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -19,10 +21,7 @@ _R = TypeVar("_R")
 
 def points(name: str, x: object, features: int | None = None) -> np.ndarray:
     """``x`` as a C-contiguous float64 array (n, d) of finite numbers, n and d at least 1; images are flattened with a warning."""
-    array = numeric(name, x)
-    if array.ndim in (3, 4) and array.size:
-        warnings.warn(f"{name}: {flattening(array.shape)}", UserWarning, stacklevel=3)
-        array = flattened(array)
+    array = without_pixels(name, numeric(name, x))
     if array.ndim != 2 or 0 in array.shape:
         hint = ""
         if array.ndim == 1:  # what scikit-learn's KernelRidge and its like do with a function for a kernel
@@ -31,6 +30,14 @@ def points(name: str, x: object, features: int | None = None) -> np.ndarray:
     if features is not None and array.shape[1] != features:
         raise ValueError(f"{name} must have {features} features like the first set of points; got {array.shape[1]}")
     return _finite(name, array)
+
+
+def without_pixels(name: str, array: np.ndarray) -> np.ndarray:
+    """Images flattened with a warning; any other array as it is."""
+    if array.ndim not in (3, 4) or not array.size:
+        return array
+    warnings.warn(f"{name}: {flattening(array.shape)}", UserWarning, stacklevel=4)
+    return flattened(array)
 
 
 def flattened(images: np.ndarray) -> np.ndarray:
@@ -175,3 +182,16 @@ def finite_array(name: str, value: object, ndim: int | None) -> np.ndarray:
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes; got shape {array.shape}")
     return _finite(name, array)
+
+
+def shapes(result: Any) -> str:
+    """Names and shapes of the arrays of a dataclass."""
+    values = {own.name: getattr(result, own.name) for own in fields(result)}
+    return ", ".join(f"{name} {value.shape}" for name, value in values.items() if isinstance(value, np.ndarray))
+
+
+def span(times: np.ndarray) -> str:
+    """How many times there are, from when to when."""
+    if len(times) == 1:
+        return f"time {times[0]:.4g}"
+    return f"{len(times)} times from {times[0]:.4g} to {times[-1]:.4g}" if len(times) else "no times"

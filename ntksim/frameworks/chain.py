@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ntksim.engine.activation import Activation
 from ntksim.engine.finite.empirical import network_outputs
 from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
@@ -22,7 +23,7 @@ class Linear:
     bias: np.ndarray | None
 
 
-def assembled(parts: Iterable[Linear | str], source: str) -> tuple[Network, Parameters]:
+def assembled(parts: Iterable[Linear | str | Activation], source: str) -> tuple[Network, Parameters]:
     """The network of layers and names of activations, in the order in which they act.
 
     Its parameterization is ``standard``: multipliers of 1, so that the kernel is the framework's own Gram matrix of gradients.
@@ -33,7 +34,7 @@ def assembled(parts: Iterable[Linear | str], source: str) -> tuple[Network, Para
     layer, or its sizes do not fit.
     """
     layers: list[Linear] = []
-    activations: list[str] = []
+    activations: list[str | Activation] = []
     for part in parts:
         if isinstance(part, Linear):
             if len(activations) < len(layers):
@@ -48,7 +49,7 @@ def assembled(parts: Iterable[Linear | str], source: str) -> tuple[Network, Para
     if len(activations) == len(layers) and activations.pop() != "linear":
         raise ValueError(f"{source}: the last layer has an activation; leave it out: outputs and kernels are those before it")
     if len(set(activations)) > 1:
-        raise ValueError(f"{source}: expected one activation for all hidden layers; got {', '.join(activations)}")
+        raise ValueError(f"{source}: expected one activation for all hidden layers; got {', '.join(map(str, activations))}")
     for before, layer in zip(layers, layers[1:], strict=False):
         if layer.weight.shape[1] != before.weight.shape[0]:
             raise ValueError(
@@ -58,7 +59,7 @@ def assembled(parts: Iterable[Linear | str], source: str) -> tuple[Network, Para
     return _network(layers, activations[0])
 
 
-def _network(layers: list[Linear], activation: str) -> tuple[Network, Parameters]:
+def _network(layers: list[Linear], activation: str | Activation) -> tuple[Network, Parameters]:
     *hidden, last = layers
     widths, outputs = tuple(len(layer.weight) for layer in hidden), len(last.weight)
     network = Network(
@@ -102,7 +103,11 @@ def checked(
 
 
 def in_order(layers: Mapping[str, Linear]) -> list[Linear]:
-    """Layers in the order of the numbers in their names, if that or the mapping's own makes a chain."""
+    """Layers in the order of the numbers in their names, if that or the mapping's own makes a chain.
+
+    Haiku's first layer has no number: linear, linear_1, linear_2.
+    """
+    layers = {f"{name}_0" if f"{name}_1" in layers else name: layer for name, layer in layers.items()}
     numbered = sorted(layers, key=lambda name: [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in
                                                 re.split(r"(\d+)", name)])  # fmt: skip
     every = all(re.search(r"\d", name) for name in layers)
@@ -113,7 +118,7 @@ def in_order(layers: Mapping[str, Linear]) -> list[Linear]:
     return [layers[name] for name in numbered]
 
 
-def between(layers: Iterable[Linear], activation: str | None, source: str) -> Iterable[Linear | str]:
+def between(layers: Iterable[Linear], activation: str | Activation | None, source: str) -> Iterable[Linear | str | Activation]:
     """Layers with an activation behind each but the last."""
     if activation is None:
         raise ValueError(f"{source}: parameters alone do not tell the activation; name it, such as activation='relu'")

@@ -7,25 +7,29 @@ from typing import Any
 
 import numpy as np
 
+from ntksim.engine.activation import Activation
 from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
 from ntksim.frameworks.chain import Linear, assembled, between, checked, in_order, refused
 
 _ACTIVATIONS = {
     "ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "SiLU": "silu", "SELU": "selu", "Identity": "linear",
+    "CELU": "elu", "Softplus": "softplus",
 }  # fmt: skip
 _PASSED = ("Flatten",)  # changes nothing of points that are vectors
+_SOFTPLUS_LINEAR = 20.0  # from here on PyTorch's Softplus is the identity, and off by 2e-9; from a smaller number on by more
 
 
-def from_torch(source: Any, activation: str | None = None) -> tuple[Network, Parameters]:
+def from_torch(source: Any, activation: str | Activation | None = None) -> tuple[Network, Parameters]:
     """The network and the parameters of a multilayer perceptron of PyTorch, in parameterization ``standard``.
 
     Parameters
     ----------
-    source : a module of Linear layers and one activation (nested Sequential ones too), whose outputs are compared on a few random
-        points; a ``state_dict``; or the path of one, ``.pt`` or ``.pth`` (read with ``weights_only=True``) or ``.safetensors``.
-    activation : the activation of hidden layers, where modules do not tell: for state dictionaries, and modules that call it in
-        ``forward``.
+    source : a module of Linear layers and one activation (in nested Sequential ones too; one activation may act many times),
+        whose outputs are compared on a few random points; a ``state_dict``; or the path of one, ``.pt`` or ``.pth`` (read with
+        ``weights_only=True``) or ``.safetensors``.
+    activation : the activation of hidden layers in ntksim's spelling, or an `Activation` of your own, where modules do not tell:
+        for state dictionaries, and modules that call it in ``forward``.
 
     Returns
     -------
@@ -44,7 +48,8 @@ def from_torch(source: Any, activation: str | None = None) -> tuple[Network, Par
     if not hasattr(source, "named_modules"):
         raise TypeError(f"source must be a torch module, a state_dict or a path; got {type(source).__name__}")
     name = type(source).__name__
-    parts = list(_parts(source, name, activation))
+    parts: list[Linear | str | Activation] = list(_parts(source, name))
+    _check_parameters(source, name)
     if activation is not None:
         parts = list(between([part for part in parts if isinstance(part, Linear)], activation, name))
     return checked(assembled(parts, name), _outputs(source), name)
@@ -65,28 +70,59 @@ def _outputs(module: Any) -> Any:
     return outputs
 
 
-def _parts(module: Any, source: str, activation: str | None) -> Iterator[Linear | str]:
+def _leaves(module: Any) -> Iterator[Any]:
+    """Modules without modules of their own, in the order of their registration; one that acts twice comes twice."""
+    for _, part in module.named_modules(remove_duplicate=False):
+        if next(part.children(), None) is None:
+            yield part
+
+
+def _parts(module: Any, source: str) -> Iterator[Linear | str]:
     """Layers and activations of a module in the order of their registration."""
-    children = list(module.children())
-    kind = type(module).__name__
-    if children:
-        for child in children:
-            yield from _parts(child, source, activation)
-    elif kind == "Linear":
-        yield Linear(_array(module.weight), None if module.bias is None else _array(module.bias))
-    elif kind == "LeakyReLU":
-        yield f"leaky_relu({module.negative_slope!r})"
-    elif kind == "GELU":
-        yield "gelu" if module.approximate == "none" else "gelu_tanh"
-    elif (kind == "ELU" and module.alpha == 1) or (kind == "Softplus" and module.beta == 1):
-        yield kind.lower()
-    elif kind in _ACTIVATIONS:
-        yield _ACTIVATIONS[kind]
-    elif kind not in _PASSED:
-        raise refused(source, kind)
+    for part in _leaves(module):
+        kind = type(part).__name__
+        if kind == "Linear":
+            yield Linear(_array(part.weight), None if part.bias is None else _array(part.bias))
+        elif kind not in _PASSED:
+            yield _activation(part, kind, source)
 
 
-def _from_state(state: Mapping[str, Any], activation: str | None, source: str) -> tuple[Network, Parameters]:
+def _activation(module: Any, kind: str, source: str) -> str:
+    """ntksim's name of an activation."""
+    if kind == "LeakyReLU":
+        return f"leaky_relu({module.negative_slope!r})"
+    if kind == "ELU":
+        return f"elu({module.alpha!r})"
+    if kind == "GELU":
+        return "gelu" if module.approximate == "none" else "gelu_tanh"
+    if (kind == "CELU" and module.alpha == 1) or (
+        kind == "Softplus" and module.beta == 1 and module.threshold >= _SOFTPLUS_LINEAR
+    ):
+        return _ACTIVATIONS[kind]
+    if kind in ("CELU", "Softplus"):
+        raise ValueError(f"{source}: ntksim has {kind} with its default numbers alone; got {module!r}")
+    if kind in _ACTIVATIONS:
+        return _ACTIVATIONS[kind]
+    if type(module).__module__ == "torch.nn.modules.activation":
+        raise ValueError(
+            f"{source}: {kind} is none of ntksim's activations; make an ntksim.Activation of your own, and give it with the "
+            "module's state_dict()"
+        )
+    raise refused(source, kind)
+
+
+def _check_parameters(module: Any, source: str) -> None:
+    """Refuse parameters that PyTorch's kernel counts otherwise: those that act twice, and those of no Linear layer."""
+    layers = [part for part in _leaves(module) if type(part).__name__ == "Linear"]
+    own = [id(array) for layer in layers for array in (layer.weight, layer.bias) if array is not None]
+    if len(set(own)) < len(own):
+        raise refused(source, "a Linear layer whose weights act twice")
+    for name, array in module.named_parameters():
+        if id(array) not in own:
+            raise refused(source, f"the parameter {name}")
+
+
+def _from_state(state: Mapping[str, Any], activation: str | Activation | None, source: str) -> tuple[Network, Parameters]:
     for name, value in state.items():
         if isinstance(value, (Mapping, str)) or not np.ndim(value):
             raise ValueError(

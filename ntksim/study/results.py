@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ntksim.engine.arguments import shapes, span
 from ntksim.study.errors import StageError
 from ntksim.study.files.storage import read_arrow
 from ntksim.study.plan import jobs
@@ -23,6 +24,11 @@ class KeptKernels:
     seeds: np.ndarray
     times: np.ndarray
     kernels: np.ndarray
+
+    def __repr__(self) -> str:
+        last = self.kernels[:, -1:].reshape(len(self.seeds), -1)
+        reached = len(last) - int(np.isnan(last).any(axis=1).sum())
+        return f"KeptKernels: {len(last)} seeds ({reached} with the last kernel), {span(self.times)}\n  {shapes(self)}"
 
 
 def read_kernels(

@@ -129,6 +129,35 @@ def test_sum_over_layers_is_the_kernel():
     assert_close(ntksim.empirical_ntk(network, x, seeds=[2])[0], share_a + share_2 + share_1, ROUND_OFF["float64"])
 
 
+IMAGES = np.random.default_rng(6).normal(size=(3, 2, 4))
+ONE, Y = ntksim.Network(1, 8), np.array([1.0, -1.0, 0.5])
+FLOW = {"seeds": [0], "times": [0.0, 0.5]}
+GIVEN = ntksim.sample_parameters(ONE, 8, 0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: ntksim.empirical_ntk(ONE, x, x, seeds=[0]),
+        lambda x: ntksim.empirical_ntk(ONE, x, parameters=GIVEN),
+        lambda x: ntksim.network_outputs(ONE, x, seeds=[0]),
+        lambda x: ntksim.infinite_kernel(ONE, x, x).ntk,
+        lambda x: ntksim.infinite_ensemble(ONE, x, Y, [1.0], x_test=x).test_mean,
+        lambda x: ntksim.one_hidden_layer_variance(ONE, x),
+        lambda x: ntksim.train(ONE, x, Y, x_test=x, **FLOW).test_outputs,
+        lambda x: ntksim.NTKRegressor().fit(x, Y).predict(x),
+        lambda x: ntksim.NTKClassifier().fit(x, [0, 1, 2]).decision_function(x),
+        lambda x: ntksim.NNGPRegressor(alpha=0.1).fit(x, Y).predict(x),
+        lambda x: ntksim.NetworkKernel()(x, x),
+        lambda x: ntksim.NetworkKernel().diag(x),
+    ],
+)
+def test_all_functions_flatten_images_with_a_warning(call):
+    with pytest.warns(UserWarning, match=r"(x|x1|x2|x_test|X): images of shape \(2, 4\) are flattened to 8 features each"):
+        found = call(IMAGES)
+    np.testing.assert_array_equal(found, call(IMAGES.reshape(3, 8)))
+
+
 @pytest.mark.parametrize("shape", [(3, 4, 2), (3, 2, 2, 2)])
 def test_images_are_flattened_with_a_warning(shape):
     images = np.random.default_rng(6).normal(size=shape)

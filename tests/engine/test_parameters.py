@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import naive
 import numpy as np
@@ -102,11 +105,39 @@ def test_what_does_not_go_with_parameters_is_said(options, error, words):
         ntksim.empirical_ntk(NETWORK, POINTS, **options)
 
 
-def test_biases_need_their_multiplier():
-    network = ntksim.Network(2, (4, 5), "relu", "ntk")
-    given = dataclasses.replace(GIVEN, biases=(np.ones(4), None))
-    with pytest.raises(ValueError, match=r"multiplier is sigma_b in parameterization 'ntk': give the network sigma_b"):
-        ntksim.network_outputs(network, POINTS, parameters=given)
+@pytest.mark.parametrize("kind", ["ntk", "mup"])
+def test_given_biases_need_no_sigma_b(kind):
+    """Their multiplier is that of sigma_b = 1; in mup sqrt(n) for hidden layers."""
+    network = ntksim.Network(2, 4, "tanh", kind, 1.3, 0.9)
+    drawn = ntksim.sample_parameters(network, 3, 0)
+    given = dataclasses.replace(drawn, biases=(np.ones(4), None), output_bias=0.7 if kind == "ntk" else None)
+    outputs, jacobian = _oracle_jacobian(network, given, [1.0, 0.0, 1.0] if kind == "ntk" else [2.0, 0.0, 0.0])
+    assert_close(ntksim.network_outputs(network, POINTS, parameters=given), outputs, ROUND_OFF["float64"])
+    assert_close(ntksim.empirical_ntk(network, POINTS, parameters=given), jacobian @ jacobian.T, ROUND_OFF["float64"])
+    flow = ntksim.train(network, POINTS, TARGETS, start=given, **FLOW)
+    assert_close(flow.outputs[0, 0], outputs, ROUND_OFF["float64"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("model.pt", "got 'model.pt': write network, parameters = ntksim.from_torch('model.pt', activation=...)"),
+        (Path("a/model.keras"), "got 'a/model.keras': write network, parameters = ntksim.from_keras('a/model.keras')"),
+        ("model.weights.h5", "ntksim.from_keras('model.weights.h5', activation=...)"),
+        ("model.msgpack", "ntksim.from_flax('model.msgpack', activation=...)"),
+        ("model.bin", "got 'model.bin': write network, parameters = ntksim.from_torch, from_keras, from_flax or from_sklearn"),
+        (
+            {"0.weight": np.ones((2, 2))},
+            "got a dict: write network, parameters = ntksim.from_torch(state_dict, activation=...) or",
+        ),
+        (SimpleNamespace(state_dict=dict), "got a SimpleNamespace: write network, parameters = ntksim.from_torch(model)"),
+        ((NETWORK, GIVEN), "got a tuple: write network, parameters = ntksim.from_torch, "),
+    ],
+)
+def test_what_is_no_parameters_is_told_its_reader(given, words):
+    with pytest.raises(TypeError, match=f"^parameters must be ntksim.Parameters; .*{re.escape(words)}") as caught:
+        ntksim.empirical_ntk(NETWORK, POINTS, parameters=given)
+    assert "\n" not in str(caught.value)
 
 
 def test_numbers_beyond_float32_are_refused():

@@ -1,7 +1,9 @@
 """A network's parameters: as arrays a layer, and as the one flat vector that compiled code works on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,14 +87,15 @@ def packed(
     ``name`` is the argument's, for errors.
 
     A layer with biases has the multiplier of the parameterization: 1 in ``standard`` and ``notes``, whatever ``sigma_b`` is, and
-    sigma_b (times n^-a) in the others, which need it.
+    sigma_b (times n^-a) in the others, where a network without ``sigma_b`` has that of sigma_b = 1.
 
     Raises
     ------
-    TypeError or ValueError naming the array, its expected and its given shape, or a bias without ``sigma_b``.
+    TypeError or ValueError naming the array, its expected and its given shape, or an output bias in a parameterization of powers
+    of the width, which have no multiplier for it.
     """
     if not isinstance(parameters, Parameters):
-        raise TypeError(f"{name} must be ntksim.Parameters, as sample_parameters and from_torch return; got {parameters!r}")
+        raise TypeError(f"{name} must be ntksim.Parameters; got {_given(parameters)}")
     net = compiled_network(network, input_dim)
     layers, outputs = network.depth, network.outputs
     if len(parameters.weights) != layers:
@@ -118,6 +121,28 @@ def packed(
     return net._replace(scales=scales), theta
 
 
+# Suffixes of files, and what objects of frameworks alone have, beside the call that makes networks and parameters of them.
+_READERS = {
+    ".pt": "from_torch({}, activation=...)", ".pth": "from_torch({}, activation=...)",
+    ".safetensors": "from_torch({}, activation=...)", ".keras": "from_keras({})", ".h5": "from_keras({}, activation=...)",
+    ".npz": "from_flax({}, activation=...)", ".msgpack": "from_flax({}, activation=...)",
+}  # fmt: skip
+_MARKS = {"state_dict": "from_torch({})", "coefs_": "from_sklearn({})", "get_weights": "from_keras({})"}
+
+
+def _given(value: object) -> str:
+    """What was given in place of `Parameters`, and how to make them of it."""
+    what, call = f"a {type(value).__name__}", "from_torch, from_keras, from_flax or from_sklearn"
+    if isinstance(value, (str, PathLike)):
+        what = repr(fspath(value))
+        call = _READERS.get(Path(value).suffix, call).format(what)
+    elif isinstance(value, Mapping):
+        call = "from_torch(state_dict, activation=...) or from_flax(parameters, activation=...)"
+    else:
+        call = next((of for mark, of in _MARKS.items() if hasattr(value, mark)), call).format("model")
+    return f"{what}: write network, parameters = ntksim.{call}"
+
+
 def _entries(name: str, value: object, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
     """Finite numbers of a given shape, in ``kind``."""
     array = numeric(name, value)
@@ -135,13 +160,10 @@ def _bias_multipliers(network: Network, has_biases: list[bool], name: str) -> np
     if not any(has_biases):
         return np.zeros(len(has_biases))
     kind = network.parameterization
-    if network.sigma_b is None and kind not in ("standard", "notes"):
-        raise ValueError(
-            f"{name} has biases, whose multiplier is sigma_b in parameterization '{kind}': give the network sigma_b, or use "
-            "'standard', where it is 1"
-        )
     if has_biases[-1] and network.exponents is not None:
         raise ValueError(f"{name}.output_bias does not exist in parameterization '{kind}': use 'standard' or 'ntk'")
-    hidden = replace(network, sigma_b=network.sigma_b or 0.0, output_bias=False).scales(1).bias
+    missing = 0.0 if kind in ("standard", "notes") else 1.0  # there sigma_b is in the initial scale alone
+    sigma_b = missing if network.sigma_b is None else network.sigma_b
+    hidden = replace(network, sigma_b=sigma_b, output_bias=False).scales(1).bias
     hidden[-1] = hidden[0] * network.output_scale
     return np.where(has_biases, hidden, 0.0)

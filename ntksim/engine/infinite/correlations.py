@@ -34,6 +34,11 @@ def roots_and_gaps(x1: np.ndarray, x2: np.ndarray, symmetric: bool) -> tuple[np.
     return roots1, roots2, gaps
 
 
+def root_mean_squares(x: np.ndarray) -> np.ndarray:
+    """Root mean squares (n,) of points over their features, as `roots_and_gaps` has them."""
+    return _scaled(x)[2]
+
+
 def _scaled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points times powers of two that bring them to ordinary sizes, their norms, and the root mean squares of the points."""
     exponents = np.frexp(np.abs(x).max(axis=1))[1]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ntksim.engine.arguments import points, targets
+from ntksim.engine.arguments import points, shapes, span, targets
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.infinite.kernel import Kernel, infinite_kernel, kernel_error
 from ntksim.engine.infinite.predictions import closed_form
@@ -39,6 +39,9 @@ class Ensemble:
     covariance: np.ndarray
     test_mean: np.ndarray | None
     test_covariance: np.ndarray | None
+
+    def __repr__(self) -> str:
+        return f"Ensemble: {span(self.times)}\n  {shapes(self)}"
 
 
 @one_blas_thread()

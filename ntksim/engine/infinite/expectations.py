@@ -61,8 +61,8 @@ def correlations(
 
     Raises ValueError where the error could not be brought below the tolerance (inputs of enormous norm).
     """
-    own1 = _roots(factors, phi, s1)
-    own2 = own1 if symmetric else _roots(factors, phi, s2)
+    own1 = roots(factors, phi, s1)
+    own2 = own1 if symmetric else roots(factors, phi, s2)
     diagonal = product.diagonal() * (own1[1] * own1[1]) if symmetric else None
     points1, points2 = np.stack([s1, *own1]), np.stack([s2, *own2])
     # Below, correlations are what they are in the limit s = 0, to rounding.
@@ -82,7 +82,7 @@ def correlations(
     return own1, own2
 
 
-def _roots(factors: int, phi: Phi, s: np.ndarray) -> np.ndarray:
+def roots(factors: int, phi: Phi, s: np.ndarray) -> np.ndarray:
     """Root mean squares of both functions g of ``pair_factors`` for standard deviations ``s`` (n,); (2, n)."""
     block = block_of(phi.code)
     if block.analytic:

@@ -20,18 +20,19 @@ from numba import get_num_threads, prange
 
 from ntksim.engine import known_answers
 from ntksim.engine.activation import Phi
-from ntksim.engine.arguments import points
+from ntksim.engine.arguments import points, shapes
 from ntksim.engine.compiled.jit import jit, jit_parallel, wide_vectors
 from ntksim.engine.formulas.blocks import block_of, closed_duals, phi_of
 from ntksim.engine.formulas.gaps import correlation, shared_gap, through_layer
 from ntksim.engine.infinite import expectations
-from ntksim.engine.infinite.correlations import roots_and_gaps
+from ntksim.engine.infinite.correlations import root_mean_squares, roots_and_gaps
 from ntksim.engine.initialisers import NORMAL, without_limit
 from ntksim.engine.network import Network, checked_network
 from ntksim.engine.threads import check, refuse_forked, runs
 
 _SMALLEST = 1e-150  # root mean squares below this have products with correlations that may have lost digits
 _APART = 0.1  # gaps from which on errors are not amplified by the nets that drive points apart
+_BLOCK = 64  # points whose pairs are computed for the sake of their diagonal
 _OPERATIONS = 200  # of a pair of points in a layer, about
 _DOUBTFUL = 1e-8  # errors of correlations that a warning is given from
 
@@ -45,6 +46,9 @@ class Kernel:
 
     nngp: np.ndarray
     ntk: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Kernel: {shapes(self)}"
 
 
 def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = None) -> Kernel:
@@ -79,19 +83,10 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
 
     Jacot et al. (2018), proposition 1 and theorem 1; the notes' section 1.6.
     """
-    refuse_forked()
-    checked_network(network)
-    if network.law != NORMAL:
-        raise ValueError(f"{without_limit(network.initialiser)}; use empirical_ntk")
+    phi = _checked_phi(network)
     x1 = points("x1", x1)
     symmetric = x2 is None
     x2 = x1 if x2 is None else points("x2", x2, features=x1.shape[1])
-    phi = phi_of(network.activation, with_duals=True)
-    block = block_of(phi.code)
-    if phi.duals:
-        known_answers.check("limits", activation=block.name)
-    else:
-        known_answers.check("limits by series", activation="tanh" if block.analytic else "elu")
     fan_in = (x1.shape[1], *network.widths)
     scales = network.scales(x1.shape[1])
 
@@ -117,6 +112,48 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
         mirror(ntk)
     watch.result(gaps, ntk)
     return Kernel(gaps, ntk)
+
+
+def infinite_diagonal(network: Network, x: np.ndarray) -> Kernel:
+    """The diagonals (n,) of both kernels of `infinite_kernel` on points (n, d), without most pairs of points.
+
+    It raises and warns as `infinite_kernel` does.
+    """
+    phi = _checked_phi(network)
+    x = points("x", x)
+    if phi.duals:  # a block's pairs cost less than a call
+        blocks = [infinite_kernel(network, x[first : first + _BLOCK]) for first in range(0, len(x), _BLOCK)]
+        return Kernel(*(np.concatenate([getattr(own, kind).diagonal() for own in blocks]) for kind in ("nngp", "ntk")))
+    fan_in, scales, watch = (x.shape[1], *network.widths), network.scales(x.shape[1]), _Watch()
+    roots, ntk = root_mean_squares(x), np.zeros(len(x))
+    for layer in range(network.depth):
+        weight, bias = scales.covariance_factors(layer, fan_in[layer])
+        local_weight, local_bias = scales.kernel_factors(layer, fan_in[layer])
+        watch.range(roots)
+        ntk = local_weight * roots**2 + local_bias + weight * ntk
+        roots, slopes = expectations.roots(expectations.MEANS, phi, _points(phi, weight, bias, roots)[_S])
+        ntk *= slopes**2
+    watch.range(roots)
+    weight, bias = scales.covariance_factors(-1, fan_in[-1])
+    local_weight, local_bias = scales.kernel_factors(-1, fan_in[-1])
+    nngp, ntk = weight * roots**2 + bias, local_weight * roots**2 + local_bias + weight * ntk
+    watch.result(nngp, ntk)
+    return Kernel(nngp, ntk)
+
+
+def _checked_phi(network: Network) -> Phi:
+    """The activation of a network that has a limit, in a process that can compute it with code that has been tried."""
+    refuse_forked()
+    checked_network(network)
+    if network.law != NORMAL:
+        raise ValueError(f"{without_limit(network.initialiser)}; use empirical_ntk")
+    phi = phi_of(network.activation, with_duals=True)
+    block = block_of(phi.code)
+    if phi.duals:
+        known_answers.check("limits", activation=block.name)
+    else:
+        known_answers.check("limits by series", activation="tanh" if block.analytic else "elu")
+    return phi
 
 
 def _activated(

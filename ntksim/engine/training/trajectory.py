@@ -1,9 +1,10 @@
 """The result of training: what was seen of every seed at every time."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from ntksim.engine.arguments import shapes, span
 from ntksim.engine.finite.parameters import Parameters, unpacked
 from ntksim.engine.layout import Net
 
@@ -125,10 +126,4 @@ class Trajectory:
         finished = self.status.count("finished")
         others = sorted(set(self.status) - {"finished"})
         status = ", ".join([f"{finished} finished", *(f"{self.status.count(word)} {word}" for word in others)])
-        kept = [
-            f"{own.name} {np.shape(value)}" for own in fields(self) if isinstance(value := getattr(self, own.name), np.ndarray)
-        ]
-        return (
-            f"Trajectory: {len(self.status)} seeds ({status}), {len(self.times)} times from {self.times[0]:.4g} to "
-            f"{self.times[-1]:.4g}\n  {', '.join(kept)}"
-        )
+        return f"Trajectory: {len(self.status)} seeds ({status}), {span(self.times)}\n  {shapes(self)}"
