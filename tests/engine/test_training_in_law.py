@@ -1,6 +1,7 @@
 """Training in law: exactly the training of explicit weights that the draws leave possible, and in law that of any."""
 
 import threading
+from functools import partial
 
 import naive
 import numpy as np
@@ -13,6 +14,7 @@ import ntksim
 from ntksim.engine import known_answers
 from ntksim.engine.conditional import tall
 from ntksim.engine.conditional.machine import ConditionalMachine
+from ntksim.engine.conditional.revealed import Revealed
 from ntksim.engine.conditional.tall import joined, pieces_of
 from ntksim.engine.cpu.compiled_network import compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
@@ -97,14 +99,23 @@ def explicit_machine(made, weights):
     return Given
 
 
-def constraint(made):
+def constraint(matrix):
     """The largest deviation of P Y' from B Q', and of bases from orthonormal ones."""
-    worst = 0.0
-    for matrix in made.hidden:
-        q, y, p, b = bases_and_images(matrix)
-        for deviation in (p @ y.T - b @ q.T, q @ q.T - np.eye(len(q)), p @ p.T - np.eye(len(p))):
-            worst = max(worst, np.abs(deviation).max())
-    return worst
+    q, y, p, b = bases_and_images(matrix)
+    deviations = p @ y.T - b @ q.T, q @ q.T - np.eye(len(q)), p @ p.T - np.eye(len(p))
+    return max(np.abs(deviation).max(initial=0) for deviation in deviations)
+
+
+def after_every_extension(monkeypatch):
+    """The constraint of a matrix after each of its extensions, as they come."""
+    found, extend = [], Revealed._extend
+
+    def extended(self, *arguments):
+        extend(self, *arguments)
+        found.append(constraint(self))
+
+    monkeypatch.setattr(Revealed, "_extend", extended)
+    return found
 
 
 N = ntksim.Network
@@ -131,9 +142,10 @@ def test_the_whole_trajectory_is_that_of_explicit_weights(case, monkeypatch):
     """Explicit weights that agree with all that was revealed train to the same numbers; no direction is left out here."""
     network, y, options = CASES[case]
     options = {"rank_tolerance": 1e-7} | options
+    deviations, tolerance = after_every_extension(monkeypatch), TOLERANCE[options.get("dtype", "float64")]
     run, (made,) = conditional(monkeypatch, network, X, y, seeds=[3], **options)
-    tolerance = TOLERANCE[options.get("dtype", "float64")]
-    assert constraint(made) < tolerance
+    assert len(deviations) >= 2 * len(made.hidden)
+    assert max(deviations, default=0) < tolerance
     weights, _ = assembled(made)
     monkeypatch.setattr(known_answers, "check", lambda *_, **__: None)  # whose answers are those of other weights
     monkeypatch.setattr(train, "CpuMachine", explicit_machine(made, weights))
@@ -148,6 +160,23 @@ def test_the_whole_trajectory_is_that_of_explicit_weights(case, monkeypatch):
             assert found is None or np.isnan(found).all(), name
         else:
             assert_close(found, right, 10 * tolerance)
+
+
+@pytest.mark.parametrize("name", ["left", "right"])
+def test_sides_that_are_not_of_one_matrix_end_training(name, monkeypatch):
+    """A basis that is off by 1e-8 of its length in one of its directions."""
+    extend, calls = Revealed._extend, []
+
+    def wrong(self, own, directions, numbers):
+        extend(self, own, directions, numbers)
+        calls.append(own is getattr(self, name))
+        if sum(calls) == 2 and calls[-1]:
+            own.basis.pieces[0][1] *= 1 + 1e-8
+
+    monkeypatch.setattr(Revealed, "_extend", wrong)
+    with pytest.raises(ArithmeticError, match="both sides of a hidden matrix in law differs by .*more than rounding"):
+        conditional(monkeypatch, N(2, 96, "tanh"), X, Y, seeds=[0], **FLOW)
+    assert sum(calls) >= 2
 
 
 def test_known_answers_are_those_of_explicit_weights(monkeypatch):
@@ -271,6 +300,32 @@ def test_a_run_that_is_done_is_kept(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match="not callable"):  # it would be computed
         ntksim.train(N(2, 24, "tanh"), X, Y, **options, rank_tolerance=1e-5)
     assert ntksim.train(N(1, 4), X, Y, seeds=[0], method="gradient_descent", steps=1).rank is None
+
+
+def test_a_run_that_is_killed_gives_the_same_bits(tmp_path, monkeypatch):
+    """Stopped after ever more passes: seeds that are done stay, and the one under way begins anew."""
+    options = FLOW | {"seeds": [1, 2, 3], "sampling": "conditional", "x_test": X_TEST, "keep_kernels": True}
+    undisturbed = ntksim.train(N(2, 24, "tanh"), X, Y, **options)
+    evaluate, passes = ConditionalMachine.evaluate, [0, 0]
+
+    def stopping(self, theta, room):
+        passes[0] += 1
+        if passes[0] > passes[1]:
+            raise KeyboardInterrupt
+        return evaluate(self, theta, room)
+
+    monkeypatch.setattr(ConditionalMachine, "evaluate", stopping)
+    call, stops, again = partial(ntksim.train, N(2, 24, "tanh"), X, Y, **options, checkpoint=tmp_path), 0, None
+    while again is None:
+        passes[:] = 0, passes[1] + 3
+        try:
+            again = call()
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 2
+    assert passes[0] < undisturbed.evaluations.sum()  # the seeds before were done
+    for name in ("outputs", "test_outputs", "kernels", "kernel_drift", "parameter_drift", "rank", "evaluations"):
+        assert getattr(again, name).tobytes() == getattr(undisturbed, name).tobytes(), name
 
 
 @pytest.mark.filterwarnings("error")

@@ -127,6 +127,41 @@ def test_shards_of_weights_stay_what_they_were():
     assert json_schema()["$defs"]["Training"]["properties"]["sampling"]["enum"] == ["weights", "conditional"]
 
 
+def test_the_tolerance_of_directions_is_part_of_shards_that_it_changes():
+    """Of shards as they were it is none, whether it is left out or given as what it then is."""
+    derived = parse_study(CONTENT)
+    said, other = parse_study(training(rank_tolerance=1e-6)), parse_study(training(rank_tolerance=1e-5))
+    known = [identity.of_shard(own, SHARD, "hash") for own in (derived, said, other)]
+    assert known[0] == known[1]
+    assert known[2] == known[0] | {"rank_tolerance": 1e-5}
+    assert "rank_tolerance" not in json.dumps(derived.model_dump())
+    assert derived.science_hash() != other.science_hash()
+    assert Schedule.model_validate_json(other.training.schedule.model_dump_json()).rank_tolerance == 1e-5
+    fine = parse_study(training(tolerance=2e-6))
+    assert "rank_tolerance" not in identity.of_shard(fine, SHARD, "hash")
+
+
+def test_a_study_trains_at_the_tolerance_of_directions_that_it_gives(study, run, tmp_path):
+    """As `train` does; with fewer directions, which the tables' provenance says too."""
+    network, data, found = run
+    one = {"networks": {"tanh_2": CONTENT["networks"]["tanh_2"]}}
+    content = training(rank_tolerance=1e-3, tolerance=1e-2, widths=[256], seeds=2) | one
+    own = studies.computed(content | {"initial": CONTENT["initial"] | {"widths": [64], "seeds": 2}}, tmp_path)
+    expected = ntksim.train(
+        network, data.x_train, data.y_train, seeds=range(2), times=found.times, x_test=data.x_test, sampling="conditional",
+        tolerance=1e-2, rank_tolerance=1e-3,
+    )  # fmt: skip
+    final = ntksim.read_table(own.results, "final")
+    assert final["rank"].to_list() == expected.rank.tolist()
+    assert final["loss"].to_numpy() == pytest.approx(expected.loss[:, -1], rel=1e-9)
+    assert final.attrs["provenance"]["rank_tolerance"] == 1e-3
+    assert "rank tolerance 0.001" in description.study(final.attrs)[-1]
+    assert verify.verify(own.results, fraction=1.0)
+    derived = ntksim.read_table(study.results, "final").attrs
+    assert derived["provenance"]["rank_tolerance"] == 1e-6
+    assert "rank tolerance 1e-06" in description.study(derived)[-1]
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -134,6 +169,23 @@ def test_shards_of_weights_stay_what_they_were():
         (CONTENT | {"initial": {"widths": [8], "seeds": 2}, "device": "cuda"}, "device: training.sampling conditional runs on"),
         (descent(batch_size=2, relative_learning_rate=0.1), "training: batch_size: sampling conditional takes all points"),
         (training(tolerance=1e-7), "training: tolerance: expected at least 1e-06 with sampling conditional, got 1e-07"),
+        (
+            training(rank_tolerance=2e-5),
+            "training: rank_tolerance: expected at most a tenth of the flow's tolerance 0.0001, or no step meets it, got 2e-05; "
+            "lower it, or raise tolerance",
+        ),
+        (
+            training(rank_tolerance=5e-8, tolerance=1e-2),
+            "training.rank_tolerance: expected greater than or equal to 0.0000001, got 5e-08",
+        ),
+        (
+            descent(rank_tolerance=0.2, relative_learning_rate=0.5, relative_time=2.0),
+            "training.rank_tolerance: expected less than or equal to 0.1, got 0.2",
+        ),
+        (
+            training(sampling="weights", rank_tolerance=1e-6),
+            "training: rank_tolerance: belongs to sampling conditional; leave it out, or set sampling to conditional",
+        ),
         (
             descent(relative_learning_rate=0.5, relative_time=8.5),
             "training.sampling: conditional may ask for 68 directions in 17 steps on 4 points, more than the smallest of "
@@ -155,11 +207,14 @@ def test_what_networks_in_law_cannot_do_is_refused_in_one_line(content, line):
 def test_what_they_can_do_is_not_refused():
     """A finer flow, as many steps as the width allows, one hidden layer, and a GPU where there is one for other jobs."""
     finer = parse_study(training(tolerance=2e-6)).training
-    assert finer.rank_tolerance == pytest.approx(2e-7, rel=1e-12)
+    assert finer.filled.rank_tolerance == pytest.approx(2e-7, rel=1e-12)
     assert parse_study(descent(relative_learning_rate=0.5, relative_time=8.0)).training.known_steps == 16
     shallow = {"networks": {"tanh_1": CONTENT["networks"]["tanh_1"]}}
-    assert parse_study(descent(relative_learning_rate=0.5, relative_time=99.0) | shallow).training.rank_tolerance == 1e-6
-    assert parse_study(CONTENT | {"device": "auto"}).training.rank_tolerance == 1e-6
+    assert parse_study(descent(relative_learning_rate=0.5, relative_time=99.0) | shallow).training.filled.rank_tolerance == 1e-6
+    assert parse_study(CONTENT | {"device": "auto"}).training.filled.rank_tolerance == 1e-6
+    for tolerance in (1e-7, 1e-5):
+        assert parse_study(training(rank_tolerance=tolerance)).training.filled.rank_tolerance == tolerance
+    assert parse_study(descent(relative_learning_rate=0.5, rank_tolerance=0.1)).training.filled.rank_tolerance == 0.1
 
 
 def test_steps_up_to_the_bound_train(tmp_path):
@@ -198,14 +253,27 @@ MEASURED = [  # by `train`: parameterization, width, tolerance, end in units of 
 
 @pytest.mark.parametrize(("powers", "width", "tolerance", "end", "snapshots", "tests", "rank"), MEASURED)
 def test_plans_know_how_many_directions_are_revealed(powers, width, tolerance, end, snapshots, tests, rank):
+    assert rank <= directions(powers, width, tolerance, end, snapshots, tests) < 2 * rank
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "snapshots", "tests", "rank_tolerance", "rank"),
+    [(1e-4, 6, 32, 1e-7, 560), (1e-4, 6, 32, 1e-5, 407), (1e-2, 1, 2, 1e-4, 116)],
+)
+def test_plans_know_the_tolerance_of_directions(tolerance, snapshots, tests, rank_tolerance, rank):
+    """Measured as above, at width 4,096."""
+    assert rank <= directions("ntk", 4096, tolerance, 100.0, snapshots, tests, rank_tolerance=rank_tolerance) < 2 * rank
+
+
+def directions(powers, width, tolerance, end, snapshots, tests, **more):
     """Of tanh networks with three hidden layers at 16 digits: not fewer than there were, and not twice as many."""
     schedule = {"widths": [width], "seeds": 2, "relative_time": end, "snapshots": snapshots, "tolerance": tolerance}
     content = {
         "dataset": {"name": "digits", "classes": [4, 9], "train": 16, "test": tests},
         "networks": {"tanh_3": {"activation": "tanh", "depth": 3, "sigma_w": 1.5, "parameterization": powers}},
-        "initial": {"widths": [width], "seeds": 2}, "training": schedule | {"sampling": "conditional"},
+        "initial": {"widths": [width], "seeds": 2}, "training": schedule | more | {"sampling": "conditional"},
     }  # fmt: skip
-    assert rank <= cost._directions(parse_study(CONTENT | content), "tanh_3", width, 16, 64) < 2 * rank
+    return cost._directions(parse_study(CONTENT | content), "tanh_3", width, 16, 64)
 
 
 def test_shards_are_verified(study, capsys):

@@ -211,7 +211,8 @@ class ConditionalMachine(Machine):
 
     def _applied(self, layer: int, asked: np.ndarray, moved: np.ndarray, own: Side) -> Callable[[int], np.ndarray]:
         """Pieces of what hidden weights make of asked vectors; ``moved`` takes their coordinates to the other side's."""
-        return self.hidden[layer - 2].images(own, asked, self.net.scales[1, layer - 1], moved @ asked[: moved.shape[1]])
+        matrix = self.hidden[layer - 2]
+        return matrix.witnessed(own, matrix.images(own, asked, self.net.scales[1, layer - 1], moved @ asked[: moved.shape[1]]))
 
     def _finish(self, layer: int, theta: Theta, product: Callable[[int], np.ndarray]) -> tuple[Tall, Tall]:
         """Activations and slopes of a layer from pieces of W h."""
@@ -248,6 +249,7 @@ class ConditionalMachine(Machine):
                 asked = matrix.ask(matrix.left, delta)
                 above.append(asked)
                 delta = finish(layer - 1, self._applied(layer, asked, moved.T, matrix.left))
+                matrix.require_one()
         slopes.clear()  # nobody else needs them
         return _Backward(grams[::-1], kept[::-1], above[::-1])
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ntksim.engine.conditional.constraint import Witness, combined, require_one_matrix
 from ntksim.engine.conditional.drawn import Draw, Drawn
 from ntksim.engine.conditional.parameters import added, padded
 from ntksim.engine.conditional.tall import Growing, Tall, Team, pieces_of
@@ -44,6 +45,7 @@ class Side:
     normals: Drawn
     mixing: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     asked: int = 0  # vectors so far, in whole blocks of the generator
+    witness: Witness = field(default_factory=Witness)
     complete: bool = False
 
     @property
@@ -81,7 +83,7 @@ class Revealed:
         if _COMPLETE * own.rank <= own.width or own.complete:
             return found
         self._complete(own)
-        return self.team.product(own.basis.pieces, vectors)
+        return self._ask(own, vectors, self.cut)
 
     def images(self, own: Side, coordinates: np.ndarray, scale: float, more: np.ndarray) -> Callable[[int], np.ndarray]:
         """What gives pieces of ``scale`` times the images of vectors (rank, n), plus ``more`` (directions, n) of the other basis.
@@ -100,12 +102,28 @@ class Revealed:
 
         return piece
 
+    def witnessed(self, own: Side, images: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray]:
+        """:meth:`images` of what was asked last, of which the side keeps a combination."""
+        own.witness.image = kept = [np.empty(0)] * len(pieces_of(self.other(own).width))
+
+        def piece(p: int) -> np.ndarray:
+            image = images(p)
+            kept[p] = combined(image)
+            return image
+
+        return piece
+
+    def require_one(self) -> None:
+        """Raise ArithmeticError unless both sides know one matrix, after both were asked, with one ``more`` of their images."""
+        require_one_matrix(self.team, self.right.witness, self.left.witness)
+
     def _ask(self, own: Side, vectors: Tall, cut: float) -> np.ndarray:
         """:meth:`ask`, without completing the side, and with another square of the tolerance."""
         count, first = len(vectors[0]), own.asked
         own.asked += -(-count // ROWS_PER_BLOCK) * ROWS_PER_BLOCK
         found = self.team.product(own.basis.pieces, vectors)
         if own.rank == own.width:
+            own.witness.vector = self.team.map(lambda p: combined(vectors[p]), len(vectors))
             return found
         rest = self._outside(own, vectors, found)
         squares, left_over = self.team.gram(vectors, vectors).diagonal(), self.team.gram(rest, rest)
@@ -113,14 +131,24 @@ class Revealed:
         if new.size == 0:
             return found
         directions = self._orthonormal(own, combination.astype(self.kind), rest)
-        coordinates = np.concatenate([found, self.team.product(directions, rest)])
+        more = self.team.product(directions, rest)
+        part, known = combined(more.T.astype(self.kind)), own.witness.vector
+        own.witness.vector = self.team.map(lambda p: known[p] + part @ directions[p], len(known))
+        coordinates = np.concatenate([found, more])
         self._extend(own, directions, first + new)
         return coordinates
 
     def _outside(self, own: Side, vectors: Tall, found: np.ndarray) -> Tall:
         """Vectors less their part in the basis."""
         factors, basis = found.T.astype(self.kind), own.basis.pieces
-        return self.team.map(lambda p: vectors[p] - factors @ basis[p], len(vectors))
+
+        def work(p: int) -> tuple[np.ndarray, np.ndarray]:
+            known = factors @ basis[p]
+            return combined(known), vectors[p] - known
+
+        done = self.team.map(work, len(vectors))
+        own.witness.vector = [vector for vector, _ in done]
+        return [rest for _, rest in done]
 
     def _orthonormal(self, own: Side, combination: np.ndarray, rest: Tall) -> Tall:
         """Combinations of rows that are nearly orthonormal, and nearly orthogonal to the basis, made so to rounding."""

@@ -131,9 +131,9 @@ def train(
     checkpoint_interval : seconds between two writes of a seed's parameters.
     sampling : ``"weights"``, or ``"conditional"`` for networks in law: exactly the distribution of a trained network, without its
         weights, in time O(m n r) a pass and memory O(m r) for m neurons a layer, n points and r directions asked, at any width.
-        They are other networks than those of equal seeds by weights: a network depends on seed and points, and on all else it
-        is asked for: test points, times, tolerances, steps. On the CPU, all points at once. A seed under way is not kept in a
-        checkpoint, only those that are done. Lu 2021, "Householder Dice", arXiv 2101.07464.
+        They are other networks than those of equal seeds by weights, with one hidden layer too: a network depends on seed and
+        points, and on all else it is asked for: test points, times, tolerances, steps. On the CPU, all points at once. A seed
+        under way is not kept in a checkpoint, only those that are done. Lu 2021, "Householder Dice", arXiv 2101.07464.
     rank_tolerance : for ``"conditional"``, from 1e-7 to 0.1, and for a flow at most a tenth of ``tolerance``; 1e-6 by default.
         What of activations and sensitivities lies outside all that has been asked before, and is shorter than this part of their
         length, is left out of what weights are applied to. In float32 it is 4e-6 at least.

@@ -13,7 +13,9 @@ from ntksim.study.config.section import MOST, Section, one_of
 from ntksim.study.errors import shown
 
 _MOST_STEPS = 1e9  # of gradient descent
-_LEAST_TOLERANCE_IN_LAW = 1e-6  # of gradient flow: ten times the least `rank_tolerance` of the engine
+# Of networks in law: of `rank_tolerance`, as the engine has them, and of gradient flow's tolerance.
+_RANK_TOLERANCE, _LEAST_RANK_TOLERANCE, _MOST_RANK_TOLERANCE = 1e-6, 1e-7, 0.1
+_LEAST_TOLERANCE_IN_LAW = 10 * _LEAST_RANK_TOLERANCE
 
 
 def _widths(description: str) -> Any:
@@ -138,8 +140,13 @@ class Schedule(Section):
         default="weights",
         exclude_if=lambda sampling: sampling == "weights",
         description="weights: networks weight by weight; conditional: others of exactly the same law, without their weights, up "
-        "to widths of hundreds of thousands (all points at once, on the CPU)",
+        "to widths of a million (all points at once, on the CPU)",
     )
+    rank_tolerance: Annotated[float | None, Of(is_new=True)] = _new(
+        "of sampling conditional: the part of a vector's length that may be left out when a hidden matrix is asked for it, of "
+        "gradient flow at most a tenth of tolerance (default: 1e-6, or a tenth of a finer flow's tolerance)",
+        ge=_LEAST_RANK_TOLERANCE, le=_MOST_RANK_TOLERANCE,
+    )  # fmt: skip
     ridge: Annotated[float, Of(default=0.0, is_new=True)] = Field(
         default=0.0, ge=0, description="added to the diagonal of the kernels in the columns of kernel regression "
         "(initial_kernel_regression_test_loss and its like), in units of the kernels, with layer rates and the n^(-c) of "
@@ -261,6 +268,15 @@ class Schedule(Section):
                 f"tolerance: expected at least {_LEAST_TOLERANCE_IN_LAW:g} with sampling conditional, got {self.tolerance:g}; "
                 "raise it, or set sampling to weights"
             )
+        if self.rank_tolerance is None:
+            return self
+        if self.sampling != "conditional":
+            raise ValueError("rank_tolerance: belongs to sampling conditional; leave it out, or set sampling to conditional")
+        if self.method == "gradient_flow" and self.rank_tolerance > self.filled.tolerance / 10:
+            raise ValueError(
+                f"rank_tolerance: expected at most a tenth of the flow's tolerance {self.filled.tolerance:g}, or no step meets "
+                f"it, got {self.rank_tolerance:g}; lower it, or raise tolerance"
+            )
         return self
 
     @model_validator(mode="after")
@@ -318,9 +334,11 @@ class Schedule(Section):
         return self.snapshots if self.snapshot_times is None else len(self.snapshot_times) + 1
 
     @property
-    def rank_tolerance(self) -> float:
-        """Of networks in law, as `train` takes it: that of the engine, or a tenth of a finer flow's tolerance."""
-        return 1e-6 if self.method != "gradient_flow" else min(1e-6, self.filled.tolerance / 10)
+    def _derived_rank_tolerance(self) -> float | None:
+        """Of networks in law, where it is left out: that of the engine, or a tenth of a finer flow's tolerance."""
+        if self.sampling != "conditional" or self.method != "gradient_flow":
+            return _RANK_TOLERANCE if self.sampling == "conditional" else None
+        return float(min(_RANK_TOLERANCE, (self.tolerance or _MARKS["tolerance"].default) / 10))
 
     @property
     def filled(self) -> Any:
@@ -328,15 +346,23 @@ class Schedule(Section):
         own = {name: mark.default for name, mark in _MARKS.items() if mark.method == self.method}
         if self.learning_rate is not None:  # in place of the one that is left out
             own.pop("relative_learning_rate", None)
+        own["rank_tolerance"] = self._derived_rank_tolerance
         return self.model_copy(update={name: value for name, value in own.items() if getattr(self, name) is None})
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """What belongs to the provenance of networks in law, given or derived: they are a function of it; nothing of others."""
+        return {"rank_tolerance": self.filled.rank_tolerance} if self.sampling == "conditional" else {}
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a job's numbers depend on: every key that belongs to the method, with its default where it is left out."""
-        found = {}
+        found, filled = {}, self.filled
         for name in Schedule.model_fields:
-            mark, value = _MARKS.get(name, Of()), getattr(self.filled, name)
+            mark, value = _MARKS.get(name, Of()), getattr(filled, name)
             value = (value.identity or None) if isinstance(value, Measures) else value
+            if name == "rank_tolerance" and value == self._derived_rank_tolerance:  # as all were before there was such a key
+                continue
             if mark.method in (None, self.method) and not (mark.is_new and value == mark.default):
                 found[name] = value
         return found

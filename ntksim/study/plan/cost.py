@@ -27,6 +27,7 @@ _HELD_IN_LAW = 2**12  # neurons of a layer that are drawn by their weights, or h
 # other points reveal theirs at so many looks at most, since early ones show next to nothing new. Each direction keeps two numbers
 # a neuron, of Q and of P.
 _LEAST_IN_LAW, _LOOKS_IN_LAW, _ARRAYS_IN_LAW = 12, 12, 2
+_FINER = 0.03  # power of the inverse of `rank_tolerance` that directions grow with at most
 _COLUMNS_OF_INITIAL = 20  # of numbers in a shard's row, beside the eigenvalues
 _COLUMNS_OF_TRAINING = 36  # beside outputs
 _COLUMNS_OF_MODES = 8  # of numbers, for each mode on which the residual is measured
@@ -266,7 +267,7 @@ def _directions(study: Study, network: str, width: int, entries: int, features: 
     measures = study.training.measures
     seen = study.dataset.test + (_evaluation_points(study) if measures is not None and measures.at_test_points else 0)
     looks = min(study.training.looks + 1, _LOOKS_IN_LAW)
-    asked = (each + looks * seen / study.dataset.train) * entries
+    asked = (each + looks * seen / study.dataset.train) * entries * (1e-6 / study.training.filled.rank_tolerance) ** _FINER
     return asked if asked < width / 3 else width  # beyond, all are drawn at once
 
 

@@ -15,7 +15,8 @@ _MOST_NAMES = 8  # networks that are named in the report's opening; more are cou
 _MOST_CLASSES = 4  # classes that are named one by one; more are counted
 # Keys of training that the sentence on it says in words of its own, or not at all.
 _SAID = (
-    "method", "loss", "nesterov", "remove_initial_output", "relative_time", "time", "steps", "snapshots", "sampling", "measures",
+    "method", "loss", "nesterov", "remove_initial_output", "relative_time", "time", "steps", "snapshots", "sampling",
+    "rank_tolerance", "measures",
 )  # fmt: skip
 
 
@@ -109,6 +110,8 @@ def _schedule(training: Mapping[str, Any], sizes: Mapping[str, Any] | None = Non
     words += [] if sizes is None else _on_the_other_loss(schedule, sizes)
     if schedule.relative_time is not None and schedule.loss != "squared":
         words.append("c being the largest second derivative of the loss in the outputs")
+    if schedule.sampling == "conditional":
+        words.append(f"rank tolerance {schedule.filled.rank_tolerance:g}")
     if schedule.measures is not None:
         asked = [name.replace("_", " ") for name, value in found["measures"].items() if value]
         words.append(f"measures along training: {', '.join(asked)}")

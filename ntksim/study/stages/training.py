@@ -45,7 +45,7 @@ def training_shard(shard: ShardJob, schedule: "Schedule", kernels_output: str | 
     """
     job, seeds = make_job(shard, schedule), shard.seeds
     identity = shard_identity("training", job.network, seeds, job.data.hash, dtype=job.dtype, **schedule.identity)
-    metadata = {"identity": identity, "provenance": provenance(job.device)}
+    metadata = {"identity": identity, "provenance": provenance(job.device) | schedule.chosen}
     blocks, kept = [], []
     rows = job.data.y_train.size + job.keeps_test_kernels * len(job.observed) * job.data.outputs
     held = len(job.times) * job.data.y_train.size * rows * np.dtype(job.dtype).itemsize

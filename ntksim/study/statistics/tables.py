@@ -78,13 +78,14 @@ def make_tables(study: Study, output: str | Path) -> None:
         }
     made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.training, error_grams, made.get("dispersion"))
     sizes = sorted({len(own.x_train) for own in every.values()})
+    chosen = {} if study.training is None else study.training.chosen
     metadata = {
         "config_hash": study.science_hash(),
         "config": _config(study),
         "dataset_hash": identity.data_hash(hashes),
         "data": {"train": sizes if len(sizes) > 1 else sizes[0], "test": len(data.x_test), "outputs": data.outputs}
         | {"treatment": treatment(study.dataset, data), "remarks": remarks(data)},
-        "provenance": provenance() | {"device": "; ".join(sorted(devices))},
+        "provenance": provenance() | {"device": "; ".join(sorted(devices))} | chosen,
         **code_identity("tables"),
     }
     for name, frame in made.items():
