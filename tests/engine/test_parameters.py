@@ -152,6 +152,16 @@ def test_a_short_description():
     )
 
 
+def test_parameters_of_descent_that_diverges_are_those_of_its_last_snapshot():
+    options = {"method": "gradient_descent", "times": [0.0, 1e3, 1e4, 1e6], "learning_rate": 1e3, "return_parameters": True}
+    with pytest.warns(RuntimeWarning, match="diverge"):
+        run = ntksim.train(ntksim.Network(1, 4, "relu"), POINTS, np.ones(5), seeds=[0], **options)
+    assert run.status == ("diverged",)
+    assert (run.parameters().readout == run.parameters(0, run.time_reached[0]).readout).all()
+    with pytest.raises(ValueError, match=f"seed 0 did not reach t = 1e.06: ask for a time of at most {run.time_reached[0]:.6g}"):
+        run.parameters(0, 1e6)
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 TARGETS = np.random.default_rng(8).normal(size=5)

@@ -135,7 +135,7 @@ def test_tables_state_the_clock_of_both_losses(tmp_path):
     assert rows["loss"].to_list() == pytest.approx(run.loss[0], rel=1e-12)
     assert "4 steps" in description.study(rows.attrs)[-1]
     assert "learning rate 0.9, rate of mean_square" in description.study(rows.attrs)[-1]
-    assert "which on half_sum is learning rate = 0.3" in description.study(rows.attrs)[-1]
+    assert "on half_sum: learning rate = 0.3" in description.study(rows.attrs)[-1]
     assert rows["learning_rate"].to_list() == pytest.approx([0.3] * 4)
     assert rows["mean_square_learning_rate"].to_list() == pytest.approx([0.9] * 4)
 
@@ -151,4 +151,4 @@ def test_tables_state_relative_rates_in_the_units_of_both_losses(tmp_path):
         assert rows["learning_rate"].to_numpy() == pytest.approx(np.full(len(rows), rate))
         assert rows["mean_square_learning_rate"].to_numpy() == pytest.approx(np.full(len(rows), 3 * rate))
         assert (rows["learning_rate"] * rows["steps"]).to_numpy() == pytest.approx(rows["time"].to_numpy())
-    assert "which on" not in description.study(rows.attrs)[-1]
+    assert "on half_sum" not in description.study(rows.attrs)[-1]

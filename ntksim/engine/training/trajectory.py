@@ -26,14 +26,12 @@ class KeptParameters:
         if seed is not None and seed not in self.seeds:
             raise ValueError(f"seed must be one of those that were trained; got {seed!r}")
         own = 0 if seed is None else self.seeds.index(seed)
-        if time is None or time == reached[own]:
-            vector, asked = self.ends[own], times[-1]
-        else:
-            found = np.flatnonzero(times == time)
-            if not found.size:
-                shown = ", ".join(f"{t:.6g}" for t in times[:30])
-                raise ValueError(f"time must be one of {shown}{', ...' if len(times) > 30 else ''}; got {time!r}")
-            vector, asked = self.vectors[own, found[0]], time
+        asked = reached[own] if time is None else time
+        found = np.flatnonzero(times == asked)
+        if not found.size and asked != reached[own]:
+            shown = ", ".join(f"{t:.6g}" for t in times[:30])
+            raise ValueError(f"time must be one of {shown}{', ...' if len(times) > 30 else ''}; got {time!r}")
+        vector = self.vectors[own, found[0]] if found.size else self.ends[own]
         if np.isnan(vector).all():
             raise ValueError(
                 f"seed {self.seeds[own]} did not reach t = {asked:.6g}: ask for a time of at most {reached[own]:.6g}, "

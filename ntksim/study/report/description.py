@@ -128,7 +128,7 @@ def _on_the_other_loss(schedule: Training, sizes: Mapping[str, Any]) -> list[str
     half = sizes["train"] * sizes["outputs"] / 2
     other, factor = ("mean_square", half) if schedule.rate_of == "half_sum" else ("half_sum", 1 / half)
     same = " and ".join(f"{name} = {value * factor:.6g}" for name, value in given.items() if value is not None)
-    return [f"which on {other} is {same}"]
+    return [f"on {other}: {same}"]
 
 
 def _listed(labels: list[Any]) -> str:

@@ -137,7 +137,8 @@ def off_theory(convergence: pd.DataFrame, laws: pd.DataFrame) -> str | None:
     without = f"the scatter without it scales as the width to the power {_power(scatter)}"
     if _side(scatter) == _side(error):
         return f"bias alone does not explain the power {error['exponent']:+.2f}: {without}"
-    if _side(scatter) or not own["interval_low"].iloc[0] > 0:
+    # A bias that falls faster than the scatter makes the error steeper, never flatter.
+    if _side(scatter) or _side(error) > 0 or not own["interval_low"].iloc[0] > 0:
         return None
     falls = f"to the power {_power(known[ERROR_PARTS[0]])}" if ERROR_PARTS[0] in known else "in theory as 1/width"
     return f"bias explains the power {error['exponent']:+.2f}: {without}, as in theory; the bias falls {falls}"
