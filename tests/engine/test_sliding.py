@@ -163,7 +163,7 @@ def test_gates_of_one_neuron_that_depend_on_each_other():
         assert (left[at > 0] > -1e-6).all()
 
 
-def _smoothed(network, seed, width, times):
+def _smoothed(network, seed, width, times, x=X, y=Y):
     """Outputs along the flow of the network whose ReLU has a slope that rises from 0 to 1 over ``width``, by Radau."""
     g, _, hidden, _, a, _ = oracle_arguments(network, 3, seed)
     start = [*hidden, a[None]]
@@ -171,7 +171,7 @@ def _smoothed(network, seed, width, times):
 
     def forward(flat):
         weights = [part.reshape(w.shape) for part, w in zip(np.split(flat, ends[:-1]), start, strict=True)]
-        h, slopes = [X.T], []
+        h, slopes = [x.T], []
         for scale, w in zip(g, weights[:-1], strict=False):
             z = scale * w @ h[-1]
             slope = np.clip(z / width + 0.5, 0, 1)
@@ -181,7 +181,7 @@ def _smoothed(network, seed, width, times):
 
     def velocity(_, flat):
         weights, h, slopes, outputs = forward(flat)
-        back, found = (outputs - Y)[None], []
+        back, found = (outputs - y)[None], []
         for layer in range(len(weights) - 1, -1, -1):
             found.append(-g[layer] * back @ h[layer].T)
             if layer:
@@ -203,6 +203,19 @@ def test_the_limit_of_smoothed_kinks(depth, width, seed, times):
     wide, narrow = (_smoothed(network, seed, smoothing, times) for smoothing in (4e-3, 1e-3))
     assert np.abs(wide - narrow).max() < 3e-4
     assert np.abs(narrow - run.outputs[0]).max() < 5e-4
+
+
+def test_the_limit_of_smoothed_kinks_where_a_neuron_turns():
+    """The readout of a neuron passes 0 while two of its gates slide: both sides push them away from then on, and descent leaves
+    to either by chance. The flow goes where networks of smoothed kinks go.
+    """
+    x, y = np.random.default_rng(2).normal(size=(12, 3)), np.random.default_rng(3).normal(size=12)
+    network, times = ntksim.Network(1, 6, "relu", "ntk", 1.5), [0.0, 10.0, 13.0, 14.0, 15.0]
+    run = ntksim.train(network, x, y, seeds=[23], times=times, tolerance=1e-5, return_parameters=True)
+    before, after = (run.parameters(time=time) for time in (10.0, 14.0))
+    assert before.readout[2] > 0 > after.readout[2]
+    assert np.abs(before.weights[0][2] @ x[[6, 7]].T).max() < 1e-9 < 1e-4 < np.abs(after.weights[0][2] @ x[[6, 7]].T).min()
+    assert np.abs(_smoothed(network, 23, 6e-5, times, x, y) - run.outputs[0]).max() < 5e-4
 
 
 @pytest.mark.parametrize(("depth", "activation"), [(1, "relu"), (2, "abs"), (2, "leaky_relu")])

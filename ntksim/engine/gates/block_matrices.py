@@ -53,13 +53,6 @@ class Blocks:
         """The transpose."""
         return Blocks(self.pattern, self.data, not self.turned)
 
-    @property
-    def diagonal(self) -> np.ndarray:
-        """Its diagonal (p,)."""
-        found, own = np.empty(len(self.pattern.order)), self.pattern.rows == self.pattern.cols
-        found[self.pattern.rows[own]] = self.data[own]
-        return found
-
     def dense(self) -> np.ndarray:
         """As an array (p, p)."""
         found = np.zeros((len(self.pattern.order),) * 2)

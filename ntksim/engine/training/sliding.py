@@ -114,10 +114,10 @@ class Kinks:
         held = holds & (where == 0)
         slopes = np.where(held, gates.base + change, np.where(where > 0, above, below))
         moving = free - gates.C @ q
-        # What is pushed from 0 by either side was held until the pressure went through 0. There the slope that holds it goes to
-        # infinity, and with it to one of the sides: that to which the gate moves with the slope that held it before.
+        # What is pushed from 0 by either side was held until the pressure went through 0. A vanishing smoothing of the kink lets
+        # it go to the side to which it then moves with the slopes that have held it and others.
         last = np.append(before, np.full(len(ids) - len(before), 0.5 * (above + below)))
-        leaves = moving - gates.C.diagonal * (last - gates.base) * pressure
+        leaves = free - gates.C @ np.where(holds, q, (last - gates.base) * pressure)
         slopes[~holds] = np.where(leaves > 0, above, below)[~holds]
         late = np.where(held | (np.arange(len(ids)) >= len(before)), 0.0, moving)
         root = gates.C.root(late != 0)
