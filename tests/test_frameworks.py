@@ -88,6 +88,22 @@ def test_pairs_of_arrays_and_dictionaries_of_w_and_b():
     assert without.output_bias.tolist() == pairs[-1][1].tolist()
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("linear", "linear_0", "linear_1"), ("linear_0", "linear", "linear_1"), ("linear_1", "linear_2", "linear")],
+)
+def test_a_layer_without_a_number_is_the_first_in_haikus_order_alone(names):
+    """Sizes fit in any order. No layer is lost where another has the number 0, and none is moved from behind layer 1."""
+    layers = arrays(shapes=[(5, 5)] * 3)
+    expected = by_hand(layers, np.tanh)
+    state = {f"{own}.{kind}": value for own, pair in zip(names, layers, strict=True) for kind, value in
+             zip(("weight", "bias"), pair, strict=True)}  # fmt: skip
+    tree = {own: {"w": w.T, "b": b} for own, (w, b) in zip(names, layers, strict=True)}
+    for network, parameters in (ntksim.from_torch(state, "tanh"), ntksim.from_flax(tree, "tanh")):
+        assert network.depth == 2
+        assert_close(ntksim.network_outputs(network, X, parameters=parameters), expected, ROUND_OFF["float64"])
+
+
 @pytest.mark.parametrize("activation", ["tanh", "logistic"])
 @pytest.mark.parametrize("kind", ["MLPRegressor", "MLPClassifier"])
 def test_models_of_scikit_learn(kind, activation):
