@@ -144,6 +144,35 @@ def test_what_is_no_perceptron_is_refused_in_one_line(call, words):
     assert "\n" not in str(caught.value)
 
 
+class Leaf:
+    """What `from_torch` asks of a module that has no modules of its own."""
+
+    def children(self):
+        return iter(())
+
+
+def stand_in(*kinds):
+    """A module whose leaves have classes of these names; Linear ones are 5 by 5."""
+    own = {"__module__": "torch.nn.modules.activation", "weight": np.ones((5, 5)), "bias": None}
+    leaves = [type(kind, (Leaf,), own)() for kind in kinds]
+    whole = SimpleNamespace(children=lambda: iter(leaves))
+    return SimpleNamespace(named_modules=lambda remove_duplicate: enumerate([whole, *leaves]))
+
+
+@pytest.mark.parametrize("softmax", ["Softmax", "LogSoftmax", "Softmin", "Softmax2d"])
+def test_a_softmax_is_no_activation_of_ones_own(softmax):
+    """It is no function of one number. Behind the last layer it is to be left out; else it is refused."""
+    for kinds, words in (
+        (("Linear", "ReLU", "Linear", softmax), "the last layer has an activation; leave it out"),
+        (("Linear", "ReLU", "Linear", softmax, "Flatten"), "the last layer has an activation; leave it out"),
+        (("Linear", softmax, "Linear"), f"{softmax}, which acts on all outputs of a layer together, is no part of a multilayer"),
+    ):
+        for activation in (None, "relu"):
+            with pytest.raises(ValueError, match=words) as caught:
+                ntksim.from_torch(stand_in(*kinds), activation)
+            assert "\n" not in str(caught.value)
+
+
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
 
 

@@ -47,7 +47,7 @@ def assembled(parts: Iterable[Linear | str | Activation], source: str) -> tuple[
     if len(layers) < 2:
         raise ValueError(f"{source}: expected at least one hidden layer, so two linear layers; got {len(layers)}")
     if len(activations) == len(layers) and activations.pop() != "linear":
-        raise ValueError(f"{source}: the last layer has an activation; leave it out: outputs and kernels are those before it")
+        raise activation_behind_last(source)
     if len(set(activations)) > 1:
         raise ValueError(f"{source}: expected one activation for all hidden layers; got {', '.join(map(str, activations))}")
     for before, layer in zip(layers, layers[1:], strict=False):
@@ -129,6 +129,11 @@ def between(layers: Iterable[Linear], activation: str | Activation | None, sourc
     for layer in chain[:-1]:
         yield from (layer, activation)
     yield from chain[-1:]
+
+
+def activation_behind_last(source: str) -> ValueError:
+    """The error for an activation of outputs."""
+    return ValueError(f"{source}: the last layer has an activation; leave it out: outputs and kernels are those before it")
 
 
 def refused(source: str, layer: str) -> ValueError:
