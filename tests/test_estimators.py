@@ -129,11 +129,11 @@ def test_the_diagonal_alone(kind, activation):
 def test_the_diagonal_asks_for_few_pairs(activation, monkeypatch):
     asked = []
 
-    def counted(network, x, *others):
+    def counted(network, phi, x, *others, of_pairs=kernel_module._kernel):
         asked.append(len(x))
-        return ntksim.infinite_kernel(network, x, *others)
+        return of_pairs(network, phi, x, *others)
 
-    monkeypatch.setattr(kernel_module, "infinite_kernel", counted)
+    monkeypatch.setattr(kernel_module, "_kernel", counted)
     ntksim.NetworkKernel("ntk", 2, activation).diag(np.random.default_rng(1).normal(size=(300, 3)))
     assert asked == ([64] * 4 + [44] if activation == "relu" else [])
 

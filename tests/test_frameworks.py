@@ -88,6 +88,22 @@ def test_pairs_of_arrays_and_dictionaries_of_w_and_b():
     assert without.output_bias.tolist() == pairs[-1][1].tolist()
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("linear", "linear_0", "linear_1"), ("linear_0", "linear", "linear_1"), ("linear_1", "linear_2", "linear")],
+)
+def test_a_layer_without_a_number_is_the_first_in_haikus_order_alone(names):
+    """Sizes fit in any order. No layer is lost where another has the number 0, and none is moved from behind layer 1."""
+    layers = arrays(shapes=[(5, 5)] * 3)
+    expected = by_hand(layers, np.tanh)
+    state = {f"{own}.{kind}": value for own, pair in zip(names, layers, strict=True) for kind, value in
+             zip(("weight", "bias"), pair, strict=True)}  # fmt: skip
+    tree = {own: {"w": w.T, "b": b} for own, (w, b) in zip(names, layers, strict=True)}
+    for network, parameters in (ntksim.from_torch(state, "tanh"), ntksim.from_flax(tree, "tanh")):
+        assert network.depth == 2
+        assert_close(ntksim.network_outputs(network, X, parameters=parameters), expected, ROUND_OFF["float64"])
+
+
 @pytest.mark.parametrize("activation", ["tanh", "logistic"])
 @pytest.mark.parametrize("kind", ["MLPRegressor", "MLPClassifier"])
 def test_models_of_scikit_learn(kind, activation):
@@ -126,6 +142,35 @@ def test_what_is_no_perceptron_is_refused_in_one_line(call, words):
     with pytest.raises(ValueError, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+class Leaf:
+    """What `from_torch` asks of a module that has no modules of its own."""
+
+    def children(self):
+        return iter(())
+
+
+def stand_in(*kinds):
+    """A module whose leaves have classes of these names; Linear ones are 5 by 5."""
+    own = {"__module__": "torch.nn.modules.activation", "weight": np.ones((5, 5)), "bias": None}
+    leaves = [type(kind, (Leaf,), own)() for kind in kinds]
+    whole = SimpleNamespace(children=lambda: iter(leaves))
+    return SimpleNamespace(named_modules=lambda remove_duplicate: enumerate([whole, *leaves]))
+
+
+@pytest.mark.parametrize("softmax", ["Softmax", "LogSoftmax", "Softmin", "Softmax2d"])
+def test_a_softmax_is_no_activation_of_ones_own(softmax):
+    """It is no function of one number. Behind the last layer it is to be left out; else it is refused."""
+    for kinds, words in (
+        (("Linear", "ReLU", "Linear", softmax), "the last layer has an activation; leave it out"),
+        (("Linear", "ReLU", "Linear", softmax, "Flatten"), "the last layer has an activation; leave it out"),
+        (("Linear", softmax, "Linear"), f"{softmax}, which acts on all outputs of a layer together, is no part of a multilayer"),
+    ):
+        for activation in (None, "relu"):
+            with pytest.raises(ValueError, match=words) as caught:
+                ntksim.from_torch(stand_in(*kinds), activation)
+            assert "\n" not in str(caught.value)
 
 
 # --- PyTorch ----------------------------------------------------------------------------------------------------------

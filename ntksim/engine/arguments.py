@@ -1,13 +1,16 @@
-"""What public functions share: checks of arguments, which say what was expected, what was given and what to do; and the short
-descriptions of results in notebooks."""
+"""What public functions share: checks of arguments, which say what was expected, what was given and what to do; warnings at the
+line that called them; and the short descriptions of results in notebooks."""
 
+import contextlib
 import functools
 import inspect
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -15,6 +18,7 @@ import numpy as np
 PRECISIONS = ("float64", "float32")
 METHODS = ("gradient_flow", "gradient_descent")  # of training
 SAMPLINGS = ("weights", "conditional")  # of networks at initialisation
+_NOT_CALLERS = (str(Path(__file__).parents[1]) + os.sep, contextlib.__file__)  # the latter's decorators, as one_blas_thread
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -36,8 +40,16 @@ def without_pixels(name: str, array: np.ndarray) -> np.ndarray:
     """Images flattened with a warning; any other array as it is."""
     if array.ndim not in (3, 4) or not array.size:
         return array
-    warnings.warn(f"{name}: {flattening(array.shape)}", UserWarning, stacklevel=4)
+    warn(f"{name}: {flattening(array.shape)}", UserWarning)
     return flattened(array)
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """A warning at the line of the first caller outside ntksim, through however many of its own functions that line went."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_CALLERS):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def flattened(images: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def assembled(parts: Iterable[Linear | str | Activation], source: str) -> tuple[
     if len(layers) < 2:
         raise ValueError(f"{source}: expected at least one hidden layer, so two linear layers; got {len(layers)}")
     if len(activations) == len(layers) and activations.pop() != "linear":
-        raise ValueError(f"{source}: the last layer has an activation; leave it out: outputs and kernels are those before it")
+        raise activation_behind_last(source)
     if len(set(activations)) > 1:
         raise ValueError(f"{source}: expected one activation for all hidden layers; got {', '.join(map(str, activations))}")
     for before, layer in zip(layers, layers[1:], strict=False):
@@ -105,12 +105,15 @@ def checked(
 def in_order(layers: Mapping[str, Linear]) -> list[Linear]:
     """Layers in the order of the numbers in their names, if that or the mapping's own makes a chain.
 
-    Haiku's first layer has no number: linear, linear_1, linear_2.
+    Haiku's first layer has no number and stands before the others: linear, linear_1, linear_2.
     """
-    layers = {f"{name}_0" if f"{name}_1" in layers else name: layer for name, layer in layers.items()}
+    place = {name: i for i, name in enumerate(layers)}
+    spelt = {
+        name: f"{name}_0" if f"{name}_0" not in place and place[name] < place.get(f"{name}_1", 0) else name for name in layers
+    }
     numbered = sorted(layers, key=lambda name: [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in
-                                                re.split(r"(\d+)", name)])  # fmt: skip
-    every = all(re.search(r"\d", name) for name in layers)
+                                                re.split(r"(\d+)", spelt[name])])  # fmt: skip
+    every = all(re.search(r"\d", spelt[name]) for name in layers)
     for names in (numbered, list(layers)) if every else (list(layers), numbered):
         chain = [layers[name] for name in names]
         if all(a.weight.shape[0] == b.weight.shape[1] for a, b in zip(chain, chain[1:], strict=False)):
@@ -126,6 +129,11 @@ def between(layers: Iterable[Linear], activation: str | Activation | None, sourc
     for layer in chain[:-1]:
         yield from (layer, activation)
     yield from chain[-1:]
+
+
+def activation_behind_last(source: str) -> ValueError:
+    """The error for an activation of outputs."""
+    return ValueError(f"{source}: the last layer has an activation; leave it out: outputs and kernels are those before it")
 
 
 def refused(source: str, layer: str) -> ValueError:

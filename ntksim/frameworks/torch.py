@@ -10,13 +10,14 @@ import numpy as np
 from ntksim.engine.activation import Activation
 from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.network import Network
-from ntksim.frameworks.chain import Linear, assembled, between, checked, in_order, refused
+from ntksim.frameworks.chain import Linear, activation_behind_last, assembled, between, checked, in_order, refused
 
 _ACTIVATIONS = {
     "ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "SiLU": "silu", "SELU": "selu", "Identity": "linear",
     "CELU": "elu", "Softplus": "softplus",
 }  # fmt: skip
 _PASSED = ("Flatten",)  # changes nothing of points that are vectors
+_OF_ALL = ("Softmax", "LogSoftmax", "Softmin", "Softmax2d")  # no functions of one pre-activation, so no `Activation` either
 _SOFTPLUS_LINEAR = 20.0  # from here on PyTorch's Softplus is the identity, and off by 2e-9; from a smaller number on by more
 
 
@@ -79,10 +80,15 @@ def _leaves(module: Any) -> Iterator[Any]:
 
 def _parts(module: Any, source: str) -> Iterator[Linear | str]:
     """Layers and activations of a module in the order of their registration."""
-    for part in _leaves(module):
-        kind = type(part).__name__
+    leaves = list(_leaves(module))
+    kinds = [type(part).__name__ for part in leaves]
+    for place, (part, kind) in enumerate(zip(leaves, kinds, strict=True)):
         if kind == "Linear":
             yield Linear(_array(part.weight), None if part.bias is None else _array(part.bias))
+        elif kind in _OF_ALL and "Linear" not in kinds[place:]:
+            raise activation_behind_last(source)
+        elif kind in _OF_ALL:
+            raise refused(source, f"{kind}, which acts on all outputs of a layer together,")
         elif kind not in _PASSED:
             yield _activation(part, kind, source)
 

@@ -153,8 +153,11 @@ GIVEN = ntksim.sample_parameters(ONE, 8, 0)
     ],
 )
 def test_all_functions_flatten_images_with_a_warning(call):
-    with pytest.warns(UserWarning, match=r"(x|x1|x2|x_test|X): images of shape \(2, 4\) are flattened to 8 features each"):
+    with pytest.warns(
+        UserWarning, match=r"(x|x1|x2|x_test|X): images of shape \(2, 4\) are flattened to 8 features each"
+    ) as caught:
         found = call(IMAGES)
+    assert {own.filename for own in caught} == {__file__}  # the line to mend is the caller's
     np.testing.assert_array_equal(found, call(IMAGES.reshape(3, 8)))
 
 

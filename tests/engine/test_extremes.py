@@ -109,13 +109,27 @@ def test_what_float64_cannot_hold():
     with pytest.raises(ValueError, match="infinite-width kernel of this network overflows; lower sigma_w"):
         ntksim.infinite_kernel(ntksim.Network(900, 1, sigma_w=3.0), x)
     for network, points in ((ntksim.Network(2, 1), 1e-160 * x), (ntksim.Network(1100, 1), x)):
-        with pytest.warns(RuntimeWarning, match="the infinite-width kernel has lost digits: variances fall to"):
+        with pytest.warns(RuntimeWarning, match="the infinite-width kernel has lost digits: variances fall to") as caught:
             ntksim.infinite_kernel(network, points)
+        assert caught[0].filename == __file__
     shallow = ntksim.Network(1, 8)
     with pytest.raises(ValueError, match="the variance of this kernel overflows"):
         ntksim.one_hidden_layer_variance(shallow, 1e80 * x)
-    with pytest.warns(RuntimeWarning, match="the variance of this kernel has lost digits"):
+    with pytest.warns(RuntimeWarning, match="the variance of this kernel has lost digits") as caught:
         ntksim.one_hidden_layer_variance(shallow, 1e-80 * x)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_diagonal_warns_once_at_its_callers_line(activation):
+    """Closed forms come in blocks of 64 points. Nearly equal points are none of the diagonal's matters."""
+    kernel = ntksim.NetworkKernel("ntk", 2, activation)
+    x = 1e-160 * np.random.default_rng(0).normal(size=(140, 3))
+    with pytest.warns(RuntimeWarning, match="the infinite-width kernel has lost digits: variances fall to") as caught:
+        kernel.diag(x)
+    assert [own.filename for own in caught] == [__file__]
+    with pytest.raises(ValueError, match="kernel of this network overflows; lower sigma_w|limit did not reach a relative error"):
+        kernel.diag(np.full((140, 3), 1e160))  # in place of NumPy's warning of overflow, an error here
 
 
 def test_nearly_equal_points_in_deep_tanh_networks_are_warned_about():
@@ -171,7 +185,7 @@ def test_overflow_of_finite_networks_is_warned_about():
         assert len(all_) == 1
         with pytest.warns(RuntimeWarning, match=f"{what} of seed 5 overflow float64, .*: scale the points down") as one:
             call(ntksim.Network(1, 8, sigma_a=1e30), 1e300 * x, seeds=[5])
-        assert len(one) == 1
+        assert [own.filename for own in one] == [__file__]
         with warnings.catch_warnings(), np.errstate(over="ignore"):
             warnings.simplefilter("error")
             call(network, x, seeds=range(7))

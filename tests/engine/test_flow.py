@@ -182,8 +182,11 @@ def test_a_kernel_that_changes_evenly(stiffness):
 def test_no_flow_ends_early_without_a_word():
     """Weights of which the kernel is below all numbers; and ones that look so at the start alone, with a step 1e13 too long."""
     tiny = ntksim.Network(3, 16, "tanh", "ntk", 1e-60, 1e-60)
-    with pytest.warns(RuntimeWarning, match="gradient flow of 1 of 1 seeds stopped at motion .* start from larger weights"):
+    with pytest.warns(
+        RuntimeWarning, match="gradient flow of 1 of 1 seeds stopped at motion .* start from larger weights"
+    ) as caught:
         run = ntksim.train(tiny, X, Y, seeds=[0], times=[0, 1.0, np.inf])
+    assert caught[0].filename == __file__
     assert run.status == ("stalled",)
     assert run.time_reached[0] == 1
     assert np.isfinite(run.loss[0, :2]).all()

@@ -125,13 +125,15 @@ def test_given_biases_need_no_sigma_b(kind):
         (Path("a/model.keras"), "got 'a/model.keras': write network, parameters = ntksim.from_keras('a/model.keras')"),
         ("model.weights.h5", "ntksim.from_keras('model.weights.h5', activation=...)"),
         ("model.msgpack", "ntksim.from_flax('model.msgpack', activation=...)"),
-        ("model.bin", "got 'model.bin': write network, parameters = ntksim.from_torch, from_keras, from_flax or from_sklearn"),
+        ("model.bin", "got 'model.bin': make them with one of ntksim.from_torch, from_keras, from_flax and from_sklearn"),
         (
             {"0.weight": np.ones((2, 2))},
             "got a dict: write network, parameters = ntksim.from_torch(state_dict, activation=...) or",
         ),
         (SimpleNamespace(state_dict=dict), "got a SimpleNamespace: write network, parameters = ntksim.from_torch(model)"),
-        ((NETWORK, GIVEN), "got a tuple: write network, parameters = ntksim.from_torch, "),
+        ((NETWORK, GIVEN), "got a tuple that holds them: unpack it, as in network, parameters = ntksim.from_torch(model)"),
+        ([(np.ones((3, 4)), np.ones(4)), ()], "got a list: make them with one of ntksim.from_torch, from_keras, from_flax and "),
+        (GIVEN.weights, "got a tuple: make them with one of ntksim.from_torch, from_keras, from_flax and from_sklearn"),
     ],
 )
 def test_what_is_no_parameters_is_told_its_reader(given, words):

@@ -204,8 +204,9 @@ def test_errors_of_the_limit_of_tanh_are_warned_of():
     """Even targets on a symmetric grid: an odd network does not learn them, but for the errors of its kernel."""
     x = np.linspace(-10 * np.pi, 10 * np.pi, 20)[:, None]
     even, network = np.cos(x[:, 0] / 10), ntksim.Network(1, 1, "tanh")
-    with pytest.warns(RuntimeWarning, match="eigenvalues of the infinite-width kernel are below its own errors"):
+    with pytest.warns(RuntimeWarning, match="eigenvalues of the infinite-width kernel are below its own errors") as caught:
         late = infinite_ensemble(network, x, even, [1e14, np.inf])
+    assert caught[0].filename == __file__
     assert np.abs(late.mean).max() < 1e-4
     right = infinite_ensemble(network, x, even, [1e3, np.inf], ridge=1e-3)  # warnings are errors here
     assert np.abs(right.mean).max() < 1e-6

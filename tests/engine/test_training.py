@@ -105,8 +105,9 @@ def test_momentum_is_stable_up_to_its_bound(nesterov, bound):
     below = ntksim.train(network, POINTS[:3], TARGETS[:3], learning_rate=0.9 * bound / largest, **common)
     assert below.loss[0].max() < 1.5 * below.loss[0, 0]
     assert below.loss[0, -1] < 1e-2 * below.loss[0, 0]
-    with pytest.warns(RuntimeWarning, match=f"at or above {bound:.4g} / lambda_max"):
+    with pytest.warns(RuntimeWarning, match=f"at or above {bound:.4g} / lambda_max") as caught:
         above = ntksim.train(network, POINTS[:3], TARGETS[:3], learning_rate=1.1 * bound / largest, **common)
+    assert caught[0].filename == __file__
     assert np.nanmax(above.loss[0]) > 30 * above.loss[0, 0]
 
 

@@ -4,7 +4,6 @@ At initialisation every number is a function of (seed, widths, layer, row, colum
 split or order of the seeds, and both precisions (weights are float32 numbers; ``dtype`` is the precision of the arithmetic).
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numba
 import numpy as np
 
 from ntksim.engine import known_answers
-from ntksim.engine.arguments import SAMPLINGS, one_of, points, precision, seed_array
+from ntksim.engine.arguments import SAMPLINGS, one_of, points, precision, seed_array, warn
 from ntksim.engine.cpu import passes
 from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
 from ntksim.engine.devices import chosen_device
@@ -147,11 +146,10 @@ def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray, given: b
         names = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
         of = "these parameters" if given else f"seed {names}" if len(bad) == 1 else f"{len(bad)} of {seeds.size} seeds ({names})"
         wider = "use float64, " if values.dtype == np.float32 else ""
-        warnings.warn(
+        warn(
             f"{what} of {of} overflow {values.dtype.name}, and are infinite or NaN: {wider}scale the points down, or lower "
             "sigma_w, sigma_a, sigma_b or output_scale",
             RuntimeWarning,
-            stacklevel=3,
         )
 
 

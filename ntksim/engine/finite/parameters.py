@@ -132,14 +132,18 @@ _MARKS = {"state_dict": "from_torch({})", "coefs_": "from_sklearn({})", "get_wei
 
 def _given(value: object) -> str:
     """What was given in place of `Parameters`, and how to make them of it."""
-    what, call = f"a {type(value).__name__}", "from_torch, from_keras, from_flax or from_sklearn"
+    what = f"a {type(value).__name__}"
     if isinstance(value, (str, PathLike)):
         what = repr(fspath(value))
-        call = _READERS.get(Path(value).suffix, call).format(what)
+        call = _READERS.get(Path(value).suffix, "").format(what)
     elif isinstance(value, Mapping):
         call = "from_torch(state_dict, activation=...) or from_flax(parameters, activation=...)"
+    elif isinstance(value, (tuple, list)) and any(isinstance(own, Parameters) for own in value):
+        return f"{what} that holds them: unpack it, as in network, parameters = ntksim.from_torch(model)"
     else:
-        call = next((of for mark, of in _MARKS.items() if hasattr(value, mark)), call).format("model")
+        call = next((of for mark, of in _MARKS.items() if hasattr(value, mark)), "").format("model")
+    if not call:
+        return f"{what}: make them with one of ntksim.from_torch, from_keras, from_flax and from_sklearn"
     return f"{what}: write network, parameters = ntksim.{call}"
 
 

@@ -10,13 +10,12 @@ equations 14 to 16 of Lee et al. (2019), "Wide neural networks of any depth evol
 whose time is ours: for the loss 1/2 sum r^2.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ntksim.engine.arguments import points, shapes, span, targets
+from ntksim.engine.arguments import points, shapes, span, targets, warn
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.infinite.kernel import Kernel, infinite_kernel, kernel_error
 from ntksim.engine.infinite.predictions import closed_form
@@ -142,12 +141,11 @@ def _warn_of_hidden_modes(ntk: np.ndarray, error: float, last: float, ridge: flo
     level = null_level(values, error)[0]
     hidden = int(np.count_nonzero((values > null_level(values, 0.0)) & (values <= level)))
     if hidden and level * last > 1e-3:
-        warnings.warn(
+        warn(
             f"{hidden} of {len(ntk)} eigenvalues of the infinite-width kernel are below its own errors ({error:.0e} of its "
             f"entries) and count as zero, which may be wrong from t = {1e-3 / level:.2g} on: give a ridge above {level:.2g}, or "
             "end sooner",
             RuntimeWarning,
-            stacklevel=3,
         )
 
 

@@ -12,7 +12,6 @@ with the factors sigma_w^2 that depend on the parameterization.
 """
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from numba import get_num_threads, prange
 
 from ntksim.engine import known_answers
 from ntksim.engine.activation import Phi
-from ntksim.engine.arguments import points, shapes
+from ntksim.engine.arguments import points, shapes, warn
 from ntksim.engine.compiled.jit import jit, jit_parallel, wide_vectors
 from ntksim.engine.formulas.blocks import block_of, closed_duals, phi_of
 from ntksim.engine.formulas.gaps import correlation, shared_gap, through_layer
@@ -87,13 +86,19 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     x1 = points("x1", x1)
     symmetric = x2 is None
     x2 = x1 if x2 is None else points("x2", x2, features=x1.shape[1])
-    fan_in = (x1.shape[1], *network.widths)
-    scales = network.scales(x1.shape[1])
+    watch = _Watch()
+    kernel = _kernel(network, phi, x1, x2, symmetric, watch)
+    watch.result(kernel.nngp, kernel.ntk)
+    return kernel
+
+
+def _kernel(network: Network, phi: Phi, x1: np.ndarray, x2: np.ndarray, symmetric: bool, watch: "_Watch") -> Kernel:
+    """Both kernels, where ``watch`` sees what may go wrong and says nothing yet."""
+    fan_in, scales = (x1.shape[1], *network.widths), network.scales(x1.shape[1])
 
     # The two n1 x n2 buffers, gaps of correlations and the NTK, are updated in place.
     roots1, roots2, gaps = roots_and_gaps(x1, x2, symmetric)
     ntk = np.zeros_like(gaps)
-    watch = _Watch()
     for layer in range(network.depth):
         factors = scales.covariance_factors(layer, fan_in[layer])
         points1 = _points(phi, *factors, roots1)
@@ -110,35 +115,43 @@ def infinite_kernel(network: Network, x1: np.ndarray, x2: np.ndarray | None = No
     if symmetric:
         mirror(gaps)
         mirror(ntk)
-    watch.result(gaps, ntk)
     return Kernel(gaps, ntk)
 
 
 def infinite_diagonal(network: Network, x: np.ndarray) -> Kernel:
     """The diagonals (n,) of both kernels of `infinite_kernel` on points (n, d), without most pairs of points.
 
-    It raises and warns as `infinite_kernel` does.
+    It raises as `infinite_kernel` does, and warns once of variances that underflow. Of nearly equal points it says nothing: a
+    point's correlation with itself is 1, without an error that deep networks could amplify.
     """
     phi = _checked_phi(network)
-    x = points("x", x)
+    x, watch = points("x", x), _Watch()
     if phi.duals:  # a block's pairs cost less than a call
-        blocks = [infinite_kernel(network, x[first : first + _BLOCK]) for first in range(0, len(x), _BLOCK)]
-        return Kernel(*(np.concatenate([getattr(own, kind).diagonal() for own in blocks]) for kind in ("nngp", "ntk")))
-    fan_in, scales, watch = (x.shape[1], *network.widths), network.scales(x.shape[1]), _Watch()
-    roots, ntk = root_mean_squares(x), np.zeros(len(x))
-    for layer in range(network.depth):
-        weight, bias = scales.covariance_factors(layer, fan_in[layer])
-        local_weight, local_bias = scales.kernel_factors(layer, fan_in[layer])
-        watch.range(roots)
-        ntk = local_weight * roots**2 + local_bias + weight * ntk
-        roots, slopes = expectations.roots(expectations.MEANS, phi, _points(phi, weight, bias, roots)[_S])
-        ntk *= slopes**2
-    watch.range(roots)
-    weight, bias = scales.covariance_factors(-1, fan_in[-1])
-    local_weight, local_bias = scales.kernel_factors(-1, fan_in[-1])
-    nngp, ntk = weight * roots**2 + bias, local_weight * roots**2 + local_bias + weight * ntk
+        slices = [x[first : first + _BLOCK] for first in range(0, len(x), _BLOCK)]
+        blocks = [_kernel(network, phi, own, own, True, watch) for own in slices]
+        nngp, ntk = (np.concatenate([getattr(own, kind).diagonal() for own in blocks]) for kind in ("nngp", "ntk"))
+    else:
+        nngp, ntk = _diagonal_by_series(network, phi, x, watch)
     watch.result(nngp, ntk)
     return Kernel(nngp, ntk)
+
+
+def _diagonal_by_series(network: Network, phi: Phi, x: np.ndarray, watch: "_Watch") -> tuple[np.ndarray, np.ndarray]:
+    """The diagonals of NNGP and NTK, point by point."""
+    fan_in, scales = (x.shape[1], *network.widths), network.scales(x.shape[1])
+    roots, ntk = root_mean_squares(x), np.zeros(len(x))
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        for layer in range(network.depth):
+            weight, bias = scales.covariance_factors(layer, fan_in[layer])
+            local_weight, local_bias = scales.kernel_factors(layer, fan_in[layer])
+            watch.range(roots)
+            ntk = local_weight * roots**2 + local_bias + weight * ntk
+            roots, slopes = expectations.roots(expectations.MEANS, phi, _points(phi, weight, bias, roots)[_S])
+            ntk *= slopes**2
+        watch.range(roots)
+        weight, bias = scales.covariance_factors(-1, fan_in[-1])
+        local_weight, local_bias = scales.kernel_factors(-1, fan_in[-1])
+        return weight * roots**2 + bias, local_weight * roots**2 + local_bias + weight * ntk
 
 
 def _checked_phi(network: Network) -> Phi:
@@ -208,18 +221,16 @@ class _Watch:
                 "the points down"
             )
         if self.smallest < _SMALLEST:
-            warnings.warn(
+            warn(
                 f"the infinite-width kernel has lost digits: variances fall to {self.smallest**2:.3g}, to the end of float64's "
                 "range; scale the points up, or raise sigma_w (sqrt(2) keeps ReLU's variance in any depth)",
                 RuntimeWarning,
-                stacklevel=3,
             )
         if self.error > _DOUBTFUL:
-            warnings.warn(
+            warn(
                 f"the infinite-width kernel may be off by {self.error:.1g} of its diagonal between points that are nearly the "
                 "same: this network drives them apart, and with them the errors of the series; lower sigma_w or the depth",
                 RuntimeWarning,
-                stacklevel=3,
             )
 
 

@@ -10,13 +10,12 @@ with (u, v) Gaussian, so that at every width E[K] is the limit and m Var[K] = Va
 """
 
 import math
-import warnings
 
 import numpy as np
 
 from ntksim.engine import known_answers
 from ntksim.engine.activation import Phi
-from ntksim.engine.arguments import points
+from ntksim.engine.arguments import points, warn
 from ntksim.engine.compiled.jit import jit
 from ntksim.engine.formulas.blocks import CROSS, SQUARES, block_of, code_of, phi_of
 from ntksim.engine.formulas.gaps import shared_gap, through_layer
@@ -71,11 +70,10 @@ def one_hidden_layer_variance(network: Network, x: np.ndarray) -> np.ndarray:
         )
     smallest = np.min(mean.diagonal(), initial=np.inf, where=mean.diagonal() != 0)
     if smallest < _SMALLEST:
-        warnings.warn(
+        warn(
             f"the variance of this kernel has lost digits: squares of entries of {smallest:.3g} are at the end of float64's "
             "range; scale the points up, or raise sigma_w, sigma_a or output_scale",
             RuntimeWarning,
-            stacklevel=2,
         )
     return variance
 

@@ -10,7 +10,6 @@ import hashlib
 import os
 import threading
 import time
-import warnings
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 import numba
 import numpy as np
 
+from ntksim.engine.arguments import warn
 from ntksim.engine.compiled.code_cache import SOURCE_DIGEST
 from ntksim.engine.threads import advance
 from ntksim.engine.training.snapshots import Snapshots
@@ -174,7 +174,7 @@ def write(path: Path | None, arrays: dict[str, Any]) -> bool:
         return True
     except OSError as error:
         why = f"{path} cannot be written ({error.strerror}); training goes on without checkpoint"
-        warnings.warn(why, RuntimeWarning, stacklevel=2)
+        warn(why, RuntimeWarning)
         return False
     finally:
         with suppress(OSError):

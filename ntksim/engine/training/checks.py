@@ -1,13 +1,12 @@
 """Checks of what `train` is given, and a warning about what comes out."""
 
-import warnings
 from collections.abc import Sequence
 from numbers import Real
 from os import PathLike
 
 import numpy as np
 
-from ntksim.engine.arguments import SAMPLINGS, flag, one_of, seed_array
+from ntksim.engine.arguments import SAMPLINGS, flag, one_of, seed_array, warn
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.loss import LOSSES, SQUARED, Loss
@@ -133,10 +132,9 @@ def warn_of_the_end(status: tuple[str, ...], reached: np.ndarray, last: float, p
     for word, (where, remedy) in ends.items():
         stopped = np.array([own == word for own in status])
         if stopped.any():
-            warnings.warn(
+            warn(
                 f"gradient flow of {stopped.sum()} of {len(status)} seeds stopped at {where}, at times from "
                 f"{reached[stopped].min():.3g} of {last:.3g} on (Trajectory.time_reached), and rows beyond are NaN: "
                 + remedy.format(plan.tolerance),
                 RuntimeWarning,
-                stacklevel=4,
             )

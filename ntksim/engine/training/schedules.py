@@ -3,13 +3,12 @@
 Rates in the defaults are eigenvalues of n^(-c) K_infinity, in the units in which learning rates and times are asked for.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ntksim.engine.arguments import momentum_options, numeric, positive_number
+from ntksim.engine.arguments import momentum_options, numeric, positive_number, warn
 from ntksim.engine.infinite.decay import StepRule, stable_rate
 from ntksim.engine.infinite.kernel import infinite_kernel, kernel_error
 from ntksim.engine.initialisers import NORMAL, without_limit
@@ -186,11 +185,10 @@ def _learning_rate(learning_rate: float | None, largest: float, stable: float, w
         return None
     learning_rate = positive_number("learning_rate", learning_rate)
     if largest > 0 and learning_rate >= stable / largest:
-        warnings.warn(
+        warn(
             f"learning_rate {learning_rate:.4g} is at or above {stable:.4g} / {what} = {stable / largest:.4g}: "
             "gradient descent is expected to diverge; lower it",
             RuntimeWarning,
-            stacklevel=4,
         )
     return learning_rate
 
