@@ -21,7 +21,7 @@ OTHERS  := .venv-frameworks
 study: $(STAMP)  ## run the study of CONFIG=config.yaml on all cores; also CORES=2, PROFILE=slurm, RECOMPUTE=1, VERBOSE=1, ALLOW_IMPORTS=1
 	@$(BIN)/ntksim study $(CONFIG) --cores $(CORES) --profile $(PROFILE) $(if $(RECOMPUTE),--recompute) $(if $(VERBOSE),--verbose) $(if $(ALLOW_IMPORTS),--allow-imports)
 
-test: $(STAMP) try-cuda $(DOCS)  ## run all tests (about 20 minutes on two cores)
+test: $(STAMP) try-cuda $(DOCS)  ## run all tests (about 25 minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-frameworks: $(OTHERS)/.complete  ## run the tests that compare with PyTorch, JAX, Keras, Polars and DuckDB, in an environment of their own
