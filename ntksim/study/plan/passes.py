@@ -5,6 +5,7 @@ import math
 from ntksim.engine.activation import is_smooth
 from ntksim.engine.loss import curvature
 from ntksim.study.config.network import RICH
+from ntksim.study.config.stages import unit
 from ntksim.study.config.study import Study
 
 _MAX_STEPS, _PASSES_PER_STEP = 5000, 3.0  # of gradient flow: `flow.MAX_STEPS`
@@ -74,7 +75,7 @@ def _relative_unit(study: Study, network: str) -> float:
     """
     assert study.training is not None
     options, n = study.networks[network], study.dataset.train
-    one = 1.0 if study.training.rate_of == "half_sum" else 2.0 / (n * study.dataset.outputs)
+    one = unit(study.training.rate_of, n * study.dataset.outputs)
     one *= curvature(study.training.loss, n, study.dataset.outputs)
     return one * n * (options.depth + 1) * options.output_scale**2 / _TRACE
 

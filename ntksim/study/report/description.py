@@ -7,7 +7,7 @@ from typing import Any
 
 from ntksim.study.config.axes import one_data_set
 from ntksim.study.config.dataset import Dataset
-from ntksim.study.config.stages import Training
+from ntksim.study.config.stages import Training, unit
 from ntksim.study.errors import ForeignFile
 from ntksim.study.report import losses
 
@@ -125,9 +125,9 @@ def _on_the_other_loss(schedule: Training, sizes: Mapping[str, Any]) -> list[str
     given = {"t": schedule.time, "learning rate": schedule.learning_rate}
     if schedule.loss != "squared" or not any(given.values()) or not isinstance(sizes["train"], int):
         return []
-    half = sizes["train"] * sizes["outputs"] / 2
-    other, factor = ("mean_square", half) if schedule.rate_of == "half_sum" else ("half_sum", 1 / half)
-    same = " and ".join(f"{name} = {value * factor:.6g}" for name, value in given.items() if value is not None)
+    other = "mean_square" if schedule.rate_of == "half_sum" else "half_sum"
+    own, others = (unit(name, sizes["train"] * sizes["outputs"]) for name in (schedule.rate_of, other))
+    same = " and ".join(f"{name} = {value * own / others:.6g}" for name, value in given.items() if value is not None)
     return [f"on {other}: {same}"]
 
 

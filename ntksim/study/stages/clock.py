@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ntksim.study.config.stages import unit
+
 
 class Clock(NamedTuple):
     """Times of training (T,), as t and relative to 1 / (c lambda_max(K_inf)), and the learning rate of gradient descent."""
@@ -17,11 +19,6 @@ class Clock(NamedTuple):
     times: np.ndarray
     relative_times: np.ndarray
     learning_rate: float | None
-
-
-def unit(rate_of: str, residuals: int) -> float:
-    """What one unit of time or learning rate on a loss is on the half sum."""
-    return 1.0 if rate_of == "half_sum" else 2.0 / residuals
 
 
 def clock(schedule: Any, largest: float, residuals: int) -> Clock:

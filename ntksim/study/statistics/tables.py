@@ -13,6 +13,7 @@ import pyarrow as pa
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.loss import is_squared, time_on_squares
 from ntksim.study.config.dataset import FILES
+from ntksim.study.config.stages import unit
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
@@ -142,13 +143,12 @@ def _with_clock(study: Study, training: pd.DataFrame, outputs: int) -> pd.DataFr
     assert study.training is not None
     schedule, residuals = study.training.filled, training["train_points"] * outputs
     if schedule.learning_rate is not None:
-        one = 1.0 if schedule.rate_of == "half_sum" else 2.0 / residuals
-        rate = schedule.learning_rate * one + 0.0 * training["time"]
+        rate = schedule.learning_rate * unit(schedule.rate_of, residuals) + 0.0 * training["time"]
         steps = training["time"] / rate
     else:  # of the flow there is no rate
         relative = schedule.relative_learning_rate or np.nan
-        steps, unit = training["relative_time"] / relative, training["time"] / training["relative_time"]
-        rate = relative * unit.groupby([training[name] for name in ("network", "width", *DATA)], dropna=False).transform("max")
+        steps, one = training["relative_time"] / relative, training["time"] / training["relative_time"]
+        rate = relative * one.groupby([training[name] for name in ("network", "width", *DATA)], dropna=False).transform("max")
     if schedule.method == "gradient_descent":
         steps = steps.round()  # but for rounding errors they are whole
     position = list(training).index("relative_time") + 1
