@@ -10,7 +10,7 @@ A loss is a number times one of three sums over points i and outputs a, of outpu
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,11 @@ def is_squared(name: str) -> bool:
 def time_on_squares(name: str, points: int, outputs: int) -> float:
     """What a unit of time on the loss of a name is on the squared loss; NaN for losses of classes."""
     return LOSSES[name][1](points, outputs) if is_squared(name) else np.nan
+
+
+def unit(rate_of: str, residuals: Any) -> Any:
+    """What one unit of time or learning rate on a loss, of N residuals (a number, or a column), is on the half sum."""
+    return 1.0 if rate_of == "half_sum" else 2.0 / residuals
 
 
 def curvature(name: str, points: int, outputs: int) -> float:

@@ -18,11 +18,6 @@ _RANK_TOLERANCE, _LEAST_RANK_TOLERANCE, _MOST_RANK_TOLERANCE = 1e-6, 1e-7, 0.1
 _LEAST_TOLERANCE_IN_LAW = 10 * _LEAST_RANK_TOLERANCE
 
 
-def unit(rate_of: str, residuals: Any) -> Any:
-    """What one unit of time or learning rate on a loss, of N residuals (a number, or a column), is on the half sum."""
-    return 1.0 if rate_of == "half_sum" else 2.0 / residuals
-
-
 def _widths(description: str) -> Any:
     return Field(min_length=1, description=description)
 

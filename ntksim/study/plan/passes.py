@@ -3,9 +3,8 @@
 import math
 
 from ntksim.engine.activation import is_smooth
-from ntksim.engine.loss import curvature
+from ntksim.engine.loss import curvature, unit
 from ntksim.study.config.network import RICH
-from ntksim.study.config.stages import unit
 from ntksim.study.config.study import Study
 
 _MAX_STEPS, _PASSES_PER_STEP = 5000, 3.0  # of gradient flow: `flow.MAX_STEPS`

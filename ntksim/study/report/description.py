@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ntksim.engine.loss import unit
 from ntksim.study.config.axes import one_data_set
 from ntksim.study.config.dataset import Dataset
-from ntksim.study.config.stages import Training, unit
+from ntksim.study.config.stages import Training
 from ntksim.study.errors import ForeignFile
 from ntksim.study.report import losses
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ntksim.study.config.stages import unit
+from ntksim.engine.loss import unit
 
 
 class Clock(NamedTuple):

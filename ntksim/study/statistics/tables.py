@@ -11,9 +11,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ntksim.engine.blas import one_blas_thread
-from ntksim.engine.loss import is_squared, time_on_squares
+from ntksim.engine.loss import is_squared, time_on_squares, unit
 from ntksim.study.config.dataset import FILES
-from ntksim.study.config.stages import unit
 from ntksim.study.config.study import Study
 from ntksim.study.data import files
 from ntksim.study.data.treatment import remarks, treatment
