@@ -35,7 +35,8 @@ def command(folder, content, *options):
 def environment(**more):
     """The environment in which every process of a study runs the code of this checkout, whatever is installed."""
     before = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *([before] if before else [])])} | more
+    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), *([before] if before else [])])}
+    return os.environ | paths | {"MATPLOTLIBRC": str(ROOT / "tests" / "matplotlibrc")} | more
 
 
 def run(folder, content, *options, **variables):

@@ -323,6 +323,10 @@ def test_regression_with_the_last_kernel_stands_among_predictions_where_it_is_me
         (line,) = (line for line in axis.get_lines() if line.get_label() == "regression with $K_t$")
         own = rows[rows["output"] == 0].sort_values("angle" if rows["angle"].notna().all() else "target")
         assert line.get_ydata() == pytest.approx(own["regression_prediction_median"].to_numpy())
+    wild = table.assign(regression_prediction_median=1e3 * table["regression_prediction_median"])
+    wild.attrs = table.attrs
+    for axis, tame in zip(figures.FIGURES["predictions"](wild).axes, figures.FIGURES["predictions"](table).axes, strict=True):
+        assert np.ptp(axis.get_ylim()) < 4 * np.ptp(tame.get_ylim())  # the other lines are not flat beside it
     without = table.drop(columns=[name for name in table if name.startswith("regression_")])
     without.attrs = table.attrs
     labels = [line.get_label() for line in figures.FIGURES["predictions"](without).axes[0].get_lines()]

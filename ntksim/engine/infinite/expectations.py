@@ -22,7 +22,7 @@ from ntksim.engine.activation import Phi
 from ntksim.engine.blas import one_blas_thread
 from ntksim.engine.compiled.jit import fma, jit, jit_parallel, wide_vectors
 from ntksim.engine.formulas.blocks import MEANS, block_of, pair_factors
-from ntksim.engine.infinite.sectors import sector_correlations, sector_roots
+from ntksim.engine.infinite.sectors import sector_correlations, sector_pairs, sector_roots
 from ntksim.engine.threads import check, runs
 
 TOLERANCE = 1e-10  # relative to the root of the product of both points' second moments
@@ -64,22 +64,59 @@ def correlations(
     own1 = roots(factors, phi, s1)
     own2 = own1 if symmetric else roots(factors, phi, s2)
     diagonal = product.diagonal() * (own1[1] * own1[1]) if symmetric else None
-    points1, points2 = np.stack([s1, *own1]), np.stack([s2, *own2])
     # Below, correlations are what they are in the limit s = 0, to rounding.
-    s1, s2 = np.maximum(s1, _FLAT), np.maximum(s2, _FLAT)
-    span = np.arcsinh([min(s1.min(), s2.min()), max(s1.max(), s2.max())])
+    points1, points2 = np.stack([np.maximum(s1, _FLAT), *own1]), np.stack([np.maximum(s2, _FLAT), *own2])
+    p, q = _first_sizes(_span(points1, points2))
+    integrals = p * (p + 1) // 2 * q  # of a series; those of functions that Mehler's does not suit are dear
+    every = not block_of(phi.code).analytic and (gap.size // 2 if symmetric else gap.size) <= integrals
+    (_pair_by_pair if every else _all_at_once)(factors, phi, symmetric, points1, points2, gap, product)
+    if symmetric:
+        np.fill_diagonal(gap, 0.0)
+        np.fill_diagonal(product, diagonal)
+    return own1, own2
+
+
+def _all_at_once(
+    factors: int, phi: Phi, symmetric: bool, points1: np.ndarray, points2: np.ndarray, gap: np.ndarray, product: np.ndarray
+) -> None:
+    """`correlations` by a Chebyshev series; ``points`` (3, n) hold s and the root mean squares of both functions."""
+    span = _span(points1, points2)
     series = _series(factors, phi, span)
     parts, lengths, groups = _by_parity(series)
-    left, right = _basis(s1, span, series.shape[1]), _basis(s2, span, series.shape[1])
+    left, right = _basis(points1[0], span, series.shape[1]), _basis(points2[0], span, series.shape[1])
     # A pair takes a fused operation for every term of the series, and some for the rest.
     operations = 2 * (int((1 + 4 * groups).sum()) + 100)
     columns = _columns(right, parts.shape[3])
     for rows in runs(0, len(gap), 1, operations * gap.shape[1], get_num_threads()):
         _some_rows(*rows, symmetric, parts, lengths, groups, left, columns, points1, points2, gap, product)
-    if symmetric:
-        np.fill_diagonal(gap, 0.0)
-        np.fill_diagonal(product, diagonal)
-    return own1, own2
+
+
+def _pair_by_pair(
+    factors: int, phi: Phi, symmetric: bool, points1: np.ndarray, points2: np.ndarray, gap: np.ndarray, product: np.ndarray
+) -> None:
+    """`correlations` by an integral for each pair."""
+    i, j = np.triu_indices(len(gap), 1) if symmetric else np.indices(gap.shape).reshape(2, -1)
+    half = 2 * np.arcsin(np.sqrt(np.abs(gap[i, j]) / 2))
+    angles = np.where(np.signbit(gap[i, j]), np.pi - half, half)
+    pairs = sector_pairs(factors, phi, points1[:, i], points2[:, j], angles)
+    if pairs is None:
+        raise ValueError(_refusal(max(points1[0].max(), points2[0].max()), "all pairs of points"))
+    _keep(i, j, *pairs, points1, points2, gap, product)
+
+
+@jit
+def _keep(i, j, values, slopes, points1, points2, gap, product):
+    for k in range(i.size):
+        _keep_pair(values[k], slopes[k], points1[:, i[k]], points2[:, j[k]], gap[i[k]], product[i[k]], j[k])
+
+
+@jit
+def _keep_pair(value, slope, one, other, gap, product, j):
+    """A pair's correlations -> its place in rows of gaps and products."""
+    if gap[j] == 0 and one[0] == other[0]:  # g(u) and g(u), or g(-u): whatever errors layers would amplify
+        value, slope = _settled(value), _settled(slope)
+    gap[j] = math.copysign(max(1 - abs(value), 0.0), value) if one[1] * other[1] > 0 else 1.0
+    product[j] *= one[2] * other[2] * slope
 
 
 def roots(factors: int, phi: Phi, s: np.ndarray) -> np.ndarray:
@@ -162,6 +199,18 @@ def _nodes(n: int) -> np.ndarray:
     return np.cos((np.arange(n) + 0.5) * (np.pi / n))
 
 
+def _span(points1: np.ndarray, points2: np.ndarray) -> np.ndarray:
+    """arsinh of the least and of the largest standard deviation."""
+    return np.arcsinh([min(points1[0].min(), points2[0].min()), max(points1[0].max(), points2[0].max())])
+
+
+def _first_sizes(span: np.ndarray) -> tuple[int, int]:
+    """Guesses of a series' sizes: singularities at a distance of 1.4 (pi/2 for tanh), and the terms in the angle of tanh."""
+    width = (span[1] - span[0]) / 2
+    p = 3 + int(27.6 / math.asinh(1.4 / width)) if width > _SAME else 1
+    return p, 8 + 2 * int(17 * math.sqrt(math.sinh(span[1])))
+
+
 def _series(factors: int, phi: Phi, span: np.ndarray) -> np.ndarray:
     """Chebyshev coefficients (2, p, p, q) of both correlations in arsinh s1, arsinh s2 and z.
 
@@ -172,9 +221,7 @@ def _series(factors: int, phi: Phi, span: np.ndarray) -> np.ndarray:
     from scipy.fft import dctn  # a quarter of a second, which networks with closed forms do not need
 
     width = (span[1] - span[0]) / 2
-    # Guesses: singularities at a distance of 1.4 (pi/2 for tanh), and the angle's terms as measured for tanh.
-    p = 3 + int(27.6 / math.asinh(1.4 / width)) if width > _SAME else 1
-    q = 8 + 2 * int(17 * math.sqrt(math.sinh(span[1])))
+    p, q = _first_sizes(span)
     while p <= _MAX_SIZES[0] and q <= _MAX_SIZES[1]:
         z = _nodes(q)
         with one_blas_thread():  # the products are small
@@ -331,11 +378,7 @@ def _row(i, first, parts, lengths, groups, left, right, points1, points2, gap, p
         for f in range(2):
             _sum(2 * f, mixed, lengths, groups, right[block], begin - start, z, twice, work[2 + f], work)
         for j in range(begin, stop):
-            value, slope = work[2, j - begin], work[3, j - begin]
-            if gap[j] == 0 and point[0] == points2[0, j]:  # g(u) and g(u), or g(-u): whatever errors layers would amplify
-                value, slope = _settled(value), _settled(slope)
-            gap[j] = math.copysign(max(1 - abs(value), 0.0), value) if point[1] * points2[1, j] > 0 else 1.0
-            product[j] *= point[2] * points2[2, j] * slope
+            _keep_pair(work[2, j - begin], work[3, j - begin], point, points2[:, j], gap, product, j)
 
 
 @jit

@@ -12,13 +12,15 @@ whatever happens at the edges: where s is large functions change within 1 / s of
 import math
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from ntksim.engine.activation import Phi
 from ntksim.engine.compiled.jit import jit, jit_parallel
 from ntksim.engine.formulas.blocks import pair_factors
+from ntksim.engine.threads import runs
 
 _CHANGE = 1e-9  # of a correlation when the step is cut to two thirds, which squares its error and more: what is left is rounding
+_OPERATIONS = 200.0  # for a node in radius and angle of the four sectors
 _STEPS = 0.15, 0.1, 0.0667, 0.0444  # of the variables, whose ranges are some 7
 
 
@@ -71,25 +73,34 @@ def sector_correlations(factors: int, phi: Phi, s: np.ndarray, rho: np.ndarray) 
     """
     own, failed = sector_roots(factors, phi, s)
     first, second = np.triu_indices(s.size)
-    unit, pairs = np.where(own > 0, own, 1.0), np.full((2, first.size, rho.size), np.inf)
-    for step in () if failed else _STEPS:
-        before, pairs = pairs, np.empty((2, first.size, rho.size))
-        _fill_pairs(factors, phi, s, unit, first, second, np.arccos(rho), *_radii(step), _shares(step), pairs)
-        if np.abs(pairs - before).max() <= _CHANGE:
-            values = np.empty((2, s.size, s.size, rho.size))
-            values[:, first, second] = values[:, second, first] = pairs
-            return values
+    one, other = (np.stack([s, *own])[:, np.repeat(chosen, rho.size)] for chosen in (first, second))
+    pairs = None if failed else sector_pairs(factors, phi, one, other, np.tile(np.arccos(rho), first.size))
+    if pairs is None:
+        return None
+    values = np.empty((2, s.size, s.size, rho.size))
+    values[:, first, second] = values[:, second, first] = pairs.reshape(2, first.size, rho.size)
+    return values
+
+
+def sector_pairs(factors: int, phi: Phi, points1: np.ndarray, points2: np.ndarray, angles: np.ndarray) -> np.ndarray | None:
+    """The same for pairs of points in a row at these ``angles`` (n,), (2, n); ``points`` (3, n) hold s and root mean squares."""
+    unit = np.where(points1[1:] > 0, points1[1:], 1.0) * np.where(points2[1:] > 0, points2[1:], 1.0)
+    pairs = np.full((2, angles.size), np.inf)
+    for step in _STEPS:
+        before, pairs = pairs, np.empty((2, angles.size))
+        rule = *_radii(step), _shares(step)
+        for some in runs(0, angles.size, 1, _OPERATIONS * rule[0].size * rule[2].shape[1], get_num_threads()):
+            _fill_pairs(*some, factors, phi, points1[0], points2[0], angles, *rule, pairs)
+        pairs /= unit
+        if np.abs(pairs - before).max(initial=0) <= _CHANGE:
+            return pairs
     return None
 
 
 @jit_parallel
-def _fill_pairs(factors, phi, s, unit, first, second, angles, x, weight, shares, pairs):
-    for pair in prange(first.size):
-        a, b = first[pair], second[pair]
-        for k in range(angles.size):
-            value, slope = _pair(factors, phi, s[a], s[b], angles[k], x, weight, shares)
-            pairs[0, pair, k] = value / unit[0, a] / unit[0, b]
-            pairs[1, pair, k] = slope / unit[1, a] / unit[1, b]
+def _fill_pairs(first, end, factors, phi, s1, s2, angles, x, weight, shares, pairs):
+    for k in prange(first, end):
+        pairs[0, k], pairs[1, k] = _pair(factors, phi, s1[k], s2[k], angles[k], x, weight, shares)
 
 
 @jit

@@ -27,7 +27,7 @@ def profile(table: pd.DataFrame) -> plt.Figure:
     ``table`` is the table ``profiles``, of which the widest network is drawn. Lines are medians over seeds, bands span the 0.05
     to 0.95 quantiles; the limit is dashed.
     """
-    figure, filled = panels.per_network(table)
+    figure, filled = panels.per_network(table, legend_above=True)
     for axis, rows in filled:
         widest = rows[rows["width"] == rows["width"].max()]
         for line, time in enumerate(sorted(widest["time"].unique())[:: max(1, widest["time"].nunique() - 1)]):
@@ -47,8 +47,9 @@ def predictions(table: pd.DataFrame) -> plt.Figure:
     points in the plane, elsewhere against the target. Lines are medians over seeds, bands span the 0.05 to 0.95 quantiles. The
     mean over infinitely wide networks is dashed, with a grey band that holds 95% of them, where it is known. Kernel regression
     with the kernels of the same networks at the same time is dash-dotted, where the study asks for it, without its band.
+    Regression through noise may be far off between points: it widens the panel by the others' height on either side at most.
     """
-    figure, filled = panels.per_network(table, legend_columns=2, legend_above=True)
+    figure, filled = panels.per_network(table, legend_above=True)
     for axis, rows in filled:
         own = rows[(rows["width"] == rows["width"].max()) & (rows["time"] == rows["time"].max()) & (rows["output"] == 0)]
         x = "angle" if own["angle"].notna().all() else "target"
@@ -58,11 +59,14 @@ def predictions(table: pd.DataFrame) -> plt.Figure:
             axis.fill_between(own[x], mean - reach, mean + reach, color="0.85", linewidth=0, label="95%, infinite width")
             axis.plot(own[x], mean, "--", color="0.3", linewidth=1.2, label="mean, infinite width")
         _banded(axis, own, x, f"$m$ = {own['width'].iloc[0]}, {_times(own)}", 0)
-        if "regression_prediction_median" in own:
-            look: dict[str, Any] = {"color": panels.colour(1), "linewidth": 1.2, "label": "regression with $K_t$"}
-            axis.plot(own[x], own["regression_prediction_median"], "-.", **look)
         if losses.has_units_of_targets(table.attrs):
             axis.plot(own[x], own["target"], color="black", linewidth=1.0, label="target")
+        if "regression_prediction_median" in own:
+            look: dict[str, Any] = {"color": panels.colour(1), "linewidth": 1.2, "label": "regression with $K_t$"}
+            low, high = axis.get_ylim()
+            axis.plot(own[x], own["regression_prediction_median"], "-.", **look)
+            below, above = axis.get_ylim()
+            axis.set_ylim(max(below, 2 * low - high), min(above, 2 * high - low))
         _plain(axis, "angle of $x$, in radians" if x == "angle" else "target $y(x)$", r"output $f_t(x)$")
     return figure
 
