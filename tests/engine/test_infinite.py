@@ -10,7 +10,7 @@ from tolerances import QUADRATURE, assert_close
 
 import ntksim
 from ntksim.engine.formulas.blocks import CROSS, MEANS, SQUARES, phi_of
-from ntksim.engine.infinite.expectations import TOLERANCE
+from ntksim.engine.infinite.pair_sums import TOLERANCE
 
 GOLDEN_POINTS = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
 # activation, parameterization, entries 00, 01, 11 of NNGP and NTK (None: not known)

@@ -11,7 +11,7 @@ from cases import dual, expectations
 
 import ntksim
 from ntksim.engine.formulas.blocks import phi_of
-from ntksim.engine.infinite.expectations import TOLERANCE
+from ntksim.engine.infinite.pair_sums import TOLERANCE
 
 
 def network(depth=3, sigma_w=1.5, sigma_b=None):
