@@ -36,6 +36,7 @@ _HOME = {
     "modes": "ntksim.engine.training.residual_modes",
     "network_outputs": "ntksim.engine.finite.empirical",
     "one_hidden_layer_variance": "ntksim.engine.infinite.variance",
+    "radial_derivative": "ntksim.engine.finite.radial",
     "read_kernels": "ntksim.study.results",
     "read_table": "ntksim.study.files.tables",
     "sample_parameters": "ntksim.engine.finite.parameters",
@@ -69,6 +70,7 @@ __all__ = [
     "modes",
     "network_outputs",
     "one_hidden_layer_variance",
+    "radial_derivative",
     "read_kernels",
     "read_table",
     "sample_parameters",
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from ntksim.engine.activation import Activation
     from ntksim.engine.finite.empirical import empirical_ntk, network_outputs
     from ntksim.engine.finite.parameters import Parameters, sample_parameters
+    from ntksim.engine.finite.radial import radial_derivative
     from ntksim.engine.infinite.continuum import continuum_spectrum
     from ntksim.engine.infinite.ensembles import Ensemble, infinite_ensemble
     from ntksim.engine.infinite.kernel import Kernel, infinite_kernel

@@ -139,6 +139,13 @@ def ridge_number(value: object) -> float:
     return float(value)
 
 
+def decay_number(value: object) -> float:
+    """lambda of weight decay: finite and at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)) or not 0 <= value < np.inf:
+        raise ValueError(f"weight_decay must be a finite number of at least 0; got {value!r}")
+    return float(value)
+
+
 def flag(name: str, value: object) -> bool:
     """True or False."""
     if not isinstance(value, (bool, np.bool_)):

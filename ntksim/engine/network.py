@@ -334,6 +334,12 @@ def rated(network: Network, layer_rates: Sequence[float] | None) -> RatedNetwork
     return RatedNetwork(**own, layer_rates=tuple(rates.tolist()))
 
 
+def common_rate(layer_rates: Sequence[float] | None) -> float | None:
+    """The rate of all layers that are not frozen, 1 for None; None where they have several."""
+    rates = {1.0} if layer_rates is None else {float(rate) for rate in layer_rates if rate != 0}
+    return rates.pop() if len(rates) == 1 else None
+
+
 def _shrunk(value: float, width: int, exponent: float) -> float:
     """value n^(-exponent); by a square root, so that 1/2 gives the very bits of value / sqrt(n), and by a division for them."""
     try:

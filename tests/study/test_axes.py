@@ -70,6 +70,32 @@ def test_names_hold_the_values_that_differ(options, names):
     assert list(networks(**options)) == names
 
 
+@pytest.mark.parametrize("sampling", ["weights", "conditional"])
+def test_networks_of_an_initialiser_are_those_of_the_engine(tmp_path, sampling):
+    """An axis of initialisers: kernels, limits and training in the tables are those of `ntksim.Network(initialiser=...)`."""
+    options = {"activation": "relu", "depth": 2, "parameterization": "standard", "sigma_b": 0.0, "output_bias": True}
+    content = CONTENT | {
+        "networks": {"he": options | {"initialiser": ["gaussian", "kaiming_normal"]}},
+        "initial": CONTENT["initial"] | {"sampling": sampling},
+        "training": {"widths": [16], "seeds": 2, "relative_time": 3.0, "snapshots": 1},
+    }
+    study = computed(content, tmp_path)
+    assert list(study.networks) == ["he_gaussian", "he_kaiming_normal"]
+    data, options = dataset.read(f"{tmp_path}/dataset.npz"), options | {"initialiser": "kaiming_normal"}
+    network = ntksim.Network(width=16, **options)
+    limit = ntksim.infinite_kernel(network, data.x_train).ntk
+    kernels = ntksim.empirical_ntk(network, data.x_train, seeds=range(4), sampling=sampling)
+    rows = {name: ntksim.read_table(tmp_path, name).query("width == 16 and initialiser == 'kaiming_normal'")
+            for name in ("initial", "training")}  # fmt: skip
+    assert set(rows["initial"]["network"]) == {"he_kaiming_normal"}
+    errors = ntksim.measures.relative_frobenius_error(kernels, limit)
+    assert rows["initial"]["relative_frobenius_error"].to_numpy() == pytest.approx(errors, rel=1e-12)
+    end = 3.0 / np.linalg.eigvalsh(limit)[-1]
+    run = ntksim.train(network, data.x_train, data.y_train, seeds=range(2), times=[0.0, end])
+    assert rows["training"]["loss"].to_numpy() == pytest.approx(run.loss.ravel(), rel=1e-8)
+    assert rows["training"]["kernel_drift"].to_numpy() == pytest.approx(run.kernel_drift.ravel(), rel=1e-8)
+
+
 def test_exponents_are_named_where_they_differ():
     exponents = dict.fromkeys(("a_input", "a_hidden", "a_output", "b_input", "b_hidden", "b_output"), 0.5)
     found = networks(parameterization="abc", abc=[exponents | {"c": 0.0}, exponents | {"c": -0.5}])

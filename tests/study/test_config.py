@@ -65,6 +65,17 @@ BAD = [
         "networks.relu_1.initialiser: expected 'gaussian' or 'kaiming_normal', got 'glorot'",
     ),
     ("networks.relu_1.initialiser", "kaiming_normal", "networks.relu_1: initialiser 'kaiming_normal' belongs to parameteriz"),
+    (
+        "networks.relu_1",
+        {"activation": "relu", "depth": 1, "parameterization": "standard", "initialiser": "kaiming_normal", "sigma_b": 0.5},
+        "networks.relu_1: initialiser 'kaiming_normal' starts biases at zero: sigma_b must be 0, or None for no biases; got 0.5",
+    ),
+    (
+        "networks.relu_1.initialiser",
+        ["gaussian", "he_uniform"],
+        "networks.relu_1.initialiser: expected one of gaussian, kaiming_normal in a study, which compares kernels with the limit",
+    ),
+    ("networks.relu_1.initialiser", ["gaussian", "gaussian"], "networks: 'relu_1': initialiser: expected different values"),
     ("networks.relu_1.sigma_w", -1.0, "networks.relu_1.sigma_w: expected greater than 0, got -1.0"),
     ("networks.relu_1.sigma_w", float("nan"), "networks.relu_1.sigma_w: expected a finite number"),
     ("networks.relu_1.output_bias", True, "networks.relu_1: output_bias=True needs biases: set sigma_b"),

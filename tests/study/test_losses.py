@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+from itertools import product
 
 import naive
 import numpy as np
@@ -49,8 +50,10 @@ class Run:
         self.data = dataset.read(f"{self.study.results}/dataset.npz")
         asked, k = self.study.training, self.data.outputs
         self.network = self.study.networks["tanh"].network(32)
-        self.limit = ntksim.infinite_kernel(self.network, np.concatenate([self.data.x_train, self.data.x_test])).ntk
-        self.scale = self.network.learning_rate_scale
+        limits = ntksim.infinite_kernel(self.network, np.concatenate([self.data.x_train, self.data.x_test]))
+        hidden, readout = asked.layer_rates or (1.0, 1.0)
+        self.limit = hidden * (limits.ntk - limits.nngp) + readout * limits.nngp  # the readout's own part is the NNGP
+        self.scale, self.rates = self.network.learning_rate_scale, asked.layer_rates or [1.0, 1.0]
         name, n = asked.loss, len(self.data.x_train)
         self.curvature = LOSSES[name][1](n, k) * CURVATURES[name.removeprefix("mean_").removeprefix("half_mean_").split("_")[0]]
         rate = asked.learning_rate or (asked.relative_learning_rate or 0.5) / (
@@ -62,7 +65,8 @@ class Run:
         self.run = ntksim.train(
             dataclasses.replace(self.network, outputs=k), self.data.x_train, self.data.y_train, seeds=range(5),
             method="gradient_descent", learning_rate=rate, times=rate * self.steps, x_test=self.data.x_test, keep_kernels=True,
-            loss=name, weight_decay=asked.weight_decay, batch_size=asked.batch_size, **self.options,
+            loss=name, weight_decay=asked.weight_decay, batch_size=asked.batch_size, layer_rates=asked.layer_rates,
+            remove_initial_output=asked.remove_initial_output, **self.options,
         )  # fmt: skip
 
     def rows(self, table):
@@ -78,11 +82,17 @@ class Run:
 
     def linearized(self, s, limit=False):
         """Outputs of a seed's linearised network, or with the limit's kernel, at the snapshots, by `linearized_descent`."""
-        n, run = len(self.data.x_train), self.run
+        n, run, decay = len(self.data.x_train), self.run, self.study.training.weight_decay
         kernels = (self.limit[:n, :n], self.limit[n:, :n]) if limit else (run.kernels[s, 0], run.test_kernels[s, 0])
+        options = self.options
+        if decay:
+            network, every = dataclasses.replace(self.network, outputs=self.data.outputs), (self.data.x_train, self.data.x_test)
+            of_layers = (ntksim.radial_derivative(network, x, seeds=[s], by_layer=True)[0] for x in every)
+            own = [layers[[rate > 0 for rate in self.rates]].sum(axis=0) for layers in of_layers]
+            options = options | {"weight_decay": max(self.rates) * decay, "radial": own[0], "radial_test": own[1]}
         found = ntksim.linearized_descent(
-            self.scale * kernels[0], run.outputs[s, 0], self.data.y_train, self.steps[-1], self.rate, self.study.training.loss,
-            kernel_test=self.scale * kernels[1], f0_test=run.test_outputs[s, 0], **self.options,
+            kernels[0], run.outputs[s, 0], self.data.y_train, self.steps[-1], self.scale * self.rate, self.study.training.loss,
+            kernel_test=kernels[1], f0_test=run.test_outputs[s, 0], **options,
         )  # fmt: skip
         return [own[self.steps].reshape(len(self.steps), -1) for own in found]
 
@@ -106,7 +116,7 @@ def classified(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def decayed(tmp_path_factory):
     measures = {"eigenvectors": 2, "regression": True, "predictions": True}
-    return Run(tmp_path_factory.mktemp("decayed"), **training(weight_decay=0.4, measures=measures))
+    return Run(tmp_path_factory.mktemp("decayed"), **training(weight_decay=0.4, layer_rates=[0.7, 1.0], measures=measures))
 
 
 def test_tables_hold_the_engines_losses_and_movement(classified):
@@ -175,13 +185,51 @@ def test_accuracies_are_of_the_largest_output_or_the_sign(classified):
     assert np.isfinite(own.rows("final")["test_linearized_accuracy"]).all()
 
 
-def test_weight_decay_is_the_engines_and_leaves_theory_out(decayed):
+DECAYED = {
+    "squared": {"weight_decay": 0.4},
+    "classes": {"weight_decay": 0.05, "loss": "softmax_cross_entropy", "momentum": 0.5, "nesterov": True},
+    "mean, mup": {"weight_decay": 0.1, "loss": "mean_squared", "momentum": 0.5, "relative_time": 20.0},
+    "removed": {"weight_decay": 0.4, "remove_initial_output": True, "batch_size": 4, "relative_learning_rate": 0.2},
+    "one rate": {"weight_decay": 0.4, "layer_rates": [0.5, 0.5]},
+    "frozen": {"weight_decay": 0.4, "layer_rates": [0.0, 0.5], "momentum": 0.3},
+}
+
+
+@pytest.mark.parametrize("name", DECAYED)
+def test_theory_with_weight_decay_is_the_linearised_network_too(name, tmp_path):
+    """Of one rate for all layers that train; of frozen hidden layers it is the network itself."""
+    own = Run(tmp_path, **training(**DECAYED[name]), **(MUP if "mup" in name else {}))
+    run, loss = own.run, own.study.training.loss
+    assert own.column("loss") == pytest.approx(run.loss, rel=1e-8)
+    for s, (start, points), (column, limit) in product(
+        (0, 4), (("", 0), ("test_", 1)), (("linearized", False), ("limit_closed_form", True))
+    ):
+        f, trained = own.linearized(s, limit)[points], (run.outputs[s], run.test_outputs[s])[points]
+        targets = own.targets((own.data.y_train, own.data.y_test)[points])
+        values = [naive.loss(loss, at.reshape(targets.shape), targets) for at in f]
+        assert own.column(f"{start}{column}_loss")[s] == pytest.approx(values, rel=1e-7)
+        apart = np.sqrt(np.mean((trained.reshape(f.shape) - f) ** 2, axis=1))
+        assert own.column(f"{start}{column}_deviation")[s] == pytest.approx(apart, rel=1e-5, abs=1e-9)
+    final = own.rows("final")
+    assert (final["relative_linearized_deviation"] > (0 if name == "frozen" else 1e-4)).all()
+    if name == "frozen":
+        assert final["relative_linearized_deviation"].max() < 1e-10
+    lazy = (final["kernel_drift"] < 0.1) & (final["loss_left"] <= 0.5)
+    if name != "removed":  # of batches the kernel drift alone counts
+        lazy &= final["relative_linearized_deviation"] < 0.1
+    assert own.rows("lazy")["lazy_share"].item() == lazy.mean()
+    assert final["test_linearized_accuracy"].notna().any()
+    missing = own.rows("training")[["closed_form_loss", "test_closed_form_deviation", "ensemble_loss"]]
+    assert missing.isna().all(axis=None)
+
+
+def test_weight_decay_is_the_engines_and_with_several_rates_leaves_theory_out(decayed):
     own, run = decayed, decayed.run
     for name in ("loss", "kernel_drift", "parameter_drift"):
         assert own.column(name) == pytest.approx(getattr(run, name), rel=1e-8, abs=1e-12), name
     without = ntksim.train(
         OF_WINE, own.data.x_train, own.data.y_train,
-        seeds=range(5), method="gradient_descent", learning_rate=own.rate, times=own.rate * own.steps,
+        seeds=range(5), method="gradient_descent", learning_rate=own.rate, times=own.rate * own.steps, layer_rates=own.rates,
     )  # fmt: skip
     assert np.abs(run.loss[:, -1] / without.loss[:, -1] - 1).min() > 1e-3
     for table, names in {
@@ -213,7 +261,7 @@ def test_kernel_regression_does_not_depend_on_weight_decay(decayed):
     assert regression["regression_test_loss"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_verdicts_and_laws_with_weight_decay_go_without_the_linearised_network(decayed):
+def test_verdicts_and_laws_with_several_rates_of_decay_go_without_the_linearised_network(decayed):
     """A distance that is not known does not make a seed's verdict `none`; and movement of order 1 has no theory."""
     lazy = ntksim.read_table(decayed.study.results, "lazy")
     assert set(lazy["verdict"]) <= {"lazy", "between", "rich", "untrained"}
@@ -445,7 +493,9 @@ def test_plans_price_the_linearised_network_step_by_step():
 
     plain = price()
     assert price(**SOFTMAX) > 1.2 * plain
-    assert price(**DECAY) == price(**SOFTMAX, **DECAY) == price(loss="mean_squared") == plain
+    assert price(**DECAY) == price(**SOFTMAX) == price(**SOFTMAX, **DECAY)
+    assert price(**DECAY, layer_rates=[0.5, 1.0]) == price(loss="mean_squared") == plain
+    assert price(**DECAY, layer_rates=[0.0, 1.0]) == price(**DECAY)
     absolute = {"learning_rate": 0.1, "relative_time": 1e5}
     half, mean = (
         cost.cost_of(parse_study(CONTENT | training(**absolute, loss=loss)), "training", "tanh", 16, 2).seconds
@@ -483,6 +533,11 @@ def test_reports_say_which_loss(classified, decayed, tmp_path):
     for axis in figures.loss(ntksim.read_table(decayed.study.results, "training")).axes:
         assert axis.get_ylabel() == r"training loss: $\frac{1}{2}\sum r^2$"
         assert axis.get_legend_handles_labels()[1] == ["$m$ = 16", "$m$ = 32"]
+    one = studies.computed(CONTENT, tmp_path / "one", **training(weight_decay=0.4))
+    assert "distance from the linearised network, in units of the targets" in summary.summary(one.results)
+    for axis in figures.loss(ntksim.read_table(one.results, "training")).axes:
+        assert axis.get_legend_handles_labels()[1][-2:] == [r"the same training with $K_0$", r"the same training with $K_\infty$"]
+    assert len(figures.drift(*(ntksim.read_table(one.results, name) for name in ("drift", "scaling_laws"))).axes) == 3
 
 
 def test_figures_are_drawn_without_what_is_missing(classified, decayed, tmp_path):

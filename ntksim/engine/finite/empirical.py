@@ -49,9 +49,7 @@ def chosen_place(device: object, sampling: object) -> str:
     return chosen_device(device)
 
 
-def _whose(
-    seeds: Sequence[int] | None, parameters: Parameters | None, device: object, sampling: object
-) -> tuple[np.ndarray, str]:
+def whose(seeds: Sequence[int] | None, parameters: Parameters | None, device: object, sampling: object) -> tuple[np.ndarray, str]:
     """Seeds, one of no meaning for given parameters; and where to work: ``"cpu"`` or ``"cuda"``."""
     place = chosen_place("cpu" if parameters is not None and device == "auto" else device, sampling)
     if parameters is None:
@@ -67,7 +65,9 @@ def _whose(
     return np.zeros(1, np.uint64), place
 
 
-def _known(network: Network, input_dim: int, parameters: Parameters | None, kind: np.dtype) -> tuple[Net, np.ndarray | None]:
+def known_network(
+    network: Network, input_dim: int, parameters: Parameters | None, kind: np.dtype
+) -> tuple[Net, np.ndarray | None]:
     """The network as compiled code knows it, and the flat vector of given parameters."""
     return (compiled_network(network, input_dim), None) if parameters is None else packed(network, input_dim, parameters, kind)
 
@@ -134,7 +134,7 @@ def _evaluate(
     spread(seeds.size, is_wide(net.widths[1:-1].tolist()), work)
 
 
-def _warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray, given: bool) -> None:
+def warn_of_overflow(what: str, seeds: np.ndarray, values: np.ndarray, given: bool) -> None:
     """One line where results (S, ...) are infinite or NaN, which comes of overflow alone: inputs and parameters are finite.
 
     Like NumPy's own warnings of overflow it is silent under ``np.errstate(over="ignore")``.
@@ -186,16 +186,16 @@ def network_outputs(
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
     checked_network(network)
-    seed_list, place = _whose(seeds, parameters, device, sampling)
+    seed_list, place = whose(seeds, parameters, device, sampling)
     x, kind = points("x", x), precision(dtype)
     out = np.empty((seed_list.size, len(x), network.outputs), kind)
     no_kernels = np.empty((seed_list.size, 0, 0, 0), kind)
     with shown(progress, seed_list.size, "outputs"):
         if not _conditionally(network, x, None, seed_list, out, no_kernels, sampling, place):
             columns, pairs = columns_of(x, None, kind, place)
-            net, theta = _known(network, x.shape[1], parameters, kind)
+            net, theta = known_network(network, x.shape[1], parameters, kind)
             _evaluate(net, columns, pairs, seed_list, out, no_kernels, place, theta)
-    _warn_of_overflow("outputs", seed_list, out, parameters is not None)
+    warn_of_overflow("outputs", seed_list, out, parameters is not None)
     out = out if parameters is None else out[0]
     return out if network.outputs > 1 else out[..., 0]
 
@@ -250,7 +250,7 @@ def empirical_ntk(
     GPU or numba-cuda; MemoryError where a GPU has not enough of it for one network.
     """
     checked_network(network)
-    seed_list, place = _whose(seeds, parameters, device, sampling)
+    seed_list, place = whose(seeds, parameters, device, sampling)
     x1, kind = points("x1", x1), precision(dtype)
     if x2 is not None:
         x2 = points("x2", x2, features=x1.shape[1])
@@ -261,13 +261,13 @@ def empirical_ntk(
     with shown(progress, seed_list.size, "kernels"):
         if not _conditionally(network, x1, x2, seed_list, no_outputs, out, sampling, place):
             columns, pairs = columns_of(x1, x2, kind, place)
-            net, theta = _known(network, x1.shape[1], parameters, kind)
+            net, theta = known_network(network, x1.shape[1], parameters, kind)
             if form == "trace" and k > 1:
                 with working_for(another(-(-k // _group_of_outputs(pairs)))):
                     _add_traces(net, columns, pairs, seed_list, out[:, 0], place, theta)
             else:
                 _evaluate(net, columns, pairs, seed_list, no_outputs, out, place, theta)
-    _warn_of_overflow("kernels", seed_list, out, parameters is not None)
+    warn_of_overflow("kernels", seed_list, out, parameters is not None)
     return _arranged(out if parameters is None else out[0], form, k, rows, cols)
 
 

@@ -6,7 +6,7 @@ from os import PathLike
 
 import numpy as np
 
-from ntksim.engine.arguments import SAMPLINGS, flag, one_of, seed_array, warn
+from ntksim.engine.arguments import SAMPLINGS, decay_number, flag, one_of, seed_array, warn
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.loss import LOSSES, SQUARED, Loss
@@ -80,20 +80,15 @@ def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent
 
 def checked_loss(loss: Loss, weight_decay: object, place: str, in_law: bool, removes: bool) -> float:
     """Weight decay as a number; what is asked for must be there on the device, and for networks in law."""
-    if (
-        isinstance(weight_decay, bool)
-        or not isinstance(weight_decay, (int, float, np.floating))
-        or not 0 <= weight_decay < np.inf
-    ):
-        raise ValueError(f"weight_decay must be a finite number of at least 0; got {weight_decay!r}")
-    what = f"loss={loss.name!r}" if loss.kind != SQUARED else "weight_decay" if weight_decay else None
+    decay = decay_number(weight_decay)
+    what = f"loss={loss.name!r}" if loss.kind != SQUARED else "weight_decay" if decay else None
     if what is not None and in_law:
         raise ValueError(f"{what} needs a network's weights: leave it out, or use sampling='weights'")
     if what is not None and place == "cuda":
         raise ValueError(f"{what} is on the CPU only so far; got device='cuda': use device='cpu'")
     if loss.kind != SQUARED and removes:
         raise ValueError(f"remove_initial_output belongs to squared losses: leave it out, or loss={loss.name!r}")
-    return float(weight_decay)
+    return decay
 
 
 def on_cpu(device: object, loss: object, weight_decay: object) -> bool:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from ntksim.engine.arguments import METHODS, SAMPLINGS
 from ntksim.engine.infinite.decay import stable_rate
 from ntksim.engine.loss import LOSSES, is_squared
+from ntksim.engine.network import common_rate
 from ntksim.study.config.measures import Dispersion, Measures
 from ntksim.study.config.section import MOST, Section, one_of
 from ntksim.study.errors import shown
@@ -321,13 +322,13 @@ class Schedule(Section):
 
     @property
     def has_linearized(self) -> bool:
-        """Whether outputs of the linearised network are known: with weight decay they alone do not say how it moves."""
-        return self.weight_decay == 0
+        """Whether outputs of the linearised network are known: not with weight decay where layers decay at different rates."""
+        return self.weight_decay == 0 or common_rate(self.layer_rates) is not None
 
     @property
     def has_closed_forms(self) -> bool:
         """Whether training under a constant kernel has a closed form, and a distribution over infinitely wide networks."""
-        return is_squared(self.loss) and self.has_linearized
+        return is_squared(self.loss) and self.weight_decay == 0
 
     @property
     def looks(self) -> int:

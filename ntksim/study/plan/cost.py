@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from ntksim.engine.loss import is_squared
 from ntksim.study.config.dataset import FEATURES
 from ntksim.study.config.headers import columns, rows
 from ntksim.study.config.study import Study
@@ -285,7 +284,7 @@ def _seconds_of_training(study: Study, network: str, width: int, d: int, k: int,
     if schedule.method == "gradient_descent":
         points = schedule.batch_size or n
         steps = passes * (6.0 * points * count / speed + 0.1 * rates.pass_seconds)
-        if not is_squared(schedule.loss) and schedule.has_linearized:  # with K_0 and K_inf, step by step
+        if schedule.has_linearized and not schedule.has_closed_forms:  # with K_0 and K_inf, step by step
             steps += 2 * passes * (_CONSTANT_KERNEL_STEP * rates.pass_seconds + 2.0 * (k * n) ** 2 / speed)
         return seconds + steps + looks * (((2.0 + 4.0 * k) * n * count + kernel) / speed + rates.pass_seconds)
     return seconds + passes * (((4.0 + 6.0 * k) * n * count + kernel) / speed + rates.pass_seconds + _eigen(k * n, rates))

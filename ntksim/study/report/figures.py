@@ -77,8 +77,8 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
 
     Each quantity has a row of panels and each depth a column. ``table`` is the table ``drift``, ``laws`` is ``scaling_laws``.
     Dotted lines have the slopes of each network's theory (`scaling_laws.theory_exponent`). Horizontal lines mark the drift and
-    the distance below which a network is lazy. With weight decay, under which the linearised network is not known, there is no
-    distance.
+    the distance below which a network is lazy. With weight decay and layer rates that differ, under which the linearised network
+    is not known, there is no distance.
     """
     labels = {
         "kernel_drift": r"kernel drift $\|K_t - K_0\|_F\,/\,\|K_0\|_F$",
@@ -87,7 +87,7 @@ def drift(table: pd.DataFrame, laws: pd.DataFrame) -> plt.Figure:
     }
     if not losses.has_units_of_targets(table.attrs):
         labels["relative_linearized_deviation"] = r"$\sup_t\ \mathrm{rms}\,(f_t - f_t^{\mathrm{lin}})$"
-    if losses.decays(table.attrs):
+    if not losses.has_linearized(table.attrs):
         del labels["relative_linearized_deviation"]
     figure = panels.against_width(table, laws, labels)
     columns = table["depth"].nunique()
@@ -289,9 +289,9 @@ def loss(table: pd.DataFrame) -> plt.Figure:
 
     ``table`` is the table ``training``. Solid lines are medians over seeds; bands span all seeds. Theory is computed for the
     seeds of the widest network, each from its initial outputs f_0: gradient flow with the seed's K_0, or under logistic and
-    softmax losses the same training with it (dashed), and the same training with K_infinity (dotted). Grey is the expected loss
-    over infinitely wide networks. Theory that is not known has no line. The loss axis ends where losses are only rounding error
-    (`_rounding`).
+    softmax losses and with weight decay the same training with it (dashed), and the same training with K_infinity (dotted). Grey
+    is the expected loss over infinitely wide networks. Theory that is not known has no line. The loss axis ends where losses are
+    only rounding error (`_rounding`).
     """
     figure, filled = panels.per_network(table)
     for axis, rows in filled:
@@ -307,8 +307,9 @@ def loss(table: pd.DataFrame) -> plt.Figure:
             axis.fill_between(time, runs.min(), runs.max(), color=panels.colour(line), alpha=0.2, linewidth=0)
         widest = rows[rows["width"] == widths[-1]] if widths else rows
         flow = ("closed_form_loss", "--", r"gradient flow with $K_0$")
+        has_flow = losses.has_units_of_targets(table.attrs) and not losses.decays(table.attrs)
         for column, style, label in (
-            flow if losses.has_units_of_targets(table.attrs) else ("linearized_loss", "--", r"the same training with $K_0$"),
+            flow if has_flow else ("linearized_loss", "--", r"the same training with $K_0$"),
             ("limit_closed_form_loss", ":", r"the same training with $K_\infty$"),
             ("ensemble_loss", "-", "mean over infinitely wide networks"),
         ):

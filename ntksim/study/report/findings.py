@@ -27,7 +27,7 @@ _OVER_DEPTHS = {
 }
 _MEANINGS = (
     f"rich: kernel drift of {laziness.RICH:g} or more; untrained: more than {laziness.UNTRAINED:g} of the loss left; lazy: "
-    f"kernel drift and, unless training uses batches or weight decay, distance from the linearised network below "
+    f"kernel drift and, where it is known and training uses no batches, distance from the linearised network below "
     f"{laziness.LAZY:g}; between: none of these"
 )
 
@@ -329,7 +329,8 @@ def accuracies(drift: pd.DataFrame, test_points: int) -> str | None:
         return None
     names = ("test_accuracy", "test_linearized_accuracy", "test_limit_closed_form_accuracy")
     trained, linearized, limit = (f"{widest.loc[name, 'mean']:.3f}" for name in names)
-    theory = "" if limit == "nan" else f"; linearised {linearized}, with K_inf {limit}"  # not known with weight decay
+    # not known with weight decay and layer rates that differ
+    theory = "" if limit == "nan" else f"; linearised {linearized}, with K_inf {limit}"
     row = widest.loc["test_accuracy"]
     spread = ""
     if not np.isnan(row["interval_low"]):

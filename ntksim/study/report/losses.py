@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ntksim.engine.loss import is_squared
+from ntksim.engine.network import common_rate
 
 _FORMULAS = {
     "squared": r"$\frac{1}{2}\sum r^2$",
@@ -36,6 +37,11 @@ def decays(metadata: Mapping[Any, Any]) -> bool:
     return bool(_training(metadata).get("weight_decay"))
 
 
+def has_linearized(metadata: Mapping[Any, Any]) -> bool:
+    """Whether the tables of a study know the linearised network (`Schedule.has_linearized`)."""
+    return not decays(metadata) or common_rate(_training(metadata).get("layer_rates")) is not None
+
+
 def _training(metadata: Mapping[Any, Any]) -> Mapping[str, Any]:
     return metadata.get("config", {}).get("training") or {}
 
@@ -59,6 +65,6 @@ def named(quantity: str, called: str, metadata: Mapping[Any, Any]) -> str | None
     """What a quantity is ``called`` in the summary; None for the distance from a linearised network that is not known."""
     if quantity != "relative_linearized_deviation":
         return called
-    if decays(metadata):
+    if not has_linearized(metadata):
         return None
     return called if has_units_of_targets(metadata) else called.removesuffix(", in units of the targets")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ntksim.study.stages.training_job import Job
 
 
+Arrays = tuple[np.ndarray, np.ndarray]  # of training points, and of test points
+
+
 class Moments(NamedTuple):
     """Mean and variance of outputs over networks, (T, n k) each."""
 
@@ -65,13 +68,14 @@ def _moments(mean: np.ndarray, covariance: np.ndarray) -> Moments:
     return Moments(mean.reshape(len(mean), -1), np.repeat(variance, mean[0].size // variance.shape[-1], axis=-1))
 
 
-def _zeros(arrays: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _zeros(arrays: Arrays) -> Arrays:
     return np.zeros_like(arrays[0]), np.zeros_like(arrays[1])
 
 
-def beside_theory(job: "Job", run: Trajectory) -> dict[str, np.ndarray]:
+def beside_theory(job: "Job", run: Trajectory, radial: Arrays | None) -> dict[str, np.ndarray]:
     """What constant-kernel theory predicts of every network of a flat ``run`` from its own f_0, and how far the network is from
-    it: columns (S, T), or (S, 1, ...) of whole runs (`_trained`, `_regressions`, `modes`).
+    it: columns (S, T), or (S, 1, ...) of whole runs (`_trained`, `_regressions`, `modes`). ``radial`` is `Job.radial`, where
+    linearised networks decay.
     """
     columns: dict[str, list[np.ndarray]] = {}
     for s in range(len(run.outputs)):
@@ -80,21 +84,22 @@ def beside_theory(job: "Job", run: Trajectory) -> dict[str, np.ndarray]:
         across = run.test_kernels[s].astype(np.float64)
         initial = run.kernels[s, 0].astype(np.float64), across[0]
         after = run.kernel[s].astype(np.float64), across[1]
-        found = _trained(job, run, s, initial) | _regressions(job, initial, after)
+        along = None if radial is None else (radial[0][s], radial[1][s])
+        found = _trained(job, run, s, initial, along) | _regressions(job, initial, after)
         found |= modes(job, run.kernels[s], after[0], run.outputs[s].astype(np.float64))
         for name, values in found.items():
             columns.setdefault(name, []).append(values)
     return {name: np.stack(values) for name, values in columns.items()}
 
 
-def _trained(job: "Job", run: Trajectory, s: int, initial: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+def _trained(job: "Job", run: Trajectory, s: int, initial: Arrays, radial: Arrays | None) -> dict[str, np.ndarray]:
     """Predictions of the whole run of one seed: losses on training and test points, the root mean square of f_t - prediction
     over either, and the accuracy on test points, (T,) each.
 
     ``linearized``: the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, what
     momentum makes of it, and the closed form for the flow; of batches, that of all points at once; of other losses than squared
-    ones step by step. ``limit_closed_form``: the same training with K_infinity. ``closed_form``: gradient flow with K_0,
-    e^(-K_0 t). NaN where there is no formula.
+    ones and with weight decay step by step. ``limit_closed_form``: the same training with K_infinity, and the network's own
+    ``radial``. ``closed_form``: gradient flow with K_0, e^(-K_0 t). NaN where there is no formula.
     """
     limits = job.limits
     assert run.test_outputs is not None
@@ -107,7 +112,7 @@ def _trained(job: "Job", run: Trajectory, s: int, initial: tuple[np.ndarray, np.
         ("closed_form", initial, job.flow_times, computed),
         ("limit_closed_form", (limits["ntk"], limits["ntk_test"]), own_times, of_limit | job.descent),
     ):
-        f, f_test = _under_constant_kernel(job, kernels, (outputs[0], tests[0]), times, options)
+        f, f_test = _under_constant_kernel(job, kernels, (outputs[0], tests[0]), times, options, radial)
         found[f"{name}_loss"], found[f"test_{name}_loss"] = job.objectives[0].of(f), job.objectives[1].of(f_test)
         found[f"{name}_deviation"], found[f"test_{name}_deviation"] = rms(outputs - f), rms(tests - f_test)
         found[f"test_{name}_accuracy"] = accuracy(f_test, job.data)
@@ -115,27 +120,23 @@ def _trained(job: "Job", run: Trajectory, s: int, initial: tuple[np.ndarray, np.
 
 
 def _under_constant_kernel(
-    job: "Job",
-    kernels: tuple[np.ndarray, np.ndarray],
-    start: tuple[np.ndarray, np.ndarray],
-    times: np.ndarray,
-    options: dict[str, Any],
-) -> tuple[np.ndarray, np.ndarray]:
+    job: "Job", kernels: Arrays, start: Arrays, times: np.ndarray, options: dict[str, Any], radial: Arrays | None
+) -> Arrays:
     """Outputs (T, n k) and (T, n* k) of the job's training on its loss with constant kernels, as `prediction` has them, or of
     gradient flow where ``options`` have no learning rate; NaN where neither formula nor recursion is known.
     """
     if job.schedule.has_closed_forms:
         return prediction(job.network, kernels, start, job.targets[0], times, factor=job.objectives[0].loss.factor, **options)
     known = job.schedule.has_linearized and "learning_rate" in options
-    if known and all(np.isfinite(values).all() for values in (*kernels, *start)):
+    if known and all(np.isfinite(values).all() for values in (*kernels, *start, *(radial or ()))):
         (loss, targets), scale = job.objectives[0], job.network.learning_rate_scale
         steps = np.round(times / job.descent["learning_rate"])
         scaled = scale * kernels[0], scale * kernels[1]
-        return descended(loss, scaled, start, targets, StepRule.checked(**job.descent), steps)
+        return descended(loss, scaled, start, targets, StepRule.checked(**job.descent), steps, job.decay, radial)
     return _unknown(times, start)
 
 
-def _unknown(times: np.ndarray, start: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _unknown(times: np.ndarray, start: Arrays) -> Arrays:
     return np.full((len(times), len(start[0])), np.nan), np.full((len(times), len(start[1])), np.nan)
 
 

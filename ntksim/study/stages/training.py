@@ -95,7 +95,7 @@ def _columns(job: Job, seeds: range) -> tuple[dict[str, np.ndarray], np.ndarray]
             change = (kernels[:, -1] - kernels[:, 0]) / measures.frobenius_norm(kernels[:, 0])[:, None, None]
             columns["relative_kernel_change"] = change.reshape(len(seeds), 1, -1)
         columns |= measured(job, seen)
-    columns |= beside_theory(job, run)
+    columns |= beside_theory(job, run, job.radial(seeds) if job.decay else None)
     columns |= beside_ensemble("", job, 0, run.outputs)
     columns |= beside_ensemble("test_", job, 1, run.test_outputs)
     if job.schedule.sampling == "conditional":

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ntksim.engine.devices import chosen_device
-from ntksim.engine.network import Network, rated
+from ntksim.engine.finite.radial import radial_derivative
+from ntksim.engine.network import Network, common_rate, rated
 from ntksim.engine.training.train import train
 from ntksim.engine.training.trajectory import Trajectory
 from ntksim.study.data import files as datasets
@@ -65,6 +66,14 @@ class Job:
         return self.network.learning_rate_scale * self.objectives[0].loss.factor
 
     @property
+    def decay(self) -> float:
+        """lambda of the linearised network's descent, with the factors on learning rates that its kernel has; 0 without any."""
+        if not self.descent or not self.schedule.has_linearized:
+            return 0.0
+        rate = common_rate(self.schedule.layer_rates)
+        return float(self.schedule.weight_decay * self.network.learning_rate_scale * (1.0 if rate is None else rate))
+
+    @property
     def targets(self) -> tuple[np.ndarray, np.ndarray]:
         """Of training points (n k,) and of test points (n* k,)."""
         return self.data.y_train.ravel(), self.data.y_test.ravel()
@@ -79,6 +88,16 @@ class Job:
     def keeps_test_kernels(self) -> bool:
         """Whether kernels of those with training points are wanted along the way."""
         return self.schedule.measures is not None and self.schedule.measures.at_test_points
+
+    def radial(self, seeds: range) -> tuple[np.ndarray, np.ndarray]:
+        """J_0 theta_0 of the layers that train, (S, n k) on training and (S, n* k) on test points, along which weight decay moves
+        linearised networks.
+        """
+        trained = np.ones(self.network.depth + 1) if self.schedule.layer_rates is None else np.array(self.schedule.layer_rates)
+        points, count = np.concatenate([self.data.x_train, self.data.x_test]), len(self.data.x_train)
+        shares = radial_derivative(self.network, points, seeds=seeds, by_layer=True, dtype=self.dtype).astype(np.float64)
+        found = shares[:, trained > 0].sum(axis=1)
+        return found[:, :count].reshape(len(seeds), -1), found[:, count:].reshape(len(seeds), -1)
 
     def train(self, seeds: range) -> Trajectory:
         """Train some seeds; test points of the result are `observed`."""

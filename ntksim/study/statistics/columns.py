@@ -147,7 +147,8 @@ QUANTITIES = {
     ),
     "relative_linearized_deviation": Quantity(
         "the larger of largest_linearized_deviation and largest_test_linearized_deviation, divided by the root mean square of "
-        "the training targets, or under logistic and softmax losses by 1; missing with weight decay", ("drift", "lazy"), _KERNEL,
+        "the training targets, or under logistic and softmax losses by 1; missing where linearized_loss is",
+        ("drift", "lazy"), _KERNEL,
         words="distance from the linearised network, in units of the targets",
     ),
     "largest_linearized_deviation": Quantity("largest linearized_deviation during the run", ("drift", "lazy"), _KERNEL),
@@ -255,15 +256,16 @@ COLUMNS = {
     "kernel_velocity": "kernel distance from the previous snapshot, per unit of time; missing at t = 0",
     "layer": "1 for the first hidden layer's weights and biases, ..., depth + 1 for those of the readout",
     "linearized_loss": "loss of the network linearised at theta_0 under the same training: (I - eta K_0)^k for gradient descent, "
-    "and the corresponding formula with momentum, or these steps on a logistic or softmax loss. For batches it is computed with "
-    "the full batch. Missing with weight decay, under which outputs alone do not say how the linearised network moves; so is all "
-    "that is linearized",
+    "and the corresponding formula with momentum, or these steps on a logistic or softmax loss, and with weight decay, which "
+    "moves it along J_0 theta_0 too. For batches it is computed with the full batch. Missing, as all that is linearized, with "
+    "weight decay where layers that train have several rates",
     "closed_form_loss": "loss of gradient flow with the constant kernel K_0, e^(-K_0 t), from the network's f_0; with momentum "
     "mu at time t / (1 - mu). Missing, as all that is of the closed form, under logistic and softmax losses, which have none, "
     "and with weight decay",
     "limit_closed_form_loss": "loss of the same training with the constant kernel K_inf, from the network's f_0: e^(-K_inf t), "
-    "or the steps of gradient descent, one by one on a logistic or softmax loss. For batches it is computed with the full batch. "
-    "Missing, as all that is of K_inf in training, with weight decay",
+    "or the steps of gradient descent, one by one on a logistic or softmax loss, and with weight decay, which has the network's "
+    "own J_0 theta_0. For batches it is computed with the full batch. Missing, as all that is of K_inf in training, where "
+    "linearized_loss is",
     "ensemble_loss": "expected loss of the same training over infinitely wide networks: the loss of their mean plus half the sum "
     "of their variances, times the factor of a mean (Lee et al. 2019). For batches it is computed with the full batch. Missing, "
     "as the moments in `ensemble`, under logistic and softmax losses, and with weight decay",
@@ -324,6 +326,6 @@ COLUMNS = {
     "rich_share": "share of seeds whose kernel drift is 1 or more",
     "untrained_share": "share of seeds that are not rich and have more than half of their loss left (loss_left above 0.5)",
     "lazy_share": "share of seeds that are neither rich nor untrained, and whose kernel drift is below 0.1, and, unless training "
-    "uses batches or weight decay, also relative_linearized_deviation",
+    "uses batches, also relative_linearized_deviation, where it is known",
 } | {name: quantity.meaning for name, quantity in QUANTITIES.items() if name not in _PARTS}
 COLUMNS = {name: str(field.description) for name, field in NetworkOptions.model_fields.items()} | COLUMNS

@@ -51,7 +51,7 @@ def lazy_table(study: Study, final: pd.DataFrame) -> pd.DataFrame:
     The verdict is rich, untrained or lazy if more than half of the finished seeds are; otherwise it is between. It is undecided
     if a share of more than `UNDECIDED` of the seeds did not finish, since those are often the rich ones. If training uses
     batches, lazy depends on the kernel drift alone, since the linearised network is trained without the noise of the batches.
-    So it does with weight decay, under which the linearised network is not known.
+    So it does with weight decay and layer rates that differ, under which the linearised network is not known.
 
     ``final`` is the table ``final``.
     """
