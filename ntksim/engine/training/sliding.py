@@ -111,17 +111,25 @@ class Kinks:
             last, change = change, np.where(holds, q / np.where(holds, pressure, 1.0), 0.0)
             if np.abs(change - last).max() < 1e-9 or (ids[:, 0] == ids[0, 0]).all():
                 break
-        held = holds & (where == 0)
-        slopes = np.where(held, gates.base + change, np.where(where > 0, above, below))
+        gone = ~holds
+        if gone.any():
+            # What is pushed from 0 by either side was held until the pressure went through 0. A vanishing smoothing of the kink
+            # lets it go to the side to which it then moves with the slopes that have held it and others.
+            last = np.append(before, np.full(len(ids) - len(before), 0.5 * (above + below)))
+            leaves = free - gates.C @ np.where(gone, (last - gates.base) * pressure, q)
+            side = np.where(leaves > 0, above, below)
+            low, high = (np.where(gone, (side - gates.base) * pressure, bound) for bound in (low, high))
+            q, where = gates.C.least(free, low, high)
+            where[gone] = np.where(leaves > 0, 1, -1)[gone]
+        held = where == 0
+        slopes = np.where(held, gates.base + q / np.where(held, pressure, 1.0), np.where(where > 0, above, below))
         moving = free - gates.C @ q
-        # What is pushed from 0 by either side was held until the pressure went through 0. A vanishing smoothing of the kink lets
-        # it go to the side to which it then moves with the slopes that have held it and others.
-        last = np.append(before, np.full(len(ids) - len(before), 0.5 * (above + below)))
-        leaves = free - gates.C @ np.where(holds, q, (last - gates.base) * pressure)
-        slopes[~holds] = np.where(leaves > 0, above, below)[~holds]
         late = np.where(held | (np.arange(len(ids)) >= len(before)), 0.0, moving)
-        root = gates.C.root(late != 0)
-        missed = size * float(np.sqrt(np.mean(((root.T @ (root @ late)) @ gates.B) ** 2)))
+        missed = 0.0
+        if late.any():
+            root = gates.C.root(late != 0)
+            b, _ = gates.mixed(gates.mixing(slopes - gates.base), gates.B, gates.C)
+            missed = size * float(np.sqrt(np.mean(((root.T @ (root @ late)) @ b) ** 2)))
         return Settled(ids, held, slopes, missed, gates)
 
     def held(self, state: State, settled: Settled) -> Held | None:
