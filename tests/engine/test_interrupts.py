@@ -443,3 +443,22 @@ def test_warm_up_says_what_it_does():
     assert any("gradient descent in float32" in line for line in lines)
     assert "compiling" not in done.stderr
     assert done.stdout.startswith("Compiled code is in ")
+
+
+def test_ctrl_c_while_the_command_is_imported_prints_no_traceback():
+    """Also as ``python -m ntksim``."""
+    script = """
+import sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "ntksim.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from ntksim.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "ntksim: error: interrupted; the same command goes on from here\n"
+    done = subprocess.run([sys.executable, "-m", "ntksim", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"ntksim {ntksim.__version__}\n"
