@@ -196,7 +196,7 @@ np.savez(sys.argv[2], **{name: value for name, value in vars(run).items() if isi
     ("options", "rounds", "most", "longest"),
     [
         ({"seeds": [0, 1, 2], "tolerance": 1e-5}, 5, 4, 0.0),
-        ({"seeds": list(range(8)), "tolerance": 1e-2, "sampling": "conditional"}, 3, 2, 0.1),
+        ({"seeds": list(range(8)), "tolerance": 1e-2, "sampling": "conditional"}, 2, 2, 0.1),
     ],
     ids=["weights", "in law"],
 )
@@ -204,7 +204,7 @@ def test_killed_at_random(options, rounds, most, longest, tmp_path):
     """kill -9 again and again, after numbers of writes up to ``most`` and then times up to ``longest``, drawn with a fixed seed.
 
     By weights threads share one of the three networks. In law only seeds that are done are written, so that kills come while
-    others are under way: after 2, 4 and 6 of the 12, as measured.
+    others are under way.
     """
     rng, kept, kills = np.random.default_rng(0), tmp_path / "kept", 0
     kept.mkdir()
