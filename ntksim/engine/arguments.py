@@ -18,6 +18,7 @@ import numpy as np
 PRECISIONS = ("float64", "float32")
 METHODS = ("gradient_flow", "gradient_descent")  # of training
 SAMPLINGS = ("weights", "conditional")  # of networks at initialisation
+_ROUNDING = 32  # units of it: shorter parts of vectors may be rounding (in float32 twice as many directions would be)
 _NOT_CALLERS = (str(Path(__file__).parents[1]) + os.sep, contextlib.__file__)  # the latter's decorators, as one_blas_thread
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -98,6 +99,14 @@ def precision(dtype: object) -> np.dtype:
     if found is None or found.name not in PRECISIONS:
         raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}")
     return found
+
+
+def rank_tolerance_in_use(tolerance: float, kind: Any) -> float:
+    """What networks in law leave out of a vector, as a part of its length, where ``tolerance`` is asked for in a precision.
+
+    The one place that knows its floor: training, identities, provenance and plans all ask here.
+    """
+    return max(float(tolerance), _ROUNDING * float(np.finfo(kind).eps))
 
 
 def momentum_options(momentum: object, nesterov: object) -> tuple[float, bool]:

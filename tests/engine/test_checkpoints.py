@@ -1,6 +1,7 @@
 """Training that is stopped at any moment goes on with the same bits."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ RUNS = [
     (NETWORK, DESCENT | {"loss": "mean_squared", "weight_decay": 0.1}),
     (SHALLOW, DESCENT | {"momentum": 0.9, "weight_decay": 0.1}),
     (SHALLOW, DESCENT | {"batch_size": 2}),
+    (NETWORK, FLOW | {"sampling": "conditional", "times": [0.3, 2.0], "tolerance": 1e-3}),
 ]
 
 
@@ -80,7 +82,7 @@ def test_flows_of_many_points_are_stopped_after_every_write(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("network", "options"), RUNS, ids=["flow", "descent", "batches", "layers", "decay", "shallow", "shallow batches"]
+    ("network", "options"), RUNS, ids=["flow", "descent", "batches", "layers", "decay", "shallow", "shallow batches", "in law"]
 )
 def test_stopped_after_every_write(network, options, tmp_path, monkeypatch):
     monkeypatch.setattr(descent, "_WORK", 12 * 16 * 5 * 20)  # a few steps at a time
@@ -102,7 +104,7 @@ def test_stopped_after_every_write(network, options, tmp_path, monkeypatch):
             stops += 1
             if stops == 1000:
                 pytest.fail("no progress from checkpoint to checkpoint")
-            if stops == 100:
+            if stops == (12 if "sampling" in options else 100):  # in law a seed is written once, when it is done
                 monkeypatch.setattr(checkpoints, "write", write)
     assert stops > 10
     _same(run, undisturbed)
@@ -180,36 +182,49 @@ def test_a_damaged_checkpoint_counts_as_missing(tmp_path):
 
 
 SCRIPT = """
-import sys, numpy as np, ntksim
+import json, sys, numpy as np, ntksim
 x = np.random.default_rng(0).normal(size=(16, 8))
 run = ntksim.train(
-    ntksim.Network(2, 520, "tanh"), x, x[:, 0], seeds=range(3), times=[0, 1, 20.0], tolerance=1e-5,
-    checkpoint=sys.argv[1] or None, checkpoint_interval=0.0,
+    ntksim.Network(2, 520, "tanh"), x, x[:, 0], times=[0, 1, 20.0],
+    checkpoint=sys.argv[1] or None, checkpoint_interval=0.0, **json.loads(sys.argv[3]),
 )
 np.savez(sys.argv[2], **{name: value for name, value in vars(run).items() if isinstance(value, np.ndarray)})
 """
 
 
-def test_killed_at_random(tmp_path):
-    """kill -9 again and again, after numbers of writes drawn with a fixed seed; threads share one of the three networks."""
+@pytest.mark.parametrize(
+    ("options", "rounds", "most", "longest"),
+    [
+        ({"seeds": [0, 1, 2], "tolerance": 1e-5}, 5, 4, 0.0),
+        ({"seeds": list(range(8)), "tolerance": 1e-2, "sampling": "conditional"}, 2, 2, 0.1),
+    ],
+    ids=["weights", "in law"],
+)
+def test_killed_at_random(options, rounds, most, longest, tmp_path):
+    """kill -9 again and again, after numbers of writes up to ``most`` and then times up to ``longest``, drawn with a fixed seed.
+
+    By weights threads share one of the three networks. In law only seeds that are done are written, so that kills come while
+    others are under way.
+    """
     rng, kept, kills = np.random.default_rng(0), tmp_path / "kept", 0
     kept.mkdir()
 
     def start(folder, result):
-        command = [sys.executable, "-c", SCRIPT, str(folder), str(tmp_path / result)]
+        command = [sys.executable, "-c", SCRIPT, str(folder), str(tmp_path / result), json.dumps(options)]
         return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.getcwd()})
 
     def versions():
         return {(entry.name, entry.stat().st_mtime_ns) for entry in kept.iterdir() if "partial" not in entry.name}
 
     assert start("", "undisturbed.npz").wait() == 0
-    for _ in range(5):
-        process, seen, wanted = start(kept, "killed.npz"), versions(), int(rng.integers(1, 5))
+    for _ in range(rounds):
+        process, seen, wanted = start(kept, "killed.npz"), versions(), int(rng.integers(1, most + 1))
         while process.poll() is None and wanted:
             with suppress(FileNotFoundError):  # replaced meanwhile
                 wanted -= bool(versions() - seen)
                 seen |= versions()
             time.sleep(0.001)
+        time.sleep(rng.uniform(0, longest))
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     assert kills > 0

@@ -208,53 +208,82 @@ def norm_of_seed(seed, freedom):
 
 # --- in law -----------------------------------------------------------------------------------------------------------
 
-SEEDS = 1200
-LAWS = {
-    "tanh": N(3, 24, "tanh", sigma_w=1.5, sigma_b=0.2),
-    "relu": N(3, 24, "relu", sigma_w=1.4),
-    "standard": N(2, (16, 24), "gelu", "standard", sigma_b=0.3, output_bias=True),
-    "mup": N(2, 20, "tanh", "mup", sigma_w=1.5),
+SEEDS = 2000
+LAWS = {  # network, points, and learning rate of a descent in units of 1 / lambda_max
+    "tanh, flow": (N(2, 24, "tanh", sigma_w=1.5, sigma_b=0.2), 2, 0.0),  # most of it is never revealed; the others are whole
+    "relu, flow": (N(2, 16, "relu", sigma_w=1.4), 2, 0.0),
+    "tanh, mup, descent": (N(2, 20, "tanh", "mup", sigma_w=1.5), 3, 0.3),
+    "relu, standard, descent": (N(2, (16, 24), "relu", "standard", sigma_b=0.3, output_bias=True), 3, 0.3),
 }
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_training_has_the_law_of_explicit_weights(name):
-    """Means, second moments and distributions after four steps of descent, of 1,200 seeds each way, at widths far from infinity.
+def test_training_has_the_law_of_explicit_weights(name, monkeypatch):
+    """Means, second moments and distributions at the end, of 2,000 seeds each way, which are disjoint, far from infinite width.
 
-    Kolmogorov-Smirnov p above 1e-5 and |z| below 4.8 for some 30 numbers a network: by chance one in 1,000 such tests fails.
+    Four steps of descent, or the flow to t = 0.5 / lambda_max of the infinite-width kernel. In law flows do not hold gates, and
+    here they do not by weights either: at such a tolerance steps that end where gates cross have other errors.
+    Kolmogorov-Smirnov p above 1e-5 and |z| below 4.8 for some 25 numbers a network: by chance one in 3,000 such tests fails, or
+    fewer, since the numbers are not independent.
     """
-    network, x = LAWS[name], X[:3]
-    rate = 0.3 / np.linalg.eigvalsh(ntksim.infinite_kernel(network, x).ntk * network.learning_rate_scale)[-1]
-    options = {"method": "gradient_descent", "learning_rate": rate, "times": [0.0, 4 * rate], "x_test": X_TEST[:1]}
-    explicit = ntksim.train(network, x, Y[:3], seeds=range(SEEDS, 2 * SEEDS), **options)
-    law = ntksim.train(network, x, Y[:3], seeds=range(SEEDS), sampling="conditional", rank_tolerance=1e-6, **options)
-    for found, expected in zip(quantities(law), quantities(explicit), strict=True):
-        assert stats.ks_2samp(found, expected).pvalue > 1e-5
-        for power in (1, 2):
-            a, b = found**power, expected**power
-            assert abs(a.mean() - b.mean()) < 4.8 * np.sqrt((a.var() + b.var()) / SEEDS)
+    network, n, relative_rate = LAWS[name]
+    monkeypatch.setattr(CpuMachine, "holds_gates", False)
+    largest = np.linalg.eigvalsh(ntksim.infinite_kernel(network, X[:n]).ntk * network.learning_rate_scale)[-1]
+    options = {"times": [0.0, 0.5 / largest], "tolerance": 0.1}
+    if relative_rate:
+        rate = relative_rate / largest
+        options = {"method": "gradient_descent", "learning_rate": rate, "times": [0.0, 4 * rate], "x_test": X_TEST[:1]}
+    call = partial(ntksim.train, network, X[:n], Y[:n], **options)
+    explicit, law = call(seeds=range(SEEDS, 2 * SEEDS)), call(seeds=range(SEEDS), sampling="conditional")
+    assert (law.rank.mean() < 12) == (name == "tanh, flow")
+    found, expected = quantities(law), quantities(explicit)
+    assert min(stats.ks_2samp(found, expected, axis=1).pvalue) > 1e-5
+    for power in (1, 2):
+        a, b = found**power, expected**power
+        errors = np.sqrt((a.var(axis=1) + b.var(axis=1)) / SEEDS)
+        assert (np.abs(a.mean(axis=1) - b.mean(axis=1)) < 4.8 * errors).all()
 
 
 def quantities(run):
-    """Numbers of every seed at the end of training: (quantities, seeds)."""
+    """Numbers of every seed at the end of training, and products of some: (quantities, seeds)."""
     upper = np.triu_indices(run.kernel.shape[1])
     columns = [
-        run.outputs[:, -1], run.test_outputs[:, -1], run.kernel[:, *upper], run.test_kernels[:, 1, 0], run.kernel_drift[:, -1:],
-        run.parameter_drift[:, -1:], run.layer_drift[:, -1], run.feature_drift[:, -1:], run.layer_kernel_drift[:, -1],
+        run.outputs[:, -1], run.loss[:, -1:], run.kernel[:, *upper], run.kernel_drift[:, -1:], run.parameter_drift[:, -1:],
+        run.layer_drift[:, -1], run.feature_drift[:, -1:], run.layer_kernel_drift[:, -1],
     ]  # fmt: skip
+    if run.test_outputs is not None:
+        columns += [run.test_outputs[:, -1], run.test_kernels[:, 1, 0]]
     both = np.concatenate(columns, axis=1)
     correlated = both[:, 0] * both[:, 1], both[:, 0] * run.kernel[:, 0, 0], run.outputs[:, 0, 0] * run.outputs[:, -1, 0]
-    return [*both.T, *correlated]
+    return np.array([*both.T, *correlated])
 
 
-def test_half_the_tolerance_moves_no_mean_beyond_its_standard_error():
-    network, options = N(3, 128, "tanh", sigma_w=1.5), FLOW | {"seeds": range(24), "sampling": "conditional"}
-    coarse, fine = (ntksim.train(network, X, Y, rank_tolerance=tolerance, **options) for tolerance in (2e-4, 1e-4))
+HALVED = {  # the larger of the tolerances, and how far means may move, in standard errors
+    ("tanh", "flow"): (1e-6, 0.1), ("tanh", "descent"): (1e-6, 0.1), ("relu", "flow"): (1e-6, 1.0),
+    ("relu", "descent"): (1e-6, 1.0), ("tanh", "coarse flow"): (2e-4, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("activation", "method"), HALVED)
+def test_half_the_tolerance_moves_no_mean_beyond_its_standard_error(activation, method):
+    """Of the same seeds, at the tolerance that is the default too.
+
+    Both runs share all draws, since normals belong to the number of a vector that is asked, whether it adds a direction or not.
+    So seeds differ by what one run leaves out, until a gate flips in one of them alone. Measured: means move by 0.004 standard
+    errors at most of tanh, and by 0.2 of relu, at 1e-6; by 0.4 of tanh at 2e-4.
+    """
+    (tolerance, most), rate = HALVED[activation, method], 0.05
+    options = FLOW if method != "descent" else {"method": "gradient_descent", "learning_rate": rate, "times": [0, 20 * rate]}
+    network, seeds = N(2, 256, activation, sigma_w=1.5 if activation == "tanh" else 1.4), range(12)
+    call = partial(ntksim.train, network, X, Y, seeds=seeds, sampling="conditional", **options)
+    coarse, fine = call(rank_tolerance=tolerance), call(rank_tolerance=tolerance / 2)
     assert (coarse.rank <= fine.rank).all()
     assert coarse.rank.mean() < fine.rank.mean()
-    for name in ("outputs", "kernel_drift", "parameter_drift", "feature_drift", "loss", "kernel"):
-        a, b = getattr(coarse, name), getattr(fine, name)
-        assert (np.abs((a - b).mean(axis=0)) <= a.std(axis=0) / np.sqrt(len(a))).all(), name
+    shifts = {}
+    for name in ("outputs", "kernel_drift", "parameter_drift", "feature_drift", "layer_drift", "loss", "kernel"):
+        a, b = (getattr(run, name)[:, 1:] if name != "kernel" else run.kernel for run in (coarse, fine))
+        shifts[name] = np.max(np.abs((a - b).mean(axis=0)) / (a.std(axis=0, ddof=1) / np.sqrt(len(seeds))))
+    assert max(shifts.values()) <= most
 
 
 # --- bits, and what is refused ----------------------------------------------------------------------------------------
@@ -288,6 +317,13 @@ def test_wide_networks_ask_for_few_directions():
     assert 8 <= run.rank[0] <= 256
     closed = ntksim.closed_form(run.kernel[0], run.outputs[0, 0], Y, run.times)
     assert np.abs(run.outputs[0] - closed).max() < 0.02
+
+
+def test_float32_leaves_out_what_may_be_rounding():
+    """What is asked for below 32 units of it counts as 32."""
+    options = FLOW | {"seeds": [0], "sampling": "conditional", "dtype": "float32"}
+    runs = [ntksim.train(N(2, 40, "tanh"), X, Y, rank_tolerance=own, **options) for own in (1e-7, 32 * 2.0**-23, 1e-3)]
+    assert runs[0].outputs.tobytes() == runs[1].outputs.tobytes() != runs[2].outputs.tobytes()
 
 
 def test_a_run_that_is_done_is_kept(tmp_path, monkeypatch):

@@ -11,9 +11,10 @@ from ntksim.study.config.stages import Schedule
 from ntksim.study.config.study import json_schema, load_study, parse_study
 from ntksim.study.data import dataset
 from ntksim.study.errors import ConfigError
+from ntksim.study.files import storage
 from ntksim.study.plan import cost, identity, jobs
 from ntksim.study.report import description
-from ntksim.study.run import verify
+from ntksim.study.run import integrity, verify
 from ntksim.study.statistics.columns import COLUMNS
 
 CONTENT = {
@@ -139,6 +140,49 @@ def test_the_tolerance_of_directions_is_part_of_shards_that_it_changes():
     assert Schedule.model_validate_json(other.training.schedule.model_dump_json()).rank_tolerance == 1e-5
     fine = parse_study(training(tolerance=2e-6))
     assert "rank_tolerance" not in identity.of_shard(fine, SHARD, "hash")
+
+
+USED = 32 * 2.0**-23  # of float32, where less is asked for
+
+
+def test_float32_shards_hold_the_tolerance_of_directions_that_is_used():
+    """Whatever was asked for below it, or nothing; the shards of before, which are the same numbers, are known."""
+    asked = {None: USED, 1e-7: USED, 2e-6: USED, 1e-5: 1e-5}
+    studies_of = {given: parse_study(training(rank_tolerance=given) | {"precision": "float32"}) for given in asked}
+    known = {given: identity.of_shard(own, SHARD, "hash") for given, own in studies_of.items()}
+    assert {given: own["rank_tolerance"] for given, own in known.items()} == asked
+    assert known[None] == known[1e-7] == known[2e-6]
+    for given, own in studies_of.items():
+        assert own.training.chosen("float32") == {"rank_tolerance": asked[given]}
+        before = {key: value for key, value in known[given].items() if key != "rank_tolerance"}
+        before |= {} if given is None else {"rank_tolerance": given}  # as they were named
+        assert identity.differences(before, known[given]) == []
+        other = 2e-5 if given == 1e-5 else 1e-5
+        assert identity.differences(before | {"rank_tolerance": other}, known[given]) == ["rank_tolerance"]
+    fine, coarse = (identity.of_shard(parse_study(training(rank_tolerance=own)), SHARD, "hash") for own in (None, 2e-6))
+    assert identity.differences(fine, coarse) == ["rank_tolerance"]  # in float64 they are other numbers
+    by_weights = parse_study(training(sampling="weights") | {"precision": "float32"})
+    assert "rank_tolerance" not in identity.of_shard(by_weights, SHARD, "hash")
+
+
+def test_plans_price_the_tolerance_of_directions_that_is_used():
+    def asked(precision, given):
+        study = parse_study(training(widths=[4096], rank_tolerance=given) | {"precision": precision})
+        return cost._directions(study, "tanh_2", 4096, 4, 8)
+
+    assert asked("float64", None) > asked("float32", None) == asked("float32", 1e-7) == asked("float32", USED)
+
+
+def test_tables_of_float32_say_the_tolerance_of_directions_that_is_used(tmp_path):
+    one = {"networks": {"tanh_2": CONTENT["networks"]["tanh_2"]}, "precision": "float32"}
+    own = studies.computed(training(widths=[64], seeds=2) | one | {"initial": {"widths": [64], "seeds": 2}}, tmp_path)
+    attrs = ntksim.read_table(own.results, "final").attrs
+    assert attrs["provenance"]["rank_tolerance"] == USED
+    assert "rank tolerance 3.8147e-06" in description.study(attrs)[-1]
+    (shard,) = (tmp_path / "training").glob("*.parquet")
+    stored = storage.read_metadata(shard)
+    assert (stored["identity"]["rank_tolerance"], stored["provenance"]["rank_tolerance"]) == (USED, USED)
+    assert integrity.inspect(own, {"": dataset.read(f"{own.results}/dataset.npz").hash}) == []
 
 
 def test_a_study_trains_at_the_tolerance_of_directions_that_it_gives(study, run, tmp_path):

@@ -28,7 +28,6 @@ from ntksim.engine.conditional.parameters import added, padded
 from ntksim.engine.conditional.tall import Growing, Tall, Team, pieces_of
 from ntksim.engine.formulas.normals import ROWS_PER_BLOCK
 
-_NOISE = 32  # units of rounding: shorter parts of vectors may be rounding (in float32 twice as many directions would be)
 _COMPLETE = 3  # directions of a side, as an inverse part of all, from which the others are asked at once
 _UNITS = 128  # vectors that are then asked at a time
 
@@ -58,7 +57,7 @@ class Revealed:
     """A matrix of ``rows`` and ``columns``; ``draws`` are the normals of its images of columns' vectors, and of rows'."""
 
     def __init__(self, rows: int, columns: int, draws: tuple[Draw, Draw], tolerance: float, kind: np.dtype, team: Team) -> None:
-        self.team, self.kind, self.cut = team, kind, max(tolerance, _NOISE * float(np.finfo(kind).eps)) ** 2
+        self.team, self.kind, self.cut = team, kind, tolerance**2
         self.right = Side(columns, Growing(columns, kind), Drawn(draws[0]))
         self.left = Side(rows, Growing(rows, kind), Drawn(draws[1]))
         self.square_norm = 0.0  # ||W||^2 without what neither side has reached

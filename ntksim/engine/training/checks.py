@@ -6,7 +6,7 @@ from os import PathLike
 
 import numpy as np
 
-from ntksim.engine.arguments import SAMPLINGS, decay_number, flag, one_of, seed_array, warn
+from ntksim.engine.arguments import SAMPLINGS, decay_number, flag, one_of, rank_tolerance_in_use, seed_array, warn
 from ntksim.engine.devices import chosen_device
 from ntksim.engine.finite.parameters import Parameters
 from ntksim.engine.loss import LOSSES, SQUARED, Loss
@@ -56,8 +56,8 @@ def biases(network: Network, start: Parameters | None) -> tuple[bool, ...]:
     return (*(own is not None for own in hidden), start.output_bias is not None)
 
 
-def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent, n: int) -> float:
-    """The tolerance of networks in law, which do not take all plans."""
+def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent, n: int, kind: np.dtype) -> float:
+    """The tolerance that networks in law use, which do not take all plans."""
     network.require_gaussian()
     tolerance = RANK_TOLERANCE if tolerance is None else tolerance
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.floating)) or not 1e-7 <= tolerance <= 0.1:
@@ -75,7 +75,7 @@ def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent
                 f"sampling='conditional' may ask for {asked} directions (steps times points times outputs), more than the width "
                 f"{min(network.widths)}: use method='gradient_flow', fewer steps, or sampling='weights'"
             )
-    return float(tolerance)
+    return rank_tolerance_in_use(tolerance, kind)
 
 
 def checked_loss(loss: Loss, weight_decay: object, place: str, in_law: bool, removes: bool) -> float:

@@ -136,7 +136,7 @@ def train(
         under way is not kept in a checkpoint, only those that are done. Lu 2021, "Householder Dice", arXiv 2101.07464.
     rank_tolerance : for ``"conditional"``, from 1e-7 to 0.1, and for a flow at most a tenth of ``tolerance``; 1e-6 by default.
         What of activations and sensitivities lies outside all that has been asked before, and is shorter than this part of their
-        length, is left out of what weights are applied to. In float32 it is 4e-6 at least.
+        length, is left out of what weights are applied to. In float32 it is 3.8e-6 at least.
     dtype : ``"float64"`` or ``"float32"``, the precision of the arithmetic.
     device : as in `empirical_ntk`; a GPU trains seed by seed.
     progress : whether to show a bar of seeds, and the time that the last of them has reached, by tqdm. Ctrl-C ends training
@@ -163,7 +163,7 @@ def train(
     decay = checks.checked_loss(objective, weight_decay, place, in_law, remove)
     options = Options(times, steps, learning_rate, momentum, nesterov, batch_size, tolerance, max_steps, objective, decay)
     schedule = (flow_schedule if method == "gradient_flow" else descent_schedule)(network, x, options)
-    rank = checks.checked_rank(rank_tolerance, network, schedule.plan, len(x)) if in_law else None
+    rank = checks.checked_rank(rank_tolerance, network, schedule.plan, len(x), kind) if in_law else None
     net, theta = _net_and_start(network, x.shape[1], start, kind)
     task = Task(
         net, columns_of(x, None, kind, place), y, None if tests is None else columns_of(tests, None, kind, place),

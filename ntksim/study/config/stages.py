@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ntksim.engine.arguments import METHODS, SAMPLINGS
+from ntksim.engine.arguments import METHODS, SAMPLINGS, rank_tolerance_in_use
 from ntksim.engine.infinite.decay import stable_rate
 from ntksim.engine.loss import LOSSES, is_squared
 from ntksim.engine.network import common_rate
@@ -146,7 +146,7 @@ class Schedule(Section):
     rank_tolerance: Annotated[float | None, Of(is_new=True)] = _new(
         "of sampling conditional: the part of a vector's length that may be left out when a hidden matrix is asked for it, of "
         "gradient flow at most a tenth of tolerance (default: 1e-6, or a tenth of a finer flow's tolerance; "
-        "in float32 4e-6 at least is used)",
+        "in float32 3.8e-6 at least is used)",
         ge=_LEAST_RANK_TOLERANCE, le=_MOST_RANK_TOLERANCE,
     )  # fmt: skip
     ridge: Annotated[float, Of(default=0.0, is_new=True)] = Field(
@@ -351,10 +351,16 @@ class Schedule(Section):
         own["rank_tolerance"] = self._derived_rank_tolerance
         return self.model_copy(update={name: value for name, value in own.items() if getattr(self, name) is None})
 
-    @property
-    def chosen(self) -> dict[str, float]:
-        """What belongs to the provenance of networks in law, given or derived: they are a function of it; nothing of others."""
-        return {"rank_tolerance": self.filled.rank_tolerance} if self.sampling == "conditional" else {}
+    def chosen(self, precision: str) -> dict[str, float]:
+        """What belongs to the provenance of networks in law, as it is used: they are a function of it; nothing of others."""
+        if self.sampling != "conditional":
+            return {}
+        return {"rank_tolerance": rank_tolerance_in_use(self.filled.rank_tolerance, precision)}
+
+    def identity_in(self, precision: str) -> dict[str, Any]:
+        """:attr:`identity`, with the tolerance of directions that is used where rounding makes it another one (float32)."""
+        used = self.chosen(precision)
+        return self.identity | (used if used.get("rank_tolerance") != self.filled.rank_tolerance else {})
 
     @property
     def identity(self) -> dict[str, Any]:

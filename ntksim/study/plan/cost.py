@@ -266,7 +266,8 @@ def _directions(study: Study, network: str, width: int, entries: int, features: 
     measures = study.training.measures
     seen = study.dataset.test + (_evaluation_points(study) if measures is not None and measures.at_test_points else 0)
     looks = min(study.training.looks + 1, _LOOKS_IN_LAW)
-    asked = (each + looks * seen / study.dataset.train) * entries * (1e-6 / study.training.filled.rank_tolerance) ** _FINER
+    finer = 1e-6 / study.training.chosen(study.precision)["rank_tolerance"]
+    asked = (each + looks * seen / study.dataset.train) * entries * finer**_FINER
     return asked if asked < width / 3 else width  # beyond, all are drawn at once
 
 

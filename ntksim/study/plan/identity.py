@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ntksim.engine.activation import Activation
+from ntksim.engine.arguments import rank_tolerance_in_use
 from ntksim.engine.network import Network
 from ntksim.study.errors import ForeignFile
 from ntksim.study.files.provenance import code_identity
@@ -74,7 +75,7 @@ def of_shard(study: "Study", shard: "Shard", dataset_hash: str) -> dict[str, Any
     if shard.stage == "initial":
         options |= initial_identity(study.initial.sampling, study.initial.first_step)
     elif study.training is not None:
-        options |= study.training.identity
+        options |= study.training.identity_in(study.precision)
     network = study.networks[shard.network].network(shard.width)
     return shard_identity(shard.stage, network, shard.seeds, dataset_hash, **options)
 
@@ -92,7 +93,7 @@ def differences(found: object, wanted: dict[str, Any]) -> list[str]:
     """
     if not isinstance(found, dict):
         return ["stage"]
-    keys = []
+    found, keys = _in_use(found), []
     for key in dict.fromkeys([*wanted, *found]):
         value, other = wanted.get(key), found.get(key)
         if isinstance(value, dict) and isinstance(other, dict):
@@ -100,6 +101,17 @@ def differences(found: object, wanted: dict[str, Any]) -> list[str]:
         elif other != value:
             keys.append(key)
     return keys
+
+
+def _in_use(found: dict[str, Any]) -> dict[str, Any]:
+    """An identity of training in law in float32 with the tolerance that was used.
+
+    Before it was there such shards named the one that was asked for, or none where that was left out; both were below the floor
+    then, or the one that was used.
+    """
+    if [found.get(key) for key in ("stage", "sampling", "dtype")] != ["training", "conditional", "float32"]:
+        return found
+    return found | {"rank_tolerance": rank_tolerance_in_use(found.get("rank_tolerance", 0.0), "float32")}
 
 
 def is_of_another_version(differing: list[str]) -> bool:

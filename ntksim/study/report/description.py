@@ -59,9 +59,7 @@ def study(metadata: Mapping[Any, Any]) -> list[str]:
         )
     lines += [f"Warning: {remark}" for remark in metadata["data"]["remarks"]]
     lines += [f"At initialisation: {_networks(metadata, 'initial')}"]
-    return lines + (
-        [f"In training: {_networks(metadata, 'training')}; {_schedule(training, metadata['data'])}"] if training else []
-    )
+    return lines + ([f"In training: {_trained(metadata)}"] if training else [])
 
 
 def opening(metadata: Mapping[Any, Any], left_out: list[str]) -> list[tuple[str, str]]:
@@ -73,7 +71,7 @@ def opening(metadata: Mapping[Any, Any], left_out: list[str]) -> list[tuple[str,
     listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
     training = metadata["config"]["training"]
     stages = [f"at initialisation {_networks(metadata, 'initial')}"]
-    stages += [f"in training {_networks(metadata, 'training')}; {_schedule(training, metadata['data'])}"] if training else []
+    stages += [f"in training {_trained(metadata)}"] if training else []
     excluded = [line for line in left_out if line.startswith("Left out")]
     return [
         ("Data and scaling", ". ".join([_capital(data(metadata)), *metadata["data"]["treatment"]]) + "."),
@@ -98,7 +96,12 @@ def _networks(metadata: Mapping[Any, Any], stage: str) -> str:
     return f"{seeds(metadata, stage)}; {span}; {metadata['config']['precision']}{drawn}"
 
 
-def _schedule(training: Mapping[str, Any], sizes: Mapping[str, Any] | None = None) -> str:
+def _trained(metadata: Mapping[Any, Any]) -> str:
+    config = metadata["config"]
+    return f"{_networks(metadata, 'training')}; {_schedule(config['training'], metadata['data'], config['precision'])}"
+
+
+def _schedule(training: Mapping[str, Any], sizes: Mapping[str, Any] | None = None, precision: str = "float64") -> str:
     schedule = Training.model_validate(training)
     found = schedule.identity
     trained = "f - f_0" if schedule.remove_initial_output else "f"
@@ -111,8 +114,7 @@ def _schedule(training: Mapping[str, Any], sizes: Mapping[str, Any] | None = Non
     words += [] if sizes is None else _on_the_other_loss(schedule, sizes)
     if schedule.relative_time is not None and schedule.loss != "squared":
         words.append("c being the largest second derivative of the loss in the outputs")
-    if schedule.sampling == "conditional":
-        words.append(f"rank tolerance {schedule.filled.rank_tolerance:g}")
+    words += [f"rank tolerance {tolerance:g}" for tolerance in schedule.chosen(precision).values()]
     if schedule.measures is not None:
         asked = [name.replace("_", " ") for name, value in found["measures"].items() if value]
         words.append(f"measures along training: {', '.join(asked)}")

@@ -44,8 +44,8 @@ def training_shard(shard: ShardJob, schedule: "Schedule", kernels_output: str | 
     A job that is killed goes on from where it was, about a minute before.
     """
     job, seeds = make_job(shard, schedule), shard.seeds
-    identity = shard_identity("training", job.network, seeds, job.data.hash, dtype=job.dtype, **schedule.identity)
-    metadata = {"identity": identity, "provenance": provenance(job.device) | schedule.chosen}
+    identity = shard_identity("training", job.network, seeds, job.data.hash, dtype=job.dtype, **schedule.identity_in(job.dtype))
+    metadata = {"identity": identity, "provenance": provenance(job.device) | schedule.chosen(job.dtype)}
     blocks, kept = [], []
     rows = job.data.y_train.size + job.keeps_test_kernels * len(job.observed) * job.data.outputs
     held = len(job.times) * job.data.y_train.size * rows * np.dtype(job.dtype).itemsize

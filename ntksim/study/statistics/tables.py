@@ -78,7 +78,7 @@ def make_tables(study: Study, output: str | Path) -> None:
         }
     made["scaling_laws"] = laws(study.laws_along, initial, final, grams, study.training, error_grams, made.get("dispersion"))
     sizes = sorted({len(own.x_train) for own in every.values()})
-    chosen = {} if study.training is None else study.training.chosen
+    chosen = {} if study.training is None else study.training.chosen(study.precision)
     metadata = {
         "config_hash": study.science_hash(),
         "config": _config(study),
