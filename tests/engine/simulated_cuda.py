@@ -680,6 +680,7 @@ def test_measures_along_training_are_those_of_the_cpu(method, tmp_path):
     dataset.write(data, dataset.load(Dataset(name="circle", train=3, test=2, evaluation=2)))
     initial.limit(data, network, limit)
     asked = {"eigenvalues": 2, "eigenvectors": 1, "modes": {"frequencies": [1]}, "regression": True, "profile": True}
+    asked["couplings"] = True
     options = {"gradient_flow": {"tolerance": 0.05}, "gradient_descent": {"relative_learning_rate": 0.5}}[method]
     options |= {"measures": asked | {"predictions": True}, "ridge": 0.1}
     schedule = Schedule(method=method, relative_time=1.0, snapshots=1, **options)

@@ -38,6 +38,34 @@ def test_a_constant_kernel_decays_each_eigenvector_at_its_own_rate_and_mixes_not
     assert total == pytest.approx(np.sum(residuals**2, axis=-1), rel=1e-12)
 
 
+def test_couplings_share_out_what_the_kernel_makes_of_a_mode():
+    q, kernels = orthonormal(6, 0), np.stack([a @ a.T for a in (orthonormal(6, seed) * [1, 2, 3, 4, 5, 6] for seed in (7, 8))])
+    bases = [q[:, :1], q[:, 1:4], q[:, 4:]]
+    found = modes.couplings(bases, kernels)
+    assert found.shape == (2, 3, 3)
+    assert np.sum(found**2, axis=-2) == pytest.approx(np.ones((2, 3)), rel=1e-12)
+    for at, kernel in enumerate(kernels):
+        for j, mode in enumerate(bases):
+            moved = kernel @ mode
+            wanted = [np.linalg.norm(other.T @ moved) / np.linalg.norm(moved) for other in bases]
+            assert found[at, :, j] == pytest.approx(wanted, rel=1e-12)
+            assert found[at, j, j] ** 2 + modes.leakage(mode, kernel) ** 2 == pytest.approx(1, rel=1e-12)
+    assert modes.couplings(bases[:2], kernels[0]) == pytest.approx(found[0, :2, :2], rel=1e-12)
+    assert np.abs(modes.couplings([q[:, [0]], q[:, 1:]], (q * [2.0, 1, 1, 1, 3, 4]) @ q.T) - np.eye(2)).max() < 1e-14
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_what_rounding_makes_of_a_mode_has_no_shares(precision):
+    q, values = orthonormal(6, 0), np.array([3.0, 1, 0.5, 0.1, 1e-4, 0])
+    kernel = ((q * values) @ q.T).astype(precision)
+    bases = [q[:, [j]] for j in range(6)]
+    assert np.isfinite([modes.leakage(basis, kernel) for basis in bases]).tolist() == [True] * 5 + [False]
+    assert np.isfinite(modes.couplings(bases, kernel)).all(axis=0).tolist() == [True] * 5 + [False]
+    kernel = kernel.astype(np.float64)  # as studies do
+    assert np.isnan(modes.leakage(bases[-1], kernel, precision))
+    assert np.isnan(modes.couplings(bases, kernel, precision)[:, -1]).all()
+
+
 def test_bases_that_move_are_taken_time_by_time():
     bases = np.stack([orthonormal(4, seed)[:, :2] for seed in range(3)])
     kernels = np.stack([a @ a.T for a in (orthonormal(4, seed) * [1, 2, 3, 4] for seed in (7, 8, 9))])

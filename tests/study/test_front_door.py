@@ -48,8 +48,8 @@ NEW = {
     "initial": {"widths": [16, 32], "seeds": 6, "dispersion": {"relative_learning_rate": 0.5}, "continuum_degrees": 4},
     "training": {"widths": [16], "seeds": 3, "steps": 40, "learning_rate": 0.5, "rate_of": "mean_square", "tolerance": 1e-3,
                  "snapshot_times": [1.0, 4.0], "ridge": 0.1,
-                 "measures": {"eigenvalues": 2, "eigenvectors": 1, "modes": {"frequencies": [1, 2]}, "regression": True,
-                              "profile": True, "predictions": True, "freeze_share": 0.1}},
+                 "measures": {"eigenvalues": 2, "eigenvectors": 1, "modes": {"frequencies": [1, 2]}, "couplings": True,
+                              "regression": True, "profile": True, "predictions": True, "freeze_share": 0.1}},
     "laws_along": ["width", "train", "depth_over_width"],
     "results": "results",
 }  # fmt: skip

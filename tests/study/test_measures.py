@@ -23,7 +23,7 @@ from ntksim.study.statistics.measure_columns import MEASURE_COLUMNS
 
 ASKED = {
     "eigenvalues": 3, "eigenvectors": 2, "modes": {"frequencies": [1, 2]}, "regression": True, "profile": True,
-    "predictions": True,
+    "predictions": True, "couplings": True,
 }  # fmt: skip
 CONTENT = {
     "dataset": {"name": "circle", "train": 6, "test": 4, "evaluation": 5},
@@ -69,7 +69,17 @@ def rows_of(study, table, network, width):
 
 def test_columns_are_described_and_stand_in_the_tables_asked_for(study, tmp_path):
     assert not set(COLUMNS) & set(MEASURE_COLUMNS)
-    own = {"eigenvalues", "mode_residuals", "regression", "profiles", "predictions", "freeze", "dispersion", "continuum"}
+    own = {
+        "eigenvalues",
+        "mode_residuals",
+        "couplings",
+        "regression",
+        "profiles",
+        "predictions",
+        "freeze",
+        "dispersion",
+        "continuum",
+    }
     frames = {name: ntksim.read_table(study.results, name) for name in jobs.tables(study)}
     assert set().union(*(frames[name] for name in own)) >= set(MEASURE_COLUMNS)
     for name, frame in frames.items():
@@ -84,6 +94,12 @@ def test_a_study_without_measures_has_the_jobs_and_identities_it_had():
     assert "measures" not in without.training.identity
     assert "measures" not in word(without.training.schedule)
     assert "measures" not in str(without.model_dump())
+    asked = [
+        parse_study(plain | {"training": CONTENT["training"] | {"measures": {"eigenvectors": 1} | more}})
+        for more in ({}, {"couplings": False}, {"couplings": True})
+    ]
+    assert asked[0].training.identity == asked[1].training.identity != asked[2].training.identity
+    assert "couplings" not in word(asked[1].training.schedule)
     assert set(jobs.tables(without)) == {*jobs.TABLES, *jobs.TRAINING_TABLES}
     share = parse_study(plain | {"training": CONTENT["training"] | {"measures": {"freeze_share": 0.5}}})
     assert share.training.identity == without.training.identity  # of the tables alone: no job is told
@@ -128,6 +144,28 @@ def test_residuals_on_modes_are_projections(study, data, run):
     now = rows[(rows["basis"] == "current_eigenvectors") & (rows["mode"] == "1")]["residual"].to_numpy().reshape(6, 6)
     second = np.linalg.eigh(run.kernels)[1][..., -2]
     assert now == pytest.approx(np.abs(np.sum(second * residuals, axis=-1)), rel=1e-6, abs=1e-9)
+
+
+def test_couplings_say_into_which_modes_the_kernel_mixes_each(study, data, run):
+    rows, leakage = rows_of(study, "couplings", "erf", 64), rows_of(study, "mode_residuals", "erf", 64)
+    theta = np.arctan2(data.x_train[:, 1], data.x_train[:, 0])
+    functions = np.stack([function(k * theta) for k in (1, 2) for function in (np.cos, np.sin)], axis=1)
+    leading = np.linalg.eigh(run.kernels[:, 0])[1][..., :-3:-1]
+    names = {"fourier": ["cos 1", "sin 1", "cos 2", "sin 2"], "initial_eigenvectors": ["0", "1"]}
+    for basis, vectors in (("fourier", functions / np.linalg.norm(functions, axis=0)), ("initial_eigenvectors", leading)):
+        own, size = rows[rows["basis"] == basis], len(names[basis])
+        moved = run.kernels @ (vectors if vectors.ndim == 2 else vectors[:, None])
+        inside = np.einsum("...ni,...tnj->...tji", vectors, moved)  # of mode j in mode i
+        wanted = np.abs(inside) / np.linalg.norm(moved, axis=-2)[..., None]
+        found = own["coupling"].to_numpy().reshape(6, 6, size, size)
+        assert found == pytest.approx(wanted, rel=1e-8, abs=1e-12)
+        assert own["mode"].to_list()[: size**2] == np.repeat(names[basis], size).tolist()
+        assert own["other_mode"].to_list()[: size**2] == names[basis] * size
+        outside = leakage.loc[leakage["basis"] == basis, "leakage"].to_numpy().reshape(6, 6, size)
+        stays = np.diagonal(found, axis1=-2, axis2=-1)
+        assert stays**2 + outside**2 == pytest.approx(np.ones((6, 6, size)), rel=1e-12)
+    assert set(rows["basis"]) == set(names)
+    assert (own["other_order"] == own["other_mode"].astype(int)).all()
 
 
 def test_lazy_networks_decay_as_theory_says(study):
@@ -227,6 +265,9 @@ def test_two_outputs_have_one_profile_and_modes_of_both(tmp_path):
     assert rows[rows["time"] == 0]["mean"].to_numpy() == pytest.approx(profile, rel=1e-10)
     modes = ntksim.read_table(study.results, "mode_residuals")
     assert modes[modes["basis"] == "degree"]["mode"].unique().tolist() == ["degree 1"]
+    assert ntksim.read_table(study.results, "couplings").groupby("basis").size().to_dict() == {
+        "degree": 2 * 3, "initial_eigenvectors": 2 * 3 * 4,
+    }  # fmt: skip
     spread = ntksim.read_table(study.results, "predictions")
     assert spread["output"].to_list()[:4] == [0, 1, 2, 0]
     last = spread[spread["time"] == spread["time"].max()]
@@ -249,6 +290,11 @@ def test_two_outputs_have_one_profile_and_modes_of_both(tmp_path):
             "training.measures: expected keys, such as eigenvalues, eigenvectors, modes; got 5; it is: what is measured at every",
         ),
         ({"modes": [1]}, r"training.measures.modes: expected keys: frequencies, degrees; got \[1\]; it is: named functions on"),
+        ({"couplings": True}, "training.measures: couplings: are those between modes, and there are none; give modes or eigenv"),
+        (
+            {"couplings": True, "modes": {"frequencies": list(range(100))}},
+            "training.measures.couplings: the table would have 5702544 rows, more than 2000000; ask for fewer modes, snapsho",
+        ),
         ({"regresion": True}, "training.measures.regresion: unknown key; did you mean 'regression'?"),
     ],
 )

@@ -32,7 +32,7 @@ CONTENT = {
         "snapshots": 3,
         "measures": {
             "eigenvalues": 2, "eigenvectors": 1, "modes": {"frequencies": [1]}, "regression": True, "profile": True,
-            "predictions": True,
+            "predictions": True, "couplings": True,
         },
     },
     "precision": "float32",

@@ -31,7 +31,9 @@ CONTENT = {
     "initial": {"widths": [16, 32], "seeds": 3, "dispersion": {}},
     "training": {
         "widths": [32, 64], "seeds": 6, "relative_time": 100.0, "snapshots": 6, "tolerance": 1e-3, "remove_initial_output": True,
-        "measures": {"eigenvalues": 2, "eigenvectors": 2, "regression": True, "profile": True, "predictions": True},
+        "measures": {
+            "eigenvalues": 2, "eigenvectors": 2, "couplings": True, "regression": True, "profile": True, "predictions": True,
+        },
     },
 }  # fmt: skip
 SMOOTH = {"networks": {"tanh": {"activation": "tanh", "depth": 1}}}

@@ -5,9 +5,13 @@ function sampled on the points; bases (..., n, m) are those of modes that move. 
 kernels (..., n, n); time is that of gradient flow, r' = -K r, so that rates are eigenvalues. Results are float64.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from ntksim.engine.arguments import without_masks
+from ntksim.engine.rounding import relative_error
 
 
 @without_masks
@@ -23,16 +27,42 @@ def mode_rates(basis: np.ndarray, kernels: np.ndarray) -> np.ndarray:
 
 
 @without_masks
-def leakage(basis: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+def leakage(basis: np.ndarray, kernels: np.ndarray, precision: Any = None) -> np.ndarray:
     """||(1 - QQ')KQ||_F / ||KQ||_F (...), the share of what the kernel makes of a mode that lies in other modes.
 
-    It is 0 where the mode is invariant under the kernel, as eigenvectors are, and at most 1; NaN where KQ = 0. While it is 0
-    the residual on the mode decays by itself.
+    It is 0 where the mode is invariant under the kernel, as eigenvectors are, and at most 1; NaN where KQ is 0 up to rounding
+    of kernels that were computed in this ``precision``, by default that of their type. While it is 0 the residual on the mode
+    decays by itself.
     """
     moved = np.asarray(kernels, np.float64) @ basis
     outside = moved - basis @ (np.swapaxes(basis, -1, -2) @ moved)
     norm = np.linalg.norm(moved, axis=(-2, -1))
-    return np.linalg.norm(outside, axis=(-2, -1)) / np.where(norm > 0, norm, np.nan)
+    return np.linalg.norm(outside, axis=(-2, -1)) / np.where(norm > _rounding(kernels, precision), norm, np.nan)
+
+
+@without_masks
+def couplings(bases: Sequence[np.ndarray], kernels: np.ndarray, precision: Any = None) -> np.ndarray:
+    """||Q_i'KQ_j||_F / ||KQ_j||_F (..., i, j), the share of what the kernel makes of mode j that lies in mode i.
+
+    i = j is the part that stays: its square and that of :func:`leakage` add up to 1. Over modes that are orthogonal to each
+    other and span R^n the squares of a column (j) add up to 1. NaN where KQ_j is 0 up to rounding, as there.
+    ``bases`` (n, m_i) are of modes that stay.
+    """
+    every, sizes = np.concatenate(bases, axis=1), [basis.shape[1] for basis in bases]
+    starts = np.cumsum([0, *sizes[:-1]])
+    moved = np.asarray(kernels, np.float64) @ every
+    inside = np.add.reduceat((every.T @ moved) ** 2, starts, axis=-2)
+    norms = np.sqrt(np.add.reduceat(np.sum(moved**2, axis=-2, keepdims=True), starts, axis=-1))
+    known = norms > _rounding(kernels, precision)[..., None, None]
+    return np.sqrt(np.add.reduceat(inside, starts, axis=-1)) / np.where(known, norms, np.nan)
+
+
+def _rounding(kernels: np.ndarray, precision: Any) -> np.ndarray:
+    """Up to which size (...) what kernels make of a mode is taken for 0: twice the error of the trace, as of eigenvalues
+    (`rounding.null_level`).
+    """
+    error = max(relative_error(precision, np.asarray(kernels)), kernels.shape[-1] * np.finfo(np.float64).eps / 2)
+    return 2 * error * np.sum(np.abs(np.diagonal(np.asarray(kernels, np.float64), axis1=-2, axis2=-1)), axis=-1)
 
 
 @without_masks

@@ -1,5 +1,6 @@
 """What a study measures beside its usual tables: `training.measures`, along training, and `initial.dispersion`."""
 
+import itertools
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -8,6 +9,7 @@ from ntksim.study.config.section import MOST, Section
 
 _MOST_DEGREE = 10_000
 _FREEZE_SHARE = 0.01
+_MOST_COUPLINGS = 2_000_000  # rows of a table, which is made in memory: some 1 GB
 
 
 class Modes(Section):
@@ -42,6 +44,9 @@ class Measures(Section):
         default=None, ge=1, lt=MOST, description="leading eigenvectors of K_0 and of K_t on which the residual is measured"
     )
     modes: Modes | None = Field(default=None, description="named functions on which the residual is measured")
+    couplings: bool = Field(
+        default=False, description="shares of what K_t makes of a mode that lie in each other mode of its basis, and in itself"
+    )
     regression: bool = Field(
         default=False, description="kernel regression with K_t, with training.ridge; its outputs too where predictions is true"
     )
@@ -56,6 +61,14 @@ class Measures(Section):
         lt=1,
         description="the kernel is frozen from the first snapshot on from which its velocity stays below this share of its first",
     )
+
+    @model_validator(mode="after")
+    def _has_modes(self) -> Self:
+        if self.couplings and self.modes is None and self.eigenvectors is None:
+            raise ValueError(
+                "couplings: are those between modes, and there are none; give modes or eigenvectors, or leave it out"
+            )
+        return self
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -78,6 +91,31 @@ class Measures(Section):
         return found
 
     @property
+    def coupled(self) -> list[tuple[str, str, int, str, int]]:
+        """Of every coupling its basis, the name and order of the mode, and those of the mode that it goes to, in the order of a
+        shard's lists; eigenvectors of K_t, which K_t does not mix, have none.
+        """
+        return [(*mode, *other[1:]) for own in self._coupled_groups for mode, other in itertools.product(own, repeat=2)]
+
+    @property
+    def number_of_couplings(self) -> int:
+        return sum(len(own) ** 2 for own in self._coupled_groups)
+
+    @property
+    def _coupled_groups(self) -> list[list[tuple[str, str, int]]]:
+        kinds = itertools.groupby(self.labels if self.couplings else (), key=lambda label: label[0])
+        return [list(own) for basis, own in kinds if basis != "current_eigenvectors"]
+
+    def check_rows(self, runs: int) -> None:
+        """Raises ValueError if the couplings of so many snapshots of all seeds are more than a table holds."""
+        rows = runs * self.number_of_couplings
+        if rows > _MOST_COUPLINGS:
+            raise ValueError(
+                f"training.measures.couplings: the table would have {rows} rows, more than {_MOST_COUPLINGS}; ask for fewer "
+                "modes, snapshots or seeds, or leave it out"
+            )
+
+    @property
     def of_jobs(self) -> "Measures | None":
         """The measures as a job is told of them: the share, which belongs to tables, does not change its command."""
         return self.model_copy(update={"freeze_share": _FREEZE_SHARE}) if self.identity else None
@@ -93,6 +131,7 @@ class Measures(Section):
         wanted = {
             "eigenvalues": self.eigenvalues,
             "mode_residuals": self.eigenvectors or self.modes,
+            "couplings": self.couplings,
             "regression": self.regression,
             "profiles": self.profile,
             "predictions": self.predictions,

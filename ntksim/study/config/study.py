@@ -248,6 +248,9 @@ class Study(Section):
                 f"seeds_per_shard: the study would have {jobs} jobs, more than {MOST_SHARDS}; raise it, or ask for fewer seeds "
                 "or widths"
             )
+        if self.training is not None and self.training.measures is not None:
+            networks = len(self.networks) * math.prod(map(len, self._lists.values())) * len(self.training.widths)
+            self.training.measures.check_rows(networks * self.training.seeds * (self.training.looks + 1))
 
     @model_validator(mode="after")
     def _measurable(self) -> "Study":

@@ -17,8 +17,8 @@ def read_table(results: str | Path, name: str) -> pd.DataFrame:
     ----------
     results : the study's results folder.
     name : initial, convergence, spectrum or scaling_laws; with training also training, ensemble, layers, modes, final, drift or
-        lazy; where they are asked for dispersion or continuum, and of training.measures eigenvalues, mode_residuals, regression,
-        profiles, predictions or freeze.
+        lazy; where they are asked for dispersion or continuum, and of training.measures eigenvalues, mode_residuals, couplings,
+        regression, profiles, predictions or freeze.
 
     Raises
     ------

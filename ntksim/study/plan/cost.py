@@ -147,7 +147,7 @@ def _of_training(study: Study, network: str, size: _Size) -> tuple[float, float]
     else:  # covariances over infinitely wide networks, of one output, and what they are made of
         held += 4 * 8 * times * (size.points + size.tests) ** 2
     if measures is not None:
-        columns += (measures.eigenvalues or 0) + _COLUMNS_OF_MODES * len(measures.labels)
+        columns += (measures.eigenvalues or 0) + _COLUMNS_OF_MODES * len(measures.labels) + measures.number_of_couplings
         columns += (2 * measures.profile + k * (3 + measures.regression) * measures.predictions) * (
             _evaluation_points(study) or size.tests
         )

@@ -44,6 +44,7 @@ FIGURES = {
     "dispersion": ("dispersion",),
     "eigenvalues": ("eigenvalues",),
     "modes": ("mode_residuals",),
+    "couplings": ("couplings",),
     "profile": ("profiles",),
     "predictions": ("predictions",),
     "regression": ("regression", "final"),

@@ -345,6 +345,7 @@ FIGURES: dict[str, Callable[..., plt.Figure]] = {
     "dispersion": measure_figures.dispersion,
     "eigenvalues": measure_figures.eigenvalues,
     "modes": measure_figures.modes,
+    "couplings": measure_figures.couplings,
     "profile": measure_figures.profile,
     "predictions": measure_figures.predictions,
     "regression": measure_figures.regression,

@@ -9,12 +9,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ntksim.study.report import losses, panels
 from ntksim.study.statistics.seeds import MOST_EXCLUDED
 
 _LINES = 6  # in a panel, of modes and eigenvalues
+_NAMES, _LEAST_COUPLING = 16, 1e-3  # of modes on an axis; the lower end of the scale
 _NORMS = ("residual", "theory_residual", "limit_residual")
 _SOLID: dict[str, Any] = {"linestyle": "-"}
 _HOLLOW: dict[str, Any] = {"linestyle": "-.", "markerfacecolor": "white"}
@@ -98,6 +100,38 @@ def modes(table: pd.DataFrame) -> plt.Figure:
         panels.logarithmic(axis, panels.time_label(table), "norm of the residual on the mode")
         if len(shown) and axis.get_yscale() == "log":
             axis.set_ylim(shown.min() / 3, 3 * shown.max())
+    return figure
+
+
+def couplings(table: pd.DataFrame) -> plt.Figure:
+    """What K_t makes of each mode, shared out among modes, before and after training; two panels per network.
+
+    ``table`` is the table ``couplings``, of which the widest network is drawn: its named functions, or else the eigenvectors of
+    K_0. A column is a mode, a row one that a share of it goes to; colours are medians over the seeds that finished. All panels
+    have one scale: shares below it, as those of rounding, have the colour of its end, and NaN is white.
+    """
+    named = table["basis"].isin(["fourier", "degree"])
+    shown = table[named if named.any() else table["basis"] == "initial_eigenvectors"]
+    names, norm = list(dict.fromkeys(shown["network"])), LogNorm(_LEAST_COUPLING, 1.0)
+    figure, axes = plt.subplots(len(names), 2, figsize=(8.4, 3.4 * len(names)), squeeze=False, layout="constrained")
+    for line, name in zip(axes, names, strict=True):
+        rows = shown[shown["network"] == name]
+        rows = rows[rows["width"] == rows["width"].max()]
+        for axis, time in zip(line, (rows["time"].min(), rows["time"].max()), strict=True):
+            own, modes = rows[rows["time"] == time], list(dict.fromkeys(rows["mode"]))
+            finished = own[own["status"] == "finished"]
+            middle = finished.pivot_table("coupling", "other_mode", "mode", "median").reindex(index=modes, columns=modes)
+            image = axis.imshow(middle.clip(lower=_LEAST_COUPLING / 10), norm=norm)  # the logarithm of 0 would be white
+            when = f"after, {_times(own)}" if time else "before training"
+            axis.set_title(f"{name}\n$m$ = {own['width'].iloc[0]}, {when}", fontsize=10)
+            places = range(0, len(modes), -(-len(modes) // _NAMES))
+            axis.set_xticks(places, [modes[at] for at in places], rotation=90, fontsize=8)
+            axis.set_yticks(places, [modes[at] for at in places], fontsize=8)
+            axis.set_xlabel("mode $j$")
+            axis.set_ylabel("mode $i$")
+            if middle.isna().all(axis=None):
+                panels.note(axis)
+    figure.colorbar(image, ax=axes, label="share of $K_t Q_j$ in mode $i$", extend="min")
     return figure
 
 

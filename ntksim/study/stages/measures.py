@@ -1,4 +1,4 @@
-"""What a study may ask of every snapshot of training: eigenvalues, modes, kernel regression, profiles, predictions.
+"""What a study may ask of every snapshot of training: eigenvalues, modes, their couplings, regression, profiles, predictions.
 
 Columns are lists, (S, T, ...) numbers for S seeds at T times; tables are made of them by `statistics.measures`. Eigenvalues
 and rates are those of training: of the kernel times `Job.scale`, with layer rates.
@@ -97,9 +97,11 @@ def _of_modes(job: "Job", residuals: np.ndarray, kernels: np.ndarray) -> dict[st
     named, number = _named_modes(job), job.schedule.measures.eigenvectors or 0
     seeds = []
     for own, along in zip(residuals, kernels, strict=True):
-        constant = _under_the_limit(job, own[0])
-        every = [_of_mode(job, mode, along, own, constant) for mode in [*_eigenvectors(number, along), *named]]
+        constant, leading = _under_the_limit(job, own[0]), _eigenvectors(number, along)
+        every = [_of_mode(job, mode, along, own, constant) for mode in [*leading, *named]]
         seeds.append({name: np.stack([found[name] for found in every], axis=-1) for name in every[0]})
+        if job.schedule.measures.couplings:
+            seeds[-1]["coupling"] = _couplings(job, [leading[:number], named], along)
     return {name: np.stack([own[name] for own in seeds]) for name in seeds[0]}
 
 
@@ -115,12 +117,18 @@ def _of_mode(job: "Job", mode: _Along, kernels: np.ndarray, residuals: np.ndarra
         "mode_rate": modes.mode_rates(basis, kernels),
         "measured_rate": modes.decay_rates(norms, job.flow_times, noise * np.linalg.norm(residuals[0])),
         # eigenvectors of K_t are invariant under K_t: what tells of them is what K_0 makes of them
-        "leakage": modes.leakage(basis, kernels if basis.ndim == 2 else kernels[0]),
+        "leakage": modes.leakage(basis, kernels if basis.ndim == 2 else kernels[0], job.dtype),
         "theory_rate": np.full(len(norms), rate if job.schedule.has_closed_forms else np.nan),
         "theory_residual": norms[0] * np.abs(_decay(job, rate)),
         "sample_rate": np.broadcast_to(modes.mode_rates(basis, limit), norms.shape),
         "limit_residual": modes.residual_norms(basis, constant),
     }
+
+
+def _couplings(job: "Job", kinds: list[list[_Along]], kernels: np.ndarray) -> np.ndarray:
+    """The couplings (T, C) among the modes of each kind, which stay: of each mode those into all (`Measures.coupled`)."""
+    found = [modes.couplings([own.basis for own in kind], kernels, job.dtype) for kind in kinds if kind]
+    return np.concatenate([np.swapaxes(own, -1, -2).reshape(len(kernels), -1) for own in found], axis=-1)
 
 
 def _named_modes(job: "Job") -> list[_Along]:

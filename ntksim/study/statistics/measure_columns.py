@@ -14,7 +14,14 @@ MEASURE_COLUMNS = {
     "momentum of the time of the flow that is as far on; missing at t = 0, and where the residual is not above the noise (the "
     "tolerance of a flow, the root of the precision in descent, times the norm of the residual at t = 0)",
     "leakage": "||(1 - QQ') K_t Q||_F / ||K_t Q||_F, between 0 and 1: the share of what the kernel makes of the mode that lies "
-    "in other modes. Of current eigenvectors, which K_t does not mix, it is that of K_0",
+    "in other modes. Of current eigenvectors, which K_t does not mix, it is that of K_0. Missing where the kernel makes nothing "
+    "of the mode, up to rounding",
+    "other_mode": "name of the mode, of the same basis, that a share of what the kernel makes of the mode lies in; it may be the "
+    "mode itself",
+    "other_order": "index of that eigenvector, or its k",
+    "coupling": "||Q_i' K_t Q_j||_F / ||K_t Q_j||_F, between 0 and 1, with j the mode and i the other mode: the share of what "
+    "the kernel makes of the mode that lies in the other one. The squares over all modes of an orthonormal basis add up to 1. Of "
+    "the mode itself it is what stays: its square and that of `leakage` add up to 1. Missing as leakage is",
     "theory_rate": "the rate of the mode under a constant kernel: of eigenvectors the eigenvalue of K_0 (also for those of K_t, "
     "which are then the same), of functions n lambda_k, with lambda_k the eigenvalue of K_inf as an operator with respect to the "
     "uniform distribution on the circle or sphere (`continuum_spectrum`), whatever the points of files and real data sets are; "

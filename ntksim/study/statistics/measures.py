@@ -18,11 +18,14 @@ _ROW = [*_RUN, "time", "relative_time"]
 _MODES = (
     "residual", "mode_rate", "measured_rate", "leakage", "theory_rate", "theory_residual", "sample_rate", "limit_residual",
 )  # fmt: skip
+_COUPLING = "coupling"
 _LOSSES = ("regression_test_loss", "regression_evaluation_loss", "evaluation_loss")
 _POINTS = {"profiles": ("profile", "limit_profile"), "predictions": ("prediction", "limit_prediction", "limit_deviation")}
 _REGRESSION = "regression_prediction"  # of kernels, where regression and predictions are both asked for
 # Columns of shards that no other table has.
-SHARD_COLUMNS = ("leading_eigenvalue", *_MODES, *_LOSSES, _REGRESSION, *(name for names in _POINTS.values() for name in names))
+SHARD_COLUMNS = (
+    "leading_eigenvalue", *_MODES, _COUPLING, *_LOSSES, _REGRESSION, *(name for names in _POINTS.values() for name in names),
+)  # fmt: skip
 
 
 def measure_tables(study: Study, data: Data, training: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -33,6 +36,7 @@ def measure_tables(study: Study, data: Data, training: pd.DataFrame) -> dict[str
     made = {
         "eigenvalues": lambda: _eigenvalues(training),
         "mode_residuals": lambda: _mode_residuals(asked, training, study.dataset.density is None),
+        "couplings": lambda: _couplings(asked, training),
         "regression": lambda: _regression(training),
         "profiles": lambda: _profiles(data, training),
         "predictions": lambda: _predictions(data, training),
@@ -64,6 +68,12 @@ def _mode_residuals(asked: Measures, training: pd.DataFrame, is_uniform: bool) -
     if not is_uniform:
         frame.loc[frame["basis"].isin(["fourier", "degree"]), ["theory_rate", "theory_residual"]] = np.nan
     return frame
+
+
+def _couplings(asked: Measures, training: pd.DataFrame) -> pd.DataFrame:
+    names = ("basis", "mode", "order", "other_mode", "other_order")
+    entries = dict(zip(names, zip(*asked.coupled, strict=True), strict=True))
+    return _exploded(training, [_COUPLING], entries).astype({"order": np.int64, "other_order": np.int64})
 
 
 def _regression(training: pd.DataFrame) -> pd.DataFrame:
