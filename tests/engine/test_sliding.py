@@ -11,7 +11,8 @@ from ntksim.engine.cpu.compiled_network import columns_of, compiled_network
 from ntksim.engine.cpu.machine import CpuMachine
 from ntksim.engine.gates import block_loops
 from ntksim.engine.gates.block_matrices import Blocks, Pattern
-from ntksim.engine.gates.gates import Gates, pre_activations
+from ntksim.engine.gates.gates import Gates, Inputs, pre_activations
+from ntksim.engine.gates.twins import Points, Twins, with_twins
 from ntksim.engine.machine import Task
 from ntksim.engine.training import flow, sliding
 from ntksim.engine.training.watch import State
@@ -347,3 +348,52 @@ def test_when_cubics_are_first_zero():
     block_loops.first_zeros(marks, values, slopes, 50, found)
     assert found[:2] == pytest.approx([2.0, 0.5], abs=1e-12)
     assert marks[-2] <= found[2] <= marks[-1]
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_gates_at_opposite_points_slide_as_one(activation, depth):
+    """Without biases z(-x) = -z(x), so that s(-x) = below + above - s(x): in one layer K_t then has no part along odd functions.
+
+    phi(z) is linear plus even, and along sin 3 theta both vanish on evenly spaced points. Points are opposite but for rounding.
+    """
+    angles = 2 * np.pi * np.arange(16) / 16
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    y = np.sin(2 * angles) + 0.7 * np.sin(3 * angles + 0.4) + 0.5 * np.sin(5 * angles)
+    network = ntksim.Network(depth, 64 if depth == 1 else 24, activation)
+    run = ntksim.train(network, x, y, seeds=[0], times=[0, 0.5, 1, 2, 5, 10], keep_kernels=True, tolerance=1e-3)
+    assert run.sliding_gates.max() >= 2
+    if depth == 1:
+        assert (run.sliding_gates % 2 == 0).all()
+        assert np.abs(run.kernels[0] @ np.sin(3 * angles)).max() < 1e-12 * np.trace(run.kernels[0, 0])
+
+
+def test_gates_at_equal_points_have_equal_slopes():
+    """With biases too, and in every layer: rows of K_t at copies of a point are equal, whatever their targets are."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(8, 2))
+    x[[6, 7]] = x[[0, 1]]
+    y = np.append(3 * np.sin(4 * x[:6, 0]), rng.normal(size=2))
+    run = ntksim.train(
+        ntksim.Network(2, 24, "relu", sigma_b=0.3), x, y, seeds=[1], times=[0, 1, 2, 4, 8], keep_kernels=True, tolerance=1e-3
+    )
+    assert run.sliding_gates.max() >= 1
+    scale = np.trace(run.kernels[0, 0])
+    assert np.abs(run.kernels[0][:, [6, 7]] - run.kernels[0][:, [0, 1]]).max() < 1e-12 * scale
+
+
+def test_points_that_share_gates():
+    """Equal and opposite ones, the first of each standing for them; neither a zero point nor one of another length."""
+    x = np.array([[1.0, 2.0], [0.0, 0.0], [-1.0, -2.0], [2.0, 4.0], [1.0, 2.0 + 1e-15], [0.0, 0.0], [3.0, 1.0], [-1.0, -2.0]])
+    both, equal = (Points.of(Inputs.of(x.T), opposite=own) for own in (True, False))
+    assert both.first.tolist() == [0, 1, 0, 3, 0, 5, 6, 0]
+    assert both.sign.tolist() == [1, 1, -1, 1, 1, 1, 1, -1]
+    assert equal.first.tolist() == [0, 1, 2, 3, 0, 5, 6, 2]
+    assert (equal.sign == 1).all()
+    ids = with_twins(np.array([[1, 5, 2], [2, 4, 2], [1, 5, 6]]), [both, equal])
+    assert ids[3:].tolist() == [[1, 5, 0], [1, 5, 4], [1, 5, 7], [2, 4, 7]]
+    twins = Twins.of(ids, [both, equal], 0.5)
+    assert twins.first.tolist() == [0, 1, 2, 0, 0, 0, 1]
+    assert twins.sign.tolist() == [1, 1, 1, -1, -1, 1, 1]
+    assert twins.slopes(np.array([0.2, 0.3, 0.4, 9, 9, 9, 9])) == pytest.approx([0.2, 0.3, 0.4, 0.8, 0.8, 0.2, 0.3])
+    assert twins.total(np.array([1.0, 2, 3, 4, 5, 6, 7])) == pytest.approx([1 - 4 - 5 + 6, 2 + 7, 3, 0, 0, 0, 0])

@@ -48,8 +48,9 @@ class Inputs(NamedTuple):
     products: np.ndarray
 
     @classmethod
-    def of(cls, inside: Inside) -> "Inputs":
-        rows = np.ascontiguousarray(inside.features[0].T, np.float64)
+    def of(cls, columns: np.ndarray) -> "Inputs":
+        """Those of points in columns (d, n)."""
+        rows = np.ascontiguousarray(columns.T, np.float64)
         return cls(rows, rows @ rows.T)
 
 
@@ -63,7 +64,7 @@ class Gates:
 
     def __init__(self, inside: Inside, scales: np.ndarray, ids: np.ndarray, inputs: Inputs | None = None) -> None:
         self.ids, self.inside, self.scales = ids, inside, scales
-        self.inputs = Inputs.of(inside) if inputs is None else inputs
+        self.inputs = Inputs.of(inside.features[0]) if inputs is None else inputs
         self.layer, self.neuron, self.point = np.ascontiguousarray(ids.T)
         self.depth, (_, self.outputs, self.points) = len(inside.slopes), inside.sensitivities[0].shape
         self.z, self.base = pre_activations(inside, scales, ids), np.empty(len(ids))

@@ -67,6 +67,12 @@ def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent
             f"rank_tolerance must be at most a tenth of the flow's tolerance {plan.tolerance:g}, or no step meets it; "
             f"got {tolerance:g}: lower rank_tolerance, or raise tolerance"
         )
+    used = rank_tolerance_in_use(tolerance, kind)
+    if isinstance(plan, Flow) and network.depth > 1 and used > plan.tolerance / 10:
+        raise ValueError(
+            f"tolerance must be at least {10 * used:.3g} for networks in law in {kind.name}, or no step meets it; "
+            f"got {plan.tolerance:g}: raise it, or use dtype='float64' or sampling='weights'"
+        )
     if isinstance(plan, Descent):
         if plan.batch_size is not None:
             raise ValueError("sampling='conditional' takes all points at once: leave batch_size out, or use sampling='weights'")
@@ -75,7 +81,7 @@ def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent
                 f"sampling='conditional' may ask for {asked} directions (steps times points times outputs), more than the width "
                 f"{min(network.widths)}: use method='gradient_flow', fewer steps, or sampling='weights'"
             )
-    return rank_tolerance_in_use(tolerance, kind)
+    return used
 
 
 def checked_loss(loss: Loss, weight_decay: object, place: str, in_law: bool, removes: bool) -> float:

@@ -20,6 +20,7 @@ import numpy as np
 from ntksim.engine.gates import block_loops
 from ntksim.engine.gates.block_matrices import Blocks
 from ntksim.engine.gates.gates import Gates, Held, Inputs, along_outputs, is_smooth, pre_activations, sides_of
+from ntksim.engine.gates.twins import Points, Twins, with_twins
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Machine, Theta
 from ntksim.engine.training.modes import Modes
@@ -63,7 +64,12 @@ class Kinks:
         #: whether kernels jump where gates cross a kink, and nobody knows of these gates
         self.unseen = not is_smooth(machine.net) and self.sides is None
         self.starts = np.concatenate([[0], np.cumsum(machine.net.widths[1:-1])])
-        self.inputs: Inputs | None = None
+        if self.sides is None:
+            return
+        self.inputs = Inputs.of(machine.columns[:, : machine.points])
+        #: of every hidden layer, which points share gates
+        both, equal = (Points.of(self.inputs, opposite=own) for own in (self.scales[2, 0] == 0, False))
+        self.points = [both] + [equal] * (len(self.starts) - 2)
 
     def rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where gates stand among those of all hidden neurons: rows and columns."""
@@ -89,40 +95,52 @@ class Kinks:
 
     def at(self, state: State, ids: np.ndarray) -> Gates:
         """Some gates at a state."""
-        inside = self.machine.inside(state.theta, state.room)
-        if self.inputs is None:
-            self.inputs = Inputs.of(inside)
-        return Gates(inside, self.scales, ids, self.inputs)
+        return Gates(self.machine.inside(state.theta, state.room), self.scales, ids, self.inputs)
 
     def settle(self, state: State, residual: np.ndarray, ids: np.ndarray, before: np.ndarray) -> Settled:
-        """Which of some gates at 0 the flow holds there, and the slopes of all; slopes ``before`` have held the first of them."""
+        """Which of some gates at 0 the flow holds there, and the slopes of all; slopes ``before`` have held the first of them.
+
+        Gates that move as one are settled together.
+        """
         if not len(ids) or self.sides is None:
             return NONE_SETTLED
+        ids = with_twins(ids, self.points)
         gates, (below, above) = self.at(state, ids), self.sides
+        middle = 0.5 * (below + above)
+        twins = Twins.of(ids, self.points, middle)
         size = float(np.linalg.norm(residual))
         residual = residual / (size or 1.0)
         free, change, own = -(gates.B @ residual), np.zeros(len(ids)), gates.at_points(residual)
         for _ in range(_ROUNDS):  # the pressure on a gate depends on the slopes of those above it
             pressure = gates.pressure(own, change)
+            force = twins.total(twins.sign * pressure)  # of all that move as one, on the slope of the first
+
+            def push(slopes: np.ndarray | float, pressure: np.ndarray = pressure) -> np.ndarray:
+                return twins.total((slopes - gates.base) * pressure)
+
             # towards 0 from both sides: where the slope falls at the kink, pressure has the other sign
-            holds = pressure * np.sign(above - below) > 1e-14 * np.abs(pressure).max()
-            low, high = (np.where(holds, (side - gates.base) * pressure, 0.0) for side in (below, above))
+            holds = force * np.sign(above - below) > 1e-14 * np.abs(force).max()
+            sides = [twins.slopes(np.full(len(ids), side)) for side in (below, above)]
+            low, high = (np.where(holds, push(side), 0.0) for side in sides)
             q, where = gates.C.least(free, low, high)
-            last, change = change, np.where(holds, q / np.where(holds, pressure, 1.0), 0.0)
+            kept = twins.slopes(middle + (q - push(middle)) / np.where(holds, force, 1.0))
+            last, change = change, np.where(holds[twins.first], kept - gates.base, 0.0)
             if np.abs(change - last).max() < 1e-9 or (ids[:, 0] == ids[0, 0]).all():
                 break
         gone = ~holds
-        if gone.any():
+        if gone[twins.first].any():
             # What is pushed from 0 by either side was held until the pressure went through 0. A vanishing smoothing of the kink
             # lets it go to the side to which it then moves with the slopes that have held it and others.
-            last = np.append(before, np.full(len(ids) - len(before), 0.5 * (above + below)))
-            leaves = free - gates.C @ np.where(gone, (last - gates.base) * pressure, q)
-            side = np.where(leaves > 0, above, below)
-            low, high = (np.where(gone, (side - gates.base) * pressure, bound) for bound in (low, high))
+            last = np.append(before, np.full(len(ids) - len(before), middle))
+            leaves = free - gates.C @ np.where(gone, push(last), q)
+            side = twins.slopes(np.where(leaves > 0, above, below))
+            low, high = (np.where(gone, push(side), bound) for bound in (low, high))
             q, where = gates.C.least(free, low, high)
             where[gone] = np.where(leaves > 0, 1, -1)[gone]
+            kept = twins.slopes(middle + (q - push(middle)) / np.where(holds, force, 1.0))
+        where = where[twins.first] * twins.sign
         held = where == 0
-        slopes = np.where(held, gates.base + q / np.where(held, pressure, 1.0), np.where(where > 0, above, below))
+        slopes = np.where(held, kept, np.where(where > 0, above, below))
         moving = free - gates.C @ q
         late = np.where(held | (np.arange(len(ids)) >= len(before)), 0.0, moving)
         missed = 0.0

@@ -278,6 +278,20 @@ class Study(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _precise_enough(self) -> "Study":
+        """In float32 networks in law may leave out more than a step of a fine flow may be off by."""
+        asked = self.training
+        if asked is None or asked.sampling != "conditional" or asked.method != "gradient_flow":
+            return self
+        least, tolerance = 10 * asked.chosen(self.precision)["rank_tolerance"], asked.filled.tolerance
+        if tolerance < least * (1 - 1e-9) and any(options.depth > 1 for options in self.networks.values()):
+            raise ValueError(
+                f"training.tolerance: expected at least {least:.2g} with sampling conditional in {self.precision}, "
+                f"got {tolerance:g}; raise it, set precision to float64, or set training.sampling to weights"
+            )
+        return self
+
     def science_hash(self) -> str:
         """Hash of everything in the configuration that a number can depend on."""
         how: Any = {
