@@ -235,15 +235,15 @@ class Crossings:
         residuals = np.zeros((self.number, gates.outputs))
         rows = gates.point[new, None] * gates.outputs + np.arange(gates.outputs)
         residuals[new] = path.rest(rows, self.times)
-        pressure = gates.pressure(residuals, ahead.change)[new]
-        full = np.where(side > 0, below - above, above - below) * pressure
-        low, high, left = np.zeros((3, self.number))
-        holds = pressure * (above - below) > 0
-        low[new], high[new] = (np.where(holds, bound, full) for bound in (np.minimum(full, 0), np.maximum(full, 0)))
-        left[new] = after
+        pressure, twins = gates.pressure(residuals, ahead.change), Twins.of(gates.ids, kinks.points, 0.0)
+        jumps, left = np.zeros((2, self.number))
+        jumps[new], left[new] = side * (below - above) * pressure[new], after
+        full = twins.total(jumps)
+        holds = twins.total(twins.sign * pressure) * (above - below) > 0
+        low, high = (np.where(holds, bound, full) for bound in (np.minimum(full, 0), np.maximum(full, 0)))
         own = Blocks(gates.pattern, gates.C.data - coupled.T.times(coupled).data)  # with the held gates staying
         q, where = own.least(left, low, high)
-        self.q, self.stopped = q[new], holds & (where[new] == 0)
+        self.q, self.stopped = q[new], (holds & (where == 0))[twins.first[new]]
         self.outputs = b.T @ self.q  # by which the step changes outputs, with a sign
 
     def along(self, time: float) -> np.ndarray:
