@@ -137,6 +137,22 @@ def test_few_pairs_have_integrals_of_their_own_and_many_a_series(activation, mon
     assert_close(few.ntk, many.ntk[:3, 3:6], 3e-10)
 
 
+@pytest.mark.parametrize("activation", ["elu", "elu(0.4)", "selu"])
+def test_few_pairs_of_tiny_pre_activations_are_those_of_a_series(activation, monkeypatch):
+    """Tiny points, one among others, and many layers that shrink; by integrals pair by pair, and by a series, to 2e-9."""
+    x = np.random.default_rng(3).normal(size=(4, 3))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    shallow, deep = ntksim.Network(2, 1, activation), ntksim.Network(8, 1, activation, sigma_w=0.1)
+    cases = [(shallow, 1e-8 * x), (deep, x), (shallow, x * [[1e-7], [1], [1], [1]])]
+    few = [ntksim.infinite_kernel(net, points) for net, points in cases]
+    monkeypatch.setattr(expectations, "_pair_by_pair", expectations._all_at_once)
+    for one, (net, points) in zip(few, cases, strict=True):
+        many = ntksim.infinite_kernel(net, points)
+        for found, expected in ((one.nngp, many.nngp), (one.ntk, many.ntk)):
+            scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
+            assert (np.abs(found - expected) <= 2e-9 * scale).all()
+
+
 @pytest.mark.parametrize("activation", ACTIVATION_CASES, ids=name_of)
 def test_variance_and_ensembles(activation):
     """The variance from its definition; the mean of trained networks is the regression with the limit kernel."""

@@ -35,6 +35,15 @@ def sides_of(net: Net) -> tuple[float, float] | None:
     return None if abs(above - below) < _KINK else (below, above)
 
 
+def is_even(net: Net) -> bool:
+    """Whether a network's activation has equal values at z and -z."""
+    z = np.array([0.1, 0.7, 2.0, 5.0])
+    values = z.copy(), -z
+    for own in values:
+        block_of(net.code).loop(net.parameter, own, np.empty(4))
+    return bool((values[0] == values[1]).all())
+
+
 def is_smooth(net: Net) -> bool:
     """Whether the slope of a network's activation is continuous."""
     smooth = block_of(net.code).about.smooth
@@ -51,7 +60,8 @@ class Inputs(NamedTuple):
     def of(cls, columns: np.ndarray) -> "Inputs":
         """Those of points in columns (d, n)."""
         rows = np.ascontiguousarray(columns.T, np.float64)
-        return cls(rows, rows @ rows.T)
+        with np.errstate(over="ignore", invalid="ignore"):  # of enormous points, which no network takes
+            return cls(rows, rows @ rows.T)
 
 
 class Gates:

@@ -1,8 +1,8 @@
 """Gates that open and close as one: those of a neuron at equal points, and at opposite points of a first layer without biases.
 
-Their pre-activations are equal, or opposite, all along. So is the slope of a kink that is smoothed a little: with the slopes
-``below`` and ``above`` it, and ``middle`` between, s' - middle = sign (s - middle). Motions of parameters tell only what all of
-them do together, so that the slope of the first one stands for them all.
+Their pre-activations are equal, or opposite, all along; above such a layer they are equal where activations are even. So is the
+slope of a kink that is smoothed a little: with the slopes ``below`` and ``above`` it, and ``middle`` between, s' - middle =
+sign (s - middle). Motions of parameters tell only what all of them do together, so that the first one's slope stands for all.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 from ntksim.engine.gates.gates import Inputs
 
 _EQUAL = 1e-12  # relative: distances that rounding leaves of equal or opposite points
+_NEAR = 1e-6  # relative: what products of points may be off by that are looked at
 
 
 class Points(NamedTuple):
@@ -22,18 +23,27 @@ class Points(NamedTuple):
 
     @classmethod
     def of(cls, inputs: Inputs, opposite: bool) -> "Points":
-        """Those of a network's inputs; ``opposite`` ones count as well or do not. A zero point is alone."""
+        """Those of a network's inputs; ``opposite`` ones count as well or do not."""
         rows, products = inputs
         first, sign = np.arange(len(rows)), np.ones(len(rows))
-        lengths = np.linalg.norm(rows, axis=1)
-        lengths = np.where(lengths > 0, lengths, np.inf)
-        near = np.abs(np.abs(products) / lengths / lengths[:, None] - 1) < _EQUAL**0.5
-        for i, j in np.argwhere(np.tril(near, -1)):
-            own = np.sign(products[i, j])
-            free = first[j] == j and first[i] == i and (opposite or own > 0)
-            if free and np.linalg.norm(rows[i] - own * rows[j]) <= _EQUAL * lengths[j]:
-                first[i], sign[i] = j, own
+        with np.errstate(over="ignore", invalid="ignore"):  # of enormous points, which no network takes
+            squares = products.diagonal()
+            near = np.abs(np.abs(products) - squares) <= _NEAR * squares  # of one length and along one line, or not far from it
+            for i in np.flatnonzero(np.tril(near, -1).any(axis=1)).tolist():
+                others = np.flatnonzero(near[i, :i] & (first[:i] == np.arange(i)))
+                own = np.where(products[i, others] < 0, -1.0, 1.0)
+                equal = np.linalg.norm(rows[i] - own[:, None] * rows[others], axis=1) <= _EQUAL * np.sqrt(squares[others])
+                equal &= opposite | (own > 0)
+                if equal.any():
+                    first[i], sign[i] = others[equal][0], own[equal][0]
         return cls(first, sign)
+
+    @classmethod
+    def of_layers(cls, inputs: Inputs, depth: int, biases: bool, even: bool) -> "list[Points]":
+        """Those of every hidden layer, the first with ``biases`` or without, of an activation that is ``even`` or not."""
+        both = cls.of(inputs, opposite=not biases)
+        above = both if biases or depth == 1 else cls(both.first, np.abs(both.sign)) if even else cls.of(inputs, opposite=False)
+        return [both] + [above] * (depth - 1)
 
     @property
     def alone(self) -> bool:

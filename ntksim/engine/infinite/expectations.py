@@ -96,7 +96,9 @@ def _pair_by_pair(
     i, j = np.triu_indices(len(gap), 1) if symmetric else np.indices(gap.shape).reshape(2, -1)
     half = 2 * np.arcsin(np.sqrt(np.abs(gap[i, j]) / 2))
     angles = np.where(np.signbit(gap[i, j]), np.pi - half, half)
-    pairs = sector_pairs(factors, phi, points1[:, i], points2[:, j], angles)
+    # Root mean squares at the standard deviations of the integrals, which are not below _FLAT.
+    own1, own2 = (np.stack([points[0], *roots(factors, phi, points[0])]) for points in (points1, points2))
+    pairs = sector_pairs(factors, phi, own1[:, i], own2[:, j], angles)
     if pairs is None:
         raise ValueError(_refusal(max(points1[0].max(), points2[0].max()), "all pairs of points"))
     keep_pairs(i, j, *pairs, points1, points2, gap, product)

@@ -1,5 +1,6 @@
 """Checks of what `train` is given, and a warning about what comes out."""
 
+import math
 from collections.abc import Sequence
 from numbers import Real
 from os import PathLike
@@ -70,7 +71,7 @@ def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent
     used = rank_tolerance_in_use(tolerance, kind)
     if isinstance(plan, Flow) and network.depth > 1 and used > plan.tolerance / 10:
         raise ValueError(
-            f"tolerance must be at least {10 * used:.3g} for networks in law in {kind.name}, or no step meets it; "
+            f"tolerance must be at least {math.ceil(1e8 * used) / 1e7:g} for networks in law in {kind.name}, or no step meets it; "
             f"got {plan.tolerance:g}: raise it, or use dtype='float64' or sampling='weights'"
         )
     if isinstance(plan, Descent):

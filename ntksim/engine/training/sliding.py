@@ -19,7 +19,7 @@ import numpy as np
 
 from ntksim.engine.gates import block_loops
 from ntksim.engine.gates.block_matrices import Blocks
-from ntksim.engine.gates.gates import Gates, Held, Inputs, along_outputs, is_smooth, pre_activations, sides_of
+from ntksim.engine.gates.gates import Gates, Held, Inputs, along_outputs, is_even, is_smooth, pre_activations, sides_of
 from ntksim.engine.gates.twins import Points, Twins, with_twins
 from ntksim.engine.infinite.decay import integral
 from ntksim.engine.machine import Machine, Theta
@@ -68,8 +68,7 @@ class Kinks:
             return
         self.inputs = Inputs.of(machine.columns[:, : machine.points])
         #: of every hidden layer, which points share gates
-        both, equal = (Points.of(self.inputs, opposite=own) for own in (self.scales[2, 0] == 0, False))
-        self.points = [both] + [equal] * (len(self.starts) - 2)
+        self.points = Points.of_layers(self.inputs, len(self.starts) - 1, bool(self.scales[2, 0] != 0), is_even(machine.net))
 
     def rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where gates stand among those of all hidden neurons: rows and columns."""
@@ -110,34 +109,34 @@ class Kinks:
         twins = Twins.of(ids, self.points, middle)
         size = float(np.linalg.norm(residual))
         residual = residual / (size or 1.0)
-        free, change, own = -(gates.B @ residual), np.zeros(len(ids)), gates.at_points(residual)
+        former = np.append(before, np.full(len(ids) - len(before), middle))
+        free, change, own = -(gates.B @ residual), former - gates.base, gates.at_points(residual)
+
+        def push(slopes: np.ndarray | float, pressure: np.ndarray) -> np.ndarray:
+            return twins.total((slopes - gates.base) * pressure)
+
+        both = [twins.slopes(np.full(len(ids), side)) for side in (below, above)]
         for _ in range(_ROUNDS):  # the pressure on a gate depends on the slopes of those above it
             pressure = gates.pressure(own, change)
             force = twins.total(twins.sign * pressure)  # of all that move as one, on the slope of the first
-
-            def push(slopes: np.ndarray | float, pressure: np.ndarray = pressure) -> np.ndarray:
-                return twins.total((slopes - gates.base) * pressure)
-
             # towards 0 from both sides: where the slope falls at the kink, pressure has the other sign
             holds = force * np.sign(above - below) > 1e-14 * np.abs(force).max()
-            sides = [twins.slopes(np.full(len(ids), side)) for side in (below, above)]
-            low, high = (np.where(holds, push(side), 0.0) for side in sides)
+            low, high = (np.where(holds, push(side, pressure), push(former, pressure)) for side in both)
             q, where = gates.C.least(free, low, high)
-            kept = twins.slopes(middle + (q - push(middle)) / np.where(holds, force, 1.0))
-            last, change = change, np.where(holds[twins.first], kept - gates.base, 0.0)
-            if np.abs(change - last).max() < 1e-9 or (ids[:, 0] == ids[0, 0]).all():
+            kept = twins.slopes(middle + (q - push(middle, pressure)) / np.where(holds, force, 1.0))
+            previous, change = change, np.where(holds[twins.first], kept, former) - gates.base
+            if np.abs(change - previous).max() < 1e-9 or (ids[:, 0] == ids[0, 0]).all():
                 break
         gone = ~holds
         if gone[twins.first].any():
             # What is pushed from 0 by either side was held until the pressure went through 0. A vanishing smoothing of the kink
             # lets it go to the side to which it then moves with the slopes that have held it and others.
-            last = np.append(before, np.full(len(ids) - len(before), middle))
-            leaves = free - gates.C @ np.where(gone, push(last), q)
+            leaves = free - gates.C @ q
             side = twins.slopes(np.where(leaves > 0, above, below))
-            low, high = (np.where(gone, push(side), bound) for bound in (low, high))
+            low, high = (np.where(gone, push(side, pressure), bound) for bound in (low, high))
             q, where = gates.C.least(free, low, high)
             where[gone] = np.where(leaves > 0, 1, -1)[gone]
-            kept = twins.slopes(middle + (q - push(middle)) / np.where(holds, force, 1.0))
+            kept = twins.slopes(middle + (q - push(middle, pressure)) / np.where(holds, force, 1.0))
         where = where[twins.first] * twins.sign
         held = where == 0
         slopes = np.where(held, kept, np.where(where > 0, above, below))

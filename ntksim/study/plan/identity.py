@@ -111,7 +111,8 @@ def _in_use(found: dict[str, Any]) -> dict[str, Any]:
     """
     if [found.get(key) for key in ("stage", "sampling", "dtype")] != ["training", "conditional", "float32"]:
         return found
-    return found | {"rank_tolerance": rank_tolerance_in_use(found.get("rank_tolerance", 0.0), "float32")}
+    asked = found.get("rank_tolerance", 0.0)
+    return found | {"rank_tolerance": rank_tolerance_in_use(asked, "float32")} if isinstance(asked, float) else found
 
 
 def is_of_another_version(differing: list[str]) -> bool:

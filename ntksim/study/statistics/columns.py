@@ -264,8 +264,7 @@ COLUMNS = {
     "and with weight decay",
     "limit_closed_form_loss": "loss of the same training with the constant kernel K_inf, from the network's f_0: e^(-K_inf t), "
     "or the steps of gradient descent, one by one on a logistic or softmax loss, and with weight decay, which has the network's "
-    "own J_0 theta_0. For batches it is computed with the full batch. Missing, as all that is of K_inf in training, where "
-    "linearized_loss is",
+    "own J_0 theta_0. For batches it is computed with the full batch. Missing where linearized_loss is",
     "ensemble_loss": "expected loss of the same training over infinitely wide networks: the loss of their mean plus half the sum "
     "of their variances, times the factor of a mean (Lee et al. 2019). For batches it is computed with the full batch. Missing, "
     "as the moments in `ensemble`, under logistic and softmax losses, and with weight decay",
