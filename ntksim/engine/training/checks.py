@@ -71,8 +71,8 @@ def checked_rank(tolerance: float | None, network: Network, plan: Flow | Descent
     used = rank_tolerance_in_use(tolerance, kind)
     if isinstance(plan, Flow) and network.depth > 1 and used > plan.tolerance / 10:
         raise ValueError(
-            f"tolerance must be at least {math.ceil(1e8 * used) / 1e7:g} for networks in law in {kind.name}, or no step meets it; "
-            f"got {plan.tolerance:g}: raise it, or use dtype='float64' or sampling='weights'"
+            f"tolerance must be at least {math.ceil(1e8 * used) / 1e7:g} for networks in law in {kind.name}, or no step meets "
+            f"it; got {plan.tolerance:g}: raise it, or use dtype='float64' or sampling='weights'"
         )
     if isinstance(plan, Descent):
         if plan.batch_size is not None:

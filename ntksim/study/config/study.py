@@ -287,8 +287,8 @@ class Study(Section):
         least, tolerance = 10 * asked.chosen(self.precision)["rank_tolerance"], asked.filled.tolerance
         if tolerance < least * (1 - 1e-9) and any(options.depth > 1 for options in self.networks.values()):
             raise ValueError(
-                f"training.tolerance: expected at least {math.ceil(1e7 * least) / 1e7:g} with sampling conditional in {self.precision}, "
-                f"got {tolerance:g}; raise it, set precision to float64, or set training.sampling to weights"
+                f"training.tolerance: expected at least {math.ceil(1e7 * least) / 1e7:g} with sampling conditional in "
+                f"{self.precision}, got {tolerance:g}; raise it, set precision to float64, or set training.sampling to weights"
             )
         return self
 
