@@ -9,7 +9,8 @@ take about 150 s^2 terms. Over the root mean squares of both points the expectat
 angle between the points: a Chebyshev series, known from pairs at its nodes, gives it for all pairs. Where s is constant, on a
 sphere, a pair costs a few dozen multiplications. Fixed-order Gauss-Hermite quadrature, which does not know how steep g(s x)
 is, is wrong by 25% for tanh on inputs of ordinary size.
-Functions that are not analytic at 0 have `sectors` in place of Mehler's series.
+Functions that are not analytic at 0 have `sectors` in place of Mehler's series, and where pairs are fewer than the integrals of
+a Chebyshev series, no series: an integral for each pair.
 """
 
 import math

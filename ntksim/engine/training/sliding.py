@@ -5,7 +5,8 @@ of the activation is what keeps it (Filippov 1988): the velocity R J(s)' r is th
 that leave the held gates at 0, in the metric of R^(-1). So held gates change a step of the flow in that K - B C^-1 B' stands in
 for K, and their motion is taken out of every pull-back (`gates` has the symbols). Which gates are held, and with what slopes, is
 one convex problem: C is a Gram matrix, and over slopes between those of the sides the velocities are unique; where they leave
-the slopes open (the gates of a neuron whose weights are 0 are not independent) those nearest to the base are taken.
+the slopes open (the gates of a neuron whose weights are 0 are not independent) those nearest to the base are taken. Gates that
+move as one (`twins`) are settled as one.
 
 A gate that changes its side within a step does so at a time that is solved for, and moves by the slope of either side before and
 after it; or it stops at 0, and is held from there on.
